@@ -1,0 +1,60 @@
+# make help tells what there is. Every target sets the environment up first, if it has to.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+# The gcp and kubernetes extras stay out for now: no test, demo or benchmark
+# needs them yet, and they double the time of a set-up.
+EXTRAS := bayes,dask-ml,plots
+
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-sklearn check format bench clean
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Make .venv with all that demo, tests and benchmarks need
+
+# The project's own editable install carries its metadata (version, entry
+# point), so a change of pyproject.toml installs again; that takes seconds.
+$(STAMP): constraints.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip hatchling editables
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--no-build-isolation --editable '.[$(EXTRAS)]' --group dev
+	touch $@
+
+demo: $(STAMP)  ## Search a random forest on real data, with live progress
+	$(BIN)/dask-hpsearch demo
+
+test: $(STAMP)  ## Run the tests, all but the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(STAMP)  ## Run the slow tests
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-sklearn: $(STAMP)  ## Run scikit-learn's own search tests under our backend
+	$(BIN)/python tests/sklearn_suite/run.py
+
+check: $(STAMP)  ## Lint, format check, types, layers, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+format: $(STAMP)  ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix-only --exit-zero .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## Compare with loky, joblib's Dask backend and dask-ml
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+clean:  ## Remove the environment, caches and builds
+	rm -rf $(VENV) build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find dask_hpsearch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
