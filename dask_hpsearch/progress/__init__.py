@@ -1,0 +1,52 @@
+"""How far a search is: its state, and its display in a terminal or a notebook."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from dask_hpsearch.progress.places import in_kernel, is_terminal
+from dask_hpsearch.progress.state import ProgressSnapshot, SearchProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ProgressSnapshot", "SearchProgress", "show"]
+
+
+@contextmanager
+def show(
+    progress: SearchProgress, *, enabled: bool, stream: TextIO | None = None
+) -> Iterator[None]:
+    """Show the progress of a search while the context lasts.
+
+    One HTML block, updated in place, in a Jupyter kernel; a few lines, redrawn in
+    place, in a terminal, of which one remains at the end; nothing anywhere else.
+
+    Parameters
+    ----------
+    progress
+        What to show; it may change in any thread meanwhile.
+    enabled
+        Nothing is shown, and nothing imported for it, if False.
+    stream
+        A terminal to write to; standard error by default. A stream that is given
+        is preferred to a kernel.
+    """
+    if not enabled:
+        yield
+    elif stream is None and in_kernel():
+        from IPython.display import display
+
+        from dask_hpsearch.progress.notebook import show_in_notebook
+
+        with show_in_notebook(progress, display):
+            yield
+    elif is_terminal(stream := stream or sys.stderr):
+        from dask_hpsearch.progress.terminal import show_in_terminal
+
+        with show_in_terminal(progress, stream):
+            yield
+    else:
+        yield

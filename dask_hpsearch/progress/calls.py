@@ -1,0 +1,80 @@
+"""The fits of one call of ``evaluate_candidates``, and its best candidate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """A complete candidate and its score, averaged over its splits."""
+
+    score: float
+    candidate: int
+    params: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of ``evaluate_candidates``; its fits may come before it is announced."""
+
+    n_candidates: int | None = None
+    n_splits: int | None = None
+    resets_best: bool = True
+    fits_done: int = 0
+    best: Best | None = None
+    scores: dict[int, dict[int, float | None]] = field(default_factory=dict)
+    params: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def fits_known(self) -> int:
+        """Fits announced, or at least seen."""
+        if self.n_candidates is None or self.n_splits is None:
+            return self.fits_done
+        return max(self.n_candidates * self.n_splits, self.fits_done)
+
+    def announce(
+        self, n_candidates: int | None, n_splits: int, *, resets_best: bool
+    ) -> None:
+        """Learn the size of the call."""
+        self.n_candidates, self.n_splits = n_candidates, n_splits
+        self.resets_best = resets_best
+        for candidate in list(self.params):
+            self._settle(candidate)
+
+    def add(
+        self,
+        candidate: int,
+        split: int,
+        score: float | None,
+        params: Mapping[str, Any],
+    ) -> bool:
+        """Add one fit; say whether it is new."""
+        scores = self.scores.setdefault(candidate, {})
+        if split in scores:
+            return False
+        scores[split] = score
+        self.params[candidate] = params
+        self.fits_done += 1
+        self._settle(candidate)
+        return True
+
+    def _settle(self, candidate: int) -> None:
+        """Compare a candidate with the best so far, once all its splits are in."""
+        scores = self.scores[candidate]
+        if self.n_splits is None or len(scores) < self.n_splits:
+            return
+        params = self.params.pop(candidate)
+        known = [score for score in scores.values() if score is not None]
+        if len(known) < len(scores):
+            return
+        # fsum: the order of arrival must not show, not even in the last digit.
+        found = Best(math.fsum(known) / len(known), candidate, params)
+        best = self.best
+        if best is None or (-found.score, candidate) < (-best.score, best.candidate):
+            self.best = found

@@ -1,0 +1,234 @@
+"""The progress of a search as numbers; no display."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.progress.calls import Best, Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+RATE_WINDOW_S = 30.0
+#: The window widens to hold this many fits, so that long fits have a rate too.
+RATE_FITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressSnapshot:
+    """The progress of a search at one moment.
+
+    Attributes
+    ----------
+    fits_done
+        Fits that have ended, failed ones included.
+    fits_total
+        Fits known of so far: a halving search announces its rungs one by one.
+    fits_failed
+        Fits that ended without a score.
+    rate
+        Fits per second of late; over the whole search once it has ended.
+    eta_s
+        Seconds until the fits known of are done; None if that cannot be told.
+    elapsed_s
+        Seconds since the first fits were announced.
+    best_score, best_params
+        Of the best complete candidate, its score averaged over its splits; None
+        if there is none yet.
+    workers, slots, running
+        Dask workers, their slots, and the fits in these.
+    ended
+        Whether the search is over.
+    reason
+        Why it was stopped early; None if it was not.
+    """
+
+    fits_done: int = 0
+    fits_total: int = 0
+    fits_failed: int = 0
+    rate: float = 0.0
+    eta_s: float | None = None
+    elapsed_s: float = 0.0
+    best_score: float | None = None
+    best_params: Mapping[str, Any] | None = None
+    workers: int = 0
+    slots: int = 0
+    running: int = 0
+    ended: bool = False
+    reason: str | None = None
+
+
+class SearchProgress:
+    """Count what a search reports, in any order and from any thread.
+
+    Parameters
+    ----------
+    clock
+        Seconds that never run backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._calls: dict[int, Call] = {}
+        self._fits_done = 0
+        self._fits_failed = 0
+        self._finish_times: deque[float] = deque()
+        self._started_at: float | None = None
+        self._ended_at: float | None = None
+        self._reason: str | None = None
+        self._workers = self._slots = self._running = 0
+
+    def call_started(
+        self,
+        call: int,
+        *,
+        n_candidates: int | None,
+        n_splits: int,
+        resets_best: bool = True,
+    ) -> None:
+        """Announce the fits of one call of ``evaluate_candidates``.
+
+        Parameters
+        ----------
+        call
+            Its ordinal.
+        n_candidates
+            None if that is not known beforehand.
+        n_splits
+            Fits of each candidate.
+        resets_best
+            Whether scores of earlier calls, such as a halving search's rungs, do
+            not compare with this one's.
+        """
+        with self._lock:
+            self._start()
+            self._call(call).announce(n_candidates, n_splits, resets_best=resets_best)
+
+    def fit_finished(
+        self,
+        call: int,
+        candidate: int,
+        split: int,
+        *,
+        params: Mapping[str, Any],
+        score: float | None,
+        fit_time: float,  # noqa: ARG002 (part of the report; not shown yet)
+        failed: bool | None = None,
+    ) -> None:
+        """Count one fit; the report of a fit that was counted already is ignored.
+
+        Parameters
+        ----------
+        call, candidate, split
+            Its ordinals.
+        params
+            The candidate's parameters.
+        score
+            Higher is better; None or NaN if the fit failed or its score is unknown.
+        fit_time
+            Seconds.
+        failed
+            None if the lack of a score says so.
+        """
+        known_score = None if score is None or math.isnan(score) else score
+        with self._lock:
+            self._start()
+            if not self._call(call).add(candidate, split, known_score, params):
+                return
+            self._fits_done += 1
+            self._fits_failed += known_score is None if failed is None else failed
+            self._finish_times.append(self._clock())
+            self._forget_old_times()
+
+    def slots_changed(self, *, workers: int, slots: int, running: int) -> None:
+        """Note how large the cluster is, and how many of its slots are in use."""
+        with self._lock:
+            self._workers, self._slots, self._running = workers, slots, running
+
+    def ended(self, reason: str | None) -> None:
+        """Stop the clock; ``reason`` is None unless the search was stopped early."""
+        with self._lock:
+            self._start()
+            self._ended_at = self._clock()
+            self._reason = reason
+            self._running = 0
+
+    def snapshot(self) -> ProgressSnapshot:
+        """Return the progress as it is now."""
+        with self._lock:
+            total = sum(call.fits_known for call in self._calls.values())
+            rate, elapsed_s = self._rate(), self._elapsed_s()
+            best = self._best()
+            return ProgressSnapshot(
+                fits_done=self._fits_done,
+                fits_total=total,
+                fits_failed=self._fits_failed,
+                rate=rate,
+                eta_s=self._eta_s(total, rate),
+                elapsed_s=elapsed_s,
+                best_score=None if best is None else best.score,
+                best_params=None if best is None else best.params,
+                workers=self._workers,
+                slots=self._slots,
+                running=self._running,
+                ended=self._ended_at is not None,
+                reason=self._reason,
+            )
+
+    def _start(self) -> None:
+        if self._started_at is None:
+            self._started_at = self._clock()
+
+    def _call(self, ordinal: int) -> Call:
+        return self._calls.setdefault(ordinal, Call())
+
+    def _now(self) -> float:
+        return self._clock() if self._ended_at is None else self._ended_at
+
+    def _elapsed_s(self) -> float:
+        return 0.0 if self._started_at is None else self._now() - self._started_at
+
+    def _forget_old_times(self) -> None:
+        times, since = self._finish_times, self._now() - RATE_WINDOW_S
+        # One more than are counted: the window opens when that fit ended.
+        while len(times) > RATE_FITS + 1 and times[1] <= since:
+            times.popleft()
+
+    def _rate(self) -> float:
+        elapsed_s = self._elapsed_s()
+        if self._ended_at is not None or len(self._finish_times) == self._fits_done:
+            # No fit is too old to count: the window opens with the search.
+            n_fits, window_s = self._fits_done, elapsed_s
+        else:
+            self._forget_old_times()
+            n_fits = len(self._finish_times) - 1
+            window_s = self._now() - self._finish_times[0]
+        return n_fits / window_s if window_s > 0 else 0.0
+
+    def _eta_s(self, total: int, rate: float) -> float | None:
+        unknown = any(call.n_candidates is None for call in self._calls.values())
+        if self._ended_at is not None or unknown or rate <= 0:
+            return None
+        return (total - self._fits_done) / rate
+
+    def _best(self) -> Best | None:
+        """Find the best complete candidate of the calls that compare with the last.
+
+        Of equals the first counts, as in scikit-learn.
+        """
+        best: Best | None = None
+        for ordinal in sorted(self._calls, reverse=True):
+            call = self._calls[ordinal]
+            if call.best is not None and (
+                best is None or call.best.score >= best.score
+            ):
+                best = call.best
+            if call.resets_best:
+                break
+        return best

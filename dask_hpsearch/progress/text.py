@@ -1,0 +1,120 @@
+"""The progress of a search in words, shared by terminal and notebook."""
+
+from __future__ import annotations
+
+from reprlib import Repr
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dask_hpsearch.progress.state import ProgressSnapshot
+
+VALUE_LENGTH = 60
+PARAMS_LENGTH = 400
+ELLIPSIS = "..."
+
+
+def fits(snapshot: ProgressSnapshot) -> str:
+    """Say how many fits are done, of how many, and how many failed."""
+    text = f"{snapshot.fits_done:,}/{snapshot.fits_total:,} fits"
+    return text + _failed(snapshot)
+
+
+def pace(snapshot: ProgressSnapshot) -> str:
+    """Say how fast it goes, how long it has gone and may go on, and on what."""
+    parts = [_rate(snapshot.rate), f"{_duration(snapshot.elapsed_s)} elapsed"]
+    if snapshot.eta_s is not None and snapshot.fits_done < snapshot.fits_total:
+        parts.append(f"about {_duration(snapshot.eta_s)} left")
+    parts.append(
+        f"{_count(snapshot.workers, 'worker')}, {_count(snapshot.slots, 'slot')} "
+        f"({snapshot.running:,} busy)"
+    )
+    return " · ".join(parts)
+
+
+def best(snapshot: ProgressSnapshot) -> str:
+    """Name the best candidate so far."""
+    if snapshot.best_score is None or snapshot.best_params is None:
+        return "no complete candidate yet"
+    params = shorten_params(snapshot.best_params)
+    return f"best {_score(snapshot.best_score)}: {params}"
+
+
+def summary(snapshot: ProgressSnapshot) -> str:
+    """Sum a search up that has ended, or whose progress is no longer shown."""
+    if not snapshot.ended:
+        state = "Search ended"
+    elif snapshot.reason is None:
+        state = "Search done"
+    else:
+        state = f"Search stopped ({snapshot.reason})"
+    fits_done = _count(snapshot.fits_done, "fit")
+    if snapshot.fits_done < snapshot.fits_total:
+        fits_done = f"{snapshot.fits_done:,} of {_count(snapshot.fits_total, 'fit')}"
+    text = f"{state}: {fits_done}{_failed(snapshot)}, {_duration(snapshot.elapsed_s)}"
+    if snapshot.best_score is not None:
+        text += f"; {best(snapshot)}"
+    return text
+
+
+def shorten_params(params: Mapping[str, Any]) -> str:
+    """Write parameters on one line, long values and long lists of them cut."""
+    text = ", ".join(f"{name}={_shorten(value)}" for name, value in params.items())
+    return _cut(_printable(text), PARAMS_LENGTH) or "default parameters"
+
+
+class _ShortRepr(Repr):
+    """Never writes out a large container, and never raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = VALUE_LENGTH
+
+    def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002 (Repr's signature)
+        try:
+            text = repr(x)
+        except Exception:  # noqa: BLE001 (a user's __repr__ must not end the display)
+            text = f"<{type(x).__name__}>"
+        # Estimators and arrays span lines; their indentation is no news here.
+        return _cut(" ".join(text[:1000].split()), VALUE_LENGTH)
+
+
+def _shorten(value: Any) -> str:
+    try:
+        return _cut(_ShortRepr().repr(value), VALUE_LENGTH)
+    except Exception:  # noqa: BLE001 (nor must an odd container)
+        return f"<{type(value).__name__}>"
+
+
+def _printable(text: str) -> str:
+    """Drop what could move a terminal's cursor or start a new line."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - len(ELLIPSIS)] + ELLIPSIS
+
+
+def _failed(snapshot: ProgressSnapshot) -> str:
+    return f", {snapshot.fits_failed:,} failed" if snapshot.fits_failed else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _rate(rate: float) -> str:
+    """Write fits per second, or per minute where that is less than one."""
+    return f"{rate:,.1f} fits/s" if rate >= 1 else f"{rate * 60:.1f} fits/min"
+
+
+def _duration(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _score(score: float) -> str:
+    plain = score == 0 or 1e-3 <= abs(score) < 1e4  # noqa: PLR2004 (four digits suffice)
+    return f"{score:.4f}" if plain else f"{score:.4g}"
