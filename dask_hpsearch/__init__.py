@@ -1,3 +1,44 @@
-"""Fit any scikit-learn hyperparameter search on Dask workers."""
+"""Fit any scikit-learn hyperparameter search on Dask workers.
+
+Importing this package registers the joblib backend ``"dask_hpsearch"``. What it exports is
+imported on first use: importing the package itself costs next to nothing.
+"""
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import joblib as _joblib
+
+if TYPE_CHECKING:
+    from dask_hpsearch.clusters.local import local_cluster
+    from dask_hpsearch.search import DaskSearchCV
+
+__version__ = "0.1.0"
+__all__ = ["DaskSearchCV", "__version__", "local_cluster"]
+
+_EXPORTS = {
+    "DaskSearchCV": "dask_hpsearch.search",
+    "local_cluster": "dask_hpsearch.clusters.local",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _backend(**options: Any) -> Any:
+    from dask_hpsearch.backend import DaskHPSearchBackend
+
+    return DaskHPSearchBackend(**options)
+
+
+_joblib.register_parallel_backend("dask_hpsearch", _backend)

@@ -44,7 +44,8 @@ def show_in_terminal(progress: SearchProgress, stream: TextIO) -> Iterator[None]
         # A terminal that was closed meanwhile must not cost the search.
         with suppress(OSError, ValueError):
             live.stop()
-            console.print(_line(text.summary(progress.snapshot())))
+            last = text.summary(progress.snapshot())
+            console.print(_line(last), no_wrap=True, overflow="ellipsis")
 
 
 def _render(progress: SearchProgress) -> Group:

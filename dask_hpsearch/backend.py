@@ -1,0 +1,405 @@
+"""The joblib backend "dask_hpsearch": joblib's tasks become the engine's.
+
+`DaskHPSearchBackend` is what a user activates; it only tells how many slots there are,
+and hands every ``Parallel`` a `Session` of its own, by joblib's own fallback mechanism.
+`EvaluationBackend` does so for the evaluation of one search, and for nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import cloudpickle
+import numpy as np
+from distributed import Client, get_client
+from joblib.parallel import (
+    BatchedCalls,
+    FallbackToBackend,
+    LokyBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+    ThreadingBackend,
+)
+
+from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.data import DataHome, KnownObjects
+from dask_hpsearch.engine.engine import Engine, Group, check_client
+from dask_hpsearch.errors import ClientClosedError, HPSearchError, UnpicklableError
+from dask_hpsearch.fit_outcomes import FitWarnings, describe, fit_result, result_of
+from dask_hpsearch.sklearn_adapter import FitCall
+from dask_hpsearch.trials import CallTask, DataRef, FitSpec, FitTask, Outcome
+
+_SHARED_ARRAY_BYTES = 2**20
+
+
+class FitLog(Protocol):
+    """Knows results from before, and learns new ones."""
+
+    def known(self, call: FitCall) -> dict[str, Any] | None:
+        """Return a fit's result if it need not run."""
+
+    def finished(self, call: FitCall, result: dict[str, Any]) -> dict[str, Any]:
+        """Take in a result; what is returned goes to scikit-learn."""
+
+
+class Session(ParallelBackendBase):  # type: ignore[misc]
+    """Serves one ``Parallel`` object: its calls' tasks go to the engine.
+
+    Parameters
+    ----------
+    engine : Engine
+    log : FitLog, optional
+        Told of every fit of a search.
+    """
+
+    supports_retrieve_callback = True
+    default_n_jobs = -1
+
+    def __init__(
+        self, engine: Engine, *, log: FitLog | None = None, nesting_level: int = 0
+    ) -> None:
+        super().__init__(nesting_level=nesting_level)
+        self._engine = engine
+        self._log = log
+        self._known = KnownObjects(engine.home)
+        self._group = Group()
+        self._specs: list[tuple[FitCall, bytes, FitSpec, DataRef]] = []
+        self._splits: dict[tuple[int, int], tuple[Any, Any, DataRef]] = {}
+        self._parameters: tuple[Any, bytes] | None = None
+        self._most_running: int | None = None
+        self._warnings = FitWarnings()
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Slots that the call may use, two at least: one would mean "in this process"."""
+        return max(2, slots_for(n_jobs, self._engine.slots))
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
+        """Begin to serve a ``Parallel`` object."""
+        self.parallel = parallel
+        self._most_running = n_jobs if n_jobs > 0 and self._log is None else None
+        return self.effective_n_jobs(n_jobs)
+
+    def start_call(self) -> None:
+        """Begin a call."""
+        self._group = Group(most_running=self._most_running)
+
+    def stop_call(self) -> None:
+        """End a call: what only its tasks needed may go."""
+        self._specs.clear()
+        self._splits.clear()
+        self._parameters = None
+
+    def terminate(self) -> None:
+        """Let go of the data."""
+        self._known.clear()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002
+        """End the call's running fits and drop its queue."""
+        self._engine.cancel(self._group)
+        if ensure_ready:
+            self._group = Group(most_running=self._most_running)
+
+    def get_nested_backend(self) -> tuple[Any, int | None]:
+        """Tasks set up their own inner backend in the slot."""
+        return SequentialBackend(nesting_level=1), None
+
+    def submit(
+        self, func: BatchedCalls, callback: Callable[[Any], None] | None = None
+    ) -> None:
+        """Hand a batch of joblib's to the engine."""
+        deliver = callback or (lambda _: None)
+        call = sklearn_adapter.fit_call_of(func)
+        if call is None:
+            self._submit_calls(func, deliver)
+        else:
+            self._submit_fit(call, deliver)
+
+    def retrieve_result_callback(self, out: Any) -> list[Any]:
+        """Return the results of a batch, or raise what ended it."""
+        if isinstance(out, BaseException):
+            raise out
+        results: list[Any] = out
+        return results
+
+    def _submit_fit(self, call: FitCall, deliver: Callable[[Any], None]) -> None:
+        known = self._log.known(call) if self._log else None
+        if known is not None:
+            self._engine.call_soon(lambda: deliver([known]))
+            return
+        spec, spec_ref = self._spec(call)
+        split_ref = self._split(call)
+        refs = (
+            spec_ref,
+            split_ref,
+            self._engine.home.find(spec.X),
+            self._engine.home.find(spec.y),
+        )
+        task = FitTask(
+            job=self._engine.next_number(),
+            spec=spec_ref.digest,
+            split_data=split_ref.digest,
+            candidate=call.candidate,
+            split=call.split,
+            n_candidates=call.n_candidates,
+            n_splits=call.n_splits,
+            parameters=self._pickled_parameters(call),
+        )
+        data = tuple(ref for ref in refs if ref is not None)
+
+        def done(outcome: Outcome | HPSearchError) -> None:
+            self._warnings.log(outcome)
+            deliver(self._fit_results(call, outcome))
+
+        self._engine.submit(task, data, self._group, done)
+
+    def _fit_results(self, call: FitCall, outcome: Outcome | HPSearchError) -> Any:
+        """Turn a fit's outcome into what `retrieve_result_callback` takes."""
+        try:
+            result = fit_result(call, outcome)
+            if self._log is not None:
+                result = self._log.finished(call, result)
+        except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+            return error
+        return [result]
+
+    def _submit_calls(self, func: BatchedCalls, deliver: Callable[[Any], None]) -> None:
+        refs: dict[str, DataRef] = {}
+        task = CallTask(self._engine.next_number(), self._pickled_calls(func, refs))
+
+        def done(outcome: Outcome | HPSearchError) -> None:
+            self._warnings.log(outcome)
+            try:
+                results = result_of(outcome, what=f"a call of {describe(func)}")
+            except BaseException as error:  # noqa: BLE001
+                results = error
+            deliver(results)
+
+        self._engine.submit(task, tuple(refs.values()), self._group, done)
+
+    def _spec(self, call: FitCall) -> tuple[FitSpec, DataRef]:
+        """Find or make the bundle of what the call's fits share."""
+        pickled = b"" if call.of_search else _pickled(call.estimator, "the estimator")
+        for first, estimator, spec, ref in self._specs:
+            same_estimator = call.of_search or pickled == estimator
+            if same_estimator and sklearn_adapter.same_settings(first, call):
+                return spec, ref
+        spec = FitSpec(
+            function=call.function,
+            estimator=pickled or _pickled(call.estimator, "the estimator"),
+            X=self._known.put(call.X, what="X").digest,
+            y=self._known.put(call.y, what="y").digest,
+            shared=call.shared,
+        )
+        for name, value in call.shared.items():
+            _check_pickles(value, name)
+        ref = self._engine.home.put(spec, what="the search")
+        self._specs.append((call, pickled, spec, ref))
+        return spec, ref
+
+    def _split(self, call: FitCall) -> DataRef:
+        key = id(call.train), id(call.test)
+        if key not in self._splits:
+            pair = (call.train, call.test)
+            self._splits[key] = *pair, self._engine.home.put(pair, what="a split")
+        return self._splits[key][2]
+
+    def _pickled_parameters(self, call: FitCall) -> bytes:
+        if self._parameters is None or self._parameters[0] is not call.parameters:
+            what = f"candidate {call.candidate} ({call.parameters!r:.200})"
+            self._parameters = call.parameters, _pickled(call.parameters, what)
+        return self._parameters[1]
+
+    def _pickled_calls(self, func: BatchedCalls, refs: dict[str, DataRef]) -> bytes:
+        buffer = io.BytesIO()
+        try:
+            _CallPickler(buffer, self._known, refs).dump(func.items)
+        except UnpicklableError:
+            raise
+        except Exception as error:
+            msg = (
+                f"a call of {describe(func)} cannot be sent to the workers: pickling it "
+                f"failed with {type(error).__name__}: {error}"
+            )
+            raise UnpicklableError(msg) from error
+        return buffer.getvalue()
+
+
+class _CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles calls, large arrays as references to bundles."""
+
+    def __init__(
+        self, file: io.BytesIO, known: KnownObjects, refs: dict[str, DataRef]
+    ) -> None:
+        super().__init__(file, protocol=5)
+        self._known = known
+        self._refs = refs
+
+    def persistent_id(self, obj: Any) -> str | None:
+        """Return a digest for a large array, None for anything else."""
+        if not isinstance(obj, np.ndarray) or obj.nbytes < _SHARED_ARRAY_BYTES:
+            return None
+        if type(obj) not in (np.ndarray, np.memmap) or obj.dtype.hasobject:
+            return None
+        ref = self._known.put(obj, what="an array")
+        self._refs[ref.digest] = ref
+        return ref.digest
+
+
+class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
+    """joblib backend that runs tasks in the slots of a Dask client's workers.
+
+    Activate it with ``joblib.parallel_config("dask_hpsearch", client=client)``.
+
+    Parameters
+    ----------
+    client : distributed.Client, optional
+        Default: the current one.
+    worker_timeout : float
+        Seconds to wait for a first worker.
+
+    Raises
+    ------
+    ClientClosedError
+        If there is no client, or it is closed.
+    """
+
+    supports_retrieve_callback = True
+    default_n_jobs = -1
+
+    def __init__(
+        self,
+        client: Client | None = None,
+        *,
+        worker_timeout: float = 60.0,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(nesting_level, inner_max_num_threads, **options)
+        self._client = client or _current_client()
+        self._worker_timeout = worker_timeout
+        self._engine: Engine | None = None
+        check_client(self._client)
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return how many tasks really run at once."""
+        if n_jobs == 1:
+            return 1
+        return slots_for(n_jobs, self._running_engine().slots)
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
+        """Hand the ``Parallel`` object a session of its own."""
+        del parallel
+        level = self.nesting_level or 0
+        if n_jobs == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=level))
+        session = Session(self._running_engine(), nesting_level=level)
+        raise FallbackToBackend(session)
+
+    def submit(self, func: Any, callback: Any = None) -> Any:
+        """Never called: sessions take the tasks."""
+        raise AssertionError
+
+    def _running_engine(self) -> Engine:
+        if self._engine is None:
+            home = DataHome()
+            self._engine = Engine(
+                self._client, home, worker_timeout_s=self._worker_timeout
+            )
+            weakref.finalize(self, _close, self._engine, home)
+        return self._engine
+
+
+class EvaluationBackend(ParallelBackendBase):  # type: ignore[misc]
+    """Serves the evaluation of one search, and runs all else as if it were not there.
+
+    The first ``Parallel`` object that is set up under it is the search's own. Later ones
+    (the refit's, a splitter's) run in this process as they would without it.
+
+    Parameters
+    ----------
+    session : Session
+    """
+
+    default_n_jobs = 1
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(nesting_level=0)
+        self._session: Session | None = session
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return what a fit in this process may use: its cores."""
+        return int(LokyBackend(nesting_level=0).effective_n_jobs(n_jobs))
+
+    def configure(
+        self,
+        n_jobs: int = 1,
+        parallel: Any = None,
+        prefer: str | None = None,
+        require: str | None = None,
+        **_options: Any,
+    ) -> int:
+        """Hand the search its session, any other ``Parallel`` a local backend."""
+        del n_jobs, parallel
+        session, self._session = self._session, None
+        if session is not None:
+            raise FallbackToBackend(session)
+        threads = prefer == "threads" or require == "sharedmem"
+        local = ThreadingBackend if threads else LokyBackend
+        raise FallbackToBackend(local(nesting_level=0))
+
+    def submit(self, func: Any, callback: Any = None) -> Any:
+        """Never called: the session takes the tasks."""
+        raise AssertionError
+
+
+def slots_for(n_jobs: int | None, slots: int) -> int:
+    """Resolve joblib's ``n_jobs`` against the slots there are."""
+    if n_jobs == 0:
+        msg = "n_jobs == 0 in Parallel has no meaning"
+        raise ValueError(msg)
+    if n_jobs is None or n_jobs == -1:
+        return max(1, slots)
+    if n_jobs < 0:
+        return max(1, slots + 1 + n_jobs)
+    return max(1, min(n_jobs, slots or n_jobs))
+
+
+def _current_client() -> Client:
+    try:
+        return get_client()
+    except ValueError as error:
+        msg = (
+            "there is no Dask client: connect one (client = Client(...)), or start "
+            "workers here with dask_hpsearch.local_cluster()"
+        )
+        raise ClientClosedError(msg) from error
+
+
+def _close(engine: Engine, home: DataHome) -> None:
+    engine.close()
+    home.close()
+
+
+def _pickled(value: Any, what: str) -> bytes:
+    try:
+        return bytes(cloudpickle.dumps(value, protocol=5))
+    except Exception as error:
+        msg = (
+            f"{what} cannot be sent to the workers: pickling it failed with "
+            f"{type(error).__name__}: {error}. Leave out what holds a lock, a file or a "
+            "connection, or define __getstate__ to drop it"
+        )
+        raise UnpicklableError(msg) from error
+
+
+def _check_pickles(value: Any, name: str) -> None:
+    """Name the part that does not pickle; arrays always do."""
+    try:
+        pickle.dumps(value, protocol=5, buffer_callback=lambda _: None)
+    except Exception:  # noqa: BLE001 (cloudpickle may know better, or name it)
+        _pickled(value, name)

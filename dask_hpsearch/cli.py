@@ -1,0 +1,117 @@
+"""The command ``dask-hpsearch``: parse, call, print."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_hpsearch import __version__
+from dask_hpsearch.errors import HPSearchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code of the process.
+
+    Parameters
+    ----------
+    argv
+        The command line without the program's name; the process's own by default.
+
+    Returns
+    -------
+    int
+        0; 1 after an error, told in one line on standard error; 130 after Ctrl-C.
+    """
+    arguments = _parser().parse_args(argv)
+    return _exit_code(lambda: arguments.run(arguments))
+
+
+def _exit_code(command: Callable[[], int]) -> int:
+    try:
+        return command()
+    except HPSearchError as error:
+        message = " ".join(str(error).split())
+        print(f"dask-hpsearch: {message}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("dask-hpsearch: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="dask-hpsearch",
+        description="Fit scikit-learn hyperparameter searches on Dask workers.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {__version__}"
+    )
+    # Each command adds its own parser, and sets ``run`` to what carries it out.
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_demo(commands.add_parser("demo", help="search a random forest on real data"))
+    return parser
+
+
+def _add_demo(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Search a random forest's parameters on scikit-learn's handwritten digits, "
+        "on a Dask cluster of this machine; about a minute on two cores."
+    )
+    parser.add_argument(
+        "--n-iter",
+        type=_positive,
+        metavar="N",
+        help="candidates to try (default: a minute's worth)",
+    )
+    parser.add_argument(
+        "--slots",
+        type=_positive,
+        metavar="N",
+        help="fits that run at a time (default: one per core)",
+    )
+    parser.add_argument(
+        "--output",
+        type=_output,
+        default="search.pkl",
+        metavar="PATH",
+        help="file for the fitted search (default: %(default)s)",
+    )
+    parser.set_defaults(run=_demo)
+
+
+def _demo(arguments: Namespace) -> int:
+    # Imported here: it brings scikit-learn and Dask, which --help can do without.
+    from dask_hpsearch import demo
+
+    options = {} if arguments.n_iter is None else {"n_iter": arguments.n_iter}
+    stopped = demo.run(arguments.output, slots=arguments.slots, **options)
+    return EXIT_INTERRUPTED if stopped == "interrupted" else 0
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        msg = f"{text!r} is no whole number of 1 or more"
+        raise ArgumentTypeError(msg)
+    return int(text)
+
+
+def _output(text: str) -> Path:
+    """Check the path now: the search would be lost if that came at its end."""
+    path = Path(text)
+    if path.is_dir():
+        msg = f"{text!r} is a folder: name a file"
+        raise ArgumentTypeError(msg)
+    target = path if path.exists() else path.parent
+    if not os.access(target, os.W_OK):
+        msg = f"{text!r} cannot be written: choose another path"
+        raise ArgumentTypeError(msg)
+    return path

@@ -1,0 +1,1 @@
+"""Dask clusters that suit searches: each is one of Dask's own cluster objects."""

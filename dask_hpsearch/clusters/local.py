@@ -1,0 +1,184 @@
+"""A Dask cluster on this machine, made for searches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from typing import Any
+
+from dask.system import CPU_COUNT
+from dask.utils import parse_bytes
+from distributed import Client, LocalCluster
+from distributed.deploy.spec import ProcessInterface
+from distributed.worker_memory import parse_memory_limit
+
+from dask_hpsearch.slots.plugin import SlotsPlugin
+
+_logger = logging.getLogger(__name__)
+_END_WAIT_S = 3.0
+_RESTART_PAUSE_S = 0.5
+
+
+def local_cluster(
+    n_workers: int = 1,
+    slots_per_worker: int | None = None,
+    *,
+    dashboard_address: str | None = ":0",
+    memory_limit: str | float | None = "auto",
+    **kwargs: Any,
+) -> LocalCluster:
+    """Start a Dask cluster on this machine: each worker runs fits in ``slots`` processes.
+
+    One worker stands for a node; its slots share one copy of the data. The worker
+    processes do not import the main module: a script needs no main guard.
+
+    Parameters
+    ----------
+    n_workers : int
+        Workers to start; ``cluster.scale(n)`` adds and removes some later.
+    slots_per_worker : int, optional
+        Fits that one worker runs at once. Default: the machine's cores shared among the
+        first ``n_workers``.
+    dashboard_address : str, optional
+        Where Dask's dashboard listens; ":0" is a free port, None is no dashboard.
+    memory_limit : str, float or None
+        Memory of one worker in bytes ("4 GiB"), or a share of the machine's; every slot
+        gets an equal part of it. "auto": the machine's memory shared among
+        ``n_workers``. None: no limit.
+    **kwargs
+        Passed on to `distributed.LocalCluster`.
+
+    Returns
+    -------
+    LocalCluster
+        A context manager; ``get_client()``, ``scale()``, ``adapt()`` as Dask has them.
+
+    Examples
+    --------
+    >>> from dask_hpsearch import local_cluster
+    >>> with local_cluster(n_workers=1, slots_per_worker=2) as cluster:
+    ...     client = cluster.get_client()
+    """
+    for name, value in (
+        ("n_workers", n_workers),
+        ("slots_per_worker", slots_per_worker),
+    ):
+        if value is not None and (not isinstance(value, int) or value < 0):
+            msg = f"{name} must be a positive integer, got {value!r}"
+            raise ValueError(msg)
+    if slots_per_worker is None:
+        slots_per_worker = max(1, CPU_COUNT // max(1, n_workers))
+    limit = parse_memory_limit(memory_limit, 1, max(1, n_workers), logger=_logger)
+    cluster = LocalCluster(
+        n_workers=n_workers,
+        threads_per_worker=slots_per_worker,
+        worker_class=LocalWorker,
+        protocol=kwargs.pop("protocol", "tcp://"),
+        dashboard_address=dashboard_address,
+        memory_limit=limit,
+        **kwargs,
+    )
+    _prepare_slots(cluster)
+    return cluster
+
+
+def _prepare_slots(cluster: LocalCluster) -> None:
+    """Give the workers slots as they come, so that the first search finds them ready."""
+    try:
+        with Client(cluster, set_as_default=False) as client:
+            client.register_plugin(SlotsPlugin(), name=SlotsPlugin.name)
+    except BaseException:
+        cluster.close()
+        raise
+
+
+class LocalWorker(ProcessInterface):  # type: ignore[misc]
+    """One worker process of a `LocalCluster`, started again if it dies.
+
+    Parameters
+    ----------
+    scheduler : str
+        Address of the scheduler.
+    name : object
+        The worker's name in the cluster.
+    **options
+        Options of `distributed.Worker`.
+    """
+
+    def __init__(self, scheduler: str, name: Any = None, **options: Any) -> None:
+        super().__init__(scheduler=scheduler, name=name)
+        self._scheduler = scheduler
+        self._name = name
+        self._options = options
+        self._process: asyncio.subprocess.Process | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the process; it registers with the scheduler by itself."""
+        await self._start_process()
+        self._watcher = asyncio.ensure_future(self._restart_when_lost())
+        await super().start()
+
+    async def close(self, **_reasons: Any) -> None:
+        """End the process, and its slots with it."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        process, self._process = self._process, None
+        if process is not None:
+            await _end(process)
+        await super().close()
+
+    async def _start_process(self) -> None:
+        settings = {
+            "scheduler": self._scheduler,
+            "log_level": self._options.get("silence_logs") or logging.INFO,
+            "options": _worker_options(self._options) | {"name": self._name},
+        }
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "dask_hpsearch.clusters.worker_process",
+            json.dumps(settings),
+            env=os.environ | {"PYTHONPATH": _client_path()},
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the client
+        )
+
+    async def _restart_when_lost(self) -> None:
+        while self._process is not None:
+            code = await self._process.wait()
+            _logger.warning("local worker %s ended with code %s", self._name, code)
+            await asyncio.sleep(_RESTART_PAUSE_S)
+            await self._start_process()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _END_WAIT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+def _worker_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that mean something to a worker in another process."""
+    left_out = {"security", "services", "silence_logs", "dashboard"}
+    kept = {key: value for key, value in options.items() if key not in left_out}
+    if isinstance(kept.get("memory_limit"), str):
+        kept["memory_limit"] = parse_bytes(kept["memory_limit"])
+    return {key: value for key, value in kept.items() if value is not None} | {
+        "memory_limit": kept.get("memory_limit")
+    }
+
+
+def _client_path() -> str:
+    """Where the client finds modules: workers find the user's own there too."""
+    return os.pathsep.join(path or os.getcwd() for path in sys.path)

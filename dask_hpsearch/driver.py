@@ -1,0 +1,241 @@
+"""Drives one search, start to end: cluster, data, backend, ``search.fit``, result."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+from distributed import Client
+
+from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.backend import EvaluationBackend, Session
+from dask_hpsearch.clusters.local import local_cluster
+from dask_hpsearch.data import DataHome
+from dask_hpsearch.engine.engine import Engine, check_client
+from dask_hpsearch.errors import (
+    NoWorkersError,
+    SearchStoppedWarning,
+    UnsupportedSearchError,
+)
+from dask_hpsearch.progress import SearchProgress, show
+from dask_hpsearch.recording import Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a search is to be driven; the words of `DaskSearchCV`."""
+
+    client: Client | None = None
+    store: Path | None = None
+    max_time_s: float | None = None
+    fit_timeout_s: float | None = None
+    worker_timeout_s: float = 60.0
+    progress: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fitted search.
+
+    Attributes
+    ----------
+    search : object
+        Of the user's own class.
+    stopped : str or None
+        "max_time" or "interrupted" if it covers only a part.
+    """
+
+    search: Any
+    stopped: str | None = None
+
+
+def fit_trials(
+    search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
+) -> Fitted:
+    """Fit a scikit-learn search, its fits in the slots of a Dask client's workers.
+
+    Parameters
+    ----------
+    search : BaseSearchCV
+        Left as it is; a copy is fitted.
+    X, y : array-like
+    params : dict
+        What else ``search.fit`` takes.
+    settings : Settings
+
+    Returns
+    -------
+    Fitted
+    """
+    sklearn_adapter.check_version()
+    fitted = sklearn_adapter.without_fitted_state(search)
+    progress = SearchProgress()
+    recorder = Recorder(
+        progress,
+        refit=getattr(fitted, "refit", None),
+        tolerant=_is_model_based(fitted),
+    )
+    with ExitStack() as stack:
+        client = stack.enter_context(client_for(settings))
+        _check_callbacks(fitted, client)
+        home = stack.enter_context(DataHome(settings.store))
+        engine = stack.enter_context(
+            Engine(
+                client,
+                home,
+                fit_timeout_s=settings.fit_timeout_s,
+                worker_timeout_s=settings.worker_timeout_s,
+                on_slots=lambda workers, slots, running: progress.slots_changed(
+                    workers=workers, slots=slots, running=running
+                ),
+            )
+        )
+        stack.enter_context(show(progress, enabled=settings.progress))
+        stack.enter_context(_deadline(engine, settings.max_time_s))
+        stack.enter_context(all_parallel(fitted))
+        stack.enter_context(recorder.driving(fitted))
+        backend = EvaluationBackend(Session(engine, log=recorder))
+        stack.enter_context(joblib.parallel_config(backend=backend))
+        fitted.fit(X, y, **params)
+        progress.ended(recorder.stopped)
+    if recorder.stopped:
+        _warn_stopped(recorder)
+    return Fitted(fitted, recorder.stopped)
+
+
+def fit_joblib(
+    search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
+) -> Fitted:
+    """Fit anything that parallelises with joblib, on Dask's own joblib backend."""
+    is_search = sklearn_adapter.is_search(search)
+    fitted = sklearn_adapter.without_fitted_state(search)
+    with ExitStack() as stack:
+        client = stack.enter_context(client_for(settings))
+        wait_for_worker(client, settings.worker_timeout_s)
+        if is_search:
+            stack.enter_context(all_parallel(fitted))
+        stack.enter_context(joblib.parallel_config(backend="dask", client=client))
+        args = (X,) if y is None else (X, y)
+        fitted.fit(*args, **params)
+    return Fitted(fitted)
+
+
+@contextmanager
+def client_for(settings: Settings) -> Iterator[Client]:
+    """Yield the client to use; without any, of a local cluster for the time being.
+
+    Raises
+    ------
+    ClientClosedError
+        If the given client is closed.
+    """
+    client = settings.client or _current_client()
+    if client is not None:
+        check_client(client)
+        yield client
+        return
+    with local_cluster(dashboard_address=None) as cluster:
+        with Client(cluster, set_as_default=False) as own:
+            yield own
+
+
+def wait_for_worker(client: Client, timeout_s: float) -> None:
+    """Wait until a first worker is there.
+
+    Raises
+    ------
+    NoWorkersError
+        After ``timeout_s`` seconds without one.
+    """
+    try:
+        client.wait_for_workers(1, timeout=timeout_s)
+    except TimeoutError as error:
+        msg = (
+            f"no Dask worker within {timeout_s:g} s: start some, for example with "
+            "cluster.scale(2), or give worker_timeout more seconds"
+        )
+        raise NoWorkersError(msg) from error
+
+
+def _current_client() -> Client | None:
+    try:
+        client = Client.current(allow_global=True)
+    except ValueError:
+        return None
+    return client if client.status == "running" and not client.asynchronous else None
+
+
+@contextmanager
+def all_parallel(search: Any) -> Iterator[None]:
+    """Let the search hand over all its tasks, to as many slots as there will be.
+
+    ``n_jobs`` is the cluster's; a ``pre_dispatch`` that is a number is obeyed, a string
+    is in terms of an ``n_jobs`` that would be frozen at the start.
+    """
+    own = {
+        name: getattr(search, name)
+        for name in ("n_jobs", "pre_dispatch")
+        if hasattr(search, name)
+    }
+    if "n_jobs" in own:
+        search.n_jobs = -1
+    if isinstance(own.get("pre_dispatch"), str):
+        search.pre_dispatch = "all"
+    try:
+        yield
+    finally:
+        vars(search).update(own)
+
+
+@contextmanager
+def _deadline(engine: Engine, max_time_s: float | None) -> Iterator[None]:
+    """Stop the engine after some seconds."""
+    if max_time_s is None:
+        yield
+        return
+    timer = threading.Timer(max_time_s, engine.stop, args=("max_time",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _is_model_based(search: Any) -> bool:
+    """Whether each call's scores steer the next ask (skopt's BayesSearchCV)."""
+    return any(base.__module__.startswith("skopt.") for base in type(search).__mro__)
+
+
+def _check_callbacks(search: Any, client: Client) -> None:
+    """Refuse scikit-learn callbacks that workers elsewhere cannot reach."""
+    callbacks = sklearn_adapter.callbacks_of(search)
+    if not callbacks:
+        return
+    hosts = set(client.run(socket.gethostname).values())
+    if hosts - {socket.gethostname()}:
+        names = ", ".join(type(one).__name__ for one in callbacks)
+        msg = (
+            f"scikit-learn callbacks ({names}) cannot reach workers on other machines "
+            f"({', '.join(sorted(hosts))}): unset them with set_callbacks(), and use "
+            "progress=True"
+        )
+        raise UnsupportedSearchError(msg)
+
+
+def _warn_stopped(recorder: Recorder) -> None:
+    done = sum(len(call.complete()) for call in recorder.calls)
+    total = sum(len(call.candidates) for call in recorder.calls)
+    warnings.warn(
+        f"the search was stopped ({recorder.stopped}): its results cover the {done} of "
+        f"{total} candidates that had finished",
+        SearchStoppedWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,1 @@
+"""The engine: tasks in, outcomes out as they come, on whatever slots there are."""

@@ -1,0 +1,447 @@
+"""Runs tasks on a Dask client's workers and hands out outcomes as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from distributed import Client, Future
+from distributed.scheduler import KilledWorker
+
+from dask_hpsearch.data import DataHome, DataSender
+from dask_hpsearch.engine.policy import Durations, batch_size, most_in_flight
+from dask_hpsearch.errors import (
+    ClientClosedError,
+    HPSearchError,
+    NoWorkersError,
+    SearchStopped,
+    WorkersLackPackageError,
+)
+from dask_hpsearch.slots.plugin import SlotsPlugin, cancel_groups, run_batch
+from dask_hpsearch.trials import (
+    Batch,
+    DataRef,
+    Outcome,
+    Task,
+    decode_outcomes,
+)
+
+_logger = logging.getLogger(__name__)
+_SLOTS_CHECK_S = 0.4
+_LEAST_PATIENCE_S = 1.0
+_MOST_RETURNS = 20
+_CANCEL_WAIT_S = 2.0
+
+
+@dataclass(slots=True)
+class Group:
+    """The tasks of one joblib call: what is cancelled together.
+
+    Attributes
+    ----------
+    most_running : int or None
+        Batches that may be with Dask at once (joblib's ``n_jobs``); None: no limit.
+    """
+
+    most_running: int | None = None
+    name: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
+    waiting: deque[_Job] = field(default_factory=deque)
+    in_flight: int = 0
+    durations: Durations = field(default_factory=Durations)
+    cancelled: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    task: Task
+    data: tuple[DataRef, ...]
+    group: Group
+    done: Callable[[Outcome | HPSearchError], None]
+    returns: int = 0
+    resolved: bool = False
+
+
+@dataclass(slots=True)
+class SlotCount:
+    """What the client knows of its workers."""
+
+    workers: int = 0
+    slots: int = 0
+
+
+class Engine:
+    """Keeps all slots of a client busy with the tasks it is given.
+
+    Results are delivered one by one, in a thread of the engine's own.
+
+    Parameters
+    ----------
+    client : Client
+    home : DataHome
+        Where tasks' data lies.
+    fit_timeout_s : float or None
+        Longest time one task may run.
+    worker_timeout_s : float
+        How long to wait for a first worker.
+    on_slots : callable, optional
+        Called with (workers, slots, running) as they change.
+
+    Raises
+    ------
+    ClientClosedError
+        If the client is closed or asynchronous.
+    WorkersLackPackageError
+        If a worker cannot import dask_hpsearch.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        home: DataHome,
+        *,
+        fit_timeout_s: float | None = None,
+        worker_timeout_s: float = 60.0,
+        on_slots: Callable[[int, int, int], None] | None = None,
+    ) -> None:
+        check_client(client)
+        self.client = client
+        self.home = home
+        self._fit_timeout_s = fit_timeout_s
+        self._worker_timeout_s = worker_timeout_s
+        self._on_slots = on_slots
+        self._topic = f"dask-hpsearch-{uuid.uuid4().hex[:16]}"
+        self._numbers = itertools.count()
+        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._groups: list[Group] = []
+        self._jobs: dict[int, _Job] = {}
+        self._flights: dict[Future, tuple[Group, set[int]]] = {}
+        self._count = SlotCount()
+        self._counted_at = 0.0
+        self._failure: HPSearchError | None = None
+        self._closed = False
+        self._waiting_since = time.monotonic()
+        self._saw_worker = False
+        self.task_bytes = 0
+        self.tasks_sent = 0
+        _register_slots(client)
+        self._sender = DataSender(client, home)
+        client.subscribe_topic(self._topic, self._on_worker_event)
+        self._count_slots()
+        self._thread = threading.Thread(
+            target=self._run, name="dask-hpsearch-engine", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def slots(self) -> int:
+        """Slots there are now, as of less than a second ago."""
+        return self._count.slots
+
+    def next_number(self) -> int:
+        """Return a number that no other task of this engine has."""
+        return next(self._numbers)
+
+    def submit(
+        self,
+        task: Task,
+        data: Iterable[DataRef],
+        group: Group,
+        done: Callable[[Outcome | HPSearchError], None],
+    ) -> None:
+        """Queue a task; never blocks.
+
+        Parameters
+        ----------
+        task : FitTask or CallTask
+        data : iterable of DataRef
+            The bundles it needs.
+        group : Group
+        done : callable
+            Called once, in the engine's thread, with the outcome, or with the error
+            that ended the engine or the group.
+        """
+        job = _Job(task, tuple(data), group, done)
+        self._events.put(lambda: self._enqueue(job))
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        """Call a function in the engine's thread, as outcomes are delivered."""
+        self._events.put(function)
+
+    def cancel(self, group: Group) -> None:
+        """End a group: queued tasks are dropped, running ones' processes end.
+
+        Returns when the workers have been told, or after two seconds.
+        """
+        told = threading.Event()
+        group.cancelled = True
+        self._events.put(lambda: self._cancel([group], told))
+        if threading.current_thread() is not self._thread:
+            told.wait(_CANCEL_WAIT_S)
+
+    def stop(self, reason: str) -> None:
+        """End all tasks, running and queued, with `SearchStopped`; also later ones."""
+        self._events.put(lambda: self._fail(SearchStopped(reason)))
+
+    def close(self) -> None:
+        """End everything that still runs, and the engine's threads."""
+        if self._closed:
+            return
+        self._closed = True
+        self._events.put(lambda: self._fail(SearchStopped("closed")))
+        self._thread.join()
+        self._sender.close()
+        with contextlib.suppress(Exception):  # a lost client has no subscriptions
+            self.client.unsubscribe_topic(self._topic)
+
+    # --- the engine's thread ---------------------------------------------------------
+
+    def _run(self) -> None:
+        while not (self._closed and self._events.empty()):
+            try:
+                self._take_events()
+                self._count_slots_if_due()
+                self._fill_slots()
+            except HPSearchError as error:
+                self._fail(error)
+            except Exception as error:
+                _logger.exception("the engine failed")
+                self._fail(HPSearchError(f"the engine failed: {error!r}"))
+
+    def _take_events(self) -> None:
+        """Wait a moment for something to happen, and take in all that has."""
+        with contextlib.suppress(queue.Empty):
+            event = self._events.get(timeout=_SLOTS_CHECK_S)
+            while True:
+                event()
+                event = self._events.get_nowait()
+
+    def _enqueue(self, job: _Job) -> None:
+        if self._failure is not None or job.group.cancelled:
+            self._resolve(job, self._failure or SearchStopped("cancelled"))
+            return
+        if job.group not in self._groups:
+            self._groups.append(job.group)
+        if not self._jobs:
+            self._waiting_since = time.monotonic()
+        self._jobs[job.task.job] = job
+        job.group.waiting.append(job)
+
+    def _count_slots_if_due(self) -> None:
+        if time.monotonic() - self._counted_at < _SLOTS_CHECK_S:
+            return
+        if self._failure is None and self._jobs:
+            check_client(self.client)
+            self._count_slots()
+            self._check_for_workers()
+
+    def _count_slots(self) -> None:
+        try:
+            threads = self.client.nthreads()
+        except Exception as error:
+            msg = f"the Dask scheduler does not answer: {error!r}"
+            raise ClientClosedError(msg) from error
+        self._count = SlotCount(len(threads), sum(threads.values()))
+        self._counted_at = time.monotonic()
+        self._tell_slots()
+
+    def _check_for_workers(self) -> None:
+        """Give up if no worker ever came; a cluster that lost all its own may regrow."""
+        if self._count.slots:
+            self._saw_worker = True
+        if self._saw_worker:
+            return
+        waited = time.monotonic() - self._waiting_since
+        if waited > self._worker_timeout_s:
+            msg = (
+                f"no Dask worker within {self._worker_timeout_s:g} s: start some, for "
+                "example with cluster.scale(2), or give worker_timeout more seconds"
+            )
+            raise NoWorkersError(msg)
+
+    def _fill_slots(self) -> None:
+        """Submit batches, the groups taking turns, while Dask may have more."""
+        room = most_in_flight(self._count.slots) - len(self._flights)
+        groups = deque(group for group in self._groups if group.waiting)
+        while room > 0 and groups and self._failure is None:
+            group = groups.popleft()
+            if group.most_running is None or group.in_flight < group.most_running:
+                self._submit_batch(group)
+                room -= 1
+                if group.waiting:
+                    groups.append(group)
+
+    def _submit_batch(self, group: Group) -> None:
+        size = batch_size(
+            waiting=len(group.waiting),
+            slots=self._count.slots,
+            mean_s=group.durations.mean_s,
+        )
+        jobs = [group.waiting.popleft() for _ in range(min(size, len(group.waiting)))]
+        mean_s = group.durations.mean_s or 0.0
+        batch = Batch(
+            group=group.name,
+            topic=self._topic,
+            tasks=tuple(job.task for job in jobs),
+            data=tuple(dict.fromkeys(ref for job in jobs for ref in job.data)),
+            fit_timeout_s=self._fit_timeout_s,
+            patience_s=max(_LEAST_PATIENCE_S, 2 * len(jobs) * mean_s),
+        )
+        payload = batch.to_bytes()
+        self.task_bytes += len(payload)
+        self.tasks_sent += len(jobs)
+        # One key prefix for all: the scheduler then queues what has no free slot yet,
+        # and gives it to whichever worker is free first, new ones included.
+        future = self.client.submit(
+            run_batch, payload, key=(self._topic, self.next_number()), pure=False
+        )
+        self._flights[future] = group, {job.task.job for job in jobs}
+        group.in_flight += 1
+        future.add_done_callback(
+            lambda done: self._events.put(lambda: self._landed(done))
+        )
+        self._tell_slots()
+
+    def _landed(self, future: Future) -> None:
+        flight = self._flights.pop(future, None)
+        if flight is None:
+            return
+        group, numbers = flight
+        group.in_flight -= 1
+        for outcome in self._outcomes_of(future, numbers):
+            self._take(outcome, numbers)
+        self._tell_slots()
+
+    def _outcomes_of(self, future: Future, numbers: set[int]) -> list[Outcome]:
+        """Read a batch's outcomes; what was lost with its worker is to run again."""
+        try:
+            return decode_outcomes(future.result(timeout=60))
+        except KilledWorker:
+            # Only the slots run the user's code: a worker's loss is never a fit's fault.
+            return [Outcome(number, "returned") for number in numbers]
+        except Exception as error:  # noqa: BLE001
+            self._fail(self._reason_for(error, future))
+            return []
+
+    def _reason_for(self, error: Exception, future: Future) -> HPSearchError:
+        if future.status == "cancelled" or self.client.status != "running":
+            return ClientClosedError(
+                "the connection to the Dask scheduler was lost during the search"
+            )
+        failure = HPSearchError(f"a worker could not run its batch: {error!r}")
+        failure.__cause__ = error
+        return failure
+
+    def _take(self, outcome: Outcome, numbers: set[int]) -> None:
+        """Deliver an outcome, or queue the task again if it did not run."""
+        job = self._jobs.get(outcome.job)
+        mine = outcome.job in numbers
+        numbers.discard(outcome.job)
+        if job is None or (outcome.status == "returned" and not mine):
+            return
+        if outcome.status != "returned":
+            if outcome.status != "unreadable":
+                job.group.durations.add(outcome.seconds)
+            self._resolve(job, outcome)
+            return
+        job.returns += 1
+        if job.returns > _MOST_RETURNS:
+            msg = f"its worker was lost {job.returns} times"
+            self._resolve(job, Outcome(outcome.job, "killed", message=msg))
+        else:
+            job.group.waiting.appendleft(job)
+
+    def _take_early(self, payload: bytes) -> None:
+        """Take outcomes that a worker reported before its batch was done."""
+        for outcome in decode_outcomes(payload):
+            for _, numbers in self._flights.values():
+                if outcome.job in numbers:
+                    self._take(outcome, numbers)
+                    break
+
+    def _resolve(self, job: _Job, outcome: Outcome | HPSearchError) -> None:
+        self._jobs.pop(job.task.job, None)
+        if not job.resolved:
+            job.resolved = True
+            job.done(outcome)
+
+    def _cancel(self, groups: list[Group], told: threading.Event | None = None) -> None:
+        names = [group.name for group in groups]
+        futures = [f for f, (group, _) in self._flights.items() if group.name in names]
+        for future in futures:
+            self._flights.pop(future)[0].in_flight -= 1
+        for group in groups:
+            group.cancelled = True
+            group.waiting.clear()
+        for number in [n for n, job in self._jobs.items() if job.group.name in names]:
+            del self._jobs[number]
+        self._groups = [group for group in self._groups if group.name not in names]
+        if futures and self.client.status == "running":
+            with contextlib.suppress(Exception):  # workers may be leaving too
+                self.client.cancel(futures)
+                self.client.run(cancel_groups, names, on_error="ignore")
+        if told is not None:
+            told.set()
+
+    def _fail(self, error: HPSearchError) -> None:
+        """End all tasks with an error; later ones too."""
+        self._failure = self._failure or error
+        jobs = list(self._jobs.values())
+        self._cancel(list({group.name: group for group in self._groups}.values()))
+        for job in jobs:
+            self._resolve(job, self._failure)
+
+    def _tell_slots(self) -> None:
+        if self._on_slots is not None:
+            running = min(len(self._flights), self._count.slots)
+            self._on_slots(self._count.workers, self._count.slots, running)
+
+    # --- the client's event loop -----------------------------------------------------
+
+    def _on_worker_event(self, event: tuple[float, dict[str, Any]]) -> None:
+        _, message = event
+        if "need" in message:
+            self._sender.request(message["need"], message["worker"])
+        elif "early" in message:
+            self._events.put(lambda: self._take_early(message["early"]))
+
+
+def check_client(client: Client) -> None:
+    """Refuse a client that cannot drive a search.
+
+    Raises
+    ------
+    ClientClosedError
+    """
+    if client.status != "running":
+        msg = f"the Dask client is {client.status}: connect a new Client"
+        raise ClientClosedError(msg)
+    if client.asynchronous:
+        msg = "the Dask client is asynchronous: connect one with asynchronous=False"
+        raise ClientClosedError(msg)
+
+
+def _register_slots(client: Client) -> None:
+    """Give all workers slots, now and as they come."""
+    try:
+        client.register_plugin(SlotsPlugin(), name=SlotsPlugin.name)
+    except ModuleNotFoundError as error:
+        msg = (
+            f"the Dask scheduler or a worker cannot import {error.name}: install "
+            "dask_hpsearch there, in the client's version"
+        )
+        raise WorkersLackPackageError(msg) from error

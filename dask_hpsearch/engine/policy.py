@@ -1,0 +1,62 @@
+"""What to submit next: pure decisions, no clock and no cluster."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+TARGET_BATCH_S = 0.2
+_SMOOTHING = 0.2
+_MOST_PER_BATCH = 500
+_BEFORE_ANY_WORKER = 8
+
+
+def most_in_flight(slots: int) -> int:
+    """Batches to have with Dask: one running and one waiting for each slot.
+
+    A waiting batch hides the way to the client and back, and lets a new worker start at
+    once. More would make the searches that share a cluster wait for each other.
+    """
+    return 2 * slots if slots else _BEFORE_ANY_WORKER
+
+
+@dataclass(slots=True)
+class Durations:
+    """Running estimate of a task's duration.
+
+    Attributes
+    ----------
+    mean_s : float or None
+        Exponentially smoothed mean of the wall-clock time in the slot.
+    """
+
+    mean_s: float | None = field(default=None)
+
+    def add(self, seconds: float) -> None:
+        """Take in a finished task."""
+        if self.mean_s is None:
+            self.mean_s = seconds
+        else:
+            self.mean_s += _SMOOTHING * (seconds - self.mean_s)
+
+
+def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
+    """How many tasks the next batch takes.
+
+    Toward `TARGET_BATCH_S` of work, one while nothing is known, and never so many that
+    the last slots would idle: at most a fair share of half of what waits.
+
+    Parameters
+    ----------
+    waiting : int
+        Tasks that wait in the engine.
+    slots : int
+        Slots that share them.
+    mean_s : float or None
+        What a task is expected to take.
+    """
+    if mean_s is None:
+        return 1
+    wanted = TARGET_BATCH_S / max(mean_s, 1e-4)
+    fair = math.ceil(waiting / (2 * max(slots, 1)))
+    return max(1, min(int(wanted), fair, _MOST_PER_BATCH))

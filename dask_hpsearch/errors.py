@@ -1,0 +1,73 @@
+"""Every exception and warning that dask_hpsearch raises."""
+
+from __future__ import annotations
+
+import pickle
+
+
+class HPSearchError(Exception):
+    """Base of all errors raised by dask_hpsearch."""
+
+
+class UnsupportedSearchError(HPSearchError, TypeError):
+    """The object is no search, or no search that the chosen backend can run."""
+
+
+class UnsupportedVersionError(HPSearchError, ImportError):
+    """The installed scikit-learn is outside the range that is supported."""
+
+
+class ClientClosedError(HPSearchError, RuntimeError):
+    """The Dask client is closed, or has lost its scheduler."""
+
+
+class NoWorkersError(HPSearchError, TimeoutError):
+    """No Dask worker was there within the time-out."""
+
+
+class WorkersLackPackageError(HPSearchError, RuntimeError):
+    """The Dask workers cannot import dask_hpsearch, or another version of it."""
+
+
+class MissingModuleError(HPSearchError, ModuleNotFoundError):
+    """A module that the search refers to is not importable on a worker."""
+
+
+class UnpicklableError(HPSearchError, pickle.PicklingError):
+    """A part of the search cannot be sent to the workers."""
+
+
+class UnreadableTaskError(HPSearchError, RuntimeError):
+    """A worker could not load a part of the search that it was sent."""
+
+
+class DataUnavailableError(HPSearchError, RuntimeError):
+    """A worker did not get the data that a fit needs."""
+
+
+class StoreError(HPSearchError, OSError):
+    """The folder that holds the search's data cannot be used."""
+
+
+class FitEndedError(HPSearchError, RuntimeError):
+    """A fit did not end by itself; base of the three ways that can happen."""
+
+
+class FitKilledError(FitEndedError):
+    """The process of a fit died."""
+
+
+class FitMemoryError(FitEndedError):
+    """A fit used more memory than its slot's share."""
+
+
+class FitTimeoutError(FitEndedError, TimeoutError):
+    """A fit ran longer than ``fit_timeout``."""
+
+
+class SearchStopped(HPSearchError, RuntimeError):  # noqa: N818 (a stop is no fault)
+    """The search was stopped before any candidate had finished."""
+
+
+class SearchStoppedWarning(UserWarning):
+    """The search was stopped; its results cover the candidates that had finished."""

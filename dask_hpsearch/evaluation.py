@@ -1,0 +1,206 @@
+"""What runs inside a slot: load a task's references, fit and score, send the outcome.
+
+A slot is a process of its own with one main thread. It gets lists of tasks over a
+connection, answers each with an `Outcome`, and keeps what it has loaded (data is mapped,
+not copied) for the next.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import io
+import os
+import pickle
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cloudpickle
+from joblib import parallel_config
+from joblib.parallel import SequentialBackend
+
+from dask_hpsearch import bundles, sklearn_adapter
+from dask_hpsearch.trials import (
+    BATCH_DONE,
+    STOP_SIGN,
+    CallTask,
+    FitSpec,
+    FitTask,
+    Outcome,
+    Task,
+)
+
+_KEPT_BUNDLES = 256
+_KEPT_WARNINGS = 20
+
+
+class Bundles:
+    """Bundles that this slot has loaded, least recently used first to go."""
+
+    def __init__(self) -> None:
+        self._loaded: collections.OrderedDict[str, Any] = collections.OrderedDict()
+
+    def get(self, digest: str, paths: Mapping[str, str]) -> Any:
+        """Return the object of a bundle, from its file the first time."""
+        if digest not in self._loaded:
+            self._loaded[digest] = bundles.load(paths[digest])
+            if len(self._loaded) > _KEPT_BUNDLES:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(digest)
+        return self._loaded[digest]
+
+
+class CallUnpickler(pickle.Unpickler):
+    """Loads joblib calls whose large arrays are bundles."""
+
+    def __init__(self, payload: bytes, get: Callable[[str], Any]) -> None:
+        super().__init__(io.BytesIO(payload))
+        self._get = get
+
+    def persistent_load(self, pid: str) -> Any:
+        """Look up an array by digest."""
+        return self._get(pid)
+
+
+def serve(connection: Connection) -> None:
+    """Run tasks until the connection closes."""
+    loaded = Bundles()
+    os.environ["LOKY_MAX_CPU_COUNT"] = os.environ.get("OMP_NUM_THREADS", "1")
+    with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
+        while True:
+            message = connection.recv()
+            if message == STOP_SIGN:  # came too late for the list it was meant for
+                continue
+            tasks, paths, sys_path = message
+            sys.path.extend(path for path in sys_path if path not in sys.path)
+            for outcome in _run_all(tasks, paths, loaded, connection):
+                connection.send(outcome)
+            connection.send(BATCH_DONE)
+
+
+def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
+    """Make parallel calls inside a fit run in the slot's own thread.
+
+    Every slot is one core: ``n_jobs=-1`` inside a fit would only fight its neighbours.
+    """
+    context: contextlib.AbstractContextManager[Any] = parallel_config(
+        backend=SequentialBackend(nesting_level=1), n_jobs=None
+    )
+    return context
+
+
+def _run_all(
+    tasks: tuple[Task, ...],
+    paths: Mapping[str, str],
+    loaded: Bundles,
+    connection: Connection,
+) -> Iterator[Outcome]:
+    """Run tasks in order; once anything arrives, give the others back unrun."""
+    for position, task in enumerate(tasks):
+        if position and connection.poll(0):
+            connection.recv()
+            yield from (Outcome(one.job, "returned") for one in tasks[position:])
+            return
+        yield _run(task, paths, loaded)
+
+
+def _run(task: Task, paths: Mapping[str, str], loaded: Bundles) -> Outcome:
+    """Run one task; whatever it raises becomes its outcome."""
+    start = time.perf_counter()
+    try:
+        work = _prepare(task, paths, loaded)
+    except Exception as error:  # noqa: BLE001 (the user's code may raise anything)
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        return Outcome(
+            task.job,
+            "unreadable",
+            payload=(missing or "").encode(),
+            message=_in_words(error),
+            seconds=time.perf_counter() - start,
+        )
+    with _collected_warnings() as seen:
+        try:
+            payload = _encode_result(work())
+            status: Any = "ok"
+        except Exception as error:  # noqa: BLE001
+            payload, status = _encode_error(error), "raised"
+    seconds = time.perf_counter() - start
+    return Outcome(task.job, status, payload, warnings=tuple(seen), seconds=seconds)
+
+
+def _prepare(
+    task: Task, paths: Mapping[str, str], loaded: Bundles
+) -> Callable[[], Any]:
+    """Load all that a task needs, without running any of it."""
+    if isinstance(task, CallTask):
+        calls = CallUnpickler(task.calls, lambda key: loaded.get(key, paths)).load()
+        return lambda: [function(*args, **kwargs) for function, args, kwargs in calls]
+    return _prepare_fit(task, paths, loaded)
+
+
+def _prepare_fit(
+    task: FitTask, paths: Mapping[str, str], loaded: Bundles
+) -> Callable[[], Any]:
+    spec: FitSpec = loaded.get(task.spec, paths)
+    data = loaded.get(spec.X, paths), loaded.get(spec.y, paths)
+    indices = loaded.get(task.split_data, paths)
+    estimator = pickle.loads(spec.estimator)  # noqa: S301 (sent by the client)
+    parameters = pickle.loads(task.parameters)  # noqa: S301
+    progress = (
+        _pair(task.split, task.n_splits),
+        _pair(task.candidate, task.n_candidates),
+    )
+    return lambda: sklearn_adapter.run_fit(
+        spec.function, estimator, data, indices, parameters, progress, spec.shared
+    )
+
+
+def _pair(index: int | None, total: int | None) -> tuple[int, int] | None:
+    return None if index is None or total is None else (index, total)
+
+
+@contextlib.contextmanager
+def _collected_warnings() -> Iterator[dict[str, None]]:
+    """Collect the texts of the warnings that are shown meanwhile, each once."""
+    seen: dict[str, None] = {}
+
+    def collect(
+        message: Warning | str, category: type[Warning], *_where: Any, **_more: Any
+    ) -> None:
+        if len(seen) < _KEPT_WARNINGS:
+            seen[f"{category.__name__}: {message}"] = None
+
+    show, warnings.showwarning = warnings.showwarning, collect
+    try:
+        yield seen
+    finally:
+        warnings.showwarning = show
+
+
+def _encode_result(result: Any) -> bytes:
+    if isinstance(result, dict) and "test_scores" in result:
+        with contextlib.suppress(Exception):
+            if "estimator" not in result:
+                return pickle.dumps(result, protocol=5)
+    return bytes(cloudpickle.dumps(result, protocol=5))
+
+
+def _encode_error(error: Exception) -> bytes:
+    """Pickle an exception with its traceback as a note; in words if it will not."""
+    error.add_note("".join(traceback.format_exception(error)).rstrip())
+    error.__traceback__ = None
+    try:
+        payload = bytes(cloudpickle.dumps(error, protocol=5))
+        pickle.loads(payload)  # noqa: S301 (some errors pickle but do not load)
+    except Exception:  # noqa: BLE001
+        return pickle.dumps(RuntimeError(_in_words(error)))
+    return payload
+
+
+def _in_words(error: Exception) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()

@@ -1,0 +1,125 @@
+"""What a fit's outcome means to scikit-learn: a result, a failed fit, or an error."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from typing import Any
+
+from joblib.parallel import BatchedCalls
+
+from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.errors import (
+    FitEndedError,
+    FitKilledError,
+    FitMemoryError,
+    FitTimeoutError,
+    HPSearchError,
+    MissingModuleError,
+    UnreadableTaskError,
+)
+from dask_hpsearch.sklearn_adapter import FitCall
+from dask_hpsearch.trials import Outcome
+
+_ENDED: dict[str, type[FitEndedError]] = {
+    "killed": FitKilledError,
+    "memory": FitMemoryError,
+    "timeout": FitTimeoutError,
+}
+_MOST_WARNINGS = 1000
+_fit_logger = logging.getLogger("dask_hpsearch.fits")
+
+
+def result_of(outcome: Outcome | HPSearchError, *, what: str) -> Any:
+    """Return a task's result.
+
+    Parameters
+    ----------
+    outcome : Outcome or HPSearchError
+    what : str
+        The task in words, for errors.
+
+    Raises
+    ------
+    Exception
+        What the task raised, with the worker's traceback as a note.
+    FitEndedError
+        If it did not end by itself.
+    MissingModuleError, UnreadableTaskError
+        If a worker could not load it.
+    """
+    if isinstance(outcome, HPSearchError):
+        raise outcome
+    if outcome.status == "ok":
+        return pickle.loads(outcome.payload)  # noqa: S301 (from a slot of ours)
+    if outcome.status == "raised":
+        raise pickle.loads(outcome.payload)  # noqa: S301
+    if outcome.status == "unreadable":
+        raise _unreadable(outcome)
+    msg = f"{what} was ended: {outcome.message}"
+    raise _ENDED[outcome.status](msg)
+
+
+def fit_result(call: FitCall, outcome: Outcome | HPSearchError) -> dict[str, Any]:
+    """Return the result of a fit as scikit-learn's own function would.
+
+    A fit that did not end by itself is a failed fit with ``error_score``, unless that is
+    "raise".
+
+    Raises
+    ------
+    Exception
+        As `result_of`.
+    """
+    try:
+        result: dict[str, Any] = result_of(outcome, what=name_of(call))
+    except FitEndedError as error:
+        if sklearn_adapter.raises_errors(call):
+            raise
+        _fit_logger.warning("%s", error)
+        seconds = outcome.seconds if isinstance(outcome, Outcome) else 0.0
+        cause = f"{type(error).__module__}.{type(error).__name__}: {error}"
+        return sklearn_adapter.failed_result(call, cause=cause, seconds=seconds)
+    return result
+
+
+def name_of(call: FitCall) -> str:
+    """Name a fit by its ordinals and parameters."""
+    if call.candidate is None:
+        return f"a fit of {type(call.estimator).__name__}"
+    return f"the fit of candidate {call.candidate} {call.parameters!r:.500} on split {call.split}"
+
+
+def describe(batch: BatchedCalls) -> str:
+    """Name the function that a joblib batch calls."""
+    function = batch.items[0][0] if batch.items else None
+    function = getattr(function, "function", function)
+    return str(getattr(function, "__qualname__", function))
+
+
+def _unreadable(outcome: Outcome) -> HPSearchError:
+    module = outcome.payload.decode()
+    if module:
+        return MissingModuleError(
+            f"the workers lack the module {module!r}, which the search refers to: install "
+            f"it there, send it with client.upload_file({module.split('.')[0] + '.py'!r}), "
+            "or define its classes and functions in the notebook",
+            name=module,
+        )
+    return UnreadableTaskError(
+        f"a worker could not load the search or its data: {outcome.message}"
+    )
+
+
+class FitWarnings:
+    """Logs the warnings that fits raise on the workers, each text once."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def log(self, outcome: Outcome | HPSearchError) -> None:
+        """Log what is new in an outcome."""
+        for text in () if isinstance(outcome, HPSearchError) else outcome.warnings:
+            if text not in self._seen and len(self._seen) < _MOST_WARNINGS:
+                self._seen.add(text)
+                _fit_logger.warning("a fit warned: %s", text)

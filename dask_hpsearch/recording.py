@@ -1,0 +1,278 @@
+"""Records what a search evaluates: candidates and splits of each call, then results.
+
+scikit-learn's search code calls ``evaluate_candidates`` one or more times. `Recorder`
+stands around it, by a private subclass for the time of the fit, and keeps for every call
+its candidates and splits and every finished fit by its ordinals (call, candidate, split).
+With that, a search that is stopped midway is completed from what it has: the same
+scikit-learn code builds ``cv_results_`` from the candidates that finished.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import FitFailedWarning
+
+from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.errors import SearchStopped
+from dask_hpsearch.progress import SearchProgress
+from dask_hpsearch.sklearn_adapter import FitCall
+
+_fit_logger = logging.getLogger("dask_hpsearch.fits")
+Evaluate = Callable[..., Mapping[str, Any]]
+
+
+@dataclass(slots=True)
+class RecordedCall:
+    """One ``evaluate_candidates`` call.
+
+    Attributes
+    ----------
+    ordinal : int
+    candidates : list of dict
+    more_results : dict of str to list, or None
+        Extra columns that the search class gives, one value a candidate.
+    splits : list of (train, test)
+        Empty until scikit-learn asks for them.
+    results : dict
+        Finished fits by (candidate, split).
+    taken_in : bool
+        Whether scikit-learn has built its results from them.
+    """
+
+    ordinal: int
+    candidates: list[dict[str, Any]]
+    more_results: Mapping[str, Sequence[Any]] | None
+    splits: list[tuple[Any, Any]] = field(default_factory=list)
+    results: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    taken_in: bool = False
+
+    def complete(self) -> list[int]:
+        """Candidates whose every split is there."""
+        every = range(len(self.splits))
+        return [
+            candidate
+            for candidate in range(len(self.candidates))
+            if self.splits
+            and all((candidate, split) in self.results for split in every)
+        ]
+
+
+class _RecordingSplitter:
+    """Splits as the search's own splitter does, and notes the splits."""
+
+    def __init__(self, splitter: Any, noted: Callable[[list[Any]], None]) -> None:
+        self._splitter = splitter
+        self._noted = noted
+
+    def split(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        splits = list(self._splitter.split(*args, **kwargs))
+        self._noted(splits)
+        return iter(splits)
+
+    def get_n_splits(self, *args: Any, **kwargs: Any) -> int:
+        return int(self._splitter.get_n_splits(*args, **kwargs))
+
+
+class Recorder:
+    """The record of one search; what it has, it gives back instead of a fit.
+
+    Parameters
+    ----------
+    progress : SearchProgress
+    refit : object
+        The search's ``refit``: which of several scores counts.
+    tolerant : bool
+        Whether a call whose every fit failed is to go on: the failures are told apart
+        from scikit-learn's own check, which would end the search.
+    """
+
+    def __init__(
+        self, progress: SearchProgress, *, refit: Any, tolerant: bool = False
+    ) -> None:
+        self.calls: list[RecordedCall] = []
+        self._progress = progress
+        self._refit = refit
+        self._tolerant = tolerant
+        self._failures: dict[tuple[int, int, int], str] = {}
+        self._error_score: Any = math.nan
+        self._kept: list[int] | None = None
+        self._lock = threading.Lock()
+        self.stopped: str | None = None
+
+    # --- around evaluate_candidates ---------------------------------------------------
+
+    @contextmanager
+    def driving(self, search: Any) -> Iterator[None]:
+        """Make the search report here while the block runs."""
+        own_class = type(search)
+        search.__class__ = self._driven_class(own_class)
+        try:
+            yield
+        finally:
+            search.__class__ = own_class
+
+    def _driven_class(self, base: type) -> type:
+        recorder = self
+
+        def _run_search(self: Any, evaluate_candidates: Evaluate, **more: Any) -> None:
+            recorder.run(self, base, evaluate_candidates, more)
+
+        def __reduce_ex__(self: Any, protocol: Any) -> Any:
+            plain = sklearn_adapter.with_class(self, base)
+            return plain.__reduce_ex__(protocol)
+
+        signature = inspect.signature(base._run_search)  # type: ignore[attr-defined]
+        _run_search.__signature__ = signature  # type: ignore[attr-defined]
+        members = {
+            "_run_search": _run_search,
+            "__reduce_ex__": __reduce_ex__,
+            "__module__": base.__module__,
+            "__doc__": base.__doc__,
+        }
+        return type(base.__name__, (base,), members)
+
+    def run(
+        self, search: Any, base: Any, evaluate: Evaluate, more: dict[str, Any]
+    ) -> None:
+        """Run the search's own strategy; if it is stopped, complete what it has."""
+
+        def recorded(
+            candidate_params: Any,
+            cv: Any = None,
+            more_results: Any = None,
+            **kwargs: Any,
+        ) -> Mapping[str, Any]:
+            call = self._begin(list(candidate_params), more_results)
+            splitter = cv or search._checked_cv_orig
+
+            def note(splits: list[Any]) -> None:
+                call.splits = splits
+                self._progress.call_started(
+                    call.ordinal,
+                    n_candidates=len(call.candidates),
+                    n_splits=len(splits),
+                )
+
+            results = evaluate(
+                call.candidates,
+                cv=_RecordingSplitter(splitter, note),
+                more_results=more_results,
+                **kwargs,
+            )
+            call.taken_in = True
+            return self._for_strategy(results)
+
+        try:
+            base._run_search(search, recorded, **more)
+        except (SearchStopped, KeyboardInterrupt) as stop:
+            self.stopped = (
+                "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)
+            )
+            self._complete(search, evaluate, stop)
+        self._report_failures()
+
+    def _begin(
+        self, candidates: list[dict[str, Any]], more_results: Any
+    ) -> RecordedCall:
+        call = RecordedCall(len(self.calls), candidates, more_results)
+        with self._lock:
+            self.calls.append(call)
+        return call
+
+    def _for_strategy(self, results: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Let a model-based strategy see failed candidates as the worst, not as NaN."""
+        if not self._tolerant:
+            return results
+        return {
+            key: _worst_for_nan(value) if key.startswith("mean_test_") else value
+            for key, value in results.items()
+        }
+
+    def _complete(self, search: Any, evaluate: Evaluate, stop: BaseException) -> None:
+        """Have scikit-learn take in the finished candidates of the call that was cut."""
+        finished = [call.candidates for call in self.calls if call.taken_in]
+        cut = [call for call in self.calls if not call.taken_in]
+        kept = cut[-1].complete() if cut else []
+        if kept:
+            self._kept = kept
+            finished.append([cut[-1].candidates[candidate] for candidate in kept])
+            columns = {
+                key: [values[candidate] for candidate in kept]
+                for key, values in (cut[-1].more_results or {}).items()
+            }
+            evaluate(
+                finished[-1],
+                cv=sklearn_adapter.FixedSplits(cut[-1].splits),
+                more_results=columns or None,
+            )
+        if not finished:
+            if isinstance(stop, KeyboardInterrupt):
+                raise stop
+            msg = (
+                f"the search was stopped ({stop}) before any candidate had finished: "
+                "give it more time"
+            )
+            raise SearchStopped(msg) from None
+        sklearn_adapter.complete_stopped_search(search, finished)
+
+    # --- FitLog -----------------------------------------------------------------------
+
+    def known(self, call: FitCall) -> dict[str, Any] | None:
+        """Return the result of a fit that finished before."""
+        if self._kept is None or call.candidate is None or call.split is None:
+            return None
+        return self.calls[-1].results.get((self._kept[call.candidate], call.split))
+
+    def finished(self, call: FitCall, result: dict[str, Any]) -> dict[str, Any]:
+        """Note a result by its ordinals."""
+        if call.candidate is None or call.split is None:
+            return result
+        with self._lock:
+            recorded = self.calls[-1]
+        self._progress.fit_finished(
+            recorded.ordinal,
+            call.candidate,
+            call.split,
+            params=call.parameters or {},
+            score=sklearn_adapter.score_of(result, self._refit),
+            fit_time=float(result.get("fit_time") or 0.0),
+        )
+        if self._tolerant and result.get("fit_error") is not None:
+            where = (recorded.ordinal, call.candidate, call.split)
+            self._failures[where] = str(result["fit_error"])
+            self._error_score = call.shared.get("error_score")
+            result = result | {"fit_error": None}
+        recorded.results[call.candidate, call.split] = result
+        return result
+
+    def _report_failures(self) -> None:
+        """Warn or raise about failed fits as scikit-learn does, for the whole search."""
+        if not self._failures:
+            return
+        total = sum(len(call.results) for call in self.calls)
+        last = next(reversed(self._failures.values()))
+        if len(self._failures) == total:
+            msg = f"\nAll the {total} fits failed.\nThe last one failed with:\n{last}"
+            raise ValueError(msg)
+        msg = (
+            f"\n{len(self._failures)} fits failed out of a total of {total}.\n"
+            "The score on these train-test partitions for these parameters will be set "
+            f"to {self._error_score}.\nThe last one failed with:\n{last}"
+        )
+        warnings.warn(msg, FitFailedWarning, stacklevel=2)
+
+
+def _worst_for_nan(scores: Any) -> Any:
+    """Replace NaN by the worst finite score (0 if there is none yet)."""
+    finite = scores[np.isfinite(scores)]
+    return np.where(np.isfinite(scores), scores, finite.min() if finite.size else 0.0)

@@ -1,0 +1,94 @@
+"""Which of the three ways a search is fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.dask_ml_route import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
+from dask_hpsearch.driver import Fitted, Settings, fit_joblib, fit_trials
+from dask_hpsearch.errors import UnsupportedSearchError
+
+FITS: dict[str, Callable[[Any, Any, Any, dict[str, Any], Settings], Fitted]] = {
+    "trials": fit_trials,
+    "dask-ml": fit_dask_ml,
+    "joblib": fit_joblib,
+}
+_ADAPTIVE = (
+    "IncrementalSearchCV",
+    "HyperbandSearchCV",
+    "InverseDecaySearchCV",
+    "SuccessiveHalvingSearchCV",
+    "BaseIncrementalSearchCV",
+)
+
+
+def choose(search: Any, backend: str) -> str:
+    """Choose the backend of a search.
+
+    Parameters
+    ----------
+    search : object
+    backend : {"auto", "trials", "joblib", "dask-ml"}
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+    UnsupportedSearchError
+        If ``search`` is no search, or the backend cannot run it; names one that can.
+    """
+    if backend not in ("auto", *FITS):
+        msg = f"backend must be one of 'auto', {', '.join(map(repr, FITS))}, got {backend!r}"
+        raise ValueError(msg)
+    _check_is_estimator(search)
+    _refuse_adaptive(search)
+    best = _best_for(search)
+    if backend == "auto":
+        return best
+    reason = _why_not(search, backend)
+    if reason:
+        msg = f"backend={backend!r} cannot run {_name(search)}: {reason}; use {best!r}"
+        raise UnsupportedSearchError(msg)
+    return backend
+
+
+def _best_for(search: Any) -> str:
+    if sklearn_adapter.is_search(search):
+        return "trials"
+    return "dask-ml" if is_dask_ml_search(search) else "joblib"
+
+
+def _why_not(search: Any, backend: str) -> str | None:
+    if backend == "trials" and not sklearn_adapter.is_search(search):
+        return "it runs subclasses of scikit-learn's BaseSearchCV"
+    if backend == "joblib" and is_dask_ml_search(search):
+        return "dask-ml's searches do not use joblib"
+    return why_not_dask_ml(search) if backend == "dask-ml" else None
+
+
+def _check_is_estimator(search: Any) -> None:
+    if isinstance(search, type) or not callable(getattr(search, "fit", None)):
+        hint = ", an instance of it" if isinstance(search, type) else ""
+        msg = (
+            f"search must be a search object with a fit method{hint}, such as "
+            f"GridSearchCV(estimator, param_grid), got {search!r:.200}"
+        )
+        raise UnsupportedSearchError(msg)
+
+
+def _refuse_adaptive(search: Any) -> None:
+    """Refuse dask-ml's adaptive searches: they fail on current dask (dask-ml #1016)."""
+    for base in type(search).__mro__:
+        if base.__module__.startswith("dask_ml.") and base.__name__ in _ADAPTIVE:
+            msg = (
+                f"dask-ml's {type(search).__name__} does not run on current versions of "
+                "dask (dask-ml issue 1016): use scikit-learn's HalvingRandomSearchCV, "
+                "which DaskSearchCV runs on the same workers"
+            )
+            raise UnsupportedSearchError(msg)
+
+
+def _name(search: Any) -> str:
+    return f"{type(search).__module__.split('.')[0]}'s {type(search).__name__}"

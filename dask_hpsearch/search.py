@@ -1,0 +1,264 @@
+"""`DaskSearchCV`: any hyperparameter search, fitted on Dask workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from distributed import Client
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
+from sklearn.utils.metaestimators import available_if
+
+from dask_hpsearch import routes
+from dask_hpsearch.driver import Settings
+
+Backend = Literal["auto", "trials", "joblib", "dask-ml"]
+
+
+def _search_has(name: str) -> Callable[[Any], bool]:
+    """Check that the search, fitted or not, has a method."""
+
+    def check(self: Any) -> bool:
+        getattr(vars(self).get("search_", self.search), name)
+        return True
+
+    return check
+
+
+class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """Fits a hyperparameter search on Dask workers, and is then that fitted search.
+
+    scikit-learn's own search code decides what is fitted and builds the results: they
+    equal a plain local fit with the same ``random_state``, times apart.
+
+    Parameters
+    ----------
+    search : object
+        GridSearchCV, RandomizedSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV,
+        skopt's BayesSearchCV, any other subclass of scikit-learn's ``BaseSearchCV``;
+        dask-ml's GridSearchCV and RandomizedSearchCV; anything else whose ``fit``
+        parallelises with joblib. It is left as it is: `search_` is a fitted copy.
+        Its ``n_jobs`` is not used: the cluster has as many slots as it has.
+    client : distributed.Client, optional
+        Default: the current Dask client, or, if there is none, one worker on this
+        machine with a slot for each core, for the time of the fit.
+    store : str or Path, optional
+        A folder (or ``file://`` URL) for the data that client and workers both see:
+        workers read it there, and a later search on the same data writes nothing.
+        Default: a temporary folder; workers elsewhere get the data through Dask.
+    backend : {"auto", "trials", "joblib", "dask-ml"}
+        "trials": dask_hpsearch's own engine, for scikit-learn's and skopt's searches.
+        "dask-ml": dask-ml's way, for its searches, GridSearchCV and RandomizedSearchCV.
+        "joblib": Dask's joblib backend. "auto" picks the first that can run it, in the
+        order "trials", "dask-ml" (its own classes only), "joblib".
+    max_time : float, optional
+        Seconds after which the search ends with what it has: results of the candidates
+        that have finished, and a refit of the best. Backend "trials" only.
+    fit_timeout : float, optional
+        Seconds after which a single fit is ended and counts as failed. Backend "trials"
+        only.
+    worker_timeout : float
+        Seconds to wait for a first worker.
+    progress : bool
+        Show live progress in a terminal or a notebook.
+
+    Attributes
+    ----------
+    search_ : object
+        The fitted search, of the class of ``search``; it needs neither dask nor
+        dask_hpsearch. All its fitted attributes (``best_params_``, ``cv_results_``, …)
+        can be read here too.
+    backend_ : str
+        The backend that was used.
+    stopped_ : str or None
+        None if the search ran to its end, "max_time" or "interrupted" (Ctrl-C) if its
+        results cover only the candidates that had finished.
+
+    Examples
+    --------
+    >>> from dask_hpsearch import DaskSearchCV
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> search = GridSearchCV(LogisticRegression(max_iter=500), {"C": [0.1, 1.0]})
+    >>> found = DaskSearchCV(search).fit(X, y)  # doctest: +SKIP
+    >>> found.best_params_  # doctest: +SKIP
+    {'C': 1.0}
+    """
+
+    def __init__(
+        self,
+        search: Any,
+        *,
+        client: Client | None = None,
+        store: str | os.PathLike[str] | None = None,
+        backend: Backend = "auto",
+        max_time: float | None = None,
+        fit_timeout: float | None = None,
+        worker_timeout: float = 60.0,
+        progress: bool = False,
+    ) -> None:
+        self.search = search
+        self.client = client
+        self.store = store
+        self.backend = backend
+        self.max_time = max_time
+        self.fit_timeout = fit_timeout
+        self.worker_timeout = worker_timeout
+        self.progress = progress
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Fit the search.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), optional
+        **params
+            What the search's own ``fit`` takes: ``groups``, ``sample_weight``, …
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        UnsupportedSearchError
+            If ``search`` is no search, or none that the backend can run.
+        ClientClosedError, NoWorkersError, WorkersLackPackageError
+            If the client cannot be used.
+        UnpicklableError, MissingModuleError
+            If a part of the search cannot be sent to the workers.
+        SearchStopped
+            If ``max_time`` ended before any candidate.
+        """
+        route = routes.choose(self.search, self.backend)
+        settings = self._settings(route)
+        fitted = routes.FITS[route](self.search, X, y, params, settings)
+        self.search_ = fitted.search
+        self.backend_ = route
+        self.stopped_ = fitted.stopped
+        return self
+
+    def _settings(self, route: str) -> Settings:
+        for name in ("max_time", "fit_timeout", "worker_timeout"):
+            _check_seconds(name, getattr(self, name))
+        if route != "trials":
+            for name in ("max_time", "fit_timeout"):
+                if getattr(self, name) is not None:
+                    msg = (
+                        f"{name}={getattr(self, name)!r} needs backend='trials'; this "
+                        f"search runs with {route!r}: leave {name} out"
+                    )
+                    raise ValueError(msg)
+        return Settings(
+            client=self.client,
+            store=_folder(self.store),
+            max_time_s=self.max_time,
+            fit_timeout_s=self.fit_timeout,
+            worker_timeout_s=self.worker_timeout,
+            progress=self.progress,
+        )
+
+    @available_if(_search_has("predict"))
+    def predict(self, X: Any, **params: Any) -> Any:
+        """Predict with the best estimator."""
+        return self._fitted("predict").predict(X, **params)
+
+    @available_if(_search_has("predict_proba"))
+    def predict_proba(self, X: Any, **params: Any) -> Any:
+        """Predict probabilities with the best estimator."""
+        return self._fitted("predict_proba").predict_proba(X, **params)
+
+    @available_if(_search_has("predict_log_proba"))
+    def predict_log_proba(self, X: Any, **params: Any) -> Any:
+        """Predict logarithms of probabilities with the best estimator."""
+        return self._fitted("predict_log_proba").predict_log_proba(X, **params)
+
+    @available_if(_search_has("decision_function"))
+    def decision_function(self, X: Any, **params: Any) -> Any:
+        """Compute the best estimator's decision function."""
+        return self._fitted("decision_function").decision_function(X, **params)
+
+    @available_if(_search_has("transform"))
+    def transform(self, X: Any, **params: Any) -> Any:
+        """Transform with the best estimator."""
+        return self._fitted("transform").transform(X, **params)
+
+    @available_if(_search_has("inverse_transform"))
+    def inverse_transform(self, X: Any, **params: Any) -> Any:
+        """Transform back with the best estimator."""
+        return self._fitted("inverse_transform").inverse_transform(X, **params)
+
+    @available_if(_search_has("score_samples"))
+    def score_samples(self, X: Any, **params: Any) -> Any:
+        """Score samples with the best estimator."""
+        return self._fitted("score_samples").score_samples(X, **params)
+
+    @available_if(_search_has("score"))
+    def score(self, X: Any, y: Any = None, **params: Any) -> float:
+        """Score the best estimator as the search does."""
+        score: float = self._fitted("score").score(X, y, **params)
+        return score
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Route metadata of ``fit`` to the search."""
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=self)
+        return router.add(search=self.search, method_mapping=mapping)
+
+    def _fitted(self, method: str) -> Any:
+        if "search_" not in vars(self):
+            msg = f"this DaskSearchCV is not fitted yet: call fit before {method}"
+            raise NotFittedError(msg)
+        return self.search_
+
+    def __getattr__(self, name: str) -> Any:
+        if name.endswith("_") and not name.startswith("_") and "search_" in vars(self):
+            return getattr(self.search_, name)
+        msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(msg)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "search_" in vars(self)
+
+    def __sklearn_tags__(self) -> Any:
+        return get_tags(self.search)
+
+    def __sklearn_clone__(self) -> DaskSearchCV:
+        # A client is a connection: a clone uses the same one, it cannot be copied.
+        from sklearn.base import clone
+
+        settings = self.get_params(deep=False)
+        search = settings.pop("search")
+        safe = hasattr(search, "get_params") and not isinstance(search, type)
+        return type(self)(clone(search, safe=safe), **settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"client": None}  # a connection does not outlive its process
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    optional = value is None and name != "worker_timeout"
+    if not optional and not (number and value > 0):
+        msg = f"{name} must be a positive number of seconds, got {value!r}"
+        raise ValueError(msg)
+
+
+def _folder(store: str | os.PathLike[str] | None) -> Path | None:
+    """Read a folder's path or ``file://`` URL."""
+    if store is None:
+        return None
+    text = os.fspath(store)
+    if "://" in text and not text.startswith("file://"):
+        msg = f"store must be a folder or a file:// URL, got {store!r}"
+        raise ValueError(msg)
+    return Path(text.removeprefix("file://")).expanduser().absolute()

@@ -1,0 +1,290 @@
+"""The only place that knows scikit-learn's private fit call and its search classes.
+
+Supported: scikit-learn 1.6 to 1.9. What is used of it beyond its public API:
+
+* ``_fit_and_score`` and its keywords (stable since 1.4; 1.9 adds ``caller`` and
+  ``callback_ctx``, which hold the tree of all tasks and are never sent);
+* ``_FuncWrapper``'s attributes, by which it carries the configuration;
+* ``evaluate_candidates`` as handed to ``_run_search`` (the documented way to write a
+  search class of one's own);
+* the fitted attributes of halving searches.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sklearn
+from joblib.parallel import BatchedCalls
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.model_selection._search_successive_halving import BaseSuccessiveHalving
+from sklearn.model_selection._validation import _fit_and_score
+from sklearn.utils.validation import _num_samples
+
+from dask_hpsearch.errors import UnsupportedVersionError
+
+OLDEST, BEYOND = (1, 6), (1, 10)
+_NEVER_SENT = frozenset({"caller", "callback_ctx"})
+_OF_ONE_FIT = frozenset(
+    {"train", "test", "parameters", "split_progress", "candidate_progress"}
+)
+
+
+def check_version() -> None:
+    """Refuse a scikit-learn outside the supported range.
+
+    Raises
+    ------
+    UnsupportedVersionError
+        Names the installed version and the range.
+    """
+    installed = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
+    if not OLDEST <= installed < BEYOND:
+        msg = (
+            f"scikit-learn {sklearn.__version__} is installed, dask_hpsearch supports "
+            f">={OLDEST[0]}.{OLDEST[1]},<{BEYOND[0]}.{BEYOND[1]}: install one of these"
+        )
+        raise UnsupportedVersionError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class FitCall:
+    """One call of scikit-learn's fit-and-score function, taken apart.
+
+    Attributes
+    ----------
+    function : callable
+        The function with scikit-learn's configuration around it.
+    estimator, X, y, train, test, parameters : object
+        As scikit-learn passes them.
+    split, n_splits, candidate, n_candidates : int or None
+        Ordinals and totals; None where the caller gives none (`cross_validate`).
+    shared : dict
+        The keywords that are the same for all fits of the call.
+    """
+
+    function: Any
+    estimator: Any
+    X: Any
+    y: Any
+    train: Any
+    test: Any
+    parameters: Any
+    split: int | None
+    n_splits: int | None
+    candidate: int | None
+    n_candidates: int | None
+    shared: dict[str, Any]
+
+    @property
+    def of_search(self) -> bool:
+        """Whether a search made it: then all estimators are clones of one."""
+        return self.candidate is not None
+
+
+def fit_call_of(batch: BatchedCalls) -> FitCall | None:
+    """Recognise a joblib batch that is one fit; None for any other batch."""
+    if len(batch.items) != 1:
+        return None
+    function, args, kwargs = batch.items[0]
+    if getattr(function, "function", function) is not _fit_and_score:
+        return None
+    if len(args) != 3 or _has_callbacks(kwargs):  # noqa: PLR2004 (estimator, X, y)
+        return None
+    if not {"train", "test", "parameters"} <= kwargs.keys():
+        return None
+    candidate, n_candidates = kwargs.get("candidate_progress") or (None, None)
+    split, n_splits = kwargs.get("split_progress") or (None, None)
+    apart = _NEVER_SENT | _OF_ONE_FIT
+    return FitCall(
+        function=function,
+        estimator=args[0],
+        X=args[1],
+        y=args[2],
+        train=kwargs["train"],
+        test=kwargs["test"],
+        parameters=kwargs["parameters"],
+        split=split,
+        n_splits=n_splits,
+        candidate=candidate,
+        n_candidates=n_candidates,
+        shared={key: value for key, value in kwargs.items() if key not in apart},
+    )
+
+
+def _has_callbacks(kwargs: Mapping[str, Any]) -> bool:
+    """Whether the fit reports to scikit-learn 1.9's callbacks.
+
+    They speak over sockets of this machine: such a fit is sent whole, as loky would.
+    """
+    return bool(getattr(kwargs.get("callback_ctx"), "_callbacks", ()))
+
+
+def callbacks_of(search: Any) -> list[Any]:
+    """scikit-learn callbacks set on a search or on its estimator."""
+    parts = (search, getattr(search, "estimator", None))
+    return [one for part in parts for one in getattr(part, "_skl_callbacks", ())]
+
+
+def same_settings(one: FitCall, other: FitCall) -> bool:
+    """Whether two fits differ only in candidate and split (and estimator's clone)."""
+    return (
+        one.X is other.X
+        and one.y is other.y
+        and one.shared.keys() == other.shared.keys()
+        and all(value is other.shared[key] for key, value in one.shared.items())
+        and _settings(one.function) == _settings(other.function)
+    )
+
+
+def _settings(function: Any) -> tuple[int, int]:
+    config = getattr(function, "config", None)
+    return id(config), id(getattr(function, "warning_filters", None))
+
+
+def run_fit(
+    spec_function: Any,
+    estimator: Any,
+    data: tuple[Any, Any],
+    indices: tuple[Any, Any],
+    parameters: Any,
+    progress: tuple[tuple[int, int] | None, tuple[int, int] | None],
+    shared: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Call scikit-learn's fit-and-score function as the search itself would."""
+    split_progress, candidate_progress = progress
+    result: dict[str, Any] = spec_function(
+        estimator,
+        *data,
+        train=indices[0],
+        test=indices[1],
+        parameters=parameters,
+        split_progress=split_progress,
+        candidate_progress=candidate_progress,
+        **shared,
+    )
+    return result
+
+
+def failed_result(call: FitCall, *, cause: str, seconds: float) -> dict[str, Any]:
+    """Build the result of a fit that was ended, as ``_fit_and_score`` does on failure."""
+    error_score = call.shared.get("error_score", np.nan)
+    scorers = getattr(call.shared.get("scorer"), "_scorers", None)
+    scores: Any = error_score
+    if isinstance(scorers, dict):
+        scores = dict.fromkeys(scorers, error_score)
+    result: dict[str, Any] = {"fit_error": cause, "test_scores": scores}
+    if call.shared.get("return_train_score"):
+        result["train_scores"] = copy.copy(scores)
+    if call.shared.get("return_n_test_samples"):
+        result["n_test_samples"] = _length(call.test)
+    if call.shared.get("return_times"):
+        result |= {"fit_time": seconds, "score_time": 0.0}
+    if call.shared.get("return_parameters"):
+        result["parameters"] = call.parameters
+    if call.shared.get("return_estimator"):
+        result["estimator"] = call.estimator
+    return result
+
+
+def _length(indices: Any) -> int:
+    selected = np.asarray(indices)
+    if selected.dtype == bool:
+        return int(selected.sum())
+    return int(_num_samples(selected))
+
+
+def raises_errors(call: FitCall) -> bool:
+    """Whether a failing fit is to end the search (``error_score="raise"``)."""
+    return isinstance(call.shared.get("error_score"), str)
+
+
+def score_of(result: Mapping[str, Any], refit: Any) -> float | None:
+    """The score a search ranks by, if the fit has one."""
+    if result.get("fit_error") is not None:
+        return None
+    scores = result.get("test_scores")
+    if isinstance(scores, dict):
+        scores = scores.get(refit) if isinstance(refit, str) else None
+    return float(scores) if isinstance(scores, (int, float, np.number)) else None
+
+
+def is_search(search: Any) -> bool:
+    """Whether scikit-learn's own ``fit`` code drives the object."""
+    return isinstance(search, BaseSearchCV)
+
+
+def without_fitted_state(search: Any) -> Any:
+    """Copy a search: same parameter objects, same requests, nothing fitted.
+
+    `sklearn.base.clone` would copy ``cv`` and ``random_state`` too, fails on generators,
+    and would not advance the caller's ``RandomState`` as a plain fit does.
+    """
+    fresh = copy.copy(search)
+    for name in [name for name in vars(fresh) if _is_fitted_name(name)]:
+        delattr(fresh, name)
+    return fresh
+
+
+def with_class(search: Any, own_class: type) -> Any:
+    """Copy an object as an instance of another class that has the same state."""
+    plain = object.__new__(own_class)
+    plain.__dict__.update(vars(search))
+    return plain
+
+
+def _is_fitted_name(name: str) -> bool:
+    return name.endswith("_") and not name.startswith("_")
+
+
+class FixedSplits:
+    """Yields splits that are known already, whatever it is asked about.
+
+    Parameters
+    ----------
+    splits : list of (train, test)
+    """
+
+    def __init__(self, splits: list[tuple[Any, Any]]) -> None:
+        self.splits = splits
+
+    def split(self, X: Any, y: Any = None, groups: Any = None, **params: Any) -> Any:
+        """Yield the splits."""
+        del X, y, groups, params
+        yield from self.splits
+
+    def get_n_splits(
+        self, X: Any = None, y: Any = None, groups: Any = None, **params: Any
+    ) -> int:
+        """Count the splits."""
+        del X, y, groups, params
+        return len(self.splits)
+
+
+def complete_stopped_search(search: Any, calls: list[list[dict[str, Any]]]) -> None:
+    """Set what a search class sets at the end of a run that was stopped midway.
+
+    Parameters
+    ----------
+    search : BaseSearchCV
+    calls : list of list of dict
+        The candidates that finished, by ``evaluate_candidates`` call.
+    """
+    if isinstance(search, BaseSuccessiveHalving):
+        search.n_iterations_ = len(calls)
+        search.n_candidates_ = [len(candidates) for candidates in calls]
+        search.n_resources_ = search.n_resources_[: len(calls)]
+        search.n_remaining_candidates_ = -(-len(calls[-1]) // search.factor)
+    for optimizer in getattr(search, "optimizers_", ())[len(_spaces_done(search)) :]:
+        if optimizer.yi:
+            _spaces_done(search).append(optimizer.get_result())
+
+
+def _spaces_done(search: Any) -> list[Any]:
+    """Results of skopt's finished search spaces."""
+    done: list[Any] = getattr(search, "_optim_results", [])
+    return done

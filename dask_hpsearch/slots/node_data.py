@@ -1,0 +1,99 @@
+"""The bundles that a worker has: in a folder shared with the client, or its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dask_hpsearch.errors import DataUnavailableError
+from dask_hpsearch.trials import DataRef
+
+_ASK_AGAIN_S = 5.0
+_GIVE_UP_S = 120.0
+
+
+class NodeData:
+    """Finds bundles on this machine; has missing ones sent, once for all slots.
+
+    Parameters
+    ----------
+    parent : Path
+        The worker's local folder; bundles that are sent are kept in one below it.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        self._parent = parent
+        self._folder: Path | None = None
+        self._arrived: dict[str, str] = {}
+        self._asked: set[str] = set()
+        self._changed = threading.Condition()
+
+    def path(self, ref: DataRef, ask: Callable[[DataRef], None]) -> str:
+        """Return the file of a bundle, waiting for it to be sent if need be.
+
+        Raises
+        ------
+        DataUnavailableError
+            If it does not come within two minutes after the last asking.
+        """
+        if _is_there(ref):
+            return ref.hint
+        give_up = time.monotonic() + _GIVE_UP_S
+        with self._changed:
+            while ref.digest not in self._arrived:
+                if time.monotonic() > give_up:
+                    msg = (
+                        f"the client did not send {ref.nbytes} bytes of data "
+                        f"({ref.digest}) within {_GIVE_UP_S:.0f} s: is it still running?"
+                    )
+                    raise DataUnavailableError(msg)
+                if ref.digest not in self._asked:
+                    self._asked.add(ref.digest)
+                    ask(ref)
+                if not self._changed.wait(_ASK_AGAIN_S):
+                    self._asked.discard(ref.digest)
+            return self._arrived[ref.digest]
+
+    def receive(self, digest: str, offset: int, chunk: bytes, nbytes: int) -> None:
+        """Write a part of a bundle; the last one makes it available."""
+        path = self._own_folder() / digest
+        partial = path.with_suffix(".partial")
+        with partial.open("r+b" if offset else "wb") as file:
+            file.seek(offset)
+            file.write(chunk)
+        if offset + len(chunk) == nbytes:
+            partial.replace(path)
+            with self._changed:
+                self._arrived[digest] = str(path)
+                self._asked.discard(digest)
+                self._changed.notify_all()
+
+    def forget(self, digests: list[str]) -> None:
+        """Remove bundles; slots that have mapped one keep it until they drop it."""
+        with self._changed:
+            gone = [self._arrived.pop(digest, None) for digest in digests]
+        for path in filter(None, gone):
+            Path(path).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove all that was sent."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _own_folder(self) -> Path:
+        if self._folder is None:
+            self._parent.mkdir(parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(dir=self._parent, prefix="bundles-"))
+        return self._folder
+
+
+def _is_there(ref: DataRef) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(ref.hint).st_size == ref.nbytes
+    return False

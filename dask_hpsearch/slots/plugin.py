@@ -1,0 +1,83 @@
+"""Gives Dask workers slots, and the functions that run on them.
+
+Everything here is importable on the workers and sent by reference.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distributed import Worker, WorkerPlugin, get_worker
+
+from dask_hpsearch.slots.pool import SlotPool
+from dask_hpsearch.trials import Batch, DataRef, Outcome, encode_outcomes
+
+PLUGIN_NAME = "dask-hpsearch-slots"
+
+
+class SlotsPlugin(WorkerPlugin):
+    """Gives a worker as many slots as it has threads; later workers get it too."""
+
+    name = PLUGIN_NAME
+    idempotent = True
+
+    def setup(self, worker: Worker) -> None:
+        """Start the worker's nursery."""
+        limit = worker.memory_manager.memory_limit
+        threads = worker.state.nthreads
+        self.pool = SlotPool(
+            Path(worker.local_directory),
+            share_bytes=None if limit is None else limit // threads,
+        )
+        self.pool.start()
+
+    def teardown(self, worker: Worker) -> None:
+        """End the worker's slots."""
+        del worker
+        self.pool.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _pool(worker: Worker) -> SlotPool:
+    plugin = worker.plugins[PLUGIN_NAME]
+    assert isinstance(plugin, SlotsPlugin)
+    return plugin.pool
+
+
+def run_batch(payload: bytes) -> bytes:
+    """Run a batch in a slot of this worker: the one task that the engine submits."""
+    batch = Batch.from_bytes(payload)
+    worker = get_worker()
+
+    def ask(ref: DataRef) -> None:
+        worker.log_event(batch.topic, {"need": ref.digest, "worker": worker.address})
+
+    def report(outcomes: list[Outcome]) -> None:
+        worker.log_event(batch.topic, {"early": encode_outcomes(outcomes)})
+
+    return encode_outcomes(_pool(worker).run(batch, report, ask))
+
+
+def cancel_groups(groups: list[str], dask_worker: Worker) -> None:
+    """End the running tasks of some joblib calls on this worker."""
+    _pool(dask_worker).cancel(groups)
+
+
+def receive_chunk(
+    digest: str, offset: int, chunk: bytes, nbytes: int, dask_worker: Worker
+) -> None:
+    """Take a part of a bundle."""
+    _pool(dask_worker).data.receive(digest, offset, chunk, nbytes)
+
+
+def forget_bundles(digests: list[str], dask_worker: Worker) -> None:
+    """Remove bundles that no search needs any more."""
+    _pool(dask_worker).data.forget(digests)
+
+
+def slot_pids(dask_worker: Worker) -> list[int]:
+    """Processes of this worker's slots."""
+    return _pool(dask_worker).pids()

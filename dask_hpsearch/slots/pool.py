@@ -1,0 +1,265 @@
+"""Runs batches of tasks in a worker's slots, and keeps every fit's end its own."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from dask_hpsearch.errors import DataUnavailableError
+from dask_hpsearch.slots.node_data import NodeData
+from dask_hpsearch.slots.slot import Nursery, NurseryLostError, Slot
+from dask_hpsearch.trials import (
+    BATCH_DONE,
+    STOP_SIGN,
+    Batch,
+    DataRef,
+    Outcome,
+    Status,
+    Task,
+)
+
+_MEMORY_CHECK_S = 0.1
+_EARLY_REPORT_S = 0.5
+GIB = 2**30
+
+
+class SlotPool:
+    """The slots of one worker.
+
+    Parameters
+    ----------
+    folder : Path
+        Where bundles that the client sends are kept.
+    share_bytes : int or None
+        Private memory that one slot may use; None: no limit.
+    """
+
+    def __init__(self, folder: Path, *, share_bytes: int | None) -> None:
+        self.data = NodeData(folder)
+        self._share_bytes = share_bytes
+        self._nursery: Nursery | None = None
+        self._idle: list[Slot] = []
+        self._busy: dict[Slot, str] = {}
+        self._cancelled: set[str] = set()
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+
+    def start(self) -> None:
+        """Start the nursery, so that the first fit finds its imports done."""
+        with self._lock:
+            self._running_nursery()
+        threading.Thread(
+            target=self._watch_memory, name="dask-hpsearch-memory", daemon=True
+        ).start()
+
+    def run(
+        self,
+        batch: Batch,
+        report: Callable[[list[Outcome]], None],
+        ask: Callable[[DataRef], None],
+    ) -> list[Outcome]:
+        """Run a batch and return an outcome for each task.
+
+        Parameters
+        ----------
+        batch : Batch
+        report : callable
+            Called with outcomes that are known well before the batch's end.
+        ask : callable
+            Asks the client for a bundle that is not on this machine.
+        """
+        try:
+            paths = {ref.digest: self.data.path(ref, ask) for ref in batch.data}
+        except DataUnavailableError as error:
+            return [_unreadable(task, error) for task in batch.tasks]
+        run = _BatchRun(batch, report)
+        while run.waiting and not self._ended(batch.group):
+            slot = None
+            try:
+                slot = self._take(batch.group)
+                slot.send((tuple(run.waiting), paths, sys.path))
+                run.follow(slot)
+                self._give_back(slot)
+            except NurseryLostError:
+                run.give_back_all()
+            except EOFError:
+                self._drop(slot)
+                run.note_death(slot, excused=self._ended(batch.group))
+        run.give_back_all()
+        return run.outcomes
+
+    def cancel(self, groups: list[str]) -> None:
+        """End the running tasks of some joblib calls; return those yet to start."""
+        with self._lock:
+            self._cancelled.update(groups)
+            slots = [slot for slot, group in self._busy.items() if group in groups]
+        for slot in slots:
+            slot.end("cancelled")
+
+    def close(self) -> None:
+        """End everything; running fits end unfinished."""
+        self._closing.set()
+        with self._lock:
+            nursery, self._nursery = self._nursery, None
+            self._idle.clear()
+        if nursery is not None:
+            nursery.close()
+        self.data.close()
+
+    def pids(self) -> list[int]:
+        """Processes of the slots that exist now."""
+        with self._lock:
+            return [slot.pid for slot in (*self._idle, *self._busy)]
+
+    def _ended(self, group: str) -> bool:
+        return self._closing.is_set() or group in self._cancelled
+
+    def _running_nursery(self) -> Nursery:
+        if self._closing.is_set():
+            raise NurseryLostError
+        if self._nursery is None or self._nursery.lost:
+            self._idle.clear()
+            self._nursery = Nursery(sys.path)
+        return self._nursery
+
+    def _take(self, group: str) -> Slot:
+        with self._lock:
+            nursery = self._running_nursery()
+            slot = self._idle.pop() if self._idle else None
+            while slot is not None and slot.is_dead():
+                slot = self._idle.pop() if self._idle else None
+        if slot is None:
+            slot = nursery.fork()
+        with self._lock:
+            self._busy[slot] = group
+            cancelled = group in self._cancelled
+        if cancelled:
+            slot.end("cancelled")
+        return slot
+
+    def _give_back(self, slot: Slot) -> None:
+        with self._lock:
+            del self._busy[slot]
+            if slot.ended_for is None:
+                self._idle.append(slot)
+
+    def _drop(self, slot: Slot | None) -> None:
+        with self._lock:
+            if slot is not None:
+                self._busy.pop(slot, None)
+
+    def _watch_memory(self) -> None:
+        """Note what busy slots use, and end one that exceeds its share."""
+        while not self._closing.wait(_MEMORY_CHECK_S):
+            with self._lock:
+                busy = list(self._busy)
+            for slot in busy:
+                used = slot.private_bytes()
+                slot.peak_bytes = max(slot.peak_bytes, used)
+                if self._share_bytes is not None and used > self._share_bytes:
+                    slot.end("memory")
+
+
+class _BatchRun:
+    """The state of one batch: what is waiting, what is known."""
+
+    def __init__(self, batch: Batch, report: Callable[[list[Outcome]], None]) -> None:
+        self.waiting: list[Task] = list(batch.tasks)
+        self.outcomes: list[Outcome] = []
+        self._batch = batch
+        self._report = report
+        self._reported = 0
+        self._started = time.monotonic()
+        self._task_started = self._started
+        self._stopped = False
+
+    def follow(self, slot: Slot) -> None:
+        """Take a slot's answers until it is done with what it was sent."""
+        self._stopped = False
+        self._begin_task(slot)
+        while True:
+            try:
+                answer = slot.receive(self._next_check_s())
+            except TimeoutError:
+                self._check(slot)
+                continue
+            if answer is BATCH_DONE:
+                return
+            self._note(answer)
+            self._begin_task(slot)
+
+    def note_death(self, slot: Slot | None, *, excused: bool) -> None:
+        """Blame the running task for its slot's death, unless the worker did it."""
+        if slot is None or excused or not self.waiting:
+            return None
+        code = slot.exit_code()
+        if slot.ended_for == "cancelled" or code is None:
+            return self.give_back_all()
+        status, message = _cause_of_death(slot, code, self._batch.fit_timeout_s)
+        seconds = time.monotonic() - self._task_started
+        self._note(
+            Outcome(self.waiting[0].job, status, message=message, seconds=seconds)
+        )
+        return None
+
+    def give_back_all(self) -> None:
+        """Return what has not run."""
+        while self.waiting:
+            self._note(Outcome(self.waiting[0].job, "returned"))
+
+    def _begin_task(self, slot: Slot) -> None:
+        self._task_started = time.monotonic()
+        slot.peak_bytes = 0
+
+    def _note(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.waiting = [task for task in self.waiting if task.job != outcome.job]
+
+    def _next_check_s(self) -> float:
+        limit = self._batch.fit_timeout_s
+        if limit is None:
+            return _EARLY_REPORT_S
+        left = self._task_started + limit - time.monotonic()
+        return max(0.0, min(left, _EARLY_REPORT_S))
+
+    def _check(self, slot: Slot) -> None:
+        """Nothing came for a while: is the task too slow, does the batch last?"""
+        now = time.monotonic()
+        limit = self._batch.fit_timeout_s
+        if limit is not None and now - self._task_started >= limit:
+            slot.end("timeout")
+        if self._reported < len(self.outcomes):
+            self._report(self.outcomes[self._reported :])
+            self._reported = len(self.outcomes)
+        patient = now - self._started < self._batch.patience_s
+        if len(self.waiting) > 1 and not patient and not self._stopped:
+            self._stopped = True  # others can begin what this slot has not
+            slot.send(STOP_SIGN)
+            self._report([Outcome(task.job, "returned") for task in self.waiting[1:]])
+
+
+def _cause_of_death(
+    slot: Slot, code: int, fit_timeout_s: float | None
+) -> tuple[Status, str]:
+    """Say in words why a slot's process ended."""
+    peak = f"{slot.peak_bytes / GIB:.2f} GiB"
+    if slot.ended_for == "memory":
+        return "memory", f"it used {peak} of memory, more than its slot's share"
+    if slot.ended_for == "timeout":
+        return "timeout", f"it ran longer than fit_timeout={fit_timeout_s:g} s"
+    with contextlib.suppress(ValueError):
+        if code < 0:
+            name = signal.Signals(-code).name
+            return "killed", (
+                f"its process was killed by {name} (last memory seen: {peak})"
+            )
+    return "killed", f"its process ended with exit code {code} (last memory: {peak})"
+
+
+def _unreadable(task: Task, error: Exception) -> Outcome:
+    return Outcome(task.job, "unreadable", message=str(error))

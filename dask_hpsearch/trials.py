@@ -1,0 +1,187 @@
+"""Values that travel between the client, the workers and their slots."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# What a slot and its worker say to each other besides tasks and outcomes.
+BATCH_DONE = None
+STOP_SIGN = "stop"
+
+Status = Literal[
+    "ok",  # ended by itself; payload is its pickled result
+    "raised",  # raised; payload is the pickled exception
+    "unreadable",  # could not be loaded in the slot
+    "killed",  # its process died
+    "memory",  # ended for using more than its share
+    "timeout",  # ended for running too long
+    "returned",  # not run, or lost through no fault of its own: run it again
+]
+
+
+@dataclass(frozen=True, slots=True)
+class DataRef:
+    """Names a bundle by the hash of its content.
+
+    Attributes
+    ----------
+    digest : str
+        Hexadecimal hash of the content.
+    nbytes : int
+        Size of the bundle's file in bytes.
+    hint : str
+        Path of the file where the client wrote it; right on a worker too when both
+        share a folder.
+    """
+
+    digest: str
+    nbytes: int
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class FitTask:
+    """One candidate on one split, by ordinals and references.
+
+    Attributes
+    ----------
+    job : int
+        Number of the job within its engine.
+    spec : str
+        Digest of the `FitSpec` bundle of its ``evaluate_candidates`` call.
+    split_data : str
+        Digest of the bundle that holds the pair (train, test).
+    candidate, split, n_candidates, n_splits : int or None
+        Ordinals and totals, as scikit-learn reports them; None where it does not.
+    parameters : bytes
+        The pickled candidate, a dict or None.
+    """
+
+    job: int
+    spec: str
+    split_data: str
+    candidate: int | None
+    split: int | None
+    n_candidates: int | None
+    n_splits: int | None
+    parameters: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CallTask:
+    """Any other joblib batch: pickled calls, large arrays by reference.
+
+    Attributes
+    ----------
+    job : int
+        Number of the job within its engine.
+    calls : bytes
+        Pickled list of (function, args, kwargs).
+    """
+
+    job: int
+    calls: bytes
+
+
+Task = FitTask | CallTask
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one Dask task carries: some tasks of one joblib call.
+
+    Attributes
+    ----------
+    group : str
+        The joblib call they belong to; what a cancellation names.
+    topic : str
+        Dask event topic on which a worker asks for data and reports early results.
+    tasks : tuple of FitTask or CallTask
+    data : tuple of DataRef
+        All bundles that the tasks need.
+    fit_timeout_s : float or None
+        Longest time that one task may run.
+    patience_s : float
+        A batch that takes longer gives back the tasks it has not begun.
+    """
+
+    group: str
+    topic: str
+    tasks: tuple[Task, ...]
+    data: tuple[DataRef, ...]
+    fit_timeout_s: float | None
+    patience_s: float
+
+    def to_bytes(self) -> bytes:
+        """Encode compactly; `from_bytes` is the inverse."""
+        return pickle.dumps(self, protocol=5)
+
+    @staticmethod
+    def from_bytes(payload: bytes) -> Batch:
+        """Decode what `to_bytes` wrote."""
+        batch: Batch = pickle.loads(payload)  # noqa: S301 (our own message)
+        return batch
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a task ended.
+
+    Attributes
+    ----------
+    job : int
+        The task's number.
+    status : str
+        See `Status`.
+    payload : bytes
+        Pickled result or exception, by status.
+    message : str
+        The cause in words, where there is no payload.
+    warnings : tuple of str
+        Distinct warnings that the fit raised.
+    seconds : float
+        Wall-clock time in the slot.
+    """
+
+    job: int
+    status: Status
+    payload: bytes = b""
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def encode_outcomes(outcomes: list[Outcome]) -> bytes:
+    """Encode outcomes for the way back."""
+    return pickle.dumps(outcomes, protocol=5)
+
+
+def decode_outcomes(payload: bytes) -> list[Outcome]:
+    """Decode what `encode_outcomes` wrote."""
+    outcomes: list[Outcome] = pickle.loads(payload)  # noqa: S301 (our own message)
+    return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class FitSpec:
+    """What all fit tasks of one ``evaluate_candidates`` call have in common.
+
+    Attributes
+    ----------
+    function : callable
+        scikit-learn's fit-and-score function with its configuration and filters.
+    estimator : bytes
+        The pickled clone; every fit loads its own.
+    X, y : str
+        Digests of the data's bundles.
+    shared : dict
+        The other keywords: scorer, fit_params, error_score, …
+    """
+
+    function: Any
+    estimator: bytes
+    X: str
+    y: str
+    shared: dict[str, Any]
