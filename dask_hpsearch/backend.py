@@ -10,8 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import weakref
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import cloudpickle
 import numpy as np
@@ -30,8 +29,12 @@ from dask_hpsearch.data import DataHome, KnownObjects
 from dask_hpsearch.engine.engine import Engine, Group, check_client
 from dask_hpsearch.errors import ClientClosedError, HPSearchError, UnpicklableError
 from dask_hpsearch.fit_outcomes import FitWarnings, describe, fit_result, result_of
-from dask_hpsearch.sklearn_adapter import FitCall
 from dask_hpsearch.trials import CallTask, DataRef, FitSpec, FitTask, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_hpsearch.sklearn_adapter import FitCall
 
 _SHARED_ARRAY_BYTES = 2**20
 
@@ -302,7 +305,7 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
 
     def submit(self, func: Any, callback: Any = None) -> Any:
         """Never called: sessions take the tasks."""
-        raise AssertionError
+        raise AssertionError(func, callback)
 
     def _running_engine(self) -> Engine:
         if self._engine is None:
@@ -354,7 +357,7 @@ class EvaluationBackend(ParallelBackendBase):  # type: ignore[misc]
 
     def submit(self, func: Any, callback: Any = None) -> Any:
         """Never called: the session takes the tasks."""
-        raise AssertionError
+        raise AssertionError(func, callback)
 
 
 def slots_for(n_jobs: int | None, slots: int) -> int:

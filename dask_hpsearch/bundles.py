@@ -17,12 +17,14 @@ import os
 import pickle
 import struct
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MAGIC = b"hpsbndl1"
 _HEAD = struct.Struct("<8sQQ")

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
-from distributed import Client
 from joblib.parallel import BatchedCalls, ParallelBackendBase, SequentialBackend
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
@@ -30,7 +28,13 @@ from dask_hpsearch.driver import (
     wait_for_worker,
 )
 from dask_hpsearch.errors import HPSearchError, UnsupportedSearchError
-from dask_hpsearch.sklearn_adapter import FitCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from distributed import Client
+
+    from dask_hpsearch.sklearn_adapter import FitCall
 
 
 def is_dask_ml_search(search: Any) -> bool:
@@ -119,7 +123,8 @@ class _GraphSession(ParallelBackendBase):  # type: ignore[misc]
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Any number above one: "not in this process"."""
         del n_jobs
-        return max(2, sum(self._client.nthreads().values()))
+        slots: int = sum(self._client.nthreads().values())
+        return max(2, slots)
 
     def get_nested_backend(self) -> tuple[Any, int | None]:
         """Tasks are taken apart: there is no nested call."""
@@ -171,11 +176,10 @@ def _results(
     first = calls[0]
     candidates = {call.candidate: call.parameters for call in calls}
     splits = {call.split: (call.train, call.test) for call in calls}
-    scorer = first.shared["scorer"]
     graph_search = DaskGridSearchCV(
         first.estimator,
         [{name: [value] for name, value in one.items()} for one in candidates.values()],
-        scoring=getattr(scorer, "_scorers", scorer),
+        scoring=_scorers_of(first) or first.shared["scorer"],
         iid=False,
         refit=False,
         cv=list(splits.values()),
@@ -185,19 +189,12 @@ def _results(
     )
     graph_search.fit(first.X, first.y, **first.shared["fit_params"])
     table = graph_search.cv_results_
-    return {
-        (call.candidate, call.split): _result(
-            table, call, isinstance(getattr(scorer, "_scorers", None), dict)
-        )
-        for call in calls
-    }
+    return {(call.candidate, call.split): _result(table, call) for call in calls}
 
 
-def _result(
-    table: Mapping[str, Any], call: FitCall, multimetric: bool
-) -> dict[str, Any]:  # noqa: FBT001
+def _result(table: Mapping[str, Any], call: FitCall) -> dict[str, Any]:
     """Take one fit's result from dask-ml's table."""
-    scores = _scores(table, call, "test", multimetric=multimetric)
+    scores = _scores(table, call, "test")
     result = {
         "fit_error": _failure(scores, call.shared["error_score"]),
         "test_scores": scores,
@@ -206,21 +203,25 @@ def _result(
         "score_time": float(table["mean_score_time"][call.candidate]),
     }
     if call.shared["return_train_score"]:
-        result["train_scores"] = _scores(table, call, "train", multimetric=multimetric)
+        result["train_scores"] = _scores(table, call, "train")
     return result
 
 
-def _scores(
-    table: Mapping[str, Any], call: FitCall, kind: str, *, multimetric: bool
-) -> Any:
+def _scores(table: Mapping[str, Any], call: FitCall, kind: str) -> Any:
     start = f"split{call.split}_{kind}_"
-    if not multimetric:
+    if f"{start}score" in table and not _scorers_of(call):
         return float(table[f"{start}score"][call.candidate])
     return {
         key.removeprefix(start): float(values[call.candidate])
         for key, values in table.items()
         if key.startswith(start)
     }
+
+
+def _scorers_of(call: FitCall) -> dict[str, Any] | None:
+    """Return the scorers by name, if there are several."""
+    scorers: dict[str, Any] | None = getattr(call.shared["scorer"], "_scorers", None)
+    return scorers
 
 
 def _failure(scores: Any, error_score: Any) -> str | None:

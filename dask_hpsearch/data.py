@@ -16,14 +16,15 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, Self
-
-from distributed import Client
+from typing import TYPE_CHECKING, Any, Self
 
 from dask_hpsearch.bundles import Bundle
 from dask_hpsearch.errors import StoreError, UnpicklableError
 from dask_hpsearch.slots.plugin import forget_bundles, receive_chunk
 from dask_hpsearch.trials import DataRef
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _logger = logging.getLogger(__name__)
 _CHUNK_BYTES = 16 * 2**20

@@ -5,11 +5,9 @@ from __future__ import annotations
 import socket
 import threading
 import warnings
-from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 from distributed import Client
@@ -26,6 +24,10 @@ from dask_hpsearch.errors import (
 )
 from dask_hpsearch.progress import SearchProgress, show
 from dask_hpsearch.recording import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,11 @@ def client_for(settings: Settings) -> Iterator[Client]:
         check_client(client)
         yield client
         return
-    with local_cluster(dashboard_address=None) as cluster:
-        with Client(cluster, set_as_default=False) as own:
-            yield own
+    with (
+        local_cluster(dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as own,
+    ):
+        yield own
 
 
 def wait_for_worker(client: Client, timeout_s: float) -> None:

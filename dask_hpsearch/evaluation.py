@@ -16,9 +16,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 from joblib import parallel_config
@@ -34,6 +32,10 @@ from dask_hpsearch.trials import (
     Outcome,
     Task,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from multiprocessing.connection import Connection
 
 _KEPT_BUNDLES = 256
 _KEPT_WARNINGS = 20

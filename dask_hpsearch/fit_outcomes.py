@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from typing import Any
-
-from joblib.parallel import BatchedCalls
+from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.errors import (
@@ -18,8 +16,12 @@ from dask_hpsearch.errors import (
     MissingModuleError,
     UnreadableTaskError,
 )
-from dask_hpsearch.sklearn_adapter import FitCall
 from dask_hpsearch.trials import Outcome
+
+if TYPE_CHECKING:
+    from joblib.parallel import BatchedCalls
+
+    from dask_hpsearch.sklearn_adapter import FitCall
 
 _ENDED: dict[str, type[FitEndedError]] = {
     "killed": FitKilledError,

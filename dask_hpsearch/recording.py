@@ -17,15 +17,17 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.exceptions import FitFailedWarning
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.errors import SearchStopped
-from dask_hpsearch.progress import SearchProgress
-from dask_hpsearch.sklearn_adapter import FitCall
+
+if TYPE_CHECKING:
+    from dask_hpsearch.progress import SearchProgress
+    from dask_hpsearch.sklearn_adapter import FitCall
 
 _fit_logger = logging.getLogger("dask_hpsearch.fits")
 Evaluate = Callable[..., Mapping[str, Any]]
@@ -127,15 +129,15 @@ class Recorder:
         def _run_search(self: Any, evaluate_candidates: Evaluate, **more: Any) -> None:
             recorder.run(self, base, evaluate_candidates, more)
 
-        def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        def reduce_as_base(self: Any, protocol: Any) -> Any:
             plain = sklearn_adapter.with_class(self, base)
             return plain.__reduce_ex__(protocol)
 
-        signature = inspect.signature(base._run_search)  # type: ignore[attr-defined]
+        signature = inspect.signature(sklearn_adapter.strategy_of(base))
         _run_search.__signature__ = signature  # type: ignore[attr-defined]
         members = {
             "_run_search": _run_search,
-            "__reduce_ex__": __reduce_ex__,
+            "__reduce_ex__": reduce_as_base,
             "__module__": base.__module__,
             "__doc__": base.__doc__,
         }
@@ -153,7 +155,7 @@ class Recorder:
             **kwargs: Any,
         ) -> Mapping[str, Any]:
             call = self._begin(list(candidate_params), more_results)
-            splitter = cv or search._checked_cv_orig
+            splitter = cv or sklearn_adapter.splitter_of(search)
 
             def note(splits: list[Any]) -> None:
                 call.splits = splits
@@ -173,7 +175,7 @@ class Recorder:
             return self._for_strategy(results)
 
         try:
-            base._run_search(search, recorded, **more)
+            sklearn_adapter.strategy_of(base)(search, recorded, **more)
         except (SearchStopped, KeyboardInterrupt) as stop:
             self.stopped = (
                 "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.dask_ml_route import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
 from dask_hpsearch.driver import Fitted, Settings, fit_joblib, fit_trials
 from dask_hpsearch.errors import UnsupportedSearchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FITS: dict[str, Callable[[Any, Any, Any, dict[str, Any], Settings], Fitted]] = {
     "trials": fit_trials,

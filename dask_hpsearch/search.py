@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from distributed import Client
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
@@ -16,6 +14,11 @@ from sklearn.utils.metaestimators import available_if
 
 from dask_hpsearch import routes
 from dask_hpsearch.driver import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Client
 
 Backend = Literal["auto", "trials", "joblib", "dask-ml"]
 

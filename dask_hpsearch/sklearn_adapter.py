@@ -13,19 +13,22 @@ Supported: scikit-learn 1.6 to 1.9. What is used of it beyond its public API:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn
-from joblib.parallel import BatchedCalls
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._search_successive_halving import BaseSuccessiveHalving
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.validation import _num_samples
 
 from dask_hpsearch.errors import UnsupportedVersionError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from joblib.parallel import BatchedCalls
 
 OLDEST, BEYOND = (1, 6), (1, 10)
 _NEVER_SENT = frozenset({"caller", "callback_ctx"})
@@ -146,7 +149,7 @@ def _settings(function: Any) -> tuple[int, int]:
     return id(config), id(getattr(function, "warning_filters", None))
 
 
-def run_fit(
+def run_fit(  # noqa: PLR0917 (called once, in order)
     spec_function: Any,
     estimator: Any,
     data: tuple[Any, Any],
@@ -204,7 +207,7 @@ def raises_errors(call: FitCall) -> bool:
 
 
 def score_of(result: Mapping[str, Any], refit: Any) -> float | None:
-    """The score a search ranks by, if the fit has one."""
+    """Return the score that a search ranks by, if the fit has one."""
     if result.get("fit_error") is not None:
         return None
     scores = result.get("test_scores")
@@ -230,9 +233,19 @@ def without_fitted_state(search: Any) -> Any:
     return fresh
 
 
+def strategy_of(search_class: type) -> Any:
+    """Return the method by which a search class says what to evaluate."""
+    return search_class._run_search  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def splitter_of(search: Any) -> Any:
+    """Return the splitter that a search is being fitted with."""
+    return search._checked_cv_orig  # noqa: SLF001
+
+
 def with_class(search: Any, own_class: type) -> Any:
     """Copy an object as an instance of another class that has the same state."""
-    plain = object.__new__(own_class)
+    plain: Any = object.__new__(own_class)
     plain.__dict__.update(vars(search))
     return plain
 

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from dask.system import CPU_COUNT
@@ -63,10 +64,11 @@ def local_cluster(
     >>> with local_cluster(n_workers=1, slots_per_worker=2) as cluster:
     ...     client = cluster.get_client()
     """
-    for name, value in (
-        ("n_workers", n_workers),
-        ("slots_per_worker", slots_per_worker),
-    ):
+    counts: dict[str, Any] = {
+        "n_workers": n_workers,
+        "slots_per_worker": slots_per_worker,
+    }
+    for name, value in counts.items():
         if value is not None and (not isinstance(value, int) or value < 0):
             msg = f"{name} must be a positive integer, got {value!r}"
             raise ValueError(msg)
@@ -96,7 +98,7 @@ def _prepare_slots(cluster: LocalCluster) -> None:
         raise
 
 
-class LocalWorker(ProcessInterface):  # type: ignore[misc]
+class LocalWorker(ProcessInterface):
     """One worker process of a `LocalCluster`, started again if it dies.
 
     Parameters
@@ -110,7 +112,7 @@ class LocalWorker(ProcessInterface):  # type: ignore[misc]
     """
 
     def __init__(self, scheduler: str, name: Any = None, **options: Any) -> None:
-        super().__init__(scheduler=scheduler, name=name)
+        super().__init__(scheduler=scheduler, name=name)  # type: ignore[no-untyped-call]
         self._scheduler = scheduler
         self._name = name
         self._options = options
@@ -121,7 +123,7 @@ class LocalWorker(ProcessInterface):  # type: ignore[misc]
         """Start the process; it registers with the scheduler by itself."""
         await self._start_process()
         self._watcher = asyncio.ensure_future(self._restart_when_lost())
-        await super().start()
+        await super().start()  # type: ignore[no-untyped-call]
 
     async def close(self, **_reasons: Any) -> None:
         """End the process, and its slots with it."""
@@ -132,12 +134,12 @@ class LocalWorker(ProcessInterface):  # type: ignore[misc]
         process, self._process = self._process, None
         if process is not None:
             await _end(process)
-        await super().close()
+        await super().close()  # type: ignore[no-untyped-call]
 
     async def _start_process(self) -> None:
         settings = {
             "scheduler": self._scheduler,
-            "log_level": self._options.get("silence_logs") or logging.INFO,
+            "log_level": int(self._options.get("silence_logs") or logging.INFO),
             "options": _worker_options(self._options) | {"name": self._name},
         }
         self._process = await asyncio.create_subprocess_exec(
@@ -181,4 +183,4 @@ def _worker_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def _client_path() -> str:
     """Where the client finds modules: workers find the user's own there too."""
-    return os.pathsep.join(path or os.getcwd() for path in sys.path)
+    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

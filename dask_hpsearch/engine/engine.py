@@ -10,11 +10,9 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataHome, DataSender
@@ -34,6 +32,11 @@ from dask_hpsearch.trials import (
     Task,
     decode_outcomes,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from distributed import Client, Future
 
 _logger = logging.getLogger(__name__)
 _SLOTS_CHECK_S = 0.4
@@ -123,7 +126,7 @@ class Engine:
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._groups: list[Group] = []
         self._jobs: dict[int, _Job] = {}
-        self._flights: dict[Future, tuple[Group, set[int]]] = {}
+        self._flights: dict[Future[bytes], tuple[Group, set[int]]] = {}
         self._count = SlotCount()
         self._counted_at = 0.0
         self._failure: HPSearchError | None = None
@@ -316,7 +319,7 @@ class Engine:
         )
         self._tell_slots()
 
-    def _landed(self, future: Future) -> None:
+    def _landed(self, future: Future[bytes]) -> None:
         flight = self._flights.pop(future, None)
         if flight is None:
             return
@@ -326,7 +329,7 @@ class Engine:
             self._take(outcome, numbers)
         self._tell_slots()
 
-    def _outcomes_of(self, future: Future, numbers: set[int]) -> list[Outcome]:
+    def _outcomes_of(self, future: Future[bytes], numbers: set[int]) -> list[Outcome]:
         """Read a batch's outcomes; what was lost with its worker is to run again."""
         try:
             return decode_outcomes(future.result(timeout=60))
@@ -337,7 +340,7 @@ class Engine:
             self._fail(self._reason_for(error, future))
             return []
 
-    def _reason_for(self, error: Exception, future: Future) -> HPSearchError:
+    def _reason_for(self, error: Exception, future: Future[bytes]) -> HPSearchError:
         if future.status == "cancelled" or self.client.status != "running":
             return ClientClosedError(
                 "the connection to the Dask scheduler was lost during the search"

@@ -23,7 +23,9 @@ def fits(snapshot: ProgressSnapshot) -> str:
 
 def pace(snapshot: ProgressSnapshot) -> str:
     """Say how fast it goes, how long it has gone and may go on, and on what."""
-    parts = [_rate(snapshot.rate), f"{_duration(snapshot.elapsed_s)} elapsed"]
+    parts = [f"{_duration(snapshot.elapsed_s)} elapsed"]
+    if snapshot.fits_done:
+        parts.insert(0, _rate(snapshot.rate))
     if snapshot.eta_s is not None and snapshot.fits_done < snapshot.fits_total:
         parts.append(f"about {_duration(snapshot.eta_s)} left")
     parts.append(

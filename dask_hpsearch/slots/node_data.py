@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dask_hpsearch.errors import DataUnavailableError
-from dask_hpsearch.trials import DataRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_hpsearch.trials import DataRef
 
 _ASK_AGAIN_S = 5.0
 _GIVE_UP_S = 120.0
@@ -95,5 +98,5 @@ class NodeData:
 
 def _is_there(ref: DataRef) -> bool:
     with contextlib.suppress(OSError):
-        return os.stat(ref.hint).st_size == ref.nbytes
+        return Path(ref.hint).stat().st_size == ref.nbytes
     return False

@@ -42,9 +42,9 @@ class SlotsPlugin(WorkerPlugin):
 
 
 def _pool(worker: Worker) -> SlotPool:
-    plugin = worker.plugins[PLUGIN_NAME]
-    assert isinstance(plugin, SlotsPlugin)
-    return plugin.pool
+    plugin: Any = worker.plugins[PLUGIN_NAME]
+    pool: SlotPool = plugin.pool
+    return pool
 
 
 def run_batch(payload: bytes) -> bytes:
@@ -79,5 +79,5 @@ def forget_bundles(digests: list[str], dask_worker: Worker) -> None:
 
 
 def slot_pids(dask_worker: Worker) -> list[int]:
-    """Processes of this worker's slots."""
+    """Return the processes of this worker's slots."""
     return _pool(dask_worker).pids()

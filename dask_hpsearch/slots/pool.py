@@ -7,8 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dask_hpsearch.errors import DataUnavailableError
 from dask_hpsearch.slots.node_data import NodeData
@@ -22,6 +21,10 @@ from dask_hpsearch.trials import (
     Status,
     Task,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 _MEMORY_CHECK_S = 0.1
 _EARLY_REPORT_S = 0.5
@@ -112,7 +115,7 @@ class SlotPool:
         self.data.close()
 
     def pids(self) -> list[int]:
-        """Processes of the slots that exist now."""
+        """Return the processes of the slots that exist now."""
         with self._lock:
             return [slot.pid for slot in (*self._idle, *self._busy)]
 
@@ -228,7 +231,7 @@ class _BatchRun:
         return max(0.0, min(left, _EARLY_REPORT_S))
 
     def _check(self, slot: Slot) -> None:
-        """Nothing came for a while: is the task too slow, does the batch last?"""
+        """Look after a task that is slow, and tasks that wait behind it."""
         now = time.monotonic()
         limit = self._batch.fit_timeout_s
         if limit is not None and now - self._task_started >= limit:

@@ -108,10 +108,9 @@ class Nursery:
 
     def _listen(self) -> None:
         """Note what the nursery reports, until it ends."""
-        with self._control.makefile("rb") as lines:
-            with contextlib.suppress(OSError):
-                for line in lines:
-                    self._note(json.loads(line))
+        with self._control.makefile("rb") as lines, contextlib.suppress(OSError):
+            for line in lines:
+                self._note(json.loads(line))
         with self._changed:
             self.lost = True
             self._changed.notify_all()
@@ -221,6 +220,6 @@ def _environment(sys_path: list[str]) -> dict[str, str]:
     environment |= _ALLOCATOR
     environment |= dict.fromkeys(_THREAD_VARIABLES, "1")
     environment["PYTHONPATH"] = os.pathsep.join(
-        path or os.getcwd() for path in sys_path
+        path or str(Path.cwd()) for path in sys_path
     )
     return environment
