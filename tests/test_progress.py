@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbclient import NotebookClient
-from rich.console import Console
 
 from dask_hpsearch.progress import ProgressSnapshot, SearchProgress, show, text
 from dask_hpsearch.progress.notebook import show_in_notebook
@@ -438,12 +437,14 @@ def test_a_terminal_shows_progress_and_keeps_one_line() -> None:
         terminal.wait_for("1/2 fits")
         terminal.wait_for("best 0.7500: C=0")
         terminal.wait_for("2 workers, 4 slots (1 busy)")
-        finish(progress, candidate=1, score=0.5)
+        params = {"long": "x" * 50, "list": list(range(100)), "last": 1}
+        progress.fit_finished(0, 1, 0, params=params, score=0.8, fit_time=0)
         progress.ended(None)
 
-    final = Console(file=io.StringIO(), width=80)
-    final.print(text.summary(progress.snapshot()), end="")
-    assert terminal.close().splitlines()[-1].endswith(final.file.getvalue())
+    *_, before, last = terminal.close().splitlines()
+    assert "Search done" in last
+    assert last.endswith("\N{HORIZONTAL ELLIPSIS}")
+    assert "Search done" not in before
 
 
 def test_a_terminal_that_goes_away_does_not_end_the_search() -> None:
