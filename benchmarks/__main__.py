@@ -1,0 +1,51 @@
+"""Run the benchmarks: ``python -m benchmarks [names] [--pairs 7] [--quick]``."""
+
+from __future__ import annotations
+
+import argparse
+
+from benchmarks import report
+from benchmarks.cases import CASES
+from benchmarks.rounds import run_case
+
+
+def main() -> None:
+    """Run the named cases, print their tables and keep them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(CASES)}; default: all")
+    parser.add_argument("--pairs", type=int, default=7, help="rounds (default: 7)")
+    parser.add_argument(
+        "--rare-pairs",
+        type=int,
+        default=3,
+        help="rounds with the slow peers of long cases (default: 3)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, and no record of the result"
+    )
+    options = parser.parse_args()
+    unknown = set(options.names) - set(CASES)
+    if unknown:
+        parser.error(
+            f"no case {', '.join(sorted(unknown))}: choose of {', '.join(CASES)}"
+        )
+    cases = [CASES[name] for name in options.names or CASES]
+    results, where = [], report.surroundings()
+    for case in cases:
+        results.append(
+            run_case(
+                case,
+                pairs=options.pairs,
+                rare_pairs=options.rare_pairs,
+                quick=options.quick,
+            )
+        )
+        print(report.markdown(results[-1:], where), end="\n\n", flush=True)
+    if not options.quick:
+        report.write(results, where, path=report.HERE / "results" / "latest.json")
+        if len(cases) == len(CASES):
+            report.write_readme(report.markdown(results, where))
+
+
+if __name__ == "__main__":
+    main()
