@@ -28,7 +28,7 @@ def local_cluster(
     n_workers: int = 1,
     slots_per_worker: int | None = None,
     *,
-    dashboard_address: str | None = ":0",
+    dashboard_address: str | None = "127.0.0.1:0",
     memory_limit: str | float | None = "auto",
     **kwargs: Any,
 ) -> LocalCluster:
@@ -45,7 +45,8 @@ def local_cluster(
         Fits that one worker runs at once. Default: the machine's cores shared among the
         first ``n_workers``.
     dashboard_address : str, optional
-        Where Dask's dashboard listens; ":0" is a free port, None is no dashboard.
+        Where Dask's dashboard listens; default: a free port, for this machine only.
+        None: no dashboard.
     memory_limit : str, float or None
         Memory of one worker in bytes ("4 GiB"), or a share of the machine's; every slot
         gets an equal part of it. "auto": the machine's memory shared among
@@ -75,6 +76,12 @@ def local_cluster(
     if slots_per_worker is None:
         slots_per_worker = max(1, CPU_COUNT // max(1, n_workers))
     limit = parse_memory_limit(memory_limit, 1, max(1, n_workers), logger=_logger)
+    if dashboard_address is None:
+        # The scheduler serves HTTP all the same: on a free port, without the dashboard.
+        dashboard_address = "127.0.0.1:0"
+        kwargs["scheduler_kwargs"] = {"dashboard": False} | (
+            kwargs.get("scheduler_kwargs") or {}
+        )
     cluster = LocalCluster(
         n_workers=n_workers,
         threads_per_worker=slots_per_worker,

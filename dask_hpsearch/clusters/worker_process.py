@@ -1,7 +1,8 @@
 """The program of a local worker: ``python -m dask_hpsearch.clusters.worker_process``.
 
 Unlike a process that multiprocessing spawns, it does not import the user's main module,
-so that a script needs no ``if __name__ == "__main__"``.
+so that a script needs no ``if __name__ == "__main__"``. It joins the cluster only once its
+nursery is ready: a worker that is there takes fits at once.
 """
 
 from __future__ import annotations
@@ -9,25 +10,50 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distributed import Worker
+from dask_hpsearch.slots.slot import Nursery
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+_NURSERY_WAIT_S = 60.0
 
 
-async def _work(scheduler: str, options: dict[str, Any]) -> None:
-    async with Worker(scheduler, **options) as worker:
-        await worker.finished()
+async def _work(settings: dict[str, Any], nursery: Nursery) -> None:
+    from distributed import Worker
+    from distributed.worker import DEFAULT_EXTENSIONS
+
+    from dask_hpsearch.slots.plugin import EARLY_NURSERY
+
+    logging.getLogger("distributed").setLevel(settings["log_level"])
+    await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
+    extensions: Any = {**DEFAULT_EXTENSIONS, EARLY_NURSERY: lambda _worker: nursery}
+    worker = Worker(settings["scheduler"], extensions=extensions, **settings["options"])
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, lambda: asyncio.ensure_future(_close(worker))
+    )
+    await worker
+    await worker.finished()
+
+
+async def _close(worker: Worker) -> None:
+    """Leave at once: the slots end, the local folder goes."""
+    await worker.close(timeout=1, executor_wait=False, reason="scaled down")
 
 
 def main() -> None:
     """Run one Dask worker until its scheduler is gone."""
+    nursery = Nursery(sys.path)  # its imports run beside those of Dask
     settings = json.loads(sys.argv[1])
-    logging.getLogger("distributed").setLevel(settings["log_level"])
     try:
-        asyncio.run(_work(settings["scheduler"], settings["options"]))
+        asyncio.run(_work(settings, nursery))
     except (KeyboardInterrupt, OSError, TimeoutError):
         sys.exit(1)
+    finally:
+        nursery.close()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def main(control_descriptor: int) -> None:
     control = socket.socket(fileno=control_descriptor)
     for module in PRELOADED:
         importlib.import_module(module)
+    _say(control, {"ready": os.getpid()})
     wake, wake_writer = socket.socketpair()
     wake.setblocking(False)  # noqa: FBT003
     wake_writer.setblocking(False)  # noqa: FBT003

@@ -14,6 +14,8 @@ from dask_hpsearch.slots.pool import SlotPool
 from dask_hpsearch.trials import Batch, DataRef, Outcome, encode_outcomes
 
 PLUGIN_NAME = "dask-hpsearch-slots"
+# Name of the worker extension by which our own worker program hands over a nursery.
+EARLY_NURSERY = "dask-hpsearch-nursery"
 
 
 class SlotsPlugin(WorkerPlugin):
@@ -29,6 +31,7 @@ class SlotsPlugin(WorkerPlugin):
         self.pool = SlotPool(
             Path(worker.local_directory),
             share_bytes=None if limit is None else limit // threads,
+            nursery=worker.extensions.pop(EARLY_NURSERY, None),
         )
         self.pool.start()
 

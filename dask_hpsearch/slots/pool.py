@@ -40,12 +40,20 @@ class SlotPool:
         Where bundles that the client sends are kept.
     share_bytes : int or None
         Private memory that one slot may use; None: no limit.
+    nursery : Nursery, optional
+        One that runs already.
     """
 
-    def __init__(self, folder: Path, *, share_bytes: int | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        share_bytes: int | None,
+        nursery: Nursery | None = None,
+    ) -> None:
         self.data = NodeData(folder)
         self._share_bytes = share_bytes
-        self._nursery: Nursery | None = None
+        self._nursery = nursery
         self._idle: list[Slot] = []
         self._busy: dict[Slot, str] = {}
         self._cancelled: set[str] = set()

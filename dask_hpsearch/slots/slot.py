@@ -49,6 +49,7 @@ class Nursery:
         self._ended: dict[int, int] = {}
         self._changed = threading.Condition()
         self._forking = threading.Lock()
+        self._ready = False
         self.lost = False
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 (our own module)
@@ -88,6 +89,11 @@ class Nursery:
                 raise NurseryLostError
             return Slot(self._started.pop(), Connection(ours.detach()), self)
 
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Wait until its imports are done, and forking takes milliseconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self.lost, timeout_s)
+
     def exit_code(self, pid: int) -> int | None:
         """Wait for a slot's exit code; None if the nursery itself is lost."""
         with self._changed:
@@ -119,7 +125,9 @@ class Nursery:
 
     def _note(self, report: dict[str, int]) -> None:
         with self._changed:
-            if "started" in report:
+            if "ready" in report:
+                self._ready = True
+            elif "started" in report:
                 self._started.append(report["started"])
             else:
                 self._ended[report["ended"]] = report["code"]
