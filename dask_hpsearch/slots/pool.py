@@ -188,10 +188,11 @@ class _BatchRun:
         self._started = time.monotonic()
         self._task_started = self._started
         self._stopped = False
+        self._blameless = False
 
     def follow(self, slot: Slot) -> None:
         """Take a slot's answers until it is done with what it was sent."""
-        self._stopped = False
+        self._stopped = self._blameless = False
         self._begin_task(slot)
         while True:
             try:
@@ -202,6 +203,8 @@ class _BatchRun:
             if answer is BATCH_DONE:
                 return
             self._note(answer)
+            # A slot that was ended as its task ended: the next one is not to blame.
+            self._blameless = slot.ended_for is not None
             self._begin_task(slot)
 
     def note_death(self, slot: Slot | None, *, excused: bool) -> None:
@@ -213,9 +216,12 @@ class _BatchRun:
             return self.give_back_all()
         status, message = _cause_of_death(slot, code, self._batch.fit_timeout_s)
         seconds = time.monotonic() - self._task_started
-        self._note(
-            Outcome(self.waiting[0].job, status, message=message, seconds=seconds)
-        )
+        if not self._blameless:
+            self._note(
+                Outcome(self.waiting[0].job, status, message=message, seconds=seconds)
+            )
+        if self._stopped:  # the others are someone else's by now
+            self.give_back_all()
         return None
 
     def give_back_all(self) -> None:
