@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 # What a slot and its worker say to each other besides tasks and outcomes.
-BATCH_DONE = None
+BATCH_DONE = b""
 STOP_SIGN = "stop"
 
 Status = Literal[
@@ -105,6 +105,8 @@ class Batch:
         Longest time that one task may run.
     patience_s : float
         A batch that takes longer gives back the tasks it has not begun.
+    quiet_s : float
+        How long nothing needs to be looked at, if all goes as expected.
     """
 
     group: str
@@ -113,6 +115,7 @@ class Batch:
     data: tuple[DataRef, ...]
     fit_timeout_s: float | None
     patience_s: float
+    quiet_s: float = 0.0
 
     def to_bytes(self) -> bytes:
         """Encode compactly; `from_bytes` is the inverse."""
@@ -152,16 +155,20 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    def to_bytes(self) -> bytes:
+        """Encode for the way back; workers pass it on as it is."""
+        return pickle.dumps(self, protocol=5)
 
-def encode_outcomes(outcomes: list[Outcome]) -> bytes:
-    """Encode outcomes for the way back."""
+
+def encode_outcomes(outcomes: list[bytes]) -> bytes:
+    """Put encoded outcomes together."""
     return pickle.dumps(outcomes, protocol=5)
 
 
 def decode_outcomes(payload: bytes) -> list[Outcome]:
-    """Decode what `encode_outcomes` wrote."""
-    outcomes: list[Outcome] = pickle.loads(payload)  # noqa: S301 (our own message)
-    return outcomes
+    """Decode what `encode_outcomes` put together."""
+    encoded: list[bytes] = pickle.loads(payload)  # noqa: S301 (our own message)
+    return [pickle.loads(outcome) for outcome in encoded]  # noqa: S301
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any, Self
 from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataHome, DataSender
-from dask_hpsearch.engine.policy import Durations, batch_size, most_in_flight
+from dask_hpsearch.engine.policy import (
+    Durations,
+    batch_size,
+    most_in_flight,
+    quiet_time_s,
+)
 from dask_hpsearch.errors import (
     ClientClosedError,
     HPSearchError,
@@ -303,6 +308,7 @@ class Engine:
             data=tuple(dict.fromkeys(ref for job in jobs for ref in job.data)),
             fit_timeout_s=self._fit_timeout_s,
             patience_s=max(_LEAST_PATIENCE_S, 2 * len(jobs) * mean_s),
+            quiet_s=quiet_time_s(len(jobs), mean_s),
         )
         payload = batch.to_bytes()
         self.task_bytes += len(payload)

@@ -60,3 +60,11 @@ def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
     wanted = TARGET_BATCH_S / max(mean_s, 1e-4)
     fair = math.ceil(waiting / (2 * max(slots, 1)))
     return max(1, min(int(wanted), fair, _MOST_PER_BATCH))
+
+
+def quiet_time_s(tasks: int, mean_s: float) -> float:
+    """How long a worker need not look at a batch of short tasks.
+
+    Most of what they are expected to take: the looks at the end keep its slot busy.
+    """
+    return min(TARGET_BATCH_S, 0.8 * tasks * mean_s) if tasks > 1 else 0.0

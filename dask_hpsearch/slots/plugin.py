@@ -11,7 +11,7 @@ from typing import Any
 from distributed import Worker, WorkerPlugin, get_worker
 
 from dask_hpsearch.slots.pool import SlotPool
-from dask_hpsearch.trials import Batch, DataRef, Outcome, encode_outcomes
+from dask_hpsearch.trials import Batch, DataRef, encode_outcomes
 
 PLUGIN_NAME = "dask-hpsearch-slots"
 # Name of the worker extension by which our own worker program hands over a nursery.
@@ -58,7 +58,7 @@ def run_batch(payload: bytes) -> bytes:
     def ask(ref: DataRef) -> None:
         worker.log_event(batch.topic, {"need": ref.digest, "worker": worker.address})
 
-    def report(outcomes: list[Outcome]) -> None:
+    def report(outcomes: list[bytes]) -> None:
         worker.log_event(batch.topic, {"early": encode_outcomes(outcomes)})
 
     return encode_outcomes(_pool(worker).run(batch, report, ask))

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.errors import DataUnavailableError
@@ -71,10 +72,10 @@ class SlotPool:
     def run(
         self,
         batch: Batch,
-        report: Callable[[list[Outcome]], None],
+        report: Callable[[list[bytes]], None],
         ask: Callable[[DataRef], None],
-    ) -> list[Outcome]:
-        """Run a batch and return an outcome for each task.
+    ) -> list[bytes]:
+        """Run a batch and return an encoded outcome for each task.
 
         Parameters
         ----------
@@ -179,9 +180,9 @@ class SlotPool:
 class _BatchRun:
     """The state of one batch: what is waiting, what is known."""
 
-    def __init__(self, batch: Batch, report: Callable[[list[Outcome]], None]) -> None:
-        self.waiting: list[Task] = list(batch.tasks)
-        self.outcomes: list[Outcome] = []
+    def __init__(self, batch: Batch, report: Callable[[list[bytes]], None]) -> None:
+        self.waiting: deque[Task] = deque(batch.tasks)
+        self.outcomes: list[bytes] = []
         self._batch = batch
         self._report = report
         self._reported = 0
@@ -194,15 +195,18 @@ class _BatchRun:
         """Take a slot's answers until it is done with what it was sent."""
         self._stopped = self._blameless = False
         self._begin_task(slot)
+        # Short fits report hundreds of times a second: take what has gathered at once.
+        time.sleep(self._batch.quiet_s)
         while True:
             try:
                 answer = slot.receive(self._next_check_s())
             except TimeoutError:
                 self._check(slot)
                 continue
-            if answer is BATCH_DONE:
+            if answer == BATCH_DONE:
                 return
-            self._note(answer)
+            self.waiting.popleft()  # a slot answers in order
+            self.outcomes.append(answer)
             # A slot that was ended as its task ended: the next one is not to blame.
             self._blameless = slot.ended_for is not None
             self._begin_task(slot)
@@ -234,8 +238,9 @@ class _BatchRun:
         slot.peak_bytes = 0
 
     def _note(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        self.waiting = [task for task in self.waiting if task.job != outcome.job]
+        """Note the end of the first task that waits, when its slot cannot say it."""
+        self.waiting.popleft()
+        self.outcomes.append(outcome.to_bytes())
 
     def _next_check_s(self) -> float:
         limit = self._batch.fit_timeout_s
@@ -257,7 +262,8 @@ class _BatchRun:
         if len(self.waiting) > 1 and not patient and not self._stopped:
             self._stopped = True  # others can begin what this slot has not
             slot.send(STOP_SIGN)
-            self._report([Outcome(task.job, "returned") for task in self.waiting[1:]])
+            later = list(self.waiting)[1:]
+            self._report([Outcome(task.job, "returned").to_bytes() for task in later])
 
 
 def _cause_of_death(
@@ -278,5 +284,5 @@ def _cause_of_death(
     return "killed", f"its process ended with exit code {code} (last memory: {peak})"
 
 
-def _unreadable(task: Task, error: Exception) -> Outcome:
-    return Outcome(task.job, "unreadable", message=str(error))
+def _unreadable(task: Task, error: Exception) -> bytes:
+    return Outcome(task.job, "unreadable", message=str(error)).to_bytes()

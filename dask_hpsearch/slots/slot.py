@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -156,6 +157,8 @@ class Slot:
         self.peak_bytes = 0
         self.ended_for: str | None = None
         self._connection = connection
+        self._arrived = select.poll()
+        self._arrived.register(connection, select.POLLIN)
         self._nursery = nursery
 
     def send(self, message: Any) -> None:
@@ -163,7 +166,7 @@ class Slot:
         with contextlib.suppress(OSError):  # a dead slot is noticed by `receive`
             self._connection.send(message)
 
-    def receive(self, timeout_s: float | None) -> Any:
+    def receive(self, timeout_s: float) -> bytes:
         """Return the next answer.
 
         Raises
@@ -174,9 +177,9 @@ class Slot:
             If the process has ended.
         """
         try:
-            if not self._connection.poll(timeout_s):
+            if not self._arrived.poll(1000 * timeout_s):
                 raise TimeoutError
-            return self._connection.recv()
+            return self._connection.recv_bytes()
         except (OSError, EOFError) as error:
             if isinstance(error, TimeoutError):
                 raise
