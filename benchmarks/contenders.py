@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask
 import joblib
 import sklearn.model_selection
 from threadpoolctl import threadpool_limits
@@ -41,8 +42,14 @@ class Contender:
 
 @contextlib.contextmanager
 def start(name: str) -> Iterator[Contender]:
-    """Start a contender by name."""
-    with _STARTS[name]() as contender:
+    """Start a contender by name.
+
+    A scheduler that was frozen must not miss its workers when it goes on.
+    """
+    with (
+        dask.config.set({"distributed.scheduler.worker-ttl": None}),
+        _STARTS[name]() as contender,
+    ):
         yield contender
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.case import Case, Entry, Fit
 
 _PSS_EVERY_S = 0.05
+_SETTLE_S = 2.0
 _END_WAIT_S = 30
 
 
@@ -51,6 +54,16 @@ class Host:
         """Wait until it has warmed up."""
         self._connection.recv()
 
+    def freeze(self) -> None:
+        """Stop all its processes: Dask's use a tenth of a core and more while idle."""
+        for process in self._tree():
+            process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let its processes go on."""
+        for process in self._tree():
+            process.send_signal(signal.SIGCONT)
+
     def cpu_s(self) -> float:
         """CPU time of all its processes so far, ended ones included."""
         total = 0.0
@@ -65,6 +78,7 @@ class Host:
 
     def close(self) -> None:
         """End it."""
+        self.thaw()
         with contextlib.suppress(OSError):
             self._connection.send(None)
         try:
@@ -111,7 +125,7 @@ class Measurement:
 
 @contextlib.contextmanager
 def hosts(case: Case, entry: Entry, *, quick: bool) -> Iterator[list[Host]]:
-    """Start a contender's process or processes, and end them."""
+    """Start a contender's process or processes, warm and frozen; end them later."""
     with contextlib.ExitStack() as stack:
         started = []
         for _ in range(entry.copies):
@@ -119,24 +133,39 @@ def hosts(case: Case, entry: Entry, *, quick: bool) -> Iterator[list[Host]]:
             stack.callback(started[-1].close)
         for host in started:
             host.wait_ready()
+            host.freeze()
         yield started
 
 
 def measure(group: list[Host], number: int, *, memory: bool = False) -> Measurement:
-    """Let one contender fit once while all others idle."""
-    cpu_s = sum(host.cpu_s() for host in group)
-    tcp_bytes = _loopback_bytes()
-    with _peak_pss(group) if memory else contextlib.nullcontext([None]) as peak:
+    """Let one contender fit once while all others are frozen."""
+    with _thawed(group):
+        cpu_s = sum(host.cpu_s() for host in group)
+        tcp_bytes = _loopback_bytes()
+        with _peak_pss(group) if memory else contextlib.nullcontext([None]) as peak:
+            for host in group:
+                host.begin(number)
+            fits = tuple(host.finish() for host in group)
+        return Measurement(
+            number=number,
+            fits=fits,
+            cpu_s=sum(host.cpu_s() for host in group) - cpu_s,
+            tcp_bytes=_loopback_bytes() - tcp_bytes,
+            pss_bytes=peak[0],
+        )
+
+
+@contextlib.contextmanager
+def _thawed(group: list[Host]) -> Iterator[None]:
+    """Thaw a contender, and let what it has missed be caught up with."""
+    for host in group:
+        host.thaw()
+    time.sleep(_SETTLE_S)
+    try:
+        yield
+    finally:
         for host in group:
-            host.begin(number)
-        fits = tuple(host.finish() for host in group)
-    return Measurement(
-        number=number,
-        fits=fits,
-        cpu_s=sum(host.cpu_s() for host in group) - cpu_s,
-        tcp_bytes=_loopback_bytes() - tcp_bytes,
-        pss_bytes=peak[0],
-    )
+            host.freeze()
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ _PACKAGES = (
 _BEGIN, _END = "<!-- latest: begin -->", "<!-- latest: end -->"
 _HEAD = (
     *("contender", "rounds", "wall s", "÷ ours", "ours ÷ it", "efficiency"),
-    *("CPU s", "PSS GiB", "sent B/fit", "TCP MB", "idle CPU"),
+    *("CPU s", "PSS GiB", "sent B/fit", "TCP MB"),
 )
 _CPU_HEAD = ("CPU ms/fit", "ours ÷ it (CPU/fit)")
 
@@ -114,7 +114,6 @@ def _cells(row: Row, *, by_cpu: bool) -> tuple[str, ...]:
         f"{row.pss_gib:.2f}",
         f"{row.sent_per_fit:,.0f}",
         f"{row.tcp_mb:,.1f}",
-        _number(row.idle_cpu),
     )
     if not by_cpu:
         return cells

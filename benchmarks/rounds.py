@@ -5,13 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from benchmarks.case import PLAIN, Case, Entry
-from benchmarks.measure import Host, Measurement, hosts, measure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from benchmarks.measure import Measurement, hosts, measure
 
 
 @dataclass(slots=True)
@@ -25,8 +21,6 @@ class CaseResult:
         One per round that the entry took part in.
     memory : dict of Entry to Measurement
         Of the round in which memory was sampled.
-    idle_cpu : dict of Entry to list of float
-        CPUs that an entry used while another one ran.
     plain : Measurement
         As many plain processes side by side as there are slots, one BLAS thread each.
     """
@@ -35,7 +29,6 @@ class CaseResult:
     plain: Measurement
     timed: dict[Entry, list[Measurement]] = field(default_factory=dict)
     memory: dict[Entry, Measurement] = field(default_factory=dict)
-    idle_cpu: dict[Entry, list[float]] = field(default_factory=dict)
 
 
 def run_case(case: Case, *, pairs: int, rare_pairs: int, quick: bool) -> CaseResult:
@@ -52,7 +45,9 @@ def run_case(case: Case, *, pairs: int, rare_pairs: int, quick: bool) -> CaseRes
             entries = _rotated(case.entries, number)
             for entry in entries:
                 if number < rare_pairs or not entry.rare:
-                    _measure_one(result, groups, entry, number)
+                    measured = measure(groups[entry], number)
+                    result.timed.setdefault(entry, []).append(measured)
+                    _tell(f"  {entry.label:>30}: {measured.wall_s:8.2f} s")
         for entry in case.entries:
             result.memory[entry] = measure(groups[entry], pairs, memory=True)
     return result
@@ -65,26 +60,9 @@ def _measure_plain(case: Case, *, quick: bool) -> Measurement:
     return plain
 
 
-def _measure_one(
-    result: CaseResult, groups: dict[Entry, list[Host]], entry: Entry, number: int
-) -> None:
-    others = {other: group for other, group in groups.items() if other != entry}
-    before = {other: _cpu_s(group) for other, group in others.items()}
-    measured = measure(groups[entry], number)
-    for other, group in others.items():
-        idle = (_cpu_s(group) - before[other]) / measured.wall_s
-        result.idle_cpu.setdefault(other, []).append(idle)
-    result.timed.setdefault(entry, []).append(measured)
-    _tell(f"  {entry.label:>30}: {measured.wall_s:8.2f} s")
-
-
 def _rotated(entries: tuple[Entry, ...], number: int) -> list[Entry]:
     first = number % len(entries)
     return [*entries[first:], *entries[:first]]
-
-
-def _cpu_s(group: Iterable[Host]) -> float:
-    return sum(host.cpu_s() for host in group)
 
 
 def _tell(line: str) -> None:

@@ -58,8 +58,6 @@ class Row:
         Bytes per fit that the client's process sent on its way to the fits.
     tcp_mb : float
         Bytes over TCP per search, in MB.
-    idle_cpu : float or None
-        CPUs that it used while others ran.
     """
 
     contender: str
@@ -74,7 +72,6 @@ class Row:
     pss_gib: float
     sent_per_fit: float
     tcp_mb: float
-    idle_cpu: float | None
 
 
 def rows(result: CaseResult) -> list[Row]:
@@ -101,7 +98,6 @@ def _row(result: CaseResult, entry: Entry, ours: Entry) -> Row:
     walls = [measured.wall_s for measured in timed]
     ratios = [mine.wall_s / its.wall_s for mine, its in _pairs(result, ours, entry)]
     compared = ratios and not plain
-    idle = result.idle_cpu.get(entry)
     return Row(
         contender=entry.label,
         rounds=len(timed),
@@ -115,7 +111,6 @@ def _row(result: CaseResult, entry: Entry, ours: Entry) -> Row:
         pss_gib=(memory.pss_bytes or 0) / 2**30,
         sent_per_fit=median(_sent_per_fit(measured) for measured in timed),
         tcp_mb=median(measured.tcp_bytes / 1e6 for measured in timed),
-        idle_cpu=median(idle) if idle else None,
     )
 
 
