@@ -37,19 +37,37 @@ class NodeData:
         self._asked: set[str] = set()
         self._changed = threading.Condition()
 
-    def path(self, ref: DataRef, ask: Callable[[DataRef], None]) -> str:
+    def path(
+        self,
+        ref: DataRef,
+        ask: Callable[[DataRef], None],
+        *,
+        given_up: Callable[[], bool],
+    ) -> str:
         """Return the file of a bundle, waiting for it to be sent if need be.
+
+        Parameters
+        ----------
+        ref : DataRef
+        ask : callable
+            Asks the client to send it.
+        given_up : callable
+            Whether it is not needed any more: a client whose search has ended sends
+            nothing. Looked at every few seconds, and after `look_again`.
 
         Raises
         ------
         DataUnavailableError
-            If it does not come within two minutes after the last asking.
+            If it does not come within two minutes, or is given up.
         """
         if _is_there(ref):
             return ref.hint
         give_up = time.monotonic() + _GIVE_UP_S
         with self._changed:
             while ref.digest not in self._arrived:
+                if given_up():
+                    msg = f"nobody needs {ref.digest} any more"
+                    raise DataUnavailableError(msg)
                 if time.monotonic() > give_up:
                     msg = (
                         f"the client did not send {ref.nbytes} bytes of data "
@@ -62,6 +80,11 @@ class NodeData:
                 if not self._changed.wait(_ASK_AGAIN_S):
                     self._asked.discard(ref.digest)
             return self._arrived[ref.digest]
+
+    def look_again(self) -> None:
+        """Let those who wait see whether to give up."""
+        with self._changed:
+            self._changed.notify_all()
 
     def receive(self, digest: str, offset: int, chunk: bytes, nbytes: int) -> None:
         """Write a part of a bundle; the last one makes it available."""

@@ -85,11 +85,12 @@ class SlotPool:
         ask : callable
             Asks the client for a bundle that is not on this machine.
         """
-        try:
-            paths = {ref.digest: self.data.path(ref, ask) for ref in batch.data}
-        except DataUnavailableError as error:
-            return [_unreadable(task, error) for task in batch.tasks]
         run = _BatchRun(batch, report)
+        try:
+            paths = self._paths(batch, ask)
+        except DataUnavailableError as error:
+            if not self._ended(batch.group):
+                return [_unreadable(task, error) for task in batch.tasks]
         while run.waiting and not self._ended(batch.group):
             slot = None
             try:
@@ -112,10 +113,12 @@ class SlotPool:
             slots = [slot for slot, group in self._busy.items() if group in groups]
         for slot in slots:
             slot.end("cancelled")
+        self.data.look_again()
 
     def close(self) -> None:
         """End everything; running fits end unfinished."""
         self._closing.set()
+        self.data.look_again()
         with self._lock:
             nursery, self._nursery = self._nursery, None
             self._idle.clear()
@@ -127,6 +130,15 @@ class SlotPool:
         """Return the processes of the slots that exist now."""
         with self._lock:
             return [slot.pid for slot in (*self._idle, *self._busy)]
+
+    def _paths(self, batch: Batch, ask: Callable[[DataRef], None]) -> dict[str, str]:
+        def given_up() -> bool:
+            return self._ended(batch.group)
+
+        return {
+            ref.digest: self.data.path(ref, ask, given_up=given_up)
+            for ref in batch.data
+        }
 
     def _ended(self, group: str) -> bool:
         return self._closing.is_set() or group in self._cancelled
