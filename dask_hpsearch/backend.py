@@ -56,7 +56,10 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
     ----------
     engine : Engine
     log : FitLog, optional
-        Told of every fit of a search.
+        Told of every fit of a search. With it, all slots are used, as many as there
+        will be: the search's ``n_jobs`` is the cluster's affair, and a ``pre_dispatch``
+        that is a string is in terms of an ``n_jobs`` frozen at the start. A number is
+        obeyed.
     """
 
     supports_retrieve_callback = True
@@ -78,11 +81,14 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Slots that the call may use, two at least: one would mean "in this process"."""
-        return max(2, slots_for(n_jobs, self._engine.slots))
+        wanted = n_jobs if self._log is None else -1
+        return max(2, slots_for(wanted, self._engine.slots))
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
         """Begin to serve a ``Parallel`` object."""
         self.parallel = parallel
+        if self._log is not None and isinstance(parallel.pre_dispatch, str):
+            parallel.pre_dispatch = "all"
         self._most_running = n_jobs if n_jobs > 0 and self._log is None else None
         return self.effective_n_jobs(n_jobs)
 

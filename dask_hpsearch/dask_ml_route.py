@@ -23,7 +23,6 @@ from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.driver import (
     Fitted,
     Settings,
-    all_parallel,
     client_for,
     wait_for_worker,
 )
@@ -74,7 +73,6 @@ def fit_dask_ml(
             _fit_own(fitted, X, y, params, client)
         else:
             sklearn_adapter.check_version()
-            stack.enter_context(all_parallel(fitted))
             backend = EvaluationBackend(_GraphSession(client))
             stack.enter_context(joblib.parallel_config(backend=backend))
             fitted.fit(X, y, **params)
@@ -125,6 +123,11 @@ class _GraphSession(ParallelBackendBase):  # type: ignore[misc]
         del n_jobs
         slots: int = sum(self._client.nthreads().values())
         return max(2, slots)
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
+        """Have all tasks handed over before any runs."""
+        parallel.pre_dispatch = "all"
+        return int(super().configure(n_jobs, parallel))
 
     def get_nested_backend(self) -> tuple[Any, int | None]:
         """Tasks are taken apart: there is no nested call."""

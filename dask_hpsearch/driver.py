@@ -101,7 +101,6 @@ def fit_trials(
         )
         stack.enter_context(show(progress, enabled=settings.progress))
         stack.enter_context(_deadline(engine, settings.max_time_s))
-        stack.enter_context(all_parallel(fitted))
         stack.enter_context(recorder.driving(fitted))
         backend = EvaluationBackend(Session(engine, log=recorder))
         stack.enter_context(joblib.parallel_config(backend=backend))
@@ -122,7 +121,7 @@ def fit_joblib(
         client = stack.enter_context(client_for(settings))
         wait_for_worker(client, settings.worker_timeout_s)
         if is_search:
-            stack.enter_context(all_parallel(fitted))
+            stack.enter_context(_all_parallel(fitted))
         stack.enter_context(joblib.parallel_config(backend="dask", client=client))
         args = (X,) if y is None else (X, y)
         fitted.fit(*args, **params)
@@ -177,7 +176,7 @@ def _current_client() -> Client | None:
 
 
 @contextmanager
-def all_parallel(search: Any) -> Iterator[None]:
+def _all_parallel(search: Any) -> Iterator[None]:
     """Let the search hand over all its tasks, to as many slots as there will be.
 
     ``n_jobs`` is the cluster's; a ``pre_dispatch`` that is a number is obeyed, a string
