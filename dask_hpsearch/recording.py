@@ -10,17 +10,14 @@ scikit-learn code builds ``cv_results_`` from the candidates that finished.
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.exceptions import FitFailedWarning
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.errors import SearchStopped
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from dask_hpsearch.progress import SearchProgress
     from dask_hpsearch.sklearn_adapter import FitCall
 
-_fit_logger = logging.getLogger("dask_hpsearch.fits")
 Evaluate = Callable[..., Mapping[str, Any]]
 
 
@@ -94,8 +90,8 @@ class Recorder:
     refit : object
         The search's ``refit``: which of several scores counts.
     tolerant : bool
-        Whether a call whose every fit failed is to go on: the failures are told apart
-        from scikit-learn's own check, which would end the search.
+        Whether the search is to go on after a call whose every fit failed, where
+        scikit-learn's own check would end it.
     """
 
     def __init__(
@@ -105,7 +101,7 @@ class Recorder:
         self._progress = progress
         self._refit = refit
         self._tolerant = tolerant
-        self._failures: dict[tuple[int, int, int], str] = {}
+        self._pardoned: dict[int, str] = {}
         self._error_score: Any = math.nan
         self._kept: list[int] | None = None
         self._lock = threading.Lock()
@@ -181,7 +177,7 @@ class Recorder:
                 "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)
             )
             self._complete(search, evaluate, stop)
-        self._report_failures()
+        self._report_pardoned()
 
     def _begin(
         self, candidates: list[dict[str, Any]], more_results: Any
@@ -207,6 +203,8 @@ class Recorder:
         kept = cut[-1].complete() if cut else []
         if kept:
             self._kept = kept
+            splits = range(len(cut[-1].splits))
+            self._pardon([cut[-1].results[c, s] for c in kept for s in splits])
             finished.append([cut[-1].candidates[candidate] for candidate in kept])
             columns = {
                 key: [values[candidate] for candidate in kept]
@@ -249,29 +247,42 @@ class Recorder:
             score=sklearn_adapter.score_of(result, self._refit),
             fit_time=float(result.get("fit_time") or 0.0),
         )
-        if self._tolerant and result.get("fit_error") is not None:
-            where = (recorded.ordinal, call.candidate, call.split)
-            self._failures[where] = str(result["fit_error"])
-            self._error_score = call.shared.get("error_score")
-            result = result | {"fit_error": None}
         recorded.results[call.candidate, call.split] = result
+        self._error_score = call.shared.get("error_score")
+        if len(recorded.results) == len(recorded.candidates) * len(recorded.splits):
+            self._pardon(list(recorded.results.values()))
         return result
 
-    def _report_failures(self) -> None:
-        """Warn or raise about failed fits as scikit-learn does, for the whole search."""
-        if not self._failures:
+    # --- a call whose every fit failed ------------------------------------------------
+
+    def _pardon(self, results: list[dict[str, Any]]) -> None:
+        """Hide failures from scikit-learn where they are all that a call has."""
+        if not self._tolerant or any(one["fit_error"] is None for one in results):
             return
-        total = sum(len(call.results) for call in self.calls)
-        last = next(reversed(self._failures.values()))
-        if len(self._failures) == total:
-            msg = f"\nAll the {total} fits failed.\nThe last one failed with:\n{last}"
-            raise ValueError(msg)
-        msg = (
-            f"\n{len(self._failures)} fits failed out of a total of {total}.\n"
-            "The score on these train-test partitions for these parameters will be set "
-            f"to {self._error_score}.\nThe last one failed with:\n{last}"
-        )
-        warnings.warn(msg, FitFailedWarning, stacklevel=2)
+        names = self._score_names()
+        if isinstance(self._refit, str) and not names:
+            return  # scores of a scoring function that has not yet named them
+        for one in results:
+            self._pardoned[id(one)] = one["fit_error"]
+            one["fit_error"] = None
+            for scores in {"test_scores", "train_scores"} & one.keys() if names else ():
+                one[scores] = dict.fromkeys(names, self._error_score)
+
+    def _score_names(self) -> list[str]:
+        """Names of the scores, if there are several and a fit has given them."""
+        for call in self.calls:
+            for one in call.results.values():
+                if isinstance(one["test_scores"], dict):
+                    return list(one["test_scores"])
+        return []
+
+    def _report_pardoned(self) -> None:
+        """Warn or raise about what was hidden, in scikit-learn's words."""
+        if not self._pardoned:
+            return
+        results = [one for call in self.calls for one in call.results.values()]
+        errors = [self._pardoned.get(id(one)) for one in results]
+        sklearn_adapter.report_fit_errors(errors, self._error_score)
 
 
 def _worst_for_nan(scores: Any) -> Any:

@@ -20,7 +20,10 @@ import numpy as np
 import sklearn
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._search_successive_halving import BaseSuccessiveHalving
-from sklearn.model_selection._validation import _fit_and_score
+from sklearn.model_selection._validation import (
+    _fit_and_score,
+    _warn_or_raise_about_fit_failures,
+)
 from sklearn.utils.validation import _num_samples
 
 from dask_hpsearch.errors import UnsupportedVersionError
@@ -231,6 +234,12 @@ def without_fitted_state(search: Any) -> Any:
     for name in [name for name in vars(fresh) if _is_fitted_name(name)]:
         delattr(fresh, name)
     return fresh
+
+
+def report_fit_errors(errors: list[str | None], error_score: Any) -> None:
+    """Warn of failed fits, or raise if all failed, as scikit-learn does after a call."""
+    results = [{"fit_error": error} for error in errors]
+    _warn_or_raise_about_fit_failures(results, error_score)
 
 
 def strategy_of(search_class: type) -> Any:
