@@ -13,7 +13,7 @@ from dask_hpsearch import local_cluster
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[LocalCluster]:
     """One worker with two slots."""
-    with local_cluster(1, 2, dashboard_address=None) as cluster:
+    with local_cluster(1, 2, dashboard_address=":0") as cluster:
         yield cluster
 
 
