@@ -14,6 +14,7 @@ from typing import Any
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
+from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface
 from distributed.worker_memory import parse_memory_limit
 
@@ -84,7 +85,7 @@ def local_cluster(
         kwargs["scheduler_kwargs"] = {"dashboard": False} | (
             kwargs.get("scheduler_kwargs") or {}
         )
-    cluster = LocalCluster(
+    cluster = _LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=n_workers,
         threads_per_worker=slots_per_worker,
         worker_class=LocalWorker,
@@ -105,6 +106,17 @@ def _prepare_slots(cluster: LocalCluster) -> None:
     except BaseException:
         cluster.close()
         raise
+
+
+class _LocalCluster(LocalCluster):
+    """Keeps a lost worker, however long it takes to come back.
+
+    A `SpecCluster` drops for good what is away 15 seconds after it was lost
+    (``distributed.deploy.lost-worker-timeout``). `LocalWorker` starts its process again.
+    """
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        Cluster._update_worker_status(self, op, msg)  # noqa: SLF001
 
 
 class LocalWorker(ProcessInterface):

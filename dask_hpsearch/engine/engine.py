@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataHome, DataSender
+from dask_hpsearch.engine.fetching import when_fetched
 from dask_hpsearch.engine.policy import (
     Durations,
     batch_size,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from distributed import Client, Future
+
+    from dask_hpsearch.engine.fetching import Fetched
 
 _logger = logging.getLogger(__name__)
 _SLOTS_CHECK_S = 0.4
@@ -320,25 +323,29 @@ class Engine:
         )
         self._flights[future] = group, {job.task.job for job in jobs}
         group.in_flight += 1
-        future.add_done_callback(
-            lambda done: self._events.put(lambda: self._landed(done))
+        when_fetched(
+            self.client,
+            future,
+            lambda fetched: self._events.put(lambda: self._landed(future, fetched)),
         )
         self._tell_slots()
 
-    def _landed(self, future: Future[bytes]) -> None:
+    def _landed(self, future: Future[bytes], fetched: Fetched) -> None:
         flight = self._flights.pop(future, None)
         if flight is None:
             return
         group, numbers = flight
         group.in_flight -= 1
-        for outcome in self._outcomes_of(future, numbers):
+        for outcome in self._outcomes_of(future, fetched, numbers):
             self._take(outcome, numbers)
         self._tell_slots()
 
-    def _outcomes_of(self, future: Future[bytes], numbers: set[int]) -> list[Outcome]:
+    def _outcomes_of(
+        self, future: Future[bytes], fetched: Fetched, numbers: set[int]
+    ) -> list[Outcome]:
         """Read a batch's outcomes; what was lost with its worker is to run again."""
         try:
-            return decode_outcomes(future.result(timeout=60))
+            return decode_outcomes(fetched.result())
         except KilledWorker:
             # Only the slots run the user's code: a worker's loss is never a fit's fault.
             return [Outcome(number, "returned") for number in numbers]
