@@ -49,6 +49,26 @@ class StoreError(HPSearchError, OSError):
     """The folder that holds the search's data cannot be used."""
 
 
+class RunNotFoundError(HPSearchError, LookupError):
+    """There is no run at a URL."""
+
+
+class RunFailedError(HPSearchError, RuntimeError):
+    """The run ended with an error of its own."""
+
+
+class RunCancelledError(HPSearchError, RuntimeError):
+    """The run was cancelled: it has no result."""
+
+
+class VersionSkewError(HPSearchError, RuntimeError):
+    """A run's pickles were written by versions that this environment does not have."""
+
+
+class JournalMismatchError(HPSearchError, RuntimeError):
+    """A run's folder holds results of other candidates than its own."""
+
+
 class FitEndedError(HPSearchError, RuntimeError):
     """A fit did not end by itself; base of the three ways that can happen."""
 

@@ -9,6 +9,7 @@ scikit-learn code builds ``cv_results_`` from the candidates that finished.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import threading
@@ -21,8 +22,10 @@ import numpy as np
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.errors import SearchStopped
+from dask_hpsearch.parameters import digest_of
 
 if TYPE_CHECKING:
+    from dask_hpsearch.journal.record import RunJournal, StoredCall
     from dask_hpsearch.progress import SearchProgress
     from dask_hpsearch.sklearn_adapter import FitCall
 
@@ -65,6 +68,41 @@ class RecordedCall:
         ]
 
 
+class _BegunElsewhereError(Exception):
+    """Another driver of the run has stored this call first."""
+
+
+def extend_call(
+    call: RecordedCall, earlier: StoredCall, *, keep_candidates: bool
+) -> None:
+    """Give a call of an extended run the splits and results it had before.
+
+    Parameters
+    ----------
+    call : RecordedCall
+        With the candidates of now; changed.
+    earlier : StoredCall
+    keep_candidates : bool
+        Whether the candidates of now were drawn anew: then the earlier ones stay, and
+        as many of the new are added as there are more.
+    """
+    digests = [digest_of(one) for one in earlier.candidates]
+    at = {digest: index for index, digest in enumerate(digests)}
+    if keep_candidates:
+        more = len(call.candidates) - len(earlier.candidates)
+        new = [one for one in call.candidates if digest_of(one) not in at]
+        call.candidates = earlier.candidates + new[:more]
+    call.splits = earlier.splits
+    for candidate, one in enumerate(call.candidates):
+        before = at.get(digest_of(one))
+        for split in range(len(call.splits)):
+            result = (
+                earlier.results.get((before, split)) if before is not None else None
+            )
+            if result is not None:
+                call.results[candidate, split] = result
+
+
 class _RecordingSplitter:
     """Splits as the search's own splitter does, and notes the splits."""
 
@@ -92,12 +130,24 @@ class Recorder:
     tolerant : bool
         Whether the search is to go on after a call whose every fit failed, where
         scikit-learn's own check would end it.
+    journal : RunJournal, optional
+        What the run has done before, and where new results go.
+    unseeded : bool
+        Whether the search would draw other candidates if asked again.
     """
 
     def __init__(
-        self, progress: SearchProgress, *, refit: Any, tolerant: bool = False
+        self,
+        progress: SearchProgress,
+        *,
+        refit: Any,
+        tolerant: bool = False,
+        journal: RunJournal | None = None,
+        unseeded: bool = False,
     ) -> None:
         self.calls: list[RecordedCall] = []
+        self._journal = journal
+        self._unseeded = unseeded
         self._progress = progress
         self._refit = refit
         self._tolerant = tolerant
@@ -106,6 +156,7 @@ class Recorder:
         self._kept: list[int] | None = None
         self._lock = threading.Lock()
         self.stopped: str | None = None
+        self.evaluating = False
 
     # --- around evaluate_candidates ---------------------------------------------------
 
@@ -129,15 +180,21 @@ class Recorder:
             plain = sklearn_adapter.with_class(self, base)
             return plain.__reduce_ex__(protocol)
 
+        def _check_input_parameters(self: Any, *args: Any, **kwargs: Any) -> None:
+            super(driven, self)._check_input_parameters(*args, **kwargs)
+            recorder.evaluating = True  # the search's own Parallel object comes next
+
         signature = inspect.signature(sklearn_adapter.strategy_of(base))
         _run_search.__signature__ = signature  # type: ignore[attr-defined]
         members = {
             "_run_search": _run_search,
+            "_check_input_parameters": _check_input_parameters,
             "__reduce_ex__": reduce_as_base,
             "__module__": base.__module__,
             "__doc__": base.__doc__,
         }
-        return type(base.__name__, (base,), members)
+        driven = type(base.__name__, (base,), members)
+        return driven
 
     def run(
         self, search: Any, base: Any, evaluate: Evaluate, more: dict[str, Any]
@@ -152,21 +209,10 @@ class Recorder:
         ) -> Mapping[str, Any]:
             call = self._begin(list(candidate_params), more_results)
             splitter = cv or sklearn_adapter.splitter_of(search)
-
-            def note(splits: list[Any]) -> None:
-                call.splits = splits
-                self._progress.call_started(
-                    call.ordinal,
-                    n_candidates=len(call.candidates),
-                    n_splits=len(splits),
-                )
-
-            results = evaluate(
-                call.candidates,
-                cv=_RecordingSplitter(splitter, note),
-                more_results=more_results,
-                **kwargs,
-            )
+            try:
+                results = self._evaluate(call, evaluate, splitter, kwargs)
+            except _BegunElsewhereError:  # another driver of the run was first
+                results = self._evaluate(call, evaluate, splitter, kwargs)
             call.taken_in = True
             return self._for_strategy(results)
 
@@ -178,6 +224,77 @@ class Recorder:
             )
             self._complete(search, evaluate, stop)
         self._report_pardoned()
+
+    def _evaluate(
+        self, call: RecordedCall, evaluate: Evaluate, splitter: Any, more: Any
+    ) -> Mapping[str, Any]:
+        """Evaluate a call, as it was stored if the journal has it."""
+        stored = self._journal is not None and self._recall(call)
+
+        def note(splits: list[Any]) -> None:
+            call.splits = splits
+            if self._journal is not None and not stored:
+                self._journal_call(self._journal, call)
+            self._show_started(call)
+
+        if call.splits:
+            splitter = sklearn_adapter.FixedSplits(call.splits)
+        return evaluate(
+            call.candidates,
+            cv=_RecordingSplitter(splitter, note),
+            more_results=call.more_results,
+            **more,
+        )
+
+    def _recall(self, call: RecordedCall) -> bool:
+        """Take a call's candidates, splits and results from the journal.
+
+        Random choices are read, not made again. True if the call itself is there; an
+        extended run finds there the results of the run before.
+        """
+        assert self._journal is not None  # noqa: S101 (the caller looked)
+        kept = self._journal.stored_call(call.ordinal)
+        if kept is not None:
+            call.candidates = kept.candidates
+            call.more_results = kept.more_results
+            call.splits, call.results = kept.splits, kept.results
+            if call.complete() == list(range(len(call.candidates))):
+                self._pardon(list(call.results.values()))
+            return True
+        earlier = self._journal.earlier_call(call.ordinal)
+        if earlier is not None:
+            extend_call(call, earlier, keep_candidates=self._unseeded)
+        return False
+
+    def _journal_call(self, journal: RunJournal, call: RecordedCall) -> None:
+        if not journal.begin_call(
+            call.ordinal, call.candidates, call.splits, call.more_results
+        ):
+            call.splits = []
+            raise _BegunElsewhereError
+
+    def _show_started(self, call: RecordedCall) -> None:
+        self._progress.call_started(
+            call.ordinal,
+            n_candidates=len(call.candidates),
+            n_splits=len(call.splits),
+            resets_best="n_resources" in (call.more_results or {}),
+        )
+        for (candidate, split), result in call.results.items():
+            self._show_finished(call, candidate, split, result)
+
+    def _show_finished(
+        self, call: RecordedCall, candidate: int, split: int, result: Mapping[str, Any]
+    ) -> None:
+        self._progress.fit_finished(
+            call.ordinal,
+            candidate,
+            split,
+            params=call.candidates[candidate],
+            score=sklearn_adapter.score_of(result, self._refit),
+            fit_time=float(result.get("fit_time") or 0.0),
+            failed=result.get("fit_error") is not None,
+        )
 
     def _begin(
         self, candidates: list[dict[str, Any]], more_results: Any
@@ -229,9 +346,11 @@ class Recorder:
 
     def known(self, call: FitCall) -> dict[str, Any] | None:
         """Return the result of a fit that finished before."""
-        if self._kept is None or call.candidate is None or call.split is None:
+        if call.candidate is None or call.split is None or not self.calls:
             return None
-        return self.calls[-1].results.get((self._kept[call.candidate], call.split))
+        kept = self._kept
+        candidate = call.candidate if kept is None else kept[call.candidate]
+        return self.calls[-1].results.get((candidate, call.split))
 
     def finished(self, call: FitCall, result: dict[str, Any]) -> dict[str, Any]:
         """Note a result by its ordinals."""
@@ -239,14 +358,20 @@ class Recorder:
             return result
         with self._lock:
             recorded = self.calls[-1]
-        self._progress.fit_finished(
-            recorded.ordinal,
-            call.candidate,
-            call.split,
-            params=call.parameters or {},
-            score=sklearn_adapter.score_of(result, self._refit),
-            fit_time=float(result.get("fit_time") or 0.0),
+        shown = functools.partial(
+            self._show_finished, recorded, call.candidate, call.split, dict(result)
         )
+        if self._journal is None:
+            shown()
+        else:
+            self._journal.fit_finished(
+                recorded.ordinal,
+                call.candidate,
+                call.split,
+                recorded.candidates[call.candidate],
+                result,
+                shown_as_finished=shown,
+            )
         recorded.results[call.candidate, call.split] = result
         self._error_score = call.shared.get("error_score")
         if len(recorded.results) == len(recorded.candidates) * len(recorded.splits):
