@@ -326,19 +326,25 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
 class EvaluationBackend(ParallelBackendBase):  # type: ignore[misc]
     """Serves the evaluation of one search, and runs all else as if it were not there.
 
-    The first ``Parallel`` object that is set up under it is the search's own. Later ones
-    (the refit's, a splitter's) run in this process as they would without it.
+    The first ``Parallel`` object that is set up once the search is ready is the search's
+    own. Others (those of a ``fit`` around the search's, of a splitter, of the refit) run
+    in this process as they would without it.
 
     Parameters
     ----------
     session : Session
+    ready : callable, optional
+        Whether the search is about to evaluate; default: from the first on.
     """
 
     default_n_jobs = 1
 
-    def __init__(self, session: Session) -> None:
+    def __init__(
+        self, session: Session, *, ready: Callable[[], bool] = lambda: True
+    ) -> None:
         super().__init__(nesting_level=0)
         self._session: Session | None = session
+        self._ready = ready
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return what a fit in this process may use: its cores."""
@@ -354,8 +360,9 @@ class EvaluationBackend(ParallelBackendBase):  # type: ignore[misc]
     ) -> int:
         """Hand the search its session, any other ``Parallel`` a local backend."""
         del n_jobs, parallel
-        session, self._session = self._session, None
-        if session is not None:
+        session = self._session
+        if session is not None and self._ready():
+            self._session = None
             raise FallbackToBackend(session)
         threads = prefer == "threads" or require == "sharedmem"
         local = ThreadingBackend if threads else LokyBackend

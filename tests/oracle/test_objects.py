@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import copy
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from sklearn.ensemble import BaggingClassifier, RandomForestClassifier
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_score
 
+from dask_hpsearch import DaskSearchCV
 from tests.oracle.estimators import Picky
 from tests.oracle.kinds import DEPTHS, KINDS, THRESHOLDS, build, tree
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from tests.oracle.comparison import Oracle
     from tests.oracle.kinds import Data
 
@@ -51,6 +55,27 @@ def test_search_class_defined_here_and_now(oracle: Oracle, iris: Data) -> None:
 
     assert type(found.search_) is Noted
     assert found.search_.best_depth() == found.best_params_["max_depth"]
+
+
+def test_search_class_with_parallel_work_of_its_own(client: Client, iris: Data) -> None:
+    """What a fit around the search's does in parallel does not take its slots."""
+
+    class Compared(GridSearchCV):
+        def fit(self, X: Any, y: Any = None, **params: Any) -> Compared:
+            self.default_ = cross_val_score(self.estimator, X, y).mean()
+            inner = GridSearchCV(self.estimator, THRESHOLDS).fit(X, y)
+            self.inner_ = inner.best_score_
+            return super().fit(X, y, **params)
+
+    def process(estimator: Any, X: Any, y: Any) -> int:
+        return os.getpid()
+
+    search = Compared(Picky(), THRESHOLDS, scoring=process)
+
+    found = DaskSearchCV(search, client=client).fit(*iris)
+
+    assert found.default_ < found.inner_
+    assert os.getpid() not in found.cv_results_["split0_test_score"]
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2, -1])
