@@ -46,7 +46,15 @@ class DataUnavailableError(HPSearchError, RuntimeError):
 
 
 class StoreError(HPSearchError, OSError):
-    """The folder that holds the search's data cannot be used."""
+    """The folder that holds the search's data or its run cannot be used.
+
+    Attributes
+    ----------
+    partial : object or None
+        The search fitted on the candidates that had finished, if there were any.
+    """
+
+    partial: object = None
 
 
 class RunNotFoundError(HPSearchError, LookupError):
@@ -67,6 +75,30 @@ class VersionSkewError(HPSearchError, RuntimeError):
 
 class JournalMismatchError(HPSearchError, RuntimeError):
     """A run's folder holds results of other candidates than its own."""
+
+
+class StoreNameError(StoreError, ValueError):
+    """A text is no store's URL, or no name of an object in a store."""
+
+
+class ObjectNotFoundError(StoreError, FileNotFoundError):
+    """A store has no object of this name."""
+
+
+class StoreFullError(StoreError):
+    """There is no space left in a store."""
+
+
+class StorePermissionError(StoreError, PermissionError):
+    """A store may not be read or written."""
+
+
+class UntrustedObjectError(HPSearchError, RuntimeError):
+    """An object of a run was not signed by the key that it should be signed by."""
+
+
+class SigningKeyError(HPSearchError, RuntimeError):
+    """The file of a signing key cannot be used, or others can read it."""
 
 
 class FitEndedError(HPSearchError, RuntimeError):

@@ -1,0 +1,75 @@
+"""Stores: folders of named, immutable objects, opened by URL."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from dask_hpsearch.errors import StoreNameError
+from dask_hpsearch.stores.base import Listing, Store, StoredObject, check_name
+from dask_hpsearch.stores.file import open_folder
+
+__all__ = ["Listing", "Store", "StoredObject", "check_name", "open_store"]
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_KINDS = "a folder's path, file:///FOLDER or memory://NAME"
+
+
+def open_store(url_or_path: str | os.PathLike[str]) -> Store:
+    """Open a store, which need not exist yet; nothing is made before it is written to.
+
+    Parameters
+    ----------
+    url_or_path : str or path-like
+        A folder, relative ones and ``~`` included; ``file:///…``; or ``memory://name``,
+        which only this process sees.
+
+    Raises
+    ------
+    StoreNameError
+        If it is no path and no URL of a kind of store that there is.
+    StoreError
+        If there is a file where the folder should be.
+    """
+    text = os.fspath(url_or_path)
+    if not text:
+        msg = f"'' names no store: give {_KINDS}"
+        raise StoreNameError(msg)
+    url = _URL.fullmatch(text) if isinstance(url_or_path, str) else None
+    if url is None:
+        return open_folder(_expanded(text))
+    scheme, rest = url[1].lower(), url[2]
+    if scheme == "file":
+        return open_folder(_path_of_url(text, rest))
+    if scheme == "memory":
+        return _open_memory(rest.strip("/"))
+    msg = f"{text!r} names no kind of store that there is: give {_KINDS}"
+    raise StoreNameError(msg)
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        msg = f"{path!r}: no home folder is known for '~': give the whole path"
+        raise StoreNameError(msg) from error
+
+
+def _path_of_url(url: str, rest: str) -> Path:
+    path = Path(unquote(rest.removeprefix("localhost")))
+    if not path.is_absolute():
+        msg = (
+            f"{url!r} has no absolute path: a file URL has three slashes, as in "
+            "file:///home/me/searches; a relative folder is given without file://"
+        )
+        raise StoreNameError(msg)
+    return path
+
+
+def _open_memory(name: str) -> Store:
+    # fsspec is imported for those alone who use it.
+    from dask_hpsearch.stores.memory import MemoryStore
+
+    return MemoryStore(check_name(name))

@@ -1,0 +1,198 @@
+"""Stores in a folder of this machine, or of a disk that several machines share."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_hpsearch.errors import (
+    ObjectNotFoundError,
+    StoreError,
+    StoreFullError,
+    StorePermissionError,
+)
+from dask_hpsearch.stores.base import (
+    Listing,
+    StoredObject,
+    check_name,
+    check_prefix,
+    is_part,
+)
+from dask_hpsearch.whole_files import create_whole, remove_if_stale, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+# A folder may vanish between two system calls, when its last object is deleted.
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FileStore:
+    """A folder; every object is a file below it.
+
+    The folder is made when its first object is created. Folders that become empty are
+    removed, except the one that was opened.
+
+    Attributes
+    ----------
+    root : Path
+        Absolute.
+    base : Path
+        The folder that was opened: ``root``, or one above it for a child.
+    """
+
+    root: Path
+    base: Path
+
+    @property
+    def url(self) -> str:
+        """The folder as a ``file://`` URL."""
+        return self.root.as_uri()
+
+    def read(self, name: str) -> bytes:
+        """Read an object."""
+        path = self._path(name)
+        with _told("read", path):
+            try:
+                return path.read_bytes()
+            except _ABSENT as error:
+                msg = (
+                    f"no object {name!r} in {self.url}: it was deleted or never "
+                    "created; check the name and the store's URL"
+                )
+                raise ObjectNotFoundError(msg) from error
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Create an object, synced to the disk, unless there is one of this name."""
+        path = self._path(name)
+        with _told("write", path):
+            created = _create(path, content)
+            if not created and path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder of other objects")
+        return created
+
+    def list(self, prefix: str = "") -> Listing:
+        """List the objects whose names begin with a text, sorted by name."""
+        parent, slash, _ = check_prefix(prefix).rpartition("/")
+        folder = self.root / parent
+        with _told("list", folder):
+            found = _walk(folder, parent + slash, prefix)
+            return sorted(found, key=lambda item: item.name)
+
+    def delete(self, name: str) -> None:
+        """Delete an object, and the folders that it leaves empty."""
+        path = self._path(name)
+        with _told("delete", path):
+            try:
+                path.unlink()
+            except _ABSENT:
+                return
+        for folder in path.parents:
+            if folder == self.base:
+                break
+            try:
+                folder.rmdir()
+            except OSError:
+                break  # not empty, or not ours to remove
+
+    def child(self, name: str) -> FileStore:
+        """Return the store of the objects below a name."""
+        return FileStore(self._path(name), self.base)
+
+    def local_path(self) -> Path:
+        """Return the folder."""
+        return self.root
+
+    def _path(self, name: str) -> Path:
+        return self.root / check_name(name)
+
+
+def open_folder(path: Path) -> FileStore:
+    """Open a folder, which need not exist yet.
+
+    Raises
+    ------
+    StoreError
+        If there is something else of this name.
+    """
+    root = path.resolve() if ".." in path.parts else path.absolute()
+    if root.exists() and not root.is_dir():
+        msg = f"{root} is a file, not a folder: name the folder that holds the runs"
+        raise StoreError(msg)
+    return FileStore(root, root)
+
+
+def _create(path: Path, content: bytes) -> bool:
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            return create_whole(path, content)
+        with contextlib.suppress(FileNotFoundError):
+            _make_folder(path.parent)
+    return create_whole(path, content)
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [above for above in (folder, *folder.parents) if not above.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
+
+
+def _walk(folder: Path, above: str, prefix: str) -> Iterator[StoredObject]:
+    """Yield the objects of a folder, whose own name in the store is ``above``."""
+    try:
+        entries = os.scandir(folder)
+    except _ABSENT:
+        return
+    with entries:
+        for entry in entries:
+            name = above + entry.name
+            if not is_part(entry.name):
+                remove_if_stale(Path(entry.path))
+            elif entry.is_dir(follow_symlinks=False):
+                if f"{name}/".startswith(prefix) or prefix.startswith(f"{name}/"):
+                    yield from _walk(Path(entry.path), f"{name}/", prefix)
+            elif name.startswith(prefix):
+                yield from _stored(entry, name)
+
+
+def _stored(entry: os.DirEntry[str], name: str) -> Iterator[StoredObject]:
+    with contextlib.suppress(FileNotFoundError):  # deleted since
+        if entry.is_file():
+            yield StoredObject(name, entry.stat().st_size)
+
+
+@contextlib.contextmanager
+def _told(doing: str, path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into an error that says the way out."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            msg = (
+                f"no space left to {doing} {path}: free some there, or choose a folder "
+                "on another disk with store=; what was stored before is whole"
+            )
+            raise StoreFullError(msg) from error
+        if error.errno in _FORBIDDEN:
+            msg = (
+                f"not allowed to {doing} {path} ({reason}): check the owner and the "
+                "permissions of the folder, or choose another one with store="
+            )
+            raise StorePermissionError(msg) from error
+        msg = (
+            f"cannot {doing} {path} ({reason}): check the folder and its disk, or "
+            "choose another one with store="
+        )
+        raise StoreError(msg) from error

@@ -1,0 +1,95 @@
+"""Stores in this process's memory: the ``memory://`` file system of fsspec.
+
+All code of the process that opens the same URL, by us or by fsspec, sees the same objects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import fsspec
+
+from dask_hpsearch.errors import ObjectNotFoundError, StoreError
+from dask_hpsearch.stores.base import Listing, StoredObject, check_name, check_prefix
+
+# fsspec's memory is one per process; so is the lock that makes creation exclusive.
+_creating = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStore:
+    """A folder in memory, gone with the process.
+
+    Attributes
+    ----------
+    root : str
+        Its name, without slashes around it.
+    """
+
+    root: str
+
+    @property
+    def url(self) -> str:
+        """The folder as a ``memory://`` URL."""
+        return f"memory://{self.root}"
+
+    def read(self, name: str) -> bytes:
+        """Read an object."""
+        try:
+            return bytes(_files().cat_file(self._path(name)))
+        except FileNotFoundError as error:
+            msg = (
+                f"no object {name!r} in {self.url}: it was deleted, never created, or "
+                "created by another process, which has its own memory"
+            )
+            raise ObjectNotFoundError(msg) from error
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Create an object unless there is one of this name."""
+        path = self._path(name)
+        files = _files()
+        with _creating:
+            if files.isfile(path):
+                return False
+            try:
+                files.pipe_file(path, content)
+            except OSError as error:
+                msg = f"cannot write {self.url}/{name}: another object is its folder"
+                raise StoreError(msg) from error
+        return True
+
+    def list(self, prefix: str = "") -> Listing:
+        """List the objects whose names begin with a text, sorted by name."""
+        folder = f"/{self.root}/"
+        start = folder + check_prefix(prefix)
+        found = _files().find(start.rpartition("/")[0], detail=True)
+        return sorted(
+            (
+                StoredObject(path.removeprefix(folder), info["size"])
+                for path, info in found.items()
+                if path.startswith(start)
+            ),
+            key=lambda item: item.name,
+        )
+
+    def delete(self, name: str) -> None:
+        """Delete an object; nothing is done if there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            _files().rm_file(self._path(name))
+
+    def child(self, name: str) -> MemoryStore:
+        """Return the store of the objects below a name."""
+        return MemoryStore(f"{self.root}/{check_name(name)}")
+
+    def local_path(self) -> None:
+        """Return None: no folder holds it."""
+
+    def _path(self, name: str) -> str:
+        return f"/{self.root}/{check_name(name)}"
+
+
+def _files() -> Any:
+    return fsspec.filesystem("memory")
