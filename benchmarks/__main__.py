@@ -10,7 +10,7 @@ from benchmarks.rounds import run_case
 
 
 def main() -> None:
-    """Run the named cases, print their tables and keep them."""
+    """Run the named cases; print and keep each one's table as it comes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(CASES)}; default: all")
     parser.add_argument("--pairs", type=int, default=7, help="rounds (default: 7)")
@@ -30,21 +30,17 @@ def main() -> None:
             f"no case {', '.join(sorted(unknown))}: choose of {', '.join(CASES)}"
         )
     cases = [CASES[name] for name in options.names or CASES]
-    results, where = [], report.surroundings()
+    where = report.surroundings()
     for case in cases:
-        results.append(
-            run_case(
-                case,
-                pairs=options.pairs,
-                rare_pairs=options.rare_pairs,
-                quick=options.quick,
-            )
+        result = run_case(
+            case,
+            pairs=options.pairs,
+            rare_pairs=options.rare_pairs,
+            quick=options.quick,
         )
-        print(report.markdown(results[-1:], where), end="\n\n", flush=True)
-    if not options.quick:
-        report.write(results, where, path=report.HERE / "results" / "latest.json")
-        if len(cases) == len(CASES):
-            report.write_readme(report.markdown(results, where))
+        print(report.markdown(result, where, quick=options.quick), end="\n\n")
+        if not options.quick:
+            report.keep(result, where)
 
 
 if __name__ == "__main__":

@@ -53,34 +53,35 @@ def surroundings() -> dict[str, Any]:
     }
 
 
-def markdown(results: Sequence[CaseResult], where: dict[str, Any]) -> str:
-    """Write all tables in Markdown."""
+def markdown(result: CaseResult, where: dict[str, Any], *, quick: bool = False) -> str:
+    """Write a case's table in Markdown, with its surroundings."""
     versions = ", ".join(f"{name} {v}" for name, v in where["versions"].items())
     settings = ", ".join(f"{k}={v}" for k, v in where["thread_settings"].items())
-    first = (
+    first = f"### {result.case.name}{' (quick: small sizes)' if quick else ''}"
+    last = (
         f"{where['date']}: {where['cores']} cores ({where['cpu']}), "
         f"{where['memory_gib']} GiB, {where['system']}, Python {where['python']}; "
         f"{versions}; thread settings of the environment: {settings or 'none'}."
     )
-    lines = [first]
-    for result in results:
-        lines += ["", *_case_lines(result)]
-    return "\n".join(lines)
+    return "\n".join([first, "", *_case_lines(result), "", last])
 
 
-def write(results: Sequence[CaseResult], where: dict[str, Any], *, path: Path) -> None:
-    """Write all figures, measurement by measurement, as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = where | {"cases": [_as_json(result) for result in results]}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+def keep(result: CaseResult, where: dict[str, Any]) -> None:
+    """Put a result in place of the case's last one, in the JSON and the README."""
+    path = HERE / "results" / "latest.json"
+    path.parent.mkdir(exist_ok=True)
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    table = {"table": markdown(result, where)}
+    kept[result.case.name] = table | where | _as_json(result)
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+    _write_readme("\n\n".join(case["table"] for case in kept.values()))
 
 
-def write_readme(table: str) -> None:
-    """Put the tables into the README, in place of the last ones."""
+def _write_readme(tables: str) -> None:
     path = HERE / "README.md"
     before, _, rest = path.read_text().partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    path.write_text(f"{before}{_BEGIN}\n{table}\n{_END}{after}")
+    path.write_text(f"{before}{_BEGIN}\n\n{tables}\n\n{_END}{after}")
 
 
 def _case_lines(result: CaseResult) -> list[str]:
@@ -90,10 +91,8 @@ def _case_lines(result: CaseResult) -> list[str]:
     widths = [max(len(line[i]) for line in table) for i in range(len(head))]
     lines = [_line(line, widths) for line in table]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    title = (
-        f"**{result.case.name}**: {result.case.title}; "
-        f"the fits take {plain_fits_s(result):.1f} s in a plain process"
-    )
+    plain_s = plain_fits_s(result)
+    title = f"{result.case.title}; {plain_s:.1f} s of fits in a plain process."
     return [title, "", *lines]
 
 
@@ -135,7 +134,6 @@ def _number(value: float | None) -> str:
 
 def _as_json(result: CaseResult) -> dict[str, Any]:
     return {
-        "case": result.case.name,
         "title": result.case.title,
         "plain": asdict(result.plain),
         "rows": [asdict(row) for row in rows(result)],

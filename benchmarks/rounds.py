@@ -35,20 +35,20 @@ def run_case(case: Case, *, pairs: int, rare_pairs: int, quick: bool) -> CaseRes
     """Measure all contenders of a case, round by round, in an order that rotates."""
     _tell(f"{case.name}: {case.title}")
     plain = _measure_plain(case, quick=quick)
+    chosen = tuple(entry for entry in case.entries if rare_pairs or not entry.rare)
     result = CaseResult(case, plain)
     with contextlib.ExitStack() as stack:
         groups = {
             entry: stack.enter_context(hosts(case, entry, quick=quick))
-            for entry in case.entries
+            for entry in chosen
         }
         for number in range(pairs):
-            entries = _rotated(case.entries, number)
-            for entry in entries:
+            for entry in _rotated(chosen, number):
                 if number < rare_pairs or not entry.rare:
                     measured = measure(groups[entry], number)
                     result.timed.setdefault(entry, []).append(measured)
                     _tell(f"  {entry.label:>30}: {measured.wall_s:8.2f} s")
-        for entry in case.entries:
+        for entry in chosen:
             result.memory[entry] = measure(groups[entry], pairs, memory=True)
     return result
 

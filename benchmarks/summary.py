@@ -75,9 +75,9 @@ class Row:
 
 
 def rows(result: CaseResult) -> list[Row]:
-    """Summarise a case, in the order of its entries."""
+    """Summarise a case, in the order of its first round."""
     ours = next(entry for entry in result.case.entries if entry.contender == OURS)
-    return [_row(result, entry, ours) for entry in result.case.entries]
+    return [_row(result, entry, ours) for entry in result.timed]
 
 
 def scores_are_cpu(result: CaseResult) -> bool:
