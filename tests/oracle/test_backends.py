@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from tests.oracle.comparison import Oracle
     from tests.oracle.kinds import Data
 
+# scikit-learn sends its caller's warning filters along. Dask's joblib backend sets them
+# in a worker's threads, where they can stay: "error" would fail later tests' fits.
+pytestmark = pytest.mark.filterwarnings("default")
+
 BACKENDS = ("trials", "joblib", "dask-ml")
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
@@ -167,7 +171,6 @@ def test_search_of_dask_ml_with_a_failing_candidate(client: Client, iris: Data) 
         DaskSearchCV(search, client=client).fit(*iris)
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_search_of_dask_ml_with_an_error_score(client: Client, iris: Data) -> None:
     """A number as the error score stands in dask-ml's results."""
     search = dask_ml_search.GridSearchCV(
@@ -180,7 +183,6 @@ def test_search_of_dask_ml_with_an_error_score(client: Client, iris: Data) -> No
     assert found.best_params_["threshold"] != 2
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_search_of_dask_ml_without_an_error_score(client: Client, iris: Data) -> None:
     """dask-ml cannot rank NaN: the error says so, and what to use."""
     search = dask_ml_search.GridSearchCV(
@@ -191,7 +193,6 @@ def test_search_of_dask_ml_without_an_error_score(client: Client, iris: Data) ->
         DaskSearchCV(search, client=client).fit(*iris)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "name",
     [
