@@ -13,13 +13,15 @@ import joblib as _joblib
 
 if TYPE_CHECKING:
     from dask_hpsearch.clusters.local import local_cluster
+    from dask_hpsearch.runs import SearchRun
     from dask_hpsearch.search import DaskSearchCV
 
 __version__ = "0.1.0"
-__all__ = ["DaskSearchCV", "__version__", "local_cluster"]
+__all__ = ["DaskSearchCV", "SearchRun", "__version__", "local_cluster"]
 
 _EXPORTS = {
     "DaskSearchCV": "dask_hpsearch.search",
+    "SearchRun": "dask_hpsearch.runs",
     "local_cluster": "dask_hpsearch.clusters.local",
 }
 

@@ -28,7 +28,13 @@ from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.data import DataHome, KnownObjects
 from dask_hpsearch.engine.engine import Engine, Group, check_client
 from dask_hpsearch.errors import ClientClosedError, HPSearchError, UnpicklableError
-from dask_hpsearch.fit_outcomes import FitWarnings, describe, fit_result, result_of
+from dask_hpsearch.fit_outcomes import (
+    ErrorsInTurn,
+    FitWarnings,
+    describe,
+    fit_result,
+    result_of,
+)
 from dask_hpsearch.trials import CallTask, DataRef, FitSpec, FitTask, Outcome
 
 if TYPE_CHECKING:
@@ -78,6 +84,7 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
         self._parameters: tuple[Any, bytes] | None = None
         self._most_running: int | None = None
         self._warnings = FitWarnings()
+        self._errors = ErrorsInTurn()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Slots that the call may use, two at least: one would mean "in this process"."""
@@ -94,6 +101,7 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
 
     def start_call(self) -> None:
         """Begin a call."""
+        self._errors = ErrorsInTurn()
         self._group = Group(most_running=self._most_running)
 
     def stop_call(self) -> None:
@@ -159,11 +167,24 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
         )
         data = tuple(ref for ref in refs if ref is not None)
 
+        def results(outcome: Outcome | HPSearchError) -> Any:
+            return self._fit_results(call, outcome)
+
+        self._engine.submit(task, data, self._group, self._done(results, deliver))
+
+    def _done(
+        self,
+        results: Callable[[Outcome | HPSearchError], Any],
+        deliver: Callable[[Any], None],
+    ) -> Callable[[Outcome | HPSearchError], None]:
+        """Deliver results as they come, and the first error in the order of tasks."""
+        in_turn = self._errors.expect(deliver)
+
         def done(outcome: Outcome | HPSearchError) -> None:
             self._warnings.log(outcome)
-            deliver(self._fit_results(call, outcome))
+            in_turn(results(outcome))
 
-        self._engine.submit(task, data, self._group, done)
+        return done
 
     def _fit_results(self, call: FitCall, outcome: Outcome | HPSearchError) -> Any:
         """Turn a fit's outcome into what `retrieve_result_callback` takes."""
@@ -179,14 +200,13 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
         refs: dict[str, DataRef] = {}
         task = CallTask(self._engine.next_number(), self._pickled_calls(func, refs))
 
-        def done(outcome: Outcome | HPSearchError) -> None:
-            self._warnings.log(outcome)
+        def results(outcome: Outcome | HPSearchError) -> Any:
             try:
-                results = result_of(outcome, what=f"a call of {describe(func)}")
+                return result_of(outcome, what=f"a call of {describe(func)}")
             except BaseException as error:  # noqa: BLE001
-                results = error
-            deliver(results)
+                return error
 
+        done = self._done(results, deliver)
         self._engine.submit(task, tuple(refs.values()), self._group, done)
 
     def _spec(self, call: FitCall) -> tuple[FitSpec, DataRef]:

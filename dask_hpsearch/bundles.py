@@ -101,8 +101,14 @@ def whole_file(path: Path) -> Iterator[Any]:
         raise
 
 
-def load(path: str) -> Any:
+def load(path: str, *, writable: bool = False) -> Any:
     """Load a bundle's object; its array data stays in the mapped file, read-only.
+
+    Parameters
+    ----------
+    path : str
+    writable : bool
+        Copy the data instead: a process of its own may write to it.
 
     Raises
     ------
@@ -120,8 +126,35 @@ def load(path: str) -> Any:
         for index in range(n_buffers)
     ]
     start = _aligned(_HEAD.size + n_buffers * _ENTRY.size)
-    buffers = [mapped[offset : offset + length] for offset, length in entries]
+    buffers: list[Any] = [mapped[offset : offset + size] for offset, size in entries]
+    if writable:
+        buffers = [bytearray(buffer) for buffer in buffers]
     return pickle.loads(mapped[start : start + pickle_length], buffers=buffers)  # noqa: S301
+
+
+def verify(path: Path, digest: str) -> None:
+    """Check a bundle's content against its digest.
+
+    Raises
+    ------
+    OSError
+        If the file is missing, truncated or altered.
+    """
+    with path.open("rb") as file:
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    magic, n_buffers, pickle_length = _HEAD.unpack_from(mapped)
+    if magic != _MAGIC:
+        msg = f"{str(path)!r} is not a bundle of dask_hpsearch"
+        raise OSError(msg)
+    head = _HEAD.size + n_buffers * _ENTRY.size
+    content = hashlib.sha256(mapped[:head], usedforsecurity=False)
+    content.update(mapped[_aligned(head) :][:pickle_length])
+    for index in range(n_buffers):
+        offset, size = _ENTRY.unpack_from(mapped, _HEAD.size + index * _ENTRY.size)
+        content.update(mapped[offset : offset + size])
+    if content.hexdigest()[:_DIGEST_LENGTH] != digest:
+        msg = f"{str(path)!r} does not have the content that its name says"
+        raise OSError(msg)
 
 
 def _contiguous(value: Any) -> Any:

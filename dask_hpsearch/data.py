@@ -45,6 +45,7 @@ class DataHome:
         self._store = store
         self._folder: Path | None = None
         self._refs: dict[str, DataRef] = {}
+        self._pinned: dict[int, tuple[Any, DataRef]] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -69,11 +70,27 @@ class DataHome:
         StoreError
             If the folder cannot be written; nothing half-written stays.
         """
+        pinned = self._pinned.get(id(value))
+        if pinned is not None:
+            return pinned[1]
         bundle = _encode(value, what)
         with self._lock:
             ref = self._refs.get(bundle.digest) or self._write(bundle)
             self._refs[ref.digest] = ref
         return ref
+
+    def pin(self, value: Any, ref: DataRef) -> None:
+        """Remember that a bundle is there for this very object, as long as this home."""
+        if value is not None:
+            self._pinned[id(value)] = value, ref
+        self._refs[ref.digest] = ref
+
+    def folder(self) -> Path:
+        """Return the folder, made if need be."""
+        with self._lock:
+            if self._folder is None:
+                self._folder = self._make_folder(0)
+            return self._folder
 
     def find(self, digest: str) -> DataRef | None:
         """Look up a bundle that was put here."""
@@ -87,6 +104,7 @@ class DataHome:
         """Remove the folder, unless it is the user's store."""
         with self._lock:
             self._refs.clear()
+            self._pinned.clear()
             if self._folder is not None and self._store is None:
                 shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

@@ -15,7 +15,6 @@ from distributed import Client
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.backend import EvaluationBackend, Session
 from dask_hpsearch.clusters.local import local_cluster
-from dask_hpsearch.data import DataHome
 from dask_hpsearch.engine.engine import Engine, check_client
 from dask_hpsearch.errors import (
     NoWorkersError,
@@ -26,8 +25,11 @@ from dask_hpsearch.progress import SearchProgress, show
 from dask_hpsearch.recording import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+
+    from dask_hpsearch.data import DataHome
+    from dask_hpsearch.journal.record import RunJournal
+    from dask_hpsearch.stores import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class Settings:
     """How a search is to be driven; the words of `DaskSearchCV`."""
 
     client: Client | None = None
-    store: Path | None = None
+    store: Store | None = None
+    task_name: str | None = None
     max_time_s: float | None = None
     fit_timeout_s: float | None = None
     worker_timeout_s: float = 60.0
@@ -52,14 +55,25 @@ class Fitted:
         Of the user's own class.
     stopped : str or None
         "max_time" or "interrupted" if it covers only a part.
+    url : str or None
+        Of its run, if it keeps a journal.
     """
 
     search: Any
     stopped: str | None = None
+    url: str | None = None
 
 
 def fit_trials(
-    search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
+    search: Any,
+    X: Any,
+    y: Any,
+    params: dict[str, Any],
+    settings: Settings,
+    *,
+    home: DataHome,
+    journal: RunJournal | None = None,
+    on_engine: Callable[[Engine], None] = lambda _: None,
 ) -> Fitted:
     """Fit a scikit-learn search, its fits in the slots of a Dask client's workers.
 
@@ -71,6 +85,12 @@ def fit_trials(
     params : dict
         What else ``search.fit`` takes.
     settings : Settings
+    home : DataHome
+        Where its data lies.
+    journal : RunJournal, optional
+        What the run has done before, and where new results go.
+    on_engine : callable
+        Given the engine once it runs.
 
     Returns
     -------
@@ -83,11 +103,12 @@ def fit_trials(
         progress,
         refit=getattr(fitted, "refit", None),
         tolerant=_is_model_based(fitted),
+        journal=journal,
+        unseeded=getattr(fitted, "random_state", 0) is None,
     )
     with ExitStack() as stack:
         client = stack.enter_context(client_for(settings))
         _check_callbacks(fitted, client)
-        home = stack.enter_context(DataHome(settings.store))
         engine = stack.enter_context(
             Engine(
                 client,
@@ -99,6 +120,7 @@ def fit_trials(
                 ),
             )
         )
+        on_engine(engine)
         stack.enter_context(show(progress, enabled=settings.progress))
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(recorder.driving(fitted))

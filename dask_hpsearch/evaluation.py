@@ -199,12 +199,33 @@ def _encode_error(error: Exception) -> bytes:
     """Pickle an exception with its traceback as a note; in words if it will not."""
     error.add_note("".join(traceback.format_exception(error)).rstrip())
     error.__traceback__ = None
-    try:
-        payload = bytes(cloudpickle.dumps(error, protocol=5))
-        pickle.loads(payload)  # noqa: S301 (some errors pickle but do not load)
-    except Exception:  # noqa: BLE001
-        return pickle.dumps(RuntimeError(_in_words(error)))
-    return payload
+    for candidate in (error, _ErrorByParts(error)):
+        with contextlib.suppress(Exception):
+            payload = bytes(cloudpickle.dumps(candidate, protocol=5))
+            pickle.loads(payload)  # noqa: S301 (some errors pickle but do not load)
+            return payload
+    return pickle.dumps(RuntimeError(_in_words(error)))
+
+
+class _ErrorByParts:
+    """Pickles an error whose constructor takes other arguments than it keeps."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __reduce__(self) -> Any:
+        error = self._error
+        return rebuild_error, (type(error), error.args, dict(vars(error)))
+
+
+def rebuild_error(
+    kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]
+) -> Exception:
+    """Make an error without calling its constructor."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(state)
+    return error
 
 
 def _in_words(error: Exception) -> str:

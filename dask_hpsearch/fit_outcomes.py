@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import pickle
+import threading
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
@@ -19,6 +21,8 @@ from dask_hpsearch.errors import (
 from dask_hpsearch.trials import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from joblib.parallel import BatchedCalls
 
     from dask_hpsearch.sklearn_adapter import FitCall
@@ -29,6 +33,7 @@ _ENDED: dict[str, type[FitEndedError]] = {
     "timeout": FitTimeoutError,
 }
 _MOST_WARNINGS = 1000
+_ERROR_WAIT_S = 1.0
 _fit_logger = logging.getLogger("dask_hpsearch.fits")
 
 
@@ -125,3 +130,54 @@ class FitWarnings:
             if text not in self._seen and len(self._seen) < _MOST_WARNINGS:
                 self._seen.add(text)
                 _fit_logger.warning("a fit warned: %s", text)
+
+
+class ErrorsInTurn:
+    """Delivers results at once, and of several errors the first in the order of tasks.
+
+    A plain local fit raises the error of the first task that fails. Here tasks run side
+    by side: an error waits a moment for the tasks before it, in case one fails too.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._running: set[int] = set()
+        self._held: dict[int, Callable[[], None]] = {}
+        self._lock = threading.Lock()
+
+    def expect(self, deliver: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Count a task in; return what delivers its results or its error."""
+        number = next(self._numbers)
+        with self._lock:
+            self._running.add(number)
+
+        def deliver_in_turn(results: Any) -> None:
+            fails = isinstance(results, BaseException)
+            with self._lock:
+                self._running.discard(number)
+                if fails:
+                    self._held[number] = lambda: deliver(results)
+            if not fails:
+                deliver(results)
+            elif isinstance(results, HPSearchError):
+                self._release(wait=False)  # ends the search whichever task it met
+            elif self._running:
+                timer = threading.Timer(_ERROR_WAIT_S, self._release, [False])
+                timer.daemon = True
+                timer.start()
+            self._release(wait=True)
+
+        return deliver_in_turn
+
+    def _release(self, wait: bool) -> None:  # noqa: FBT001 (a timer's argument)
+        """Deliver held errors in order; with ``wait``, those that nothing precedes."""
+        with self._lock:
+            first = min(self._running, default=None)
+            ready = [
+                number
+                for number in sorted(self._held)
+                if not wait or first is None or number < first
+            ]
+            calls = [self._held.pop(number) for number in ready]
+        for call in calls:
+            call()

@@ -30,7 +30,7 @@ def digest_of(parameters: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
-def _canonical(value: Any) -> Any:
+def _canonical(value: Any) -> Any:  # noqa: PLR0911 (one for each kind)
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | str):

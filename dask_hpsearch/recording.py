@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_hpsearch import sklearn_adapter
-from dask_hpsearch.errors import SearchStopped
+from dask_hpsearch.errors import RunCancelledError, SearchStopped
 from dask_hpsearch.parameters import digest_of
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Recorder:
             return plain.__reduce_ex__(protocol)
 
         def _check_input_parameters(self: Any, *args: Any, **kwargs: Any) -> None:
-            super(driven, self)._check_input_parameters(*args, **kwargs)
+            sklearn_adapter.check_of(base)(self, *args, **kwargs)
             recorder.evaluating = True  # the search's own Parallel object comes next
 
         signature = inspect.signature(sklearn_adapter.strategy_of(base))
@@ -193,8 +193,7 @@ class Recorder:
             "__module__": base.__module__,
             "__doc__": base.__doc__,
         }
-        driven = type(base.__name__, (base,), members)
-        return driven
+        return type(base.__name__, (base,), members)
 
     def run(
         self, search: Any, base: Any, evaluate: Evaluate, more: dict[str, Any]
@@ -222,6 +221,9 @@ class Recorder:
             self.stopped = (
                 "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)
             )
+            if self.stopped == "cancelled":
+                msg = "the run was cancelled"
+                raise RunCancelledError(msg) from None
             self._complete(search, evaluate, stop)
         self._report_pardoned()
 
@@ -272,6 +274,15 @@ class Recorder:
         ):
             call.splits = []
             raise _BegunElsewhereError
+        for (candidate, split), result in call.results.items():
+            journal.fit_finished(
+                call.ordinal,
+                candidate,
+                split,
+                call.candidates[candidate],
+                result,
+                shown_as_finished=lambda: None,
+            )
 
     def _show_started(self, call: RecordedCall) -> None:
         self._progress.call_started(

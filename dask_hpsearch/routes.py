@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.dask_ml_route import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
-from dask_hpsearch.driver import Fitted, Settings, fit_joblib, fit_trials
+from dask_hpsearch.driver import Fitted, Settings, fit_joblib
 from dask_hpsearch.errors import UnsupportedSearchError
+from dask_hpsearch.runs.fitting import fit_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FITS: dict[str, Callable[[Any, Any, Any, dict[str, Any], Settings], Fitted]] = {
-    "trials": fit_trials,
+    "trials": fit_here,
     "dask-ml": fit_dask_ml,
     "joblib": fit_joblib,
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
@@ -14,11 +12,16 @@ from sklearn.utils.metaestimators import available_if
 
 from dask_hpsearch import routes
 from dask_hpsearch.driver import Settings
+from dask_hpsearch.errors import StoreError, UnsupportedSearchError
+from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from distributed import Client
+
+    from dask_hpsearch.runs import SearchRun
 
 Backend = Literal["auto", "trials", "joblib", "dask-ml"]
 
@@ -51,9 +54,12 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         Default: the current Dask client, or, if there is none, one worker on this
         machine with a slot for each core, for the time of the fit.
     store : str or Path, optional
-        A folder (or ``file://`` URL) for the data that client and workers both see:
-        workers read it there, and a later search on the same data writes nothing.
-        Default: a temporary folder; workers elsewhere get the data through Dask.
+        A folder (or ``file://`` URL) that holds runs and their data. Workers that see
+        it read the data there, others get it through Dask; a later search on the same
+        data writes nothing. ``memory://NAME`` is gone with this process. Default: a
+        folder of the user's own on this machine.
+    task_name : str, optional
+        A name for the run.
     backend : {"auto", "trials", "joblib", "dask-ml"}
         "trials": dask_hpsearch's own engine, for scikit-learn's and skopt's searches.
         "dask-ml": dask-ml's way, for its searches, GridSearchCV and RandomizedSearchCV.
@@ -81,6 +87,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     stopped_ : str or None
         None if the search ran to its end, "max_time" or "interrupted" (Ctrl-C) if its
         results cover only the candidates that had finished.
+    run_url_ : str or None
+        The run's folder: `SearchRun.attach` finds it from any process.
 
     Examples
     --------
@@ -101,6 +109,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         *,
         client: Client | None = None,
         store: str | os.PathLike[str] | None = None,
+        task_name: str | None = None,
         backend: Backend = "auto",
         max_time: float | None = None,
         fit_timeout: float | None = None,
@@ -110,6 +119,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.search = search
         self.client = client
         self.store = store
+        self.task_name = task_name
         self.backend = backend
         self.max_time = max_time
         self.fit_timeout = fit_timeout
@@ -143,11 +153,48 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         """
         route = routes.choose(self.search, self.backend)
         settings = self._settings(route)
-        fitted = routes.FITS[route](self.search, X, y, params, settings)
+        try:
+            fitted = routes.FITS[route](self.search, X, y, params, settings)
+        except StoreError as error:
+            if error.partial is not None:  # what had finished is not lost
+                self.search_ = error.partial
+                self.stopped_: str | None = "store"
+            raise
         self.search_ = fitted.search
         self.backend_ = route
         self.stopped_ = fitted.stopped
+        self.run_url_ = fitted.url
         return self
+
+    def submit(self, X: Any, y: Any = None, **params: Any) -> SearchRun:
+        """Fit the search in a process of its own that outlives this one.
+
+        Parameters
+        ----------
+        X, y, **params
+            As for `fit`.
+
+        Returns
+        -------
+        SearchRun
+            At once. ``result()`` waits for the fitted search; the run's ``url`` finds it
+            again from any other process.
+
+        Raises
+        ------
+        UnsupportedSearchError
+            If ``search`` is none that dask_hpsearch's own engine runs.
+        """
+        from dask_hpsearch.runs.fitting import submit
+
+        route = routes.choose(self.search, self.backend)
+        if route != "trials":
+            msg = (
+                f"only searches that run with backend='trials' can be submitted, this one "
+                f"runs with {route!r}: use fit"
+            )
+            raise UnsupportedSearchError(msg)
+        return submit(self.search, X, y, params, self._settings(route))
 
     def _settings(self, route: str) -> Settings:
         for name in ("max_time", "fit_timeout", "worker_timeout"):
@@ -162,7 +209,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
                     raise ValueError(msg)
         return Settings(
             client=self.client,
-            store=_folder(self.store),
+            store=None if self.store is None else open_store(self.store),
+            task_name=self.task_name,
             max_time_s=self.max_time,
             fit_timeout_s=self.fit_timeout,
             worker_timeout_s=self.worker_timeout,
@@ -254,14 +302,3 @@ def _check_seconds(name: str, value: Any) -> None:
     if not optional and not (number and value > 0):
         msg = f"{name} must be a positive number of seconds, got {value!r}"
         raise ValueError(msg)
-
-
-def _folder(store: str | os.PathLike[str] | None) -> Path | None:
-    """Read a folder's path or ``file://`` URL."""
-    if store is None:
-        return None
-    text = os.fspath(store)
-    if "://" in text and not text.startswith("file://"):
-        msg = f"store must be a folder or a file:// URL, got {store!r}"
-        raise ValueError(msg)
-    return Path(text.removeprefix("file://")).expanduser().absolute()

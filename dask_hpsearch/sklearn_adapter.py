@@ -247,6 +247,11 @@ def strategy_of(search_class: type) -> Any:
     return search_class._run_search  # type: ignore[attr-defined]  # noqa: SLF001
 
 
+def check_of(search_class: type) -> Any:
+    """Return the method by which a search looks at its data, before it evaluates."""
+    return search_class._check_input_parameters  # type: ignore[attr-defined]  # noqa: SLF001
+
+
 def splitter_of(search: Any) -> Any:
     """Return the splitter that a search is being fitted with."""
     return search._checked_cv_orig  # noqa: SLF001

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 from distributed import Client, LocalCluster
 
 from dask_hpsearch import local_cluster
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep runs and keys of tests, and of processes they start, out of the user's home."""
+    home = tempfile.mkdtemp(prefix="dask-hpsearch-tests-")
+    os.environ["DASK_HPSEARCH_HOME"] = home
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")

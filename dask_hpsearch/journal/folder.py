@@ -1,0 +1,241 @@
+"""The folder of one run: manifest, search, calls, journal, requests, results.
+
+manifest.json                 what the run is; signed by the user's key
+search.pkl                    the search as it was handed in, sealed by the run's key
+calls/00000-0.pkl             candidates and splits of a call (and generation), sealed
+journal/, snapshots/          events, sealed
+requests/stop-….json          what somebody asks of the driver
+result-0.pkl                  the fitted search, sealed; created once a generation
+result-without-estimator-0.pkl
+logs/…                        what the drivers wrote
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import platform
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import numpy as np
+import sklearn
+
+from dask_hpsearch import trust
+from dask_hpsearch.errors import (
+    ObjectNotFoundError,
+    RunNotFoundError,
+    UnpicklableError,
+    UntrustedObjectError,
+    VersionSkewError,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_hpsearch.stores import Store
+
+MANIFEST, SEARCH = "manifest.json", "search.pkl"
+RUNS = "runs"
+
+
+def versions() -> dict[str, str]:
+    """Versions that must agree between who writes a run's pickles and who reads them."""
+    return {
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__.split(".")[0],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a run is.
+
+    Attributes
+    ----------
+    run_id, task_name : str
+    created : float
+        Seconds since the epoch.
+    search_class, search_text : str
+        Class and representation of the search.
+    data : dict
+        Digest and size of X, y and of the other arguments of ``fit``.
+    settings : dict
+        How it is driven: ``fit_timeout_s`` and the like.
+    traits : dict
+        What readers need to know of the search: ``refit``, ``extendable``.
+    versions : dict
+    public : str
+        The run's public key.
+    """
+
+    run_id: str
+    task_name: str
+    created: float
+    search_class: str
+    search_text: str
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    traits: dict[str, Any]
+    versions: dict[str, str]
+    public: str
+    format: int = field(default=1)
+
+
+def new_run_id() -> str:
+    """Make the name of a new run: sortable by time, unique."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+
+
+class RunFolder:
+    """One run's objects.
+
+    Parameters
+    ----------
+    store : Store
+        The run's own folder.
+    manifest : Manifest
+    key : trust.SigningKey or None
+        The run's key; None: read only.
+    """
+
+    def __init__(
+        self, store: Store, manifest: Manifest, key: trust.SigningKey | None
+    ) -> None:
+        self.store = store
+        self.manifest = manifest
+        self.key = key
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.manifest.run_id
+
+    @classmethod
+    def create(cls, parent: Store, manifest: dict[str, Any], search: Any) -> RunFolder:
+        """Create a run below a store; the manifest comes last: before, there is no run."""
+        run_id = new_run_id()
+        store = parent.child(f"{RUNS}/{run_id}")
+        key = trust.SigningKey.generate()
+        whole = Manifest(
+            run_id=run_id,
+            created=time.time(),
+            versions=versions(),
+            public=key.public,
+            **manifest,
+        )
+        folder = cls(store, whole, key)
+        key.to_file(private_key_path(run_id))
+        folder.create_pickle(SEARCH, search)
+        body = json.dumps(asdict(whole), sort_keys=True)
+        user = trust.user_key()
+        signed = {
+            "body": body,
+            "public": user.public,
+            "signature": user.sign(run_id, MANIFEST, body.encode()),
+        }
+        store.create(MANIFEST, json.dumps(signed).encode())
+        return folder
+
+    @classmethod
+    def open(cls, store: Store, *, trusted: bool = False) -> RunFolder:
+        """Open a run; its pickles are believed only if this user made it.
+
+        Raises
+        ------
+        RunNotFoundError
+            If there is no run.
+        UntrustedObjectError
+            If someone else made it, or its manifest was altered.
+        """
+        try:
+            signed = json.loads(store.read(MANIFEST))
+            body, public = signed["body"], signed["public"]
+            manifest = Manifest(**json.loads(body))
+        except ObjectNotFoundError as error:
+            msg = (
+                f"no run at {store.url!r}: check the URL, or list the runs under a store "
+                "with SearchRun.list(store)"
+            )
+            raise RunNotFoundError(msg) from error
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"{MANIFEST} at {store.url!r} is no manifest of a run: {error}"
+            raise UntrustedObjectError(msg) from error
+        signature = signed["signature"]
+        trust.verify(public, manifest.run_id, MANIFEST, body.encode(), signature)
+        if not trusted and public != trust.user_key().public:
+            msg = (
+                f"the run at {store.url!r} was made with another user's key "
+                f"({public[:16]}…): its pickles could run anything. If you know who made "
+                "it, pass trust=True"
+            )
+            raise UntrustedObjectError(msg)
+        return cls(store, manifest, _private_key(manifest))
+
+    def check_versions(self) -> None:
+        """Refuse to unpickle what other versions wrote.
+
+        Raises
+        ------
+        VersionSkewError
+            Names both.
+        """
+        here = versions()
+        differ = [
+            name for name, old in self.manifest.versions.items() if here[name] != old
+        ]
+        if differ:
+            old = ", ".join(f"{name} {self.manifest.versions[name]}" for name in differ)
+            new = ", ".join(f"{name} {here[name]}" for name in differ)
+            msg = (
+                f"run {self.run_id} was made with {old}, here is {new}: open it in an "
+                "environment with those versions"
+            )
+            raise VersionSkewError(msg)
+
+    def create_pickle(self, name: str, value: Any) -> bool:
+        """Pickle and seal an object into the folder; False if it is there already."""
+        if self.key is None:
+            msg = (
+                f"the private key of run {self.run_id} is not on this machine: only the "
+                "user who made the run, there, can continue it"
+            )
+            raise UntrustedObjectError(msg)
+        try:
+            content = bytes(cloudpickle.dumps(value, protocol=5))
+        except Exception as error:
+            msg = (
+                f"{name.removesuffix('.pkl')} cannot be pickled: {type(error).__name__}: "
+                f"{error}. Leave out what holds a lock, a file or a connection"
+            )
+            raise UnpicklableError(msg) from error
+        sealed = trust.seal(self.key, self.run_id, name, content)
+        return self.store.create(name, sealed)
+
+    def load_pickle(self, name: str) -> Any:
+        """Check an object's seal and this environment's versions, then unpickle it."""
+        sealed = self.store.read(name)
+        content = trust.unseal(self.manifest.public, self.run_id, name, sealed)
+        self.check_versions()
+        return pickle.loads(content)  # noqa: S301 (the seal is the run's)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is an object of this very name."""
+        return any(one.name == name for one in self.store.list(name))
+
+
+def private_key_path(run_id: str) -> Path:
+    """Where a run's private key lies on the machine that made it."""
+    return trust.data_folder() / "keys" / run_id
+
+
+def _private_key(manifest: Manifest) -> trust.SigningKey | None:
+    path = private_key_path(manifest.run_id)
+    if not path.exists():
+        return None
+    key = trust.SigningKey.from_file(path)
+    return key if key.public == manifest.public else None

@@ -1,0 +1,182 @@
+"""What a recorder keeps of a search, in a run's folder: read before, written as it comes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.errors import JournalMismatchError, ObjectNotFoundError
+from dask_hpsearch.journal.segments import JournalReader, JournalWriter
+from dask_hpsearch.parameters import decode_result, digest_of, encode_result, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from dask_hpsearch.errors import StoreError
+    from dask_hpsearch.journal.folder import RunFolder
+
+_LONG_FIT_S = 0.5
+
+
+@dataclass(slots=True)
+class StoredCall:
+    """Candidates and splits of one ``evaluate_candidates`` call, as they were."""
+
+    candidates: list[dict[str, Any]]
+    splits: list[tuple[Any, Any]]
+    more_results: Mapping[str, Sequence[Any]] | None
+    results: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+
+
+class RunJournal:
+    """The journal of one run, for its driver.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Writable.
+    generation : int
+        How often the run was extended.
+    on_error : callable
+        Told once if events cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        generation: int = 0,
+        on_error: Callable[[StoreError], None] = lambda _: None,
+    ) -> None:
+        if folder.key is None:
+            folder.create_pickle("", None)  # says whose key is missing
+        assert folder.key is not None  # noqa: S101 (said above)
+        self.folder = folder
+        self.generation = generation
+        self._fits = _fits_by_call(folder)
+        self._writer = JournalWriter(
+            folder.store, folder.run_id, folder.key, on_error=on_error
+        )
+
+    def stored_call(self, ordinal: int) -> StoredCall | None:
+        """Return a call that was begun before, with the results of its finished fits.
+
+        Raises
+        ------
+        JournalMismatchError
+            If a result belongs to other parameters than its candidate's.
+        """
+        return self._load_call(ordinal, self.generation)
+
+    def earlier_call(self, ordinal: int) -> StoredCall | None:
+        """Return a call as it was before the run was extended."""
+        for generation in range(self.generation - 1, -1, -1):
+            call = self._load_call(ordinal, generation)
+            if call is not None:
+                return call
+        return None
+
+    def _load_call(self, ordinal: int, generation: int) -> StoredCall | None:
+        try:
+            kept = self.folder.load_pickle(_call_name(ordinal, generation))
+        except ObjectNotFoundError:
+            return None
+        call = StoredCall(**kept)
+        self._add_results(call, ordinal, generation)
+        return call
+
+    def begin_call(
+        self,
+        ordinal: int,
+        candidates: list[dict[str, Any]],
+        splits: list[tuple[Any, Any]],
+        more_results: Mapping[str, Sequence[Any]] | None,
+    ) -> bool:
+        """Store a new call; False if another driver has begun it meanwhile."""
+        kept = {
+            "candidates": candidates,
+            "splits": splits,
+            "more_results": more_results,
+        }
+        if not self.folder.create_pickle(_call_name(ordinal, self.generation), kept):
+            return False
+        self._writer.append(
+            {
+                "e": "call",
+                "c": ordinal,
+                "g": self.generation,
+                "k": len(splits),
+                "params": [shown(one) for one in candidates],
+                "extra": {k: list(v) for k, v in (more_results or {}).items()},
+                "t": time.time(),
+            },
+            soon=True,
+        )
+        return True
+
+    def fit_finished(
+        self,
+        ordinal: int,
+        candidate: int,
+        split: int,
+        parameters: Mapping[str, Any],
+        result: Mapping[str, Any],
+        *,
+        shown_as_finished: Callable[[], None],
+    ) -> None:
+        """Append a result; it may be shown once it is in the store."""
+        event = {
+            "e": "fit",
+            "c": ordinal,
+            "g": self.generation,
+            "i": candidate,
+            "s": split,
+            "d": digest_of(parameters),
+            "r": encode_result(result),
+            "t": time.time(),
+        }
+        long = float(result.get("fit_time") or 0.0) > _LONG_FIT_S
+        self._writer.append(event, on_flushed=shown_as_finished, soon=long)
+
+    def note(self, event: str, **values: Any) -> None:
+        """Append any other event, and write it at once."""
+        entry = {"e": event, "g": self.generation, "t": time.time(), **values}
+        self._writer.append(entry, soon=True)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write the last events."""
+        self._writer.close()
+
+    def _add_results(self, call: StoredCall, ordinal: int, generation: int) -> None:
+        digests = [digest_of(one) for one in call.candidates]
+        for event in self._fits.get((ordinal, generation), []):
+            candidate = event["i"]
+            if candidate >= len(digests) or event["d"] != digests[candidate]:
+                expected = digests[candidate] if candidate < len(digests) else "none"
+                parameters = dict(enumerate(call.candidates)).get(candidate)
+                msg = (
+                    f"run {self.folder.run_id}: the journal's result of call {ordinal}, "
+                    f"candidate {candidate}, split {event['s']} is for parameters with "
+                    f"digest {event['d']}, but the candidate is {parameters!r:.300} "
+                    f"({expected}): the folder holds parts of different runs"
+                )
+                raise JournalMismatchError(msg)
+            call.results[candidate, event["s"]] = decode_result(event["r"])
+
+
+def _fits_by_call(folder: RunFolder) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    reader = JournalReader(folder.store, folder.run_id, folder.manifest.public)
+    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for event in reader.events():
+        if event["e"] == "fit":
+            found.setdefault((event["c"], event["g"]), []).append(event)
+    return found
+
+
+def _call_name(ordinal: int, generation: int) -> str:
+    return f"calls/{ordinal:05d}-{generation}.pkl"

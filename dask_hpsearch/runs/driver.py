@@ -1,0 +1,66 @@
+"""The program of a driver: ``python -m dask_hpsearch.runs.driver REQUEST``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from distributed import Client
+
+from dask_hpsearch.data import DataHome
+from dask_hpsearch.driver import Settings
+from dask_hpsearch.errors import HPSearchError, RunCancelledError
+from dask_hpsearch.journal.folder import RunFolder
+from dask_hpsearch.runs.beginning import Work, load
+from dask_hpsearch.runs.driving import drive_run
+from dask_hpsearch.runs.processes import read_private
+from dask_hpsearch.stores import open_store
+
+_logger = logging.getLogger(__name__)
+
+
+def drive(request: dict[str, Any]) -> None:
+    """Drive a run to its end."""
+    folder = RunFolder.open(open_store(request["run"]))
+    store = open_store(request["store"])
+    settings = Settings(**folder.manifest.settings)
+    with ExitStack() as stack:
+        home = stack.enter_context(DataHome(store.local_path()))
+        work = extended(load(folder, home), int(request["n_iter_more"]))
+        if request["client"] is not None:
+            handed = read_private(request["client"])
+            client = Client(
+                handed["address"], security=handed["security"], set_as_default=False
+            )
+            settings = replace(settings, client=stack.enter_context(client))
+        drive_run(folder, work, home, settings, generation=request["generation"])
+
+
+def extended(work: Work, n_iter_more: int) -> Work:
+    """Let a search draw more candidates than it was made for."""
+    if n_iter_more:
+        work.search.n_iter += n_iter_more
+    return work
+
+
+def main() -> int:
+    """Run, and say in the log how it ended."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    for noisy in ("distributed", "bokeh", "tornado"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        drive(json.loads(sys.argv[1]))
+    except RunCancelledError:
+        _logger.info("the run was cancelled")
+    except HPSearchError as error:
+        _logger.error("the run ended: %s", error)  # noqa: TRY400 (a message is enough)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""A run's events as progress and as a table; nothing is unpickled."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.progress import ProgressSnapshot, SearchProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pandas as pd
+
+Event = dict[str, Any]
+
+
+def progress(
+    events: Iterable[Event], *, refit: str | None, ended: bool
+) -> ProgressSnapshot:
+    """Replay events into a snapshot; rates are those of the events' own times."""
+    now = 0.0
+    state = SearchProgress(clock=lambda: now)
+    calls: dict[int, Event] = {}
+    for event in _latest(events):
+        now = max(now, event["t"])
+        if event["e"] == "call":
+            calls[event["c"]] = event
+            state.call_started(
+                event["c"],
+                n_candidates=len(event["params"]),
+                n_splits=event["k"],
+                resets_best="n_resources" in event["extra"],
+            )
+        elif event["e"] == "fit" and event["c"] in calls:
+            result = event["r"]
+            state.fit_finished(
+                event["c"],
+                event["i"],
+                event["s"],
+                params=calls[event["c"]]["params"][event["i"]],
+                score=_score(result, refit),
+                fit_time=float(result.get("fit_time") or 0.0),
+                failed=result.get("fit_error") is not None,
+            )
+    if ended:
+        state.ended(None)
+    else:
+        now = max(now, time.time())
+    return state.snapshot()
+
+
+def trials(events: Iterable[Event]) -> pd.DataFrame:
+    """Tabulate candidates with at least one finished fit."""
+    import pandas as pd
+
+    calls: dict[int, Event] = {}
+    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    for event in _latest(events):
+        if event["e"] == "call":
+            calls[event["c"]] = event
+        elif event["e"] == "fit" and event["c"] in calls:
+            _add_fit(rows, calls[event["c"]], event)
+    table = pd.DataFrame(list(rows.values()))
+    for column in [name for name in table if str(name).startswith("split0_")]:
+        kind = str(column).removeprefix("split0_")
+        splits = [name for name in table if str(name).endswith(f"_{kind}")]
+        splits = [name for name in splits if str(name).startswith("split")]
+        table[f"mean_{kind}"] = table[splits].mean(axis=1, skipna=False)
+    return table
+
+
+def _add_fit(
+    rows: dict[tuple[int, int], dict[str, Any]], call: Event, event: Event
+) -> None:
+    key = event["c"], event["i"]
+    params = call["params"][event["i"]]
+    row = rows.setdefault(
+        key,
+        {
+            "call": event["c"],
+            "candidate": event["i"],
+            "params": params,
+            "n_fits": 0,
+            **{f"param_{name}": value for name, value in params.items()},
+            **{name: values[event["i"]] for name, values in call["extra"].items()},
+        },
+    )
+    row["n_fits"] += 1
+    result = event["r"]
+    for name in ("fit_time", "score_time"):
+        if name in result:
+            row[f"split{event['s']}_{name}"] = result[name]
+    for kind in ("test", "train"):
+        for name, score in _scores(result, kind).items():
+            row[f"split{event['s']}_{kind}_{name}"] = score
+
+
+def _scores(result: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    scores = result.get(f"{kind}_scores")
+    if scores is None:
+        return {}
+    return scores if isinstance(scores, dict) else {"score": scores}
+
+
+def _score(result: Mapping[str, Any], refit: str | None) -> float | None:
+    scores = result.get("test_scores")
+    if isinstance(scores, dict):
+        scores = scores.get(refit)
+    number = isinstance(scores, int | float) and not isinstance(scores, bool)
+    return float(scores) if number and math.isfinite(scores) else None  # type: ignore[arg-type]
+
+
+def _latest(events: Iterable[Event]) -> list[Event]:
+    """Events in order of time, each fit once, of the newest generation of its call."""
+    ordered = sorted(events, key=lambda event: event["t"])
+    newest: dict[int, int] = {}
+    for event in ordered:
+        if event["e"] == "call":
+            newest[event["c"]] = max(newest.get(event["c"], 0), event["g"])
+    seen: set[tuple[Any, ...]] = set()
+    kept = []
+    for event in sorted(ordered, key=lambda one: one["e"] != "call"):
+        if event["e"] == "fit":
+            key = event["c"], event["i"], event["s"]
+            if event["g"] != newest.get(event["c"]) or key in seen:
+                continue
+            seen.add(key)
+        kept.append(event)
+    return kept

@@ -1,0 +1,115 @@
+"""Drivers as processes of their own on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+import psutil
+
+from dask_hpsearch import trust
+from dask_hpsearch.errors import UnsupportedSearchError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from dask_hpsearch.journal.folder import RunFolder
+
+LOGS = "logs"
+
+
+def start_driver(
+    folder: RunFolder, *, client: Client | None, options: dict[str, Any]
+) -> int:
+    """Start a driver that outlives this process; its output goes to the run's logs.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    client : Client, optional
+        Its scheduler's address and certificates are handed on by a private file.
+        None: the driver starts a local cluster of its own.
+    options : dict
+        JSON values for the driver.
+
+    Returns
+    -------
+    int
+        Its process.
+    """
+    place = folder.store.local_path()
+    if place is None:
+        msg = (
+            f"a run at {folder.store.url!r} exists in this process alone: give submit a "
+            "store that another process can open, such as a folder"
+        )
+        raise UnsupportedSearchError(msg)
+    secrets = _write_private(folder.run_id, client)
+    logs = place / LOGS
+    logs.mkdir(exist_ok=True)
+    number = len(list(logs.iterdir()))
+    request = {"run": folder.store.url, "client": secrets, **options}
+    with (logs / f"driver-{number:03d}.log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 (our own module)
+            [sys.executable, "-m", "dask_hpsearch.runs.driver", json.dumps(request)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": _client_path()},
+        )
+    _unwaited.append(process)
+    return process.pid
+
+
+# Popen objects that nobody waits for warn when they are collected while running.
+_unwaited: list[subprocess.Popen[bytes]] = []
+
+
+def read_private(path: str) -> dict[str, Any]:
+    """Read and remove what `start_driver` handed on."""
+    content = Path(path).read_bytes()
+    Path(path).unlink()
+    handed: dict[str, Any] = cloudpickle.loads(content)  # written by this user, 0600
+    return handed
+
+
+def started_at(pid: int) -> float:
+    """When a process began, which tells it from a later one of the same number."""
+    try:
+        return round(float(psutil.Process(pid).create_time()), 1)
+    except psutil.Error:
+        return 0.0
+
+
+def is_running(pid: int, started: float) -> bool:
+    """Whether that very process still runs."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        zombie = process.status() == psutil.STATUS_ZOMBIE
+        return not zombie and abs(process.create_time() - started) < 1.0
+    return False
+
+
+def _write_private(run_id: str, client: Client | None) -> str | None:
+    if client is None:
+        return None
+    folder = trust.data_folder() / "drivers"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / f"{run_id}-{os.getpid()}"
+    address = client.scheduler_info(n_workers=0)["address"]
+    handed = {"address": address, "security": client.security}
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(cloudpickle.dumps(handed))
+    return str(path)
+
+
+def _client_path() -> str:
+    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

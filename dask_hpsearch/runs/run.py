@@ -1,0 +1,360 @@
+"""`SearchRun`: a handle on a run, in this process or another, now or next week."""
+
+from __future__ import annotations
+
+import html
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Self
+
+from dask_hpsearch.errors import (
+    ObjectNotFoundError,
+    RunCancelledError,
+    RunFailedError,
+    RunNotFoundError,
+    UnsupportedSearchError,
+)
+from dask_hpsearch.journal.folder import RUNS, RunFolder, private_key_path
+from dask_hpsearch.journal.segments import JournalReader
+from dask_hpsearch.runs import history
+from dask_hpsearch.runs.driving import REQUESTS, result_name
+from dask_hpsearch.runs.processes import LOGS, is_running, start_driver
+from dask_hpsearch.stores import Store, open_store
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas as pd
+    from distributed import Client
+
+    from dask_hpsearch.progress import ProgressSnapshot
+
+Events = list[dict[str, Any]]
+_POLL_S = 0.2
+_SILENT_FOR_S = 20.0
+_STARTING_FOR_S = 60.0
+_EXTENSIONS = "extensions/"
+ENDED = ("finished", "stopped", "cancelled", "failed", "interrupted")
+
+
+class SearchRun:
+    """A search that runs, or has run, somewhere.
+
+    Made by `DaskSearchCV.submit` or `SearchRun.attach`. It holds no result and no
+    connection: everything is read from the run's folder when asked for.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._reader = JournalReader(
+            folder.store, folder.run_id, folder.manifest.public
+        )
+
+    @classmethod
+    def attach(
+        cls,
+        url: str | os.PathLike[str],
+        client: Client | None = None,
+        *,
+        trust: bool = False,
+    ) -> Self:
+        """Find a run by its URL.
+
+        Parameters
+        ----------
+        url : str or Path
+            The run's folder, as `url` gives it.
+        client : distributed.Client, optional
+            If the run has ended before its time, it goes on there.
+        trust : bool
+            Believe a run that another user made: its pickles can run anything.
+
+        Raises
+        ------
+        RunNotFoundError
+            If there is no run.
+        UntrustedObjectError
+            If another user made it and ``trust`` is False, or it was altered.
+        """
+        run = cls(RunFolder.open(open_store(url), trusted=trust))
+        if client is not None and run.state in ("interrupted", "failed"):
+            run.resume(client)
+        return run
+
+    @classmethod
+    def list(cls, store: str | os.PathLike[str] | None = None) -> list[Self]:
+        """All runs of a store that this user made, oldest first.
+
+        Parameters
+        ----------
+        store : str or Path, optional
+            Default: the user's own store on this machine.
+        """
+        from dask_hpsearch.errors import UntrustedObjectError
+        from dask_hpsearch.runs.beginning import default_store
+
+        opened = default_store() if store is None else open_store(store)
+        runs = opened.child(RUNS)
+        names = sorted({one.name.split("/")[0] for one in runs.list("")})
+        found = []
+        for name in names:
+            try:
+                found.append(cls(RunFolder.open(runs.child(name))))
+            except (RunNotFoundError, UntrustedObjectError):
+                continue
+        return found
+
+    @property
+    def url(self) -> str:
+        """Where the run is: what `attach` takes."""
+        return self._folder.store.url
+
+    @property
+    def run_id(self) -> str:
+        """The run's name within its store."""
+        return self._folder.run_id
+
+    @property
+    def task_name(self) -> str:
+        """The name that the user gave."""
+        return self._folder.manifest.task_name
+
+    @property
+    def state(self) -> str:
+        """How the run stands.
+
+        "starting", "running", "finished", "stopped" (it has a result of what had
+        finished), "cancelled", "failed" (see `logs`) or "interrupted" (its driver is
+        gone: `resume` goes on).
+        """
+        events = self._events()
+        noted = [event for event in events if event["e"] == "state"]
+        if not noted:
+            young = time.time() - self._folder.manifest.created < _STARTING_FOR_S
+            return "starting" if young else "interrupted"
+        last = max(noted, key=lambda event: (event["t"], event["state"] != "running"))
+        state: str = last["state"]
+        if state != "running" or _lives(last, events):
+            return state
+        return "finished" if self._has_result() else "interrupted"
+
+    def done(self) -> bool:
+        """Whether the run has ended, well or not."""
+        return self.state in ENDED
+
+    def progress(self) -> ProgressSnapshot:
+        """How far it is: fits done and known of, rate, ETA, best so far."""
+        return history.progress(
+            self._events(),
+            refit=self._folder.manifest.traits["refit"],
+            ended=self.done(),
+        )
+
+    def best(self) -> tuple[float | None, dict[str, Any] | None]:
+        """Best mean score so far, and its parameters."""
+        snapshot = self.progress()
+        params = None if snapshot.best_params is None else dict(snapshot.best_params)
+        return snapshot.best_score, params
+
+    def trials(self) -> pd.DataFrame:
+        """Candidates of which fits have finished, with columns as in ``cv_results_``."""
+        return history.trials(self._events())
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Wait for the run's end.
+
+        Raises
+        ------
+        TimeoutError
+            After ``timeout`` seconds; the run goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.done():
+            if deadline is not None and time.monotonic() > deadline:
+                msg = f"run {self.run_id} is still {self.state} after {timeout:g} s"
+                raise TimeoutError(msg)
+            time.sleep(_POLL_S)
+        return self
+
+    def result(self, timeout: float | None = None, *, estimator: bool = True) -> Any:
+        """Return the fitted search, once the run has ended.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for the end.
+        estimator : bool
+            Whether to read the refitted estimator too: False reads what is small.
+
+        Raises
+        ------
+        RunFailedError, RunCancelledError
+            If there is none.
+        VersionSkewError
+            If it was written by other versions.
+        UntrustedObjectError
+            If it was altered.
+        TimeoutError
+        """
+        self._folder.check_versions()
+        self.wait(timeout)
+        generation = self._generation()
+        try:
+            search, _ = self._folder.load_pickle(
+                result_name(generation, estimator=estimator)
+            )
+        except ObjectNotFoundError as error:
+            raise self._why_no_result() from error
+        return search
+
+    def stop(self) -> Self:
+        """Ask the driver to end with what has finished: a result of that, refitted."""
+        return self._request("stopped")
+
+    def cancel(self) -> Self:
+        """Ask the driver to end now, without a result."""
+        return self._request("cancelled")
+
+    def resume(self, client: Client | None = None) -> Self:
+        """Go on where the journal ends, in a new driver process on this machine.
+
+        Parameters
+        ----------
+        client : distributed.Client, optional
+            Default: a local cluster of the driver's own.
+        """
+        if self.state == "running":
+            return self
+        self._start(client, self._generation())
+        return self
+
+    def extend(self, n_iter: int, client: Client | None = None) -> Self:
+        """Let a finished run draw more candidates; those it has are not run again.
+
+        Parameters
+        ----------
+        n_iter : int
+            How many more.
+        client : distributed.Client, optional
+            Default: a local cluster of the driver's own.
+        """
+        if n_iter < 1:
+            msg = f"n_iter must be a positive number of further candidates, got {n_iter!r}"
+            raise ValueError(msg)
+        kind = self._folder.manifest.search_class
+        if not self._folder.manifest.traits["extendable"]:
+            msg = f"a {kind} cannot be extended: it has no n_iter"
+            raise UnsupportedSearchError(msg)
+        if self.state not in ("finished", "stopped"):
+            msg = f"run {self.run_id} is {self.state}: wait for its end, or resume it"
+            raise RunFailedError(msg)
+        generation = self._generation() + 1
+        self._folder.store.create(f"{_EXTENSIONS}{generation:05d}-{n_iter}", b"")
+        self._start(client, generation)
+        return self
+
+    def logs(self) -> str:
+        """Return what the run's drivers wrote."""
+        texts = []
+        for one in self._folder.store.list(f"{LOGS}/"):
+            content = self._folder.store.read(one.name).decode(errors="replace")
+            texts.append(f"== {one.name}\n{content}")
+        return "\n".join(texts)
+
+    def delete(self) -> None:
+        """Delete the run's folder.
+
+        Raises
+        ------
+        RunFailedError
+            If it still runs.
+        """
+        if self.state == "running":
+            msg = f"run {self.run_id} still runs: cancel() it first"
+            raise RunFailedError(msg)
+        names = [one.name for one in self._folder.store.list("")]
+        for name in sorted(names, key=lambda name: name != "manifest.json"):
+            self._folder.store.delete(name)
+        private_key_path(self.run_id).unlink(missing_ok=True)
+
+    def __repr__(self) -> str:
+        return f"<SearchRun {self.run_id} {self.state} {self.url}>"
+
+    def _repr_html_(self) -> str:
+        snapshot = self.progress()
+        best = "" if snapshot.best_score is None else f"{snapshot.best_score:.4g}"
+        rows = {
+            "run": self.run_id,
+            "name": self.task_name,
+            "state": self.state,
+            "fits": f"{snapshot.fits_done} of {snapshot.fits_total}",
+            "best score": best,
+            "best parameters": str(dict(snapshot.best_params or {}))[:300],
+            "URL": self.url,
+        }
+        cells = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table>{cells}</table>"
+
+    def _events(self) -> Events:
+        return self._reader.events()
+
+    def _generation(self) -> int:
+        return len(self._folder.store.list(_EXTENSIONS))
+
+    def _n_iter_more(self, generation: int) -> int:
+        names = [one.name for one in self._folder.store.list(_EXTENSIONS)]
+        return sum(int(name.rsplit("-", 1)[1]) for name in names[:generation])
+
+    def _has_result(self) -> bool:
+        return self._folder.exists(result_name(self._generation(), estimator=True))
+
+    def _start(self, client: Client | None, generation: int) -> None:
+        options = {
+            "store": store_of(self._folder.store).url,
+            "generation": generation,
+            "n_iter_more": self._n_iter_more(generation),
+        }
+        events = len([one for one in self._events() if one["e"] == "state"])
+        start_driver(self._folder, client=client, options=options)
+        deadline = time.monotonic() + _STARTING_FOR_S
+        while len([one for one in self._events() if one["e"] == "state"]) == events:
+            if time.monotonic() > deadline:
+                msg = f"the driver did not start:\n{self.logs()[-2000:]}"
+                raise RunFailedError(msg)
+            time.sleep(_POLL_S)
+
+    def _request(self, what: str) -> Self:
+        self._folder.store.create(f"{REQUESTS}{what}-{uuid.uuid4().hex[:12]}", b"")
+        return self
+
+    def _why_no_result(self) -> Exception:
+        state = self.state
+        if state == "cancelled":
+            return RunCancelledError(f"run {self.run_id} was cancelled")
+        noted = [event for event in self._events() if event["e"] == "state"]
+        text = noted[-1].get("error", "") if noted else ""
+        way = "resume() goes on" if state == "interrupted" else "logs() has more"
+        return RunFailedError(
+            f"run {self.run_id} has no result, it {state}: {text} ({way})"
+        )
+
+
+def store_of(run_store: Store) -> Store:
+    """Return the store that a run's folder lies in."""
+    return open_store(run_store.url.rsplit(f"/{RUNS}/", 1)[0])
+
+
+def _lives(state: dict[str, Any], events: Events) -> bool:
+    """Whether the driver that noted a state is alive."""
+    if state["host"] == socket.gethostname():
+        return is_running(state["pid"], state["process"])
+    newest: float = max(event["t"] for event in events)
+    return time.time() - newest < _SILENT_FOR_S
