@@ -1,0 +1,72 @@
+"""Looks at processes, and waits on what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_POLL_S = 0.02
+PATIENCE_S = 60.0
+ROOT = Path(__file__).parents[1]
+
+
+def wait_until(state: Callable[[], Any], *, within_s: float = PATIENCE_S) -> None:
+    """Wait until a state is reached; fail if it is not."""
+    deadline = time.monotonic() + within_s
+    while not state():
+        assert time.monotonic() < deadline, f"not reached within {within_s:g} s"
+        time.sleep(_POLL_S)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="latin-1")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def parent_of(pid: int) -> int:
+    """Return the process that started another."""
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="latin-1")
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def marked(mark: str) -> list[int]:
+    """Processes whose environment contains a text."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return [pid for pid in found if is_alive(pid)]
+
+
+def script(
+    text: str, folder: Path, *, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a script in an interpreter where every warning is an error.
+
+    It leads a process group of its own, as a terminal's command does.
+    """
+    path = folder / "script.py"
+    path.write_text(text, encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", str(path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
