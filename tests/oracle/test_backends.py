@@ -183,6 +183,7 @@ def test_search_of_dask_ml_with_an_error_score(client: Client, iris: Data) -> No
     assert found.best_params_["threshold"] != 2
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")
 def test_search_of_dask_ml_without_an_error_score(client: Client, iris: Data) -> None:
     """dask-ml cannot rank NaN: the error says so, and what to use."""
     search = dask_ml_search.GridSearchCV(
