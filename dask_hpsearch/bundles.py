@@ -140,21 +140,30 @@ def verify(path: Path, digest: str) -> None:
     OSError
         If the file is missing, truncated or altered.
     """
+    try:
+        found = _digest_of_file(path)
+    except (ValueError, struct.error) as error:  # empty, or cut within its head
+        msg = f"{str(path)!r} is no whole bundle of dask_hpsearch"
+        raise OSError(msg) from error
+    if found != digest:
+        msg = f"{str(path)!r} does not have the content that its name says"
+        raise OSError(msg)
+
+
+def _digest_of_file(path: Path) -> str:
     with path.open("rb") as file:
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     magic, n_buffers, pickle_length = _HEAD.unpack_from(mapped)
     if magic != _MAGIC:
-        msg = f"{str(path)!r} is not a bundle of dask_hpsearch"
-        raise OSError(msg)
+        msg = "another kind of file"
+        raise ValueError(msg)
     head = _HEAD.size + n_buffers * _ENTRY.size
     content = hashlib.sha256(mapped[:head], usedforsecurity=False)
     content.update(mapped[_aligned(head) :][:pickle_length])
     for index in range(n_buffers):
         offset, size = _ENTRY.unpack_from(mapped, _HEAD.size + index * _ENTRY.size)
         content.update(mapped[offset : offset + size])
-    if content.hexdigest()[:_DIGEST_LENGTH] != digest:
-        msg = f"{str(path)!r} does not have the content that its name says"
-        raise OSError(msg)
+    return content.hexdigest()[:_DIGEST_LENGTH]
 
 
 def _contiguous(value: Any) -> Any:

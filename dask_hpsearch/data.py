@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dask_hpsearch.bundles import Bundle
+from dask_hpsearch.bundles import Bundle, verify
 from dask_hpsearch.errors import StoreError, UnpicklableError
 from dask_hpsearch.slots.plugin import forget_bundles, receive_chunk
 from dask_hpsearch.trials import DataRef
@@ -114,7 +114,7 @@ class DataHome:
             if self._folder is None:
                 self._folder = self._make_folder(bundle.nbytes)
             path = self._folder / bundle.digest
-            bundle.write(path)
+            _write_or_use(bundle, path)
         except OSError as error:
             where = self._store or self._folder or tempfile.gettempdir()
             msg = (
@@ -222,6 +222,16 @@ class DataSender:
                 )
                 offset += len(chunk)
                 self.bytes_sent += len(chunk)
+
+
+def _write_or_use(bundle: Bundle, path: Path) -> None:
+    """Write a bundle, or use one that is there, if it is whole and what it says."""
+    with contextlib.suppress(OSError, ValueError):
+        verify(path, bundle.digest)
+        os.utime(path)  # in use, for those who tidy up
+        return
+    path.unlink(missing_ok=True)
+    bundle.write(path)
 
 
 def _encode(value: Any, what: str) -> Bundle:

@@ -73,6 +73,10 @@ class VersionSkewError(HPSearchError, RuntimeError):
     """A run's pickles were written by versions that this environment does not have."""
 
 
+class VersionSkewWarning(UserWarning):
+    """A run's pickles were written by versions that this environment does not have."""
+
+
 class JournalMismatchError(HPSearchError, RuntimeError):
     """A run's folder holds results of other candidates than its own."""
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_hpsearch import sklearn_adapter
-from dask_hpsearch.errors import RunCancelledError, SearchStopped
+from dask_hpsearch.errors import RunCancelledError, SearchStopped, StoreError
 from dask_hpsearch.parameters import digest_of
 
 if TYPE_CHECKING:
@@ -269,9 +269,14 @@ class Recorder:
         return False
 
     def _journal_call(self, journal: RunJournal, call: RecordedCall) -> None:
-        if not journal.begin_call(
-            call.ordinal, call.candidates, call.splits, call.more_results
-        ):
+        try:
+            first = journal.begin_call(
+                call.ordinal, call.candidates, call.splits, call.more_results
+            )
+        except StoreError as error:  # the search ends with the calls before
+            journal.give_up(error)
+            raise SearchStopped("store") from error  # noqa: EM101 (a reason)
+        if not first:
             call.splits = []
             raise _BegunElsewhereError
         for (candidate, split), result in call.results.items():

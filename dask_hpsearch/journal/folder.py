@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import pickle
 import platform
+import re
 import time
 import uuid
 from dataclasses import asdict, dataclass, field
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 MANIFEST, SEARCH = "manifest.json", "search.pkl"
 RUNS = "runs"
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 
 
 def versions() -> dict[str, str]:
@@ -129,8 +131,8 @@ class RunFolder:
             **manifest,
         )
         folder = cls(store, whole, key)
-        key.to_file(private_key_path(run_id))
         folder.create_pickle(SEARCH, search)
+        key.to_file(private_key_path(run_id))
         body = json.dumps(asdict(whole), sort_keys=True)
         user = trust.user_key()
         signed = {
@@ -155,7 +157,9 @@ class RunFolder:
         try:
             signed = json.loads(store.read(MANIFEST))
             body, public = signed["body"], signed["public"]
+            signature = signed["signature"]
             manifest = Manifest(**json.loads(body))
+            _check_run_id(manifest.run_id)
         except ObjectNotFoundError as error:
             msg = (
                 f"no run at {store.url!r}: check the URL, or list the runs under a store "
@@ -165,7 +169,6 @@ class RunFolder:
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{MANIFEST} at {store.url!r} is no manifest of a run: {error}"
             raise UntrustedObjectError(msg) from error
-        signature = signed["signature"]
         trust.verify(public, manifest.run_id, MANIFEST, body.encode(), signature)
         if not trusted and public != trust.user_key().public:
             msg = (
@@ -184,27 +187,43 @@ class RunFolder:
         VersionSkewError
             Names both.
         """
-        here = versions()
-        differ = [
-            name for name, old in self.manifest.versions.items() if here[name] != old
-        ]
-        if differ:
-            old = ", ".join(f"{name} {self.manifest.versions[name]}" for name in differ)
-            new = ", ".join(f"{name} {here[name]}" for name in differ)
-            msg = (
-                f"run {self.run_id} was made with {old}, here is {new}: open it in an "
-                "environment with those versions"
-            )
-            raise VersionSkewError(msg)
+        skew = self.version_skew()
+        if skew:
+            raise VersionSkewError(skew)
 
-    def create_pickle(self, name: str, value: Any) -> bool:
-        """Pickle and seal an object into the folder; False if it is there already."""
+    def version_skew(self) -> str | None:
+        """Tell in one sentence which versions wrote the run and which are here."""
+        here = versions()
+        written = self.manifest.versions
+        differ = [name for name, old in written.items() if here.get(name) != old]
+        if not differ:
+            return None
+        old = ", ".join(f"{name} {written[name]}" for name in differ)
+        new = ", ".join(f"{name} {here.get(name)}" for name in differ)
+        return (
+            f"run {self.run_id} was made with {old}, here is {new}: open its result in "
+            "an environment with those versions"
+        )
+
+    def signing_key(self) -> trust.SigningKey:
+        """Return the run's private key.
+
+        Raises
+        ------
+        UntrustedObjectError
+            If it is not on this machine.
+        """
         if self.key is None:
             msg = (
                 f"the private key of run {self.run_id} is not on this machine: only the "
                 "user who made the run, there, can continue it"
             )
             raise UntrustedObjectError(msg)
+        return self.key
+
+    def create_pickle(self, name: str, value: Any) -> bool:
+        """Pickle and seal an object into the folder; False if it is there already."""
+        key = self.signing_key()
         try:
             content = bytes(cloudpickle.dumps(value, protocol=5))
         except Exception as error:
@@ -213,7 +232,7 @@ class RunFolder:
                 f"{error}. Leave out what holds a lock, a file or a connection"
             )
             raise UnpicklableError(msg) from error
-        sealed = trust.seal(self.key, self.run_id, name, content)
+        sealed = trust.seal(key, self.run_id, name, content)
         return self.store.create(name, sealed)
 
     def load_pickle(self, name: str) -> Any:
@@ -226,6 +245,13 @@ class RunFolder:
     def exists(self, name: str) -> bool:
         """Whether there is an object of this very name."""
         return any(one.name == name for one in self.store.list(name))
+
+
+def _check_run_id(run_id: str) -> None:
+    """Refuse what could lead to files elsewhere."""
+    if not _RUN_ID.fullmatch(run_id):
+        msg = f"{run_id!r:.100} is no run's id"
+        raise ValueError(msg)
 
 
 def private_key_path(run_id: str) -> Path:

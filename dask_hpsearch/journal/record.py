@@ -49,14 +49,13 @@ class RunJournal:
         generation: int = 0,
         on_error: Callable[[StoreError], None] = lambda _: None,
     ) -> None:
-        if folder.key is None:
-            folder.create_pickle("", None)  # says whose key is missing
-        assert folder.key is not None  # noqa: S101 (said above)
+        key = folder.signing_key()
         self.folder = folder
         self.generation = generation
         self._fits = _fits_by_call(folder)
+        self.give_up = on_error
         self._writer = JournalWriter(
-            folder.store, folder.run_id, folder.key, on_error=on_error
+            folder.store, folder.run_id, key, on_error=on_error
         )
 
     def stored_call(self, ordinal: int) -> StoredCall | None:

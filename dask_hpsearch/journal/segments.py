@@ -28,6 +28,7 @@ SEGMENTS, SNAPSHOTS = "journal/", "snapshots/"
 _FLUSH_EVERY_S = 1.0
 _COMPACT_AFTER_SEGMENTS = 24
 _COMPACT_AFTER_SHARE = 0.25
+_MOST_UNCOVERED = 128
 _READERS = 16
 
 
@@ -158,21 +159,45 @@ class JournalWriter:
         self._store.create(name, trust.seal(self._key, self._run_id, name, content))
 
     def _compact_if_due(self) -> None:
-        """Write a snapshot once many segments have gathered since the last.
+        """Write a snapshot once many segments have gathered since the last."""
+        with self._flushing:
+            if not _is_due(self._uncovered, len(self._snapshot_events)):
+                return
+            for name, events in self._uncovered:
+                self._covered.append(name)
+                self._snapshot_events += events
+            self._uncovered.clear()
+            head = {"covers": self._covered}
+            name = f"{SNAPSHOTS}{self.name}-{self._count:06d}"
+            content = _to_lines([head, *self._snapshot_events])
+        self._create(name, content)
 
-        It grows by a share each time, so that all snapshots together stay small.
-        """
-        new = sum(len(events) for _, events in self._uncovered)
-        enough = new >= _COMPACT_AFTER_SHARE * len(self._snapshot_events)
-        if len(self._uncovered) < _COMPACT_AFTER_SEGMENTS or not enough:
-            return
-        for name, events in self._uncovered:
-            self._covered.append(name)
-            self._snapshot_events += events
-        self._uncovered.clear()
-        head = {"covers": self._covered}
-        name = f"{SNAPSHOTS}{self.name}-{self._count:06d}"
-        self._create(name, _to_lines([head, *self._snapshot_events]))
+
+def _is_due(uncovered: list[tuple[str, list[Event]]], snapshot_events: int) -> bool:
+    """Whether a snapshot is due.
+
+    It grows by a share each time, so that all snapshots together stay small; but a
+    reader never has to open very many segments besides.
+    """
+    if len(uncovered) < _COMPACT_AFTER_SEGMENTS:
+        return False
+    new = sum(len(events) for _, events in uncovered)
+    enough = new >= _COMPACT_AFTER_SHARE * snapshot_events
+    return enough or len(uncovered) >= _MOST_UNCOVERED
+
+
+def write_once(
+    store: Store, run_id: str, key: trust.SigningKey, events: list[Event]
+) -> None:
+    """Append events from a process that drives nothing.
+
+    Raises
+    ------
+    StoreError
+        If they cannot be written.
+    """
+    name = f"{SEGMENTS}{uuid.uuid4().hex[:12]}-000000"
+    store.create(name, trust.seal(key, run_id, name, _to_lines(events)))
 
 
 class JournalReader:
@@ -205,18 +230,19 @@ class JournalReader:
         Objects that were read before are not read again. An object that is altered,
         truncated or foreign is left out, named in `refused` and in the log.
         """
+        segments = [one.name for one in self._store.list(SEGMENTS)]
         snapshots = [one.name for one in self._store.list(SNAPSHOTS)]
         latest = {name.rsplit("-", 1)[0]: name for name in snapshots}
-        covered = {
-            name
-            for events in self._read_all(latest.values())
-            for name in (events[0]["covers"] if events else ())
-        }
-        segments = [one.name for one in self._store.list(SEGMENTS)]
+        whole = [events for events in self._read_all(latest.values()) if events]
+        covered = {name for events in whole for name in events[0]["covers"]}
         rest = [name for name in segments if name not in covered]
-        found = [events[1:] for events in self._read_all(latest.values())]
-        found += self._read_all(rest)
+        found = [events[1:] for events in whole] + self._read_all(rest)
+        self._forget_all_but({*latest.values(), *rest})
         return [event for events in found for event in events]
+
+    def _forget_all_but(self, names: set[str]) -> None:
+        for name in self._known.keys() - names:
+            del self._known[name]
 
     def _read_all(self, names: Iterable[str]) -> list[list[Event]]:
         names = list(names)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import bundles, sklearn_adapter, trust
-from dask_hpsearch.errors import DataUnavailableError, UnpicklableError
+from dask_hpsearch.errors import DataUnavailableError
 from dask_hpsearch.journal.folder import SEARCH, RunFolder
 from dask_hpsearch.stores import Store, open_store
 from dask_hpsearch.trials import DataRef
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_hpsearch.data import DataHome
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +85,6 @@ def begin(
     return RunFolder.create(store, manifest, work.search)
 
 
-def begin_if_possible(work: Work, **options: Any) -> RunFolder | None:
-    """Begin a run, or say in the log why the search cannot be resumed later."""
-    try:
-        return begin(work, **options)
-    except UnpicklableError as error:
-        _logger.warning(
-            "this search keeps no journal, and cannot be resumed: %s", error
-        )
-        return None
-
-
 def load(folder: RunFolder, home: DataHome) -> Work:
     """Load a run's search and data, checked against its manifest.
 
@@ -119,6 +106,7 @@ def _load_data(name: str, pin: dict[str, Any], home: DataHome) -> Any:
     path: Path = home.folder() / pin["digest"]
     try:
         bundles.verify(path, pin["digest"])
+        os.utime(path)  # in use, for those who tidy up
     except OSError as error:
         msg = (
             f"the run's data {name!r} is gone or was altered: {error}. Put the file back, "

@@ -13,7 +13,7 @@ from distributed import Client
 
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.driver import Settings
-from dask_hpsearch.errors import HPSearchError, RunCancelledError
+from dask_hpsearch.errors import ClientClosedError, HPSearchError, RunCancelledError
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.runs.beginning import Work, load
 from dask_hpsearch.runs.driving import drive_run
@@ -32,12 +32,28 @@ def drive(request: dict[str, Any]) -> None:
         home = stack.enter_context(DataHome(store.local_path()))
         work = extended(load(folder, home), int(request["n_iter_more"]))
         if request["client"] is not None:
-            handed = read_private(request["client"])
-            client = Client(
-                handed["address"], security=handed["security"], set_as_default=False
-            )
-            settings = replace(settings, client=stack.enter_context(client))
-        drive_run(folder, work, home, settings, generation=request["generation"])
+            client = stack.enter_context(_connected(request["client"]))
+            settings = replace(settings, client=client)
+        drive_run(
+            folder,
+            work,
+            home,
+            settings,
+            generation=request["generation"],
+            driver=request["driver"],
+            ignored=request["ignored"],
+        )
+
+
+def _connected(private: str) -> Client:
+    handed = read_private(private)
+    try:
+        return Client(
+            handed["address"], security=handed["security"], set_as_default=False
+        )
+    except OSError as error:
+        msg = f"the Dask scheduler at {handed['address']} does not answer: {error}"
+        raise ClientClosedError(msg) from error
 
 
 def extended(work: Work, n_iter_more: int) -> Work:

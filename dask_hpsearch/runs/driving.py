@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
-import socket
 import threading
-import traceback
+import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dask_hpsearch.driver import Fitted, Settings, fit_trials
-from dask_hpsearch.errors import RunCancelledError, StoreError
+from dask_hpsearch.errors import SearchStopped, StoreError, UnpicklableError
 from dask_hpsearch.journal.record import RunJournal
-from dask_hpsearch.runs.processes import started_at
+from dask_hpsearch.runs.states import StateNotes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Collection, Iterator
 
     from dask_hpsearch.data import DataHome
+    from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.runs.beginning import Work
 
@@ -38,6 +37,33 @@ def result_name(generation: int, *, estimator: bool) -> str:
     )
 
 
+class _Stop:
+    """The first reason to stop, for an engine that may come later."""
+
+    def __init__(self) -> None:
+        self.trouble: StoreError | None = None
+        self._reason: str | None = None
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+
+    def engine_runs(self, engine: Engine) -> None:
+        with self._lock:
+            self._engine = engine
+            if self._reason is not None:
+                engine.stop(self._reason)
+
+    def __call__(self, reason: str) -> None:
+        with self._lock:
+            if self._reason is None or reason == "cancelled":
+                self._reason = reason
+                if self._engine is not None:
+                    self._engine.stop(reason)
+
+    def give_up(self, error: StoreError) -> None:
+        self.trouble = self.trouble or error
+        self("store")
+
+
 def drive_run(
     folder: RunFolder,
     work: Work,
@@ -45,8 +71,23 @@ def drive_run(
     settings: Settings,
     *,
     generation: int = 0,
+    driver: str | None = None,
+    ignored: Collection[str] = (),
 ) -> Fitted:
     """Fit a run's search, from where its journal ends, and store the result.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    work : Work
+    home : DataHome
+    settings : Settings
+    generation : int
+        How often the run was extended.
+    driver : str, optional
+        This driver's name, if its process is its own.
+    ignored : collection of str
+        Requests that were made of earlier drivers.
 
     Raises
     ------
@@ -56,111 +97,101 @@ def drive_run(
         If the store cannot be written any more; ``error.partial`` is the search with
         what had finished by then.
     """
-    trouble: list[StoreError] = []
-    stops: list[Callable[[str], None]] = []
-
-    def give_up(error: StoreError) -> None:
-        trouble.append(error)
-        for stop in stops:
-            stop("store")
-
-    journal = RunJournal(folder, generation=generation, on_error=give_up)
+    stop = _Stop()
+    journal = RunJournal(folder, generation=generation, on_error=stop.give_up)
+    notes = StateNotes(journal, driver or uuid.uuid4().hex, own=driver is not None)
     try:
-        _note_state(journal, "running")
-        with _watching(folder, journal, stops):
-            fitted = fit_trials(
-                work.search,
-                work.X,
-                work.y,
-                work.params,
-                settings,
-                home=home,
-                journal=journal,
-                on_engine=lambda engine: stops.append(engine.stop),
-            )
-        _raise_if(trouble, fitted)
-        journal.flush()
-        _store_result(folder, fitted, generation)
-        _note_state(journal, "stopped" if fitted.stopped else "finished")
+        notes.note("running")
+        with _watching(folder, journal, stop, ignored):
+            fitted = _fit(work, settings, home, journal, stop)
+        try:
+            _store_result(folder, journal, fitted, generation)
+        except UnpicklableError as error:
+            if driver is not None:  # nobody else has it
+                raise
+            _logger.warning("the run keeps no result: %s", error)
+        notes.note("stopped" if fitted.stopped else "finished")
     except BaseException as error:
-        _note_end(journal, error)
+        notes.note_end(error)
         raise
     finally:
         _close(journal)
     return fitted
 
 
-def _raise_if(trouble: list[StoreError], fitted: Fitted) -> None:
-    if trouble:
-        error = trouble[0]
-        error.partial = fitted.search
-        error.add_note(
-            "the candidates that had finished are in memory: error.partial is the search "
-            "fitted on them (DaskSearchCV has it as search_)"
+def _fit(
+    work: Work, settings: Settings, home: DataHome, journal: RunJournal, stop: _Stop
+) -> Fitted:
+    try:
+        fitted = fit_trials(
+            work.search,
+            work.X,
+            work.y,
+            work.params,
+            settings,
+            home=home,
+            journal=journal,
+            on_engine=stop.engine_runs,
         )
-        raise error
+    except SearchStopped as stopped:  # with nothing finished
+        if stop.trouble is None:
+            raise
+        raise stop.trouble from stopped
+    if stop.trouble is not None:
+        raise _with_partial(stop.trouble, fitted)
+    return fitted
 
 
-def _note_state(journal: RunJournal, state: str, **more: Any) -> None:
-    journal.note(
-        "state",
-        state=state,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        process=started_at(os.getpid()),
-        **more,
+def _with_partial(error: StoreError, fitted: Fitted) -> StoreError:
+    error.partial = fitted.search
+    error.add_note(
+        "the candidates that had finished are in memory: error.partial is the search "
+        "fitted on them (DaskSearchCV has it as search_)"
     )
-
-
-def _note_end(journal: RunJournal, error: BaseException) -> None:
-    if isinstance(error, RunCancelledError):
-        _note_state(journal, "cancelled")
-    elif isinstance(error, KeyboardInterrupt):
-        _note_state(journal, "interrupted")
-    else:
-        text = "".join(traceback.format_exception_only(error)).strip()
-        _note_state(journal, "failed", error=text)
+    return error
 
 
 def _close(journal: RunJournal) -> None:
     try:
         journal.close()
-    except StoreError:
-        _logger.exception("the journal's last events could not be written")
+    except StoreError as error:
+        _logger.error("the journal's last events are not written: %s", error)  # noqa: TRY400 (a message is enough)
 
 
-def _store_result(folder: RunFolder, fitted: Fitted, generation: int) -> None:
+def _store_result(
+    folder: RunFolder, journal: RunJournal, fitted: Fitted, generation: int
+) -> None:
     """Store the result once: whoever comes second finds it there."""
     slim = copy.copy(fitted.search)
     vars(slim).pop("best_estimator_", None)
-    folder.create_pickle(
-        result_name(generation, estimator=False), (slim, fitted.stopped)
-    )
-    folder.create_pickle(
-        result_name(generation, estimator=True), (fitted.search, fitted.stopped)
-    )
+    try:
+        journal.flush()
+        for one, estimator in ((slim, False), (fitted.search, True)):
+            name = result_name(generation, estimator=estimator)
+            folder.create_pickle(name, (one, fitted.stopped))
+    except StoreError as error:
+        raise _with_partial(error, fitted) from error.__cause__
 
 
 @contextmanager
 def _watching(
-    folder: RunFolder, journal: RunJournal, stops: list[Callable[[str], None]]
+    folder: RunFolder, journal: RunJournal, stop: _Stop, ignored: Collection[str]
 ) -> Iterator[None]:
     """Look for requests to stop or cancel, and show that the driver is alive."""
     ended = threading.Event()
-    seen = {one.name for one in folder.store.list(REQUESTS)}
 
     def look() -> None:
         looks = 0
-        while not ended.wait(_LOOK_EVERY_S):
+        while not ended.wait(_LOOK_EVERY_S if looks else 0.0):
             looks += 1
             try:
-                names = {one.name for one in folder.store.list(REQUESTS)} - seen
+                names = {one.name for one in folder.store.list(REQUESTS)}
             except StoreError:
                 continue
             for reason in ("cancelled", "stopped"):
-                if any(name.startswith(f"{REQUESTS}{reason}-") for name in names):
-                    for stop in stops:
-                        stop(reason)
+                asked = f"{REQUESTS}{reason}-"
+                if any(name.startswith(asked) for name in names.difference(ignored)):
+                    stop(reason)
             if looks % _BEATS_EVERY_LOOKS == 0:
                 journal.note("beat")
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.driver import Fitted, Settings, fit_trials
-from dask_hpsearch.runs.beginning import (
-    Work,
-    begin,
-    begin_if_possible,
-    default_store,
-    materialised,
-)
+from dask_hpsearch.errors import SigningKeyError, StoreError, UnpicklableError
+from dask_hpsearch.runs.beginning import Work, begin, default_store, materialised
+from dask_hpsearch.runs.cleaning import tidy
 from dask_hpsearch.runs.driving import drive_run
-from dask_hpsearch.runs.processes import start_driver
-from dask_hpsearch.runs.run import SearchRun
+from dask_hpsearch.runs.processes import check_other_processes
+from dask_hpsearch.runs.run import SearchRun, start
+
+if TYPE_CHECKING:
+    from dask_hpsearch.journal.folder import RunFolder
+
+_logger = logging.getLogger(__name__)
 
 
 def fit_here(
@@ -30,43 +32,71 @@ def fit_here(
     Fitted
         Its ``url`` is the run's.
     """
-    store = settings.store or default_store()
     fresh, own_cv = materialised(search)
     work = Work(fresh, X, y, params)
     with ExitStack() as stack:
-        home = stack.enter_context(DataHome(store.local_path()))
-        folder = begin_if_possible(
-            work,
-            store=store,
-            home=home,
-            task_name=settings.task_name,
-            settings=_kept(settings),
-        )
-        if folder is None:
-            fitted = fit_trials(fresh, X, y, params, settings, home=home)
-        else:
-            fitted = drive_run(folder, work, home, settings)
-    if hasattr(fitted.search, "cv"):
-        fitted.search.cv = own_cv
+        try:
+            folder, home = _begin_if_possible(work, settings, stack)
+            if folder is None:
+                fitted = fit_trials(fresh, X, y, params, settings, home=home)
+            else:
+                fitted = drive_run(folder, work, home, settings)
+        except StoreError as error:
+            _give_back_cv(error.partial, own_cv)
+            raise
+    _give_back_cv(fitted.search, own_cv)
     return replace(fitted, url=None if folder is None else folder.store.url)
+
+
+def _give_back_cv(search: Any, cv: Any) -> None:
+    if hasattr(search, "cv"):
+        search.cv = cv
+
+
+def _begin_if_possible(
+    work: Work, settings: Settings, stack: ExitStack
+) -> tuple[RunFolder | None, DataHome]:
+    """Begin a run; without one if the search, or a store not asked for, has none."""
+    asked_for = settings.store is not None
+    store = settings.store or default_store()
+    home = stack.enter_context(DataHome(store.local_path()))
+    try:
+        if not asked_for:
+            tidy(store)
+        return _begin(work, settings, home), home
+    except UnpicklableError as error:
+        reason: Exception = error
+    except (StoreError, SigningKeyError) as error:
+        if asked_for:
+            raise
+        reason = error
+        home = stack.enter_context(DataHome(None))
+    _logger.warning("this search keeps no journal, and cannot be resumed: %s", reason)
+    return None, home
+
+
+def _begin(work: Work, settings: Settings, home: DataHome) -> RunFolder:
+    return begin(
+        work,
+        store=settings.store or default_store(),
+        home=home,
+        task_name=settings.task_name,
+        settings=_kept(settings),
+    )
 
 
 def submit(
     search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
 ) -> SearchRun:
-    """Begin a run and hand it to a driver process; return as soon as that has it."""
+    """Begin a run and hand it to a driver process; return at once."""
     store = settings.store or default_store()
+    check_other_processes(store, settings.client)
+    if settings.store is None:
+        tidy(store)
     fresh, _ = materialised(search)
     with DataHome(store.local_path()) as home:
-        folder = begin(
-            Work(fresh, X, y, params),
-            store=store,
-            home=home,
-            task_name=settings.task_name,
-            settings=_kept(settings),
-        )
-    options = {"store": store.url, "generation": 0, "n_iter_more": 0}
-    start_driver(folder, client=settings.client, options=options)
+        folder = _begin(Work(fresh, X, y, params), settings, home)
+    start(folder, settings.client)
     return SearchRun(folder)
 
 

@@ -3,25 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cloudpickle
 import psutil
 
 from dask_hpsearch import trust
+from dask_hpsearch.engine.engine import check_client
 from dask_hpsearch.errors import UnsupportedSearchError
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from dask_hpsearch.journal.folder import RunFolder
+    from dask_hpsearch.stores import Store
 
 LOGS = "logs"
+
+
+def check_other_processes(store: Store, client: Client | None) -> None:
+    """Refuse a store or a client that a process of its own could not open.
+
+    Raises
+    ------
+    UnsupportedSearchError
+    ClientClosedError
+    """
+    if store.local_path() is None:
+        msg = (
+            f"{store.url!r} exists in this process alone, and a submitted run has a "
+            "process of its own: give a store that it can open too, such as a folder"
+        )
+        raise UnsupportedSearchError(msg)
+    if client is not None:
+        check_client(client)
+        if _address_of(client).startswith("inproc://"):
+            msg = (
+                "the client's scheduler is in this process alone, and a submitted run "
+                "has a process of its own: use local_cluster(), or a LocalCluster with "
+                "processes=True"
+            )
+            raise UnsupportedSearchError(msg)
 
 
 def start_driver(
@@ -42,20 +71,16 @@ def start_driver(
     -------
     int
         Its process.
+
+    Raises
+    ------
+    UnsupportedSearchError
+        If another process cannot open the run's store, or reach the client's scheduler.
     """
-    place = folder.store.local_path()
-    if place is None:
-        msg = (
-            f"a run at {folder.store.url!r} exists in this process alone: give submit a "
-            "store that another process can open, such as a folder"
-        )
-        raise UnsupportedSearchError(msg)
+    check_other_processes(folder.store, client)
     secrets = _write_private(folder.run_id, client)
-    logs = place / LOGS
-    logs.mkdir(exist_ok=True)
-    number = len(list(logs.iterdir()))
     request = {"run": folder.store.url, "client": secrets, **options}
-    with (logs / f"driver-{number:03d}.log").open("wb") as log:
+    with _new_log(folder.store) as log:
         process = subprocess.Popen(  # noqa: S603 (our own module)
             [sys.executable, "-m", "dask_hpsearch.runs.driver", json.dumps(request)],
             stdin=subprocess.DEVNULL,
@@ -97,18 +122,32 @@ def is_running(pid: int, started: float) -> bool:
     return False
 
 
+def _new_log(store: Store) -> BinaryIO:
+    place = store.local_path()
+    assert place is not None  # noqa: S101 (checked before)
+    logs = place / LOGS
+    logs.mkdir(exist_ok=True)
+    for number in itertools.count(len(list(logs.iterdir()))):
+        with contextlib.suppress(FileExistsError):  # another driver starts too
+            return (logs / f"driver-{number:03d}.log").open("xb")
+    raise AssertionError
+
+
 def _write_private(run_id: str, client: Client | None) -> str | None:
     if client is None:
         return None
     folder = trust.data_folder() / "drivers"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / f"{run_id}-{os.getpid()}"
-    address = client.scheduler_info(n_workers=0)["address"]
-    handed = {"address": address, "security": client.security}
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    path = folder / f"{run_id}-{uuid.uuid4().hex[:12]}"
+    handed = {"address": _address_of(client), "security": client.security}
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(cloudpickle.dumps(handed))
     return str(path)
+
+
+def _address_of(client: Client) -> str:
+    return str(client.scheduler_info(n_workers=0)["address"])
 
 
 def _client_path() -> str:

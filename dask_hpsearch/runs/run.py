@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import html
-import socket
 import time
 import uuid
+import warnings
 from typing import TYPE_CHECKING, Any, Self
 
 from dask_hpsearch.errors import (
@@ -14,12 +14,16 @@ from dask_hpsearch.errors import (
     RunFailedError,
     RunNotFoundError,
     UnsupportedSearchError,
+    UntrustedObjectError,
+    VersionSkewWarning,
 )
 from dask_hpsearch.journal.folder import RUNS, RunFolder, private_key_path
-from dask_hpsearch.journal.segments import JournalReader
+from dask_hpsearch.journal.segments import JournalReader, write_once
 from dask_hpsearch.runs import history
+from dask_hpsearch.runs.beginning import default_store
 from dask_hpsearch.runs.driving import REQUESTS, result_name
-from dask_hpsearch.runs.processes import LOGS, is_running, start_driver
+from dask_hpsearch.runs.processes import LOGS, check_other_processes, start_driver
+from dask_hpsearch.runs.states import ENDED, UNDER_WAY, signature_of, state_of
 from dask_hpsearch.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -32,10 +36,8 @@ if TYPE_CHECKING:
 
 Events = list[dict[str, Any]]
 _POLL_S = 0.2
-_SILENT_FOR_S = 20.0
-_STARTING_FOR_S = 60.0
 _EXTENSIONS = "extensions/"
-ENDED = ("finished", "stopped", "cancelled", "failed", "interrupted")
+_LOG_TAIL = 2000
 
 
 class SearchRun:
@@ -80,8 +82,16 @@ class SearchRun:
             If there is no run.
         UntrustedObjectError
             If another user made it and ``trust`` is False, or it was altered.
+
+        Warns
+        -----
+        VersionSkewWarning
+            If other versions wrote its result: progress can be seen, no more.
         """
         run = cls(RunFolder.open(open_store(url), trusted=trust))
+        skew = run._folder.version_skew()
+        if skew:
+            warnings.warn(skew, VersionSkewWarning, stacklevel=2)
         if client is not None and run.state in ("interrupted", "failed"):
             run.resume(client)
         return run
@@ -95,9 +105,6 @@ class SearchRun:
         store : str or Path, optional
             Default: the user's own store on this machine.
         """
-        from dask_hpsearch.errors import UntrustedObjectError
-        from dask_hpsearch.runs.beginning import default_store
-
         opened = default_store() if store is None else open_store(store)
         runs = opened.child(RUNS)
         names = sorted({one.name.split("/")[0] for one in runs.list("")})
@@ -129,19 +136,10 @@ class SearchRun:
         """How the run stands.
 
         "starting", "running", "finished", "stopped" (it has a result of what had
-        finished), "cancelled", "failed" (see `logs`) or "interrupted" (its driver is
-        gone: `resume` goes on).
+        finished), "cancelled", "failed" (see `logs`) or "interrupted" (its driver or
+        its scheduler is gone: `resume` goes on).
         """
-        events = self._events()
-        noted = [event for event in events if event["e"] == "state"]
-        if not noted:
-            young = time.time() - self._folder.manifest.created < _STARTING_FOR_S
-            return "starting" if young else "interrupted"
-        last = max(noted, key=lambda event: (event["t"], event["state"] != "running"))
-        state: str = last["state"]
-        if state != "running" or _lives(last, events):
-            return state
-        return "finished" if self._has_result() else "interrupted"
+        return self._state(self._events())[0]
 
     def done(self) -> bool:
         """Whether the run has ended, well or not."""
@@ -149,11 +147,7 @@ class SearchRun:
 
     def progress(self) -> ProgressSnapshot:
         """How far it is: fits done and known of, rate, ETA, best so far."""
-        return history.progress(
-            self._events(),
-            refit=self._folder.manifest.traits["refit"],
-            ended=self.done(),
-        )
+        return self._progress(self._events())[0]
 
     def best(self) -> tuple[float | None, dict[str, Any] | None]:
         """Best mean score so far, and its parameters."""
@@ -223,14 +217,22 @@ class SearchRun:
     def resume(self, client: Client | None = None) -> Self:
         """Go on where the journal ends, in a new driver process on this machine.
 
+        Nothing is done if the run is under way or finished.
+
         Parameters
         ----------
         client : distributed.Client, optional
             Default: a local cluster of the driver's own.
         """
-        if self.state == "running":
+        self._folder.check_versions()
+        state = self.state
+        if state in UNDER_WAY or state == "finished":
             return self
-        self._start(client, self._generation())
+        check_other_processes(self._folder.store, client)
+        generation = self._generation()
+        if state == "stopped":  # its result stays; the whole one is another
+            generation = self._extend(0)
+        self._start(client, generation)
         return self
 
     def extend(self, n_iter: int, client: Client | None = None) -> Self:
@@ -253,9 +255,9 @@ class SearchRun:
         if self.state not in ("finished", "stopped"):
             msg = f"run {self.run_id} is {self.state}: wait for its end, or resume it"
             raise RunFailedError(msg)
-        generation = self._generation() + 1
-        self._folder.store.create(f"{_EXTENSIONS}{generation:05d}-{n_iter}", b"")
-        self._start(client, generation)
+        self._folder.check_versions()
+        check_other_processes(self._folder.store, client)
+        self._start(client, self._extend(n_iter))
         return self
 
     def logs(self) -> str:
@@ -274,7 +276,7 @@ class SearchRun:
         RunFailedError
             If it still runs.
         """
-        if self.state == "running":
+        if self.state in UNDER_WAY:
             msg = f"run {self.run_id} still runs: cancel() it first"
             raise RunFailedError(msg)
         names = [one.name for one in self._folder.store.list("")]
@@ -286,12 +288,12 @@ class SearchRun:
         return f"<SearchRun {self.run_id} {self.state} {self.url}>"
 
     def _repr_html_(self) -> str:
-        snapshot = self.progress()
+        snapshot, state = self._progress(self._events())
         best = "" if snapshot.best_score is None else f"{snapshot.best_score:.4g}"
         rows = {
             "run": self.run_id,
             "name": self.task_name,
-            "state": self.state,
+            "state": state,
             "fits": f"{snapshot.fits_done} of {snapshot.fits_total}",
             "best score": best,
             "best parameters": str(dict(snapshot.best_params or {}))[:300],
@@ -306,55 +308,95 @@ class SearchRun:
     def _events(self) -> Events:
         return self._reader.events()
 
+    def _state(self, events: Events) -> tuple[str, str]:
+        generation = self._generation()
+        name = result_name(generation, estimator=True)
+        return state_of(
+            events,
+            generation=generation,
+            created=self._folder.manifest.created,
+            has_result=self._folder.exists(name),
+        )
+
+    def _progress(self, events: Events) -> tuple[ProgressSnapshot, str]:
+        state, _ = self._state(events)
+        refit = self._folder.manifest.traits["refit"]
+        return history.progress(events, refit=refit, ended=state in ENDED), state
+
     def _generation(self) -> int:
         return len(self._folder.store.list(_EXTENSIONS))
 
-    def _n_iter_more(self, generation: int) -> int:
-        names = [one.name for one in self._folder.store.list(_EXTENSIONS)]
-        return sum(int(name.rsplit("-", 1)[1]) for name in names[:generation])
+    def _extend(self, n_iter: int) -> int:
+        """Begin a new generation, with so many candidates more."""
+        generation = self._generation() + 1
+        name = f"{_EXTENSIONS}{generation:05d}"
+        if not self._folder.store.create(name, str(n_iter).encode()):
+            msg = f"run {self.run_id} is being extended by somebody else: look again"
+            raise RunFailedError(msg)
+        return generation
 
-    def _has_result(self) -> bool:
-        return self._folder.exists(result_name(self._generation(), estimator=True))
+    def _n_iter_more(self) -> int:
+        store = self._folder.store
+        return sum(int(store.read(one.name)) for one in store.list(_EXTENSIONS))
 
     def _start(self, client: Client | None, generation: int) -> None:
-        options = {
-            "store": store_of(self._folder.store).url,
-            "generation": generation,
-            "n_iter_more": self._n_iter_more(generation),
-        }
-        events = len([one for one in self._events() if one["e"] == "state"])
-        start_driver(self._folder, client=client, options=options)
-        deadline = time.monotonic() + _STARTING_FOR_S
-        while len([one for one in self._events() if one["e"] == "state"]) == events:
-            if time.monotonic() > deadline:
-                msg = f"the driver did not start:\n{self.logs()[-2000:]}"
-                raise RunFailedError(msg)
-            time.sleep(_POLL_S)
+        store = self._folder.store
+        start(
+            self._folder,
+            client,
+            generation=generation,
+            n_iter_more=self._n_iter_more(),
+            ignored=[one.name for one in store.list(REQUESTS)],
+        )
 
     def _request(self, what: str) -> Self:
         self._folder.store.create(f"{REQUESTS}{what}-{uuid.uuid4().hex[:12]}", b"")
         return self
 
     def _why_no_result(self) -> Exception:
-        state = self.state
+        state, text = self._state(self._events())
         if state == "cancelled":
             return RunCancelledError(f"run {self.run_id} was cancelled")
-        noted = [event for event in self._events() if event["e"] == "state"]
-        text = noted[-1].get("error", "") if noted else ""
-        way = "resume() goes on" if state == "interrupted" else "logs() has more"
+        if state == "failed" and not text.startswith("its driver"):
+            way = "logs() has more"
+        elif state == "failed":
+            way = f"its log ends with:\n{self.logs()[-_LOG_TAIL:]}"
+        else:
+            way = "resume() goes on"
+        why = f": {text}" if text else ""
         return RunFailedError(
-            f"run {self.run_id} has no result, it {state}: {text} ({way})"
+            f"run {self.run_id} has no result, it {_was(state)}{why}; {way}"
         )
+
+
+def _was(state: str) -> str:
+    return state if state == "failed" else f"was {state}"
+
+
+def start(
+    folder: RunFolder,
+    client: Client | None,
+    *,
+    generation: int = 0,
+    n_iter_more: int = 0,
+    ignored: list[str] | None = None,
+) -> None:
+    """Start a driver process for a run, and note that in its journal."""
+    driver = uuid.uuid4().hex
+    options = {
+        "store": store_of(folder.store).url,
+        "generation": generation,
+        "n_iter_more": n_iter_more,
+        "driver": driver,
+        "ignored": ignored or [],
+    }
+    key, began = folder.signing_key(), time.time()
+    pid = start_driver(folder, client=client, options=options)
+    event = {"e": "state", "state": "starting", "g": generation, "t": began}
+    event |= signature_of(driver, pid, own=True)
+    write_once(folder.store, folder.run_id, key, [event])
 
 
 def store_of(run_store: Store) -> Store:
     """Return the store that a run's folder lies in."""
     return open_store(run_store.url.rsplit(f"/{RUNS}/", 1)[0])
-
-
-def _lives(state: dict[str, Any], events: Events) -> bool:
-    """Whether the driver that noted a state is alive."""
-    if state["host"] == socket.gethostname():
-        return is_running(state["pid"], state["process"])
-    newest: float = max(event["t"] for event in events)
-    return time.time() - newest < _SILENT_FOR_S

@@ -1,0 +1,140 @@
+"""How a run stands, told from what its drivers noted."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.errors import ClientClosedError, RunCancelledError
+from dask_hpsearch.runs.processes import is_running, started_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dask_hpsearch.journal.record import RunJournal
+
+Event = dict[str, Any]
+ENDED = ("finished", "stopped", "cancelled", "failed", "interrupted")
+UNDER_WAY = ("starting", "running")
+_WITH_RESULT = ("finished", "stopped")
+_STARTING_FOR_S = 60.0
+_SILENT_FOR_S = 60.0
+
+
+def state_of(
+    events: Iterable[Event], *, generation: int, created: float, has_result: bool
+) -> tuple[str, str]:
+    """Tell how a run stands.
+
+    Parameters
+    ----------
+    events : iterable of dict
+        All events of its journal.
+    generation : int
+        How often it was extended; what drivers noted before counts no more.
+    created : float
+        When the run was made, in seconds since the epoch.
+    has_result : bool
+
+    Returns
+    -------
+    state, error : str
+        One of `ENDED` or `UNDER_WAY`; the text of the error that ended it, if any.
+    """
+    events = list(events)
+    last = _last_of_each_driver(events, generation)
+    if not last:
+        young = time.time() - created < _STARTING_FOR_S
+        return ("starting" if young else "interrupted"), ""
+    for one in last:
+        if one["state"] in _WITH_RESULT:
+            return one["state"], ""
+    newest_t = max(event["t"] for event in events)
+    living = [one["state"] for one in last if _lives(one, newest_t)]
+    if living:
+        return ("running" if "running" in living else "starting"), ""
+    newest = last[-1]
+    if newest["state"] == "running":
+        return ("finished" if has_result else "interrupted"), ""
+    if newest["state"] == "starting":
+        return "failed", "its driver did not start"
+    return newest["state"], newest.get("error", "")
+
+
+def _last_of_each_driver(events: list[Event], generation: int) -> list[Event]:
+    """Last state that each driver noted, in order of time."""
+    noted = [one for one in events if one["e"] == "state" and one["g"] == generation]
+    last = {one["driver"]: one for one in sorted(noted, key=lambda one: one["t"])}
+    return sorted(last.values(), key=lambda one: one["t"])
+
+
+def _lives(noted: Event, newest_t: float) -> bool:
+    """Whether the driver that noted a state is still there.
+
+    A process of its own lives as long as the driver; one that the driver shares with a
+    notebook may live longer: then there are signs of life, every few seconds.
+    """
+    if noted["state"] not in UNDER_WAY:
+        return False
+    silent = time.time() - newest_t > _SILENT_FOR_S
+    if noted["host"] != socket.gethostname():
+        return not silent
+    running = is_running(noted["pid"], noted["process"])
+    return running and (noted["own"] or not silent)
+
+
+def signature_of(driver: str, pid: int, *, own: bool) -> dict[str, Any]:
+    """Describe a driver's process, as `state_of` reads it.
+
+    Parameters
+    ----------
+    driver : str
+        Its name, unique.
+    pid : int
+        Its process, on this machine.
+    own : bool
+        Whether the process ends with the driver.
+    """
+    return {
+        "driver": driver,
+        "host": socket.gethostname(),
+        "pid": pid,
+        "process": started_at(pid),
+        "own": own,
+    }
+
+
+class StateNotes:
+    """Notes a driver's states in the run's journal.
+
+    Parameters
+    ----------
+    journal : RunJournal
+    driver : str
+        The driver's name, unique.
+    own : bool
+        Whether this process ends with the driver.
+    """
+
+    def __init__(self, journal: RunJournal, driver: str, *, own: bool) -> None:
+        self._journal = journal
+        self._signature = signature_of(driver, os.getpid(), own=own)
+
+    def note(self, state: str, **more: Any) -> None:
+        """Note a state."""
+        self._journal.note("state", state=state, **self._signature, **more)
+
+    def note_end(self, error: BaseException) -> None:
+        """Note how an error ended the driver.
+
+        A lost scheduler interrupts a run: with another one it goes on.
+        """
+        text = f"{type(error).__name__}: {error}"
+        if isinstance(error, RunCancelledError):
+            self.note("cancelled")
+        elif isinstance(error, KeyboardInterrupt | ClientClosedError):
+            self.note("interrupted", error=text)
+        else:
+            self.note("failed", error=text)
