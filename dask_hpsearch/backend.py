@@ -7,15 +7,18 @@ and hands every ``Parallel`` a `Session` of its own, by joblib's own fallback me
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import weakref
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import cloudpickle
 import numpy as np
 from distributed import Client, get_client
 from joblib.parallel import (
+    AutoBatchingMixin,
     BatchedCalls,
     FallbackToBackend,
     LokyBackend,
@@ -38,11 +41,13 @@ from dask_hpsearch.fit_outcomes import (
 from dask_hpsearch.trials import CallTask, DataRef, FitSpec, FitTask, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dask_hpsearch.sklearn_adapter import FitCall
 
-_SHARED_ARRAY_BYTES = 2**20
+_SHARED_ARRAY_BYTES = 2**15
+# joblib's own backends map larger arrays read-only, and hand smaller ones over as copies.
+_READ_ONLY_BYTES = 2**20
 
 
 class FitLog(Protocol):
@@ -55,7 +60,21 @@ class FitLog(Protocol):
         """Take in a result; what is returned goes to scikit-learn."""
 
 
-class Session(ParallelBackendBase):  # type: ignore[misc]
+class CapturedFit(Exception):  # noqa: N818 (no error: it leaves a call of scikit-learn's)
+    """Ends a call whose first fit was captured.
+
+    Attributes
+    ----------
+    call : FitCall or None
+        None if it is no fit that can be taken apart.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the fit was captured")
+        self.call: FitCall | None = None
+
+
+class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """Serves one ``Parallel`` object: its calls' tasks go to the engine.
 
     Parameters
@@ -70,6 +89,8 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
 
     supports_retrieve_callback = True
     default_n_jobs = -1
+    MIN_IDEAL_BATCH_DURATION = 0.2
+    MAX_IDEAL_BATCH_DURATION = 1.0
 
     def __init__(
         self, engine: Engine, *, log: FitLog | None = None, nesting_level: int = 0
@@ -85,6 +106,7 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
         self._most_running: int | None = None
         self._warnings = FitWarnings()
         self._errors = ErrorsInTurn()
+        self._captured: CapturedFit | None = None
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Slots that the call may use, two at least: one would mean "in this process"."""
@@ -127,13 +149,22 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
     def submit(
         self, func: BatchedCalls, callback: Callable[[Any], None] | None = None
     ) -> None:
-        """Hand a batch of joblib's to the engine."""
+        """Hand a batch of joblib's to the engine: each fit apart, other calls together."""
         deliver = callback or (lambda _: None)
-        call = sklearn_adapter.fit_call_of(func)
-        if call is None:
+        fits = [sklearn_adapter.fit_call_of(item) for item in func.items]
+        if self._captured is not None:
+            self._captured.call = fits[0]
+            raise self._captured
+        if not all(fits):
             self._submit_calls(func, deliver)
-        else:
-            self._submit_fit(call, deliver)
+            return
+        gather = gathering(len(fits), deliver)
+        for place, call in enumerate(fits):
+            self._submit_fit(call, functools.partial(gather, place))
+
+    def compute_batch_size(self) -> int:
+        """Let a search's fits come one by one: the engine puts them together."""
+        return 1 if self._log is not None else int(super().compute_batch_size())
 
     def retrieve_result_callback(self, out: Any) -> list[Any]:
         """Return the results of a batch, or raise what ended it."""
@@ -142,11 +173,62 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
         results: list[Any] = out
         return results
 
-    def _submit_fit(self, call: FitCall, deliver: Callable[[Any], None]) -> None:
+    # --- fits that a strategy of ours runs --------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        """Slots there are now."""
+        return self._engine.slots
+
+    @contextmanager
+    def capturing(self) -> Iterator[CapturedFit]:
+        """Take the first fit that scikit-learn hands over, and end its call with that.
+
+        Nothing has run then, and scikit-learn has added nothing to its results.
+        """
+        self._captured = captured = CapturedFit()
+        try:
+            yield captured
+        except CapturedFit as error:
+            if error is not captured:
+                raise
+        finally:
+            self._captured = None
+
+    def submit_fit(
+        self, call: FitCall, group: Group, deliver: Callable[[Any], None]
+    ) -> None:
+        """Run a fit; ``deliver`` is called with its result, or with an error."""
+
+        def done(outcome: Outcome | HPSearchError) -> None:
+            self._warnings.log(outcome)
+            results = self._fit_results(call, outcome)
+            deliver(results if isinstance(results, BaseException) else results[0])
+
+        known = self._log.known(call) if self._log else None
+        if known is not None:
+            self._engine.call_soon(lambda: deliver(known))
+        else:
+            self._engine.submit(*self._task(call), group, done)
+
+    def cancel(self, group: Group) -> None:
+        """End a group's running fits and drop its queue."""
+        self._engine.cancel(group)
+
+    def _submit_fit(self, call: Any, deliver: Callable[[Any], None]) -> None:
         known = self._log.known(call) if self._log else None
         if known is not None:
             self._engine.call_soon(lambda: deliver([known]))
             return
+
+        def results(outcome: Outcome | HPSearchError) -> Any:
+            return self._fit_results(call, outcome)
+
+        done = self._done(results, deliver)
+        self._engine.submit(*self._task(call), self._group, done)
+
+    def _task(self, call: FitCall) -> tuple[FitTask, tuple[DataRef, ...]]:
+        """Return a fit as a task, and the data that it needs."""
         spec, spec_ref = self._spec(call)
         split_ref = self._split(call)
         refs = (
@@ -165,12 +247,7 @@ class Session(ParallelBackendBase):  # type: ignore[misc]
             n_splits=call.n_splits,
             parameters=self._pickled_parameters(call),
         )
-        data = tuple(ref for ref in refs if ref is not None)
-
-        def results(outcome: Outcome | HPSearchError) -> Any:
-            return self._fit_results(call, outcome)
-
-        self._engine.submit(task, data, self._group, self._done(results, deliver))
+        return task, tuple(ref for ref in refs if ref is not None)
 
     def _done(
         self,
@@ -267,15 +344,15 @@ class _CallPickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._known = known
         self._refs = refs
 
-    def persistent_id(self, obj: Any) -> str | None:
-        """Return a digest for a large array, None for anything else."""
+    def persistent_id(self, obj: Any) -> tuple[str, bool] | None:
+        """Return digest and writability for a large array, None for anything else."""
         if not isinstance(obj, np.ndarray) or obj.nbytes < _SHARED_ARRAY_BYTES:
             return None
         if type(obj) not in (np.ndarray, np.memmap) or obj.dtype.hasobject:
             return None
         ref = self._known.put(obj, what="an array")
         self._refs[ref.digest] = ref
-        return ref.digest
+        return ref.digest, obj.nbytes < _READ_ONLY_BYTES
 
 
 class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
@@ -391,6 +468,29 @@ class EvaluationBackend(ParallelBackendBase):  # type: ignore[misc]
     def submit(self, func: Any, callback: Any = None) -> Any:
         """Never called: the session takes the tasks."""
         raise AssertionError(func, callback)
+
+
+def gathering(size: int, deliver: Callable[[Any], None]) -> Callable[[int, Any], None]:
+    """Return what takes the results of a batch's tasks one by one, and delivers them.
+
+    The first error is delivered at once, in place of the results.
+    """
+    if size == 1:
+        return lambda _place, results: deliver(results)
+    parts: dict[int, Any] = {}
+
+    def take(place: int, results: Any) -> None:
+        if len(parts) > size:
+            return
+        if isinstance(results, BaseException):
+            parts.update(dict.fromkeys(range(size + 1)))  # nothing more is waited for
+            deliver(results)
+            return
+        parts[place] = results
+        if len(parts) == size:
+            deliver([one for index in range(size) for one in parts[index]])
+
+    return take
 
 
 def slots_for(n_jobs: int | None, slots: int) -> int:

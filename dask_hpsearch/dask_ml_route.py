@@ -137,8 +137,13 @@ class _GraphSession(ParallelBackendBase):  # type: ignore[misc]
         self, func: BatchedCalls, callback: Callable[[Any], None] | None = None
     ) -> None:
         """Keep a fit for the graph."""
-        call = sklearn_adapter.fit_call_of(func)
-        if call is None or not call.of_search or call.shared.get("score_params"):
+        call = sklearn_adapter.fit_call_of(func.items[0])
+        if (
+            call is None
+            or len(func.items) > 1
+            or not call.of_search
+            or call.shared.get("score_params")
+        ):
             msg = (
                 "dask-ml can run plain fits only, without callbacks and without metadata "
                 "for the scorer: use backend='trials'"

@@ -46,6 +46,7 @@ class DataHome:
         self._folder: Path | None = None
         self._refs: dict[str, DataRef] = {}
         self._pinned: dict[int, tuple[Any, DataRef]] = {}
+        self._held: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -84,6 +85,22 @@ class DataHome:
         if value is not None:
             self._pinned[id(value)] = value, ref
         self._refs[ref.digest] = ref
+
+    def hold(self, ref: DataRef) -> None:
+        """Count a user of a bundle."""
+        with self._lock:
+            self._held[ref.digest] = self._held.get(ref.digest, 0) + 1
+
+    def release(self, refs: list[DataRef]) -> None:
+        """Count users down; a temporary bundle goes with its last."""
+        pinned = {ref.digest for _, ref in self._pinned.values()}
+        with self._lock:
+            for ref in refs:
+                self._held[ref.digest] -= 1
+                last = not self._held[ref.digest] and ref.digest not in pinned
+                if last and self._store is None:
+                    self._refs.pop(ref.digest, None)
+                    Path(ref.hint).unlink(missing_ok=True)
 
     def folder(self) -> Path:
         """Return the folder, made if need be."""
@@ -154,12 +171,16 @@ class KnownObjects:
         known = self._by_id.get(id(value))
         if known is None:
             # The object is kept too, so that its id stays its own.
-            known = self._by_id[id(value)] = value, self._home.put(value, what=what)
+            ref = self._home.put(value, what=what)
+            self._home.hold(ref)
+            known = self._by_id[id(value)] = value, ref
         return known[1]
 
     def clear(self) -> None:
-        """Let go of the objects, not of their bundles."""
+        """Let go of the objects, and of bundles that nobody else here uses."""
+        refs = [ref for _, ref in self._by_id.values()]
         self._by_id.clear()
+        self._home.release(refs)
 
 
 class DataSender:

@@ -37,8 +37,11 @@ from dask_hpsearch.trials import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from multiprocessing.connection import Connection
+from pathlib import Path
 
 _KEPT_BUNDLES = 256
+_KEPT_BYTES = 2**30
+_ALWAYS_KEPT = 16
 _KEPT_WARNINGS = 20
 
 
@@ -46,16 +49,25 @@ class Bundles:
     """Bundles that this slot has loaded, least recently used first to go."""
 
     def __init__(self) -> None:
-        self._loaded: collections.OrderedDict[str, Any] = collections.OrderedDict()
+        self._loaded: collections.OrderedDict[str, tuple[Any, int]]
+        self._loaded = collections.OrderedDict()
 
     def get(self, digest: str, paths: Mapping[str, str]) -> Any:
         """Return the object of a bundle, from its file the first time."""
         if digest not in self._loaded:
-            self._loaded[digest] = bundles.load(paths[digest])
-            if len(self._loaded) > _KEPT_BUNDLES:
-                self._loaded.popitem(last=False)
+            path = paths[digest]
+            self._loaded[digest] = bundles.load(path), Path(path).stat().st_size
+            self._drop_oldest()
         self._loaded.move_to_end(digest)
-        return self._loaded[digest]
+        return self._loaded[digest][0]
+
+    def _drop_oldest(self) -> None:
+        """Unmap what was not used for long, once it is much."""
+        nbytes = sum(size for _, size in self._loaded.values())
+        while len(self._loaded) > _ALWAYS_KEPT and (
+            len(self._loaded) > _KEPT_BUNDLES or nbytes > _KEPT_BYTES
+        ):
+            nbytes -= self._loaded.popitem(last=False)[1][1]
 
 
 class CallUnpickler(pickle.Unpickler):
@@ -65,9 +77,10 @@ class CallUnpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(payload))
         self._get = get
 
-    def persistent_load(self, pid: str) -> Any:
-        """Look up an array by digest."""
-        return self._get(pid)
+    def persistent_load(self, pid: tuple[str, bool]) -> Any:
+        """Look up an array by digest; copy it if the call may write to it."""
+        digest, writable = pid
+        return self._get(digest).copy() if writable else self._get(digest)
 
 
 def serve(connection: Connection) -> None:

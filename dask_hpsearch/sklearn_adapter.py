@@ -31,7 +31,6 @@ from dask_hpsearch.errors import UnsupportedVersionError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from joblib.parallel import BatchedCalls
 
 OLDEST, BEYOND = (1, 6), (1, 10)
 _NEVER_SENT = frozenset({"caller", "callback_ctx"})
@@ -92,11 +91,9 @@ class FitCall:
         return self.candidate is not None
 
 
-def fit_call_of(batch: BatchedCalls) -> FitCall | None:
-    """Recognise a joblib batch that is one fit; None for any other batch."""
-    if len(batch.items) != 1:
-        return None
-    function, args, kwargs = batch.items[0]
+def fit_call_of(item: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> FitCall | None:
+    """Recognise a joblib task that is a fit; None for any other."""
+    function, args, kwargs = item
     if getattr(function, "function", function) is not _fit_and_score:
         return None
     if len(args) != 3 or _has_callbacks(kwargs):  # noqa: PLR2004 (estimator, X, y)
