@@ -113,8 +113,7 @@ def publish_under_claim(
     Whoever creates the claim beside the name may rename. A claim that stays the same for
     ``patience_s`` is of a process that died: holding one takes two system calls.
     """
-    key = hashlib.sha256(os.fsencode(path.name), usedforsecurity=False).hexdigest()
-    claim = path.with_name(f"{_CLAIM}{key[:32]}")
+    claim = claim_of(path)
     patience = _Patience(claim, patience_s)
     while not os.path.lexists(path):
         try:
@@ -129,6 +128,12 @@ def publish_under_claim(
         finally:
             claim.unlink(missing_ok=True)
     return False
+
+
+def claim_of(path: Path) -> Path:
+    """Return the hidden file that is there while somebody renames to a name."""
+    key = hashlib.sha256(os.fsencode(path.name), usedforsecurity=False).hexdigest()
+    return path.with_name(f"{_CLAIM}{key[:32]}")
 
 
 class _Patience:
