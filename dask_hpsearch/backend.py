@@ -72,6 +72,19 @@ class CapturedFit(Exception):  # noqa: N818 (no error: it leaves a call of sciki
     def __init__(self) -> None:
         super().__init__("the fit was captured")
         self.call: FitCall | None = None
+        self._taken = False
+
+    def take(
+        self,
+        call: FitCall | None,
+        call_soon: Callable[[Callable[[], None]], None],
+        deliver: Callable[[Any], None],
+    ) -> None:
+        """Take the first fit; it, and any after it, is never run."""
+        if not self._taken:
+            self._taken, self.call = True, call
+            # Raised while joblib hands tasks over, it would leave some for later calls.
+            call_soon(lambda: deliver(self))
 
 
 class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -153,8 +166,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         deliver = callback or (lambda _: None)
         fits = [sklearn_adapter.fit_call_of(item) for item in func.items]
         if self._captured is not None:
-            self._captured.call = fits[0]
-            raise self._captured
+            self._captured.take(fits[0], self._engine.call_soon, deliver)
+            return
         if not all(fits):
             self._submit_calls(func, deliver)
             return
@@ -395,7 +408,9 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
         """Return how many tasks really run at once."""
         if n_jobs == 1:
             return 1
-        return slots_for(n_jobs, self._running_engine().slots)
+        engine = self._running_engine()
+        engine.wait_for_slots()
+        return slots_for(n_jobs, engine.slots)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
         """Hand the ``Parallel`` object a session of its own."""

@@ -144,7 +144,7 @@ class Engine:
         self.task_bytes = 0
         self.tasks_sent = 0
         _register_slots(client)
-        self._sender = DataSender(client, home)
+        self._sender = DataSender(client, home, self._topic)
         client.subscribe_topic(self._topic, self._on_worker_event)
         self._count_slots()
         self._thread = threading.Thread(
@@ -162,6 +162,23 @@ class Engine:
     def slots(self) -> int:
         """Slots there are now, as of less than a second ago."""
         return self._count.slots
+
+    def wait_for_slots(self) -> None:
+        """Wait until there is a slot; a cluster that scales by its tasks grows one.
+
+        Raises
+        ------
+        NoWorkersError
+            If there is none within the time-out.
+        """
+        if self._count.slots:
+            return
+        probe = self.client.submit(int, pure=False)
+        try:
+            probe.result(timeout=self._worker_timeout_s)
+        except TimeoutError as error:
+            raise no_workers(self._worker_timeout_s) from error
+        self._count_slots()
 
     def next_number(self) -> int:
         """Return a number that no other task of this engine has."""
@@ -278,11 +295,7 @@ class Engine:
             return
         waited = time.monotonic() - self._waiting_since
         if waited > self._worker_timeout_s:
-            msg = (
-                f"no Dask worker within {self._worker_timeout_s:g} s: start some, for "
-                "example with cluster.scale(2), or give worker_timeout more seconds"
-            )
-            raise NoWorkersError(msg)
+            raise no_workers(self._worker_timeout_s)
 
     def _fill_slots(self) -> None:
         """Submit batches, the groups taking turns, while Dask may have more."""
@@ -434,6 +447,15 @@ class Engine:
             self._sender.request(message["need"], message["worker"])
         elif "early" in message:
             self._events.put(lambda: self._take_early(message["early"]))
+
+
+def no_workers(timeout_s: float) -> NoWorkersError:
+    """Make the error of a cluster without workers."""
+    msg = (
+        f"no Dask worker within {timeout_s:g} s: start some, for example with "
+        "cluster.scale(2), or give worker_timeout more seconds"
+    )
+    return NoWorkersError(msg)
 
 
 def check_client(client: Client) -> None:
