@@ -15,14 +15,14 @@ from distributed import Client
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.backend import EvaluationBackend, Session
 from dask_hpsearch.clusters.local import local_cluster
-from dask_hpsearch.engine.engine import Engine, check_client
+from dask_hpsearch.engine.engine import Engine, check_client, no_workers
 from dask_hpsearch.errors import (
-    NoWorkersError,
     SearchStoppedWarning,
     UnsupportedSearchError,
 )
 from dask_hpsearch.progress import SearchProgress, show
 from dask_hpsearch.recording import Recorder
+from dask_hpsearch.strategies.bayes import BayesStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +43,7 @@ class Settings:
     fit_timeout_s: float | None = None
     worker_timeout_s: float = 60.0
     progress: bool = False
+    asynchronous: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,10 @@ def fit_trials(
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(recorder.driving(fitted))
         session = Session(engine, log=recorder)
+        if _is_bayes(fitted):
+            recorder.strategy = BayesStrategy(
+                session, recorder, asynchronous=settings.asynchronous
+            )
         backend = EvaluationBackend(session, ready=lambda: recorder.evaluating)
         stack.enter_context(joblib.parallel_config(backend=backend))
         fitted.fit(X, y, **params)
@@ -183,11 +188,7 @@ def wait_for_worker(client: Client, timeout_s: float) -> None:
     try:
         client.wait_for_workers(1, timeout=timeout_s)
     except TimeoutError as error:
-        msg = (
-            f"no Dask worker within {timeout_s:g} s: start some, for example with "
-            "cluster.scale(2), or give worker_timeout more seconds"
-        )
-        raise NoWorkersError(msg) from error
+        raise no_workers(timeout_s) from error
 
 
 def _current_client() -> Client | None:
@@ -238,6 +239,12 @@ def _deadline(engine: Engine, max_time_s: float | None) -> Iterator[None]:
 def _is_model_based(search: Any) -> bool:
     """Whether each call's scores steer the next ask (skopt's BayesSearchCV)."""
     return any(base.__module__.startswith("skopt.") for base in type(search).__mro__)
+
+
+def _is_bayes(search: Any) -> bool:
+    """Whether the search runs skopt's own strategy, which ours stands in for."""
+    strategy = sklearn_adapter.strategy_of(type(search).__mro__[1])
+    return str(getattr(strategy, "__module__", "")).startswith("skopt.")
 
 
 def _check_callbacks(search: Any, client: Client) -> None:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dask_hpsearch.sklearn_adapter import FitCall
 
 Evaluate = Callable[..., Mapping[str, Any]]
+# Runs a search in a way of our own; returns False if that is left to the search's own.
+Strategy = Callable[[Any, Evaluate], bool]
 
 
 @dataclass(slots=True)
@@ -48,6 +50,10 @@ class RecordedCall:
         Finished fits by (candidate, split).
     taken_in : bool
         Whether scikit-learn has built its results from them.
+    still_open : bool
+        Whether candidates are added as the search goes on.
+    asks : dict of int to (int, dict)
+        What is to be asked again: search space and parameters, by candidate.
     """
 
     ordinal: int
@@ -56,6 +62,8 @@ class RecordedCall:
     splits: list[tuple[Any, Any]] = field(default_factory=list)
     results: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
     taken_in: bool = False
+    still_open: bool = False
+    asks: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
 
     def complete(self) -> list[int]:
         """Candidates whose every split is there."""
@@ -157,6 +165,7 @@ class Recorder:
         self._lock = threading.Lock()
         self.stopped: str | None = None
         self.evaluating = False
+        self.strategy: Strategy | None = None
 
     # --- around evaluate_candidates ---------------------------------------------------
 
@@ -216,7 +225,8 @@ class Recorder:
             return self._for_strategy(results)
 
         try:
-            sklearn_adapter.strategy_of(base)(search, recorded, **more)
+            if self.strategy is None or not self.strategy(search, evaluate):
+                sklearn_adapter.strategy_of(base)(search, recorded, **more)
         except (SearchStopped, KeyboardInterrupt) as stop:
             self.stopped = (
                 "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)
@@ -302,11 +312,12 @@ class Recorder:
     def _show_finished(
         self, call: RecordedCall, candidate: int, split: int, result: Mapping[str, Any]
     ) -> None:
+        asked = call.asks.get(candidate)
         self._progress.fit_finished(
             call.ordinal,
             candidate,
             split,
-            params=call.candidates[candidate],
+            params=call.candidates[candidate] if asked is None else asked[1],
             score=sklearn_adapter.score_of(result, self._refit),
             fit_time=float(result.get("fit_time") or 0.0),
             failed=result.get("fit_error") is not None,
@@ -328,6 +339,59 @@ class Recorder:
             key: _worst_for_nan(value) if key.startswith("mean_test_") else value
             for key, value in results.items()
         }
+
+    # --- for a strategy of our own ----------------------------------------------------
+
+    def splitter_of(self, search: Any, noted: Callable[[list[Any]], None]) -> Any:
+        """Return a search's own splitter, which tells its splits."""
+        return _RecordingSplitter(sklearn_adapter.splitter_of(search), noted)
+
+    def explored_before(self) -> bool | None:
+        """Tell whether the run began as an exploration; None if it is new."""
+        return None if self._journal is None else self._journal.explores(0)
+
+    def open_call(self, splits: list[Any], *, n_candidates: int) -> RecordedCall:
+        """Begin a call to whose ``candidates`` the strategy adds as it goes.
+
+        What the journal has of it is given back: ``asks`` and ``results``.
+        """
+        call = self._begin([], None)
+        call.still_open = True
+        call.splits = splits
+        if self._journal is not None:
+            kept = self._journal.begin_exploration(
+                call.ordinal, splits, n_candidates=n_candidates
+            )
+            call.splits, call.asks, call.results = kept.splits, kept.asks, kept.results
+        self._progress.call_started(
+            call.ordinal, n_candidates=n_candidates, n_splits=len(call.splits)
+        )
+        for (candidate, split), result in call.results.items():
+            self._show_finished(call, candidate, split, result)
+        return call
+
+    def asked(
+        self, call: RecordedCall, candidate: int, space: int, params: Mapping[str, Any]
+    ) -> None:
+        """Note that a candidate was asked, before its fits begin."""
+        if self._journal is not None:
+            self._journal.asked(call.ordinal, candidate, space, params)
+
+    def told(
+        self, call: RecordedCall, candidate: int, space: int, value: float
+    ) -> None:
+        """Note that a strategy was told a candidate's value."""
+        if self._journal is not None:
+            self._journal.told(call.ordinal, candidate, space, value)
+
+    def close_call(self, call: RecordedCall, evaluate: Evaluate) -> None:
+        """Have scikit-learn build its results from a call's complete candidates."""
+        self._kept = call.complete()
+        evaluate(
+            [call.candidates[candidate] for candidate in self._kept],
+            cv=sklearn_adapter.FixedSplits(call.splits),
+        )
+        call.taken_in = True
 
     def _complete(self, search: Any, evaluate: Evaluate, stop: BaseException) -> None:
         """Have scikit-learn take in the finished candidates of the call that was cut."""
@@ -390,7 +454,8 @@ class Recorder:
             )
         recorded.results[call.candidate, call.split] = result
         self._error_score = call.shared.get("error_score")
-        if len(recorded.results) == len(recorded.candidates) * len(recorded.splits):
+        n_fits = len(recorded.candidates) * len(recorded.splits)
+        if len(recorded.results) == n_fits and not recorded.still_open:
             self._pardon(list(recorded.results.values()))
         return result
 

@@ -75,6 +75,14 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         Seconds to wait for a first worker.
     progress : bool
         Show live progress in a terminal or a notebook.
+    asynchronous : bool, optional
+        Of skopt's BayesSearchCV, with backend "trials" only. True: a slot that comes
+        free gets its next candidate at once, in the light of all that has finished,
+        instead of waiting for the other slots. ``n_points`` then bounds how many
+        candidates are evaluated at once; its default, 1, means as many as there are
+        slots. False: skopt's own loop, whose candidates are those of a plain fit with
+        the same ``random_state``. Default: True if there is more than one slot when the
+        search begins.
 
     Attributes
     ----------
@@ -115,6 +123,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         fit_timeout: float | None = None,
         worker_timeout: float = 60.0,
         progress: bool = False,
+        asynchronous: bool | None = None,
     ) -> None:
         self.search = search
         self.client = client
@@ -125,6 +134,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.fit_timeout = fit_timeout
         self.worker_timeout = worker_timeout
         self.progress = progress
+        self.asynchronous = asynchronous
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit the search.
@@ -215,6 +225,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             fit_timeout_s=self.fit_timeout,
             worker_timeout_s=self.worker_timeout,
             progress=self.progress,
+            asynchronous=self.asynchronous,
         )
 
     @available_if(_search_has("predict"))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.errors import JournalMismatchError, ObjectNotFoundError
+from dask_hpsearch.journal.exploration import Exploration, exploration_of
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
 from dask_hpsearch.parameters import decode_result, digest_of, encode_result, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from dask_hpsearch.errors import StoreError
     from dask_hpsearch.journal.folder import RunFolder
@@ -52,7 +55,11 @@ class RunJournal:
         key = folder.signing_key()
         self.folder = folder
         self.generation = generation
-        self._fits = _fits_by_call(folder)
+        events = JournalReader(
+            folder.store, folder.run_id, folder.manifest.public
+        ).events()
+        self._fits = _by_call(events, "fit")
+        self._asks = _by_call(events, "ask")
         self.give_up = on_error
         self._writer = JournalWriter(
             folder.store, folder.run_id, key, on_error=on_error
@@ -114,6 +121,94 @@ class RunJournal:
         )
         return True
 
+    def explores(self, ordinal: int) -> bool | None:
+        """Tell whether a call was begun as an exploration; None if it is new."""
+        for generation in range(self.generation, -1, -1):
+            with contextlib.suppress(ObjectNotFoundError):
+                kept = self.folder.load_pickle(_call_name(ordinal, generation))
+                return not kept["candidates"]
+        return None
+
+    def begin_exploration(
+        self, ordinal: int, splits: list[tuple[Any, Any]], *, n_candidates: int
+    ) -> Exploration:
+        """Begin a call whose candidates are asked one by one, or go on with it.
+
+        What an extended run had asked before is asked in its new generation too.
+        """
+        kept = {"candidates": [], "splits": splits, "more_results": None}
+        name = _call_name(ordinal, self.generation)
+        earlier = self._load_exploration(ordinal, range(self.generation - 1, -1, -1))
+        if earlier is not None:
+            kept["splits"] = earlier.splits
+        if not self.folder.create_pickle(name, kept):
+            stored = self._load_exploration(ordinal, [self.generation])
+            assert stored is not None  # noqa: S101 (it is there: it was not created)
+            return stored
+        event = {"e": "call", "c": ordinal, "g": self.generation, "k": len(splits)}
+        more = {"params": [], "extra": {}, "n": n_candidates, "t": time.time()}
+        self._writer.append(event | more, soon=True)
+        if earlier is None:
+            return Exploration(splits)
+        for candidate, (space, parameters) in earlier.asks.items():
+            self.asked(ordinal, candidate, space, parameters)
+        for (candidate, split), result in earlier.results.items():
+            _, parameters = earlier.asks[candidate]
+            self.fit_finished(
+                ordinal,
+                candidate,
+                split,
+                parameters,
+                result,
+                shown_as_finished=lambda: None,
+            )
+        return earlier
+
+    def _load_exploration(
+        self, ordinal: int, generations: Iterable[int]
+    ) -> Exploration | None:
+        for generation in generations:
+            try:
+                kept = self.folder.load_pickle(_call_name(ordinal, generation))
+            except ObjectNotFoundError:
+                continue
+            key = ordinal, generation
+            return exploration_of(
+                kept["splits"], self._asks.get(key, []), self._fits.get(key, [])
+            )
+        return None
+
+    def asked(
+        self, ordinal: int, candidate: int, space: int, parameters: Mapping[str, Any]
+    ) -> None:
+        """Append an ask; its results come after it, never before."""
+        self._writer.append(
+            {
+                "e": "ask",
+                "c": ordinal,
+                "g": self.generation,
+                "i": candidate,
+                "space": space,
+                "p": encode_result(parameters),
+                "params": shown(parameters),
+                "t": time.time(),
+            }
+        )
+
+    def told(self, ordinal: int, candidate: int, space: int, value: float) -> None:
+        """Append what a strategy was told of a candidate; None if that failed."""
+        self._writer.append(
+            {
+                "e": "tell",
+                "c": ordinal,
+                "g": self.generation,
+                "i": candidate,
+                "space": space,
+                "value": value if math.isfinite(value) else None,
+                "t": time.time(),
+            }
+        )
+
     def fit_finished(
         self,
         ordinal: int,
@@ -168,11 +263,12 @@ class RunJournal:
             call.results[candidate, event["s"]] = decode_result(event["r"])
 
 
-def _fits_by_call(folder: RunFolder) -> dict[tuple[int, int], list[dict[str, Any]]]:
-    reader = JournalReader(folder.store, folder.run_id, folder.manifest.public)
+def _by_call(
+    events: list[dict[str, Any]], kind: str
+) -> dict[tuple[int, int], list[dict[str, Any]]]:
     found: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    for event in reader.events():
-        if event["e"] == "fit":
+    for event in events:
+        if event["e"] == kind:
             found.setdefault((event["c"], event["g"]), []).append(event)
     return found
 

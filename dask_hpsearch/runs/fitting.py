@@ -106,4 +106,5 @@ def _kept(settings: Settings) -> dict[str, Any]:
         "fit_timeout_s": settings.fit_timeout_s,
         "worker_timeout_s": settings.worker_timeout_s,
         "max_time_s": settings.max_time_s,
+        "asynchronous": settings.asynchronous,
     }

@@ -26,14 +26,16 @@ def progress(
     for event in _latest(events):
         now = max(now, event["t"])
         if event["e"] == "call":
-            calls[event["c"]] = event
+            calls[event["c"]] = _with_numbered_params(event)
             state.call_started(
                 event["c"],
-                n_candidates=len(event["params"]),
+                n_candidates=event.get("n", len(event["params"])),
                 n_splits=event["k"],
                 resets_best="n_resources" in event["extra"],
             )
-        elif event["e"] == "fit" and event["c"] in calls:
+        elif event["e"] == "ask":
+            _add_ask(calls, event)
+        elif event["e"] == "fit" and _is_known(calls, event):
             result = event["r"]
             state.fit_finished(
                 event["c"],
@@ -59,8 +61,10 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     for event in _latest(events):
         if event["e"] == "call":
-            calls[event["c"]] = event
-        elif event["e"] == "fit" and event["c"] in calls:
+            calls[event["c"]] = _with_numbered_params(event)
+        elif event["e"] == "ask":
+            _add_ask(calls, event)
+        elif event["e"] == "fit" and _is_known(calls, event):
             _add_fit(rows, calls[event["c"]], event)
     table = pd.DataFrame(list(rows.values()))
     for column in [name for name in table if str(name).startswith("split0_")]:
@@ -69,6 +73,21 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
         splits = [name for name in splits if str(name).startswith("split")]
         table[f"mean_{kind}"] = table[splits].mean(axis=1, skipna=False)
     return table
+
+
+def _with_numbered_params(call: Event) -> Event:
+    return call | {"params": dict(enumerate(call["params"]))}
+
+
+def _add_ask(calls: dict[int, Event], ask: Event) -> None:
+    """Add a candidate to a call that was begun without any."""
+    call = calls.get(ask["c"])
+    if call is not None and call["g"] == ask["g"]:
+        call["params"].setdefault(ask["i"], ask["params"])
+
+
+def _is_known(calls: dict[int, Event], fit: Event) -> bool:
+    return fit["c"] in calls and fit["i"] in calls[fit["c"]]["params"]
 
 
 def _add_fit(

@@ -1,0 +1,1 @@
+"""Strategies of our own, which ask what to evaluate while evaluations run."""

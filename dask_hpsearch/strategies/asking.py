@@ -1,0 +1,222 @@
+"""Keeps points ready to be evaluated, so that no slot waits for a model.
+
+A thread fits models and puts points aside, as many as are taken while a model is being
+fitted. Who comes for a point gets one of these; if they have run out, one of the last
+model's reserve; if there is none, a random one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_hpsearch.strategies.surrogate import Known, Surrogate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_hpsearch.strategies.surrogate import Point
+
+_logger = logging.getLogger(__name__)
+_RECENT = 16
+_SMOOTHING = 0.3
+_LEAST_TOLD = 5
+
+
+def look_ahead(*, cost_s: float, interval_s: float, most: int) -> int:
+    """How many points to have ready: those that are taken while a model is fitted.
+
+    Parameters
+    ----------
+    cost_s : float
+        Seconds that a model and its points take.
+    interval_s : float
+        Mean seconds between two points taken.
+    most : int
+        Upper bound.
+    """
+    if interval_s * most <= cost_s:
+        return max(1, most)
+    return max(1, math.ceil(cost_s / interval_s))
+
+
+class Asker:
+    """Asks for one space.
+
+    Parameters
+    ----------
+    optimizer : skopt.Optimizer
+        Read for its space and settings; its random state draws random points.
+    clock : callable
+        Tells the seconds.
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._optimizer = optimizer
+        self._clock = clock
+        seed = optimizer.rng.randint(0, np.iinfo(np.int32).max)
+        self._surrogate = Surrogate(optimizer, seed=seed)
+        self._random = np.random.RandomState(seed)
+        self._changed = threading.Condition()
+        self._known = Known()
+        self._ready: deque[Point] = deque()
+        self._reserve: deque[Point] = deque()
+        self._models: list[Any] = []
+        self._taken = 0
+        self._taken_at: deque[float] = deque(maxlen=_RECENT)
+        self._cost_s = 0.0
+        self._most = 1
+        self._closed = False
+        self._models_points = optimizer.base_estimator_ is not None
+
+    def start(self, ready: Callable[[], None]) -> None:
+        """Begin to fit models.
+
+        Parameters
+        ----------
+        ready : callable
+            Called when points are there.
+        """
+        if self._models_points:
+            threading.Thread(
+                target=self._run,
+                args=(ready,),
+                name="dask-hpsearch-asking",
+                daemon=True,
+            ).start()
+
+    # --- the search's thread ----------------------------------------------------------
+
+    def take(self, *, patient: bool, most: int) -> Point | None:
+        """Return a point to evaluate; `note_asked` is to follow.
+
+        Parameters
+        ----------
+        patient : bool
+            Whether to return None rather than what is not of the last model's best.
+        most : int
+            How many might be taken at once: as many as there are slots.
+        """
+        with self._changed:
+            point = self._next(patient=patient)
+            self._most = most
+        return point
+
+    def note_asked(self, point: Point) -> None:
+        """Count a point as pending, wherever it is from."""
+        with self._changed:
+            self._taken += 1
+            self._taken_at.append(self._clock())
+            self._known.pending.append(point)
+            self._changed.notify_all()
+
+    def told(self, point: Point, value: float) -> None:
+        """Take in a point's value, NaN for what failed; it is pending no more."""
+        with self._changed:
+            pending = [one for one in self._known.pending if one is not point]
+            self._known.pending[:] = pending
+            self._known.points.append(point)
+            self._known.values.append(value)
+            self._changed.notify_all()
+
+    def models(self) -> list[Any]:
+        """Return the models learnt since the last call."""
+        with self._changed:
+            models, self._models = self._models, []
+        return models
+
+    def next_point(self) -> Point | None:
+        """Return what would be asked next, if a model has said."""
+        with self._changed:
+            return next(iter([*self._ready, *self._reserve]), None)
+
+    def close(self) -> None:
+        """End the asking; a model being fitted is finished and dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _next(self, *, patient: bool) -> Point | None:
+        if self._taken < self._optimizer.n_initial_points_:
+            return self._initial()
+        if self._ready:
+            return self._ready.popleft()
+        if patient and self._can_model():
+            return None
+        if self._reserve:
+            return self._reserve.popleft()
+        return self._drawn()
+
+    def _initial(self) -> Point:
+        samples = self._optimizer._initial_samples  # noqa: SLF001
+        if samples is None:
+            return self._drawn()
+        point: Point = samples[self._taken]
+        return point
+
+    def _drawn(self) -> Point:
+        point: Point = self._optimizer.space.rvs(random_state=self._random)[0]
+        return point
+
+    # --- its own thread ---------------------------------------------------------------
+
+    def _run(self, ready: Callable[[], None]) -> None:
+        while (wanted := self._wait_until_wanted()) is not None:
+            known, n_points, n_reserve = wanted
+            begun = self._clock()
+            try:
+                found = self._surrogate.suggest(known, n_points, n_reserve)
+            except Exception:
+                # Slots must not stop for a model that cannot be fitted.
+                _logger.exception("no model could be fitted: points are random now")
+                self.close()
+                ready()
+                return
+            with self._changed:
+                self._ready.extend(found.points)
+                self._reserve = deque(found.reserve)
+                if found.model is not None:
+                    self._models.append(found.model)
+                spent = self._clock() - begun
+                self._cost_s += _SMOOTHING * (spent - self._cost_s)
+            ready()
+
+    def _wait_until_wanted(self) -> tuple[Known, int, int] | None:
+        """Wait until points are wanted; None if never again."""
+        with self._changed:
+            while not self._closed:
+                missing = self._look_ahead() - len(self._ready)
+                if missing > 0 and self._can_model():
+                    known = Known(
+                        list(self._known.points),
+                        list(self._known.values),
+                        [*self._known.pending, *self._ready],
+                    )
+                    return known, missing, 2 * self._most
+                self._changed.wait()
+        return None
+
+    def _can_model(self) -> bool:
+        """Whether enough is known, and the initial points are all asked."""
+        needed = min(_LEAST_TOLD, max(1, self._optimizer.n_initial_points_))
+        told = len(self._known.values)
+        asked = self._taken >= self._optimizer.n_initial_points_
+        return not self._closed and asked and told >= needed and self._models_points
+
+    def _look_ahead(self) -> int:
+        times = self._taken_at
+        if len(times) < 2:  # noqa: PLR2004 (an interval has two ends)
+            return 1
+        interval_s = (times[-1] - times[0]) / (len(times) - 1)
+        return look_ahead(cost_s=self._cost_s, interval_s=interval_s, most=self._most)
