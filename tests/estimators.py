@@ -106,6 +106,7 @@ class Deed(ClassifierMixin, BaseEstimator):
                 "deed": self.deed,
                 "data": data,
                 "pid": os.getpid(),
+                "t": time.time(),
             }
             with Path(self.log).open("a") as file:
                 file.write(json.dumps(entry) + "\n")

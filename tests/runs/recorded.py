@@ -1,0 +1,97 @@
+"""A run that has finished, and copies of it of which less is there."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.data import DataHome
+from dask_hpsearch.driver import Fitted, Settings
+from dask_hpsearch.journal.folder import MANIFEST, SEARCH, RunFolder
+from dask_hpsearch.journal.segments import JournalReader, write_once
+from dask_hpsearch.runs.beginning import Work, begin
+from dask_hpsearch.runs.driving import drive_run
+from dask_hpsearch.stores import Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from distributed import Client
+
+Event = dict[str, Any]
+
+
+def new_store() -> Store:
+    """Return a store in memory that nobody else uses."""
+    return open_store(f"memory://{uuid.uuid4().hex}")
+
+
+def begun(search: Any, X: Any, y: Any, store: Store, home: DataHome) -> RunFolder:
+    """Begin a run and drive nothing."""
+    work = Work(search, X, y, {})
+    return begin(work, store=store, home=home, task_name=None, settings={})
+
+
+def drive(folder: RunFolder, X: Any, y: Any, client: Client, **options: Any) -> Fitted:
+    """Drive a run in this process, from where its journal ends."""
+    search = folder.load_pickle(SEARCH)
+    with DataHome() as home:
+        work = Work(search, X, y, {})
+        return drive_run(folder, work, home, Settings(client=client), **options)
+
+
+def events_of(folder: RunFolder) -> list[Event]:
+    """Return a run's events; fail if a part of them was refused."""
+    reader = JournalReader(folder.store, folder.run_id, folder.manifest.public)
+    events = reader.events()
+    assert not reader.refused
+    return events
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """A run that has finished.
+
+    Attributes
+    ----------
+    folder : RunFolder
+    fitted : object
+        Its search.
+    events : list of dict
+        Calls and fits, in order.
+    """
+
+    folder: RunFolder
+    fitted: Any
+    events: list[Event]
+
+    @classmethod
+    def of(cls, search: Any, X: Any, y: Any, client: Client) -> RecordedRun:
+        """Run a search to its end."""
+        with DataHome() as home:
+            folder = begun(search, X, y, new_store(), home)
+        fitted = drive(folder, X, y, client)
+        kept = [one for one in events_of(folder) if one["e"] in ("call", "fit")]
+        return cls(folder, fitted.search, kept)
+
+    @property
+    def n_fits(self) -> int:
+        """Fits that it took."""
+        return sum(one["e"] == "fit" for one in self.events)
+
+    def before_fit(self, number: int) -> list[Event]:
+        """Return the events up to a number of fits; the call being run is begun."""
+        fits = [at for at, one in enumerate(self.events) if one["e"] == "fit"]
+        end = (fits[number - 1] if number else fits[0] - 1) + 1
+        return self.events[:end]
+
+    def copy(self, events: Iterable[Event]) -> RunFolder:
+        """Make another run folder with this search and only some events."""
+        events = list(events)
+        store = new_store().child(f"runs/{self.folder.run_id}")
+        calls = [f"calls/{one['c']:05d}-0.pkl" for one in events if one["e"] == "call"]
+        for name in (SEARCH, *calls, MANIFEST):
+            store.create(name, self.folder.store.read(name))
+        write_once(store, self.folder.run_id, self.folder.signing_key(), events)
+        return RunFolder.open(store)
