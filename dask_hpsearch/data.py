@@ -148,7 +148,8 @@ class DataHome:
             folder.mkdir(parents=True, exist_ok=True)
             return folder
         parent = _temporary_parent(nbytes)
-        _remove_leftovers(parent)
+        for place in {parent, _MEMORY_FOLDER, Path(tempfile.gettempdir())}:
+            _remove_leftovers(place)
         return Path(
             tempfile.mkdtemp(prefix=f"dask-hpsearch-{os.getpid()}-", dir=parent)
         )
@@ -190,15 +191,18 @@ class DataSender:
     ----------
     client : Client
     home : DataHome
+    topic : str
+        Names the search to the workers, which may have the same data from another.
     """
 
-    def __init__(self, client: Client, home: DataHome) -> None:
+    def __init__(self, client: Client, home: DataHome, topic: str) -> None:
         self._client = client
+        self._topic = topic
         self._home = home
         self._threads = concurrent.futures.ThreadPoolExecutor(
             max_workers=4, thread_name_prefix="dask-hpsearch-data"
         )
-        self._sent: set[str] = set()
+        self._sent = False
         self._under_way: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self.bytes_sent = 0
@@ -215,13 +219,13 @@ class DataSender:
         self._threads.shutdown(wait=True, cancel_futures=True)
         if self._sent and self._client.status == "running":
             with contextlib.suppress(Exception):  # workers that left keep nothing
-                self._client.run(forget_bundles, sorted(self._sent), on_error="ignore")
+                self._client.run(forget_bundles, self._topic, on_error="ignore")
 
     def _send(self, digest: str, worker: str) -> None:
         ref = self._home.find(digest)
         try:
             if ref is not None:
-                self._sent.add(digest)
+                self._sent = True
                 self._send_chunks(ref, worker)
         except Exception:
             _logger.info("could not send data to %s", worker, exc_info=True)
@@ -239,6 +243,7 @@ class DataSender:
                     offset,
                     chunk,
                     ref.nbytes,
+                    self._topic,
                     workers=[worker],
                 )
                 offset += len(chunk)

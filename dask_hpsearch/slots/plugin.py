@@ -69,16 +69,16 @@ def cancel_groups(groups: list[str], dask_worker: Worker) -> None:
     _pool(dask_worker).cancel(groups)
 
 
-def receive_chunk(
-    digest: str, offset: int, chunk: bytes, nbytes: int, dask_worker: Worker
+def receive_chunk(  # noqa: PLR0917 (sent by position)
+    digest: str, offset: int, chunk: bytes, nbytes: int, topic: str, dask_worker: Worker
 ) -> None:
-    """Take a part of a bundle."""
-    _pool(dask_worker).data.receive(digest, offset, chunk, nbytes)
+    """Take a part of a bundle for the search that has a topic."""
+    _pool(dask_worker).data.receive(digest, offset, chunk, nbytes, topic)
 
 
-def forget_bundles(digests: list[str], dask_worker: Worker) -> None:
-    """Remove bundles that no search needs any more."""
-    _pool(dask_worker).data.forget(digests)
+def forget_bundles(topic: str, dask_worker: Worker) -> None:
+    """Remove the bundles of a search that has ended, and of no other."""
+    _pool(dask_worker).data.forget(topic)
 
 
 def slot_pids(dask_worker: Worker) -> list[int]:

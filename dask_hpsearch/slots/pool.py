@@ -136,7 +136,7 @@ class SlotPool:
             return self._ended(batch.group)
 
         return {
-            ref.digest: self.data.path(ref, ask, given_up=given_up)
+            ref.digest: self.data.path(ref, ask, user=batch.topic, given_up=given_up)
             for ref in batch.data
         }
 
