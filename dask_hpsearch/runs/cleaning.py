@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import calendar
 import contextlib
+import logging
 import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.errors import RunNotFoundError, StoreError, UntrustedObjectError
+from dask_hpsearch.errors import RunNotFoundError
 from dask_hpsearch.journal.folder import MANIFEST, RUNS, RunFolder
 from dask_hpsearch.runs.run import SearchRun
 from dask_hpsearch.runs.states import UNDER_WAY
@@ -25,6 +26,7 @@ KEPT_DAYS = 30.0
 _DAY_S = 86400.0
 _YOUNG_S = 3600.0
 _OVER = ("finished", "stopped", "cancelled")
+_logger = logging.getLogger(__name__)
 _TIDIED = ".tidied"
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 
@@ -93,11 +95,13 @@ def tidy(store: Store) -> None:
     if folder is None or not folder.is_dir():
         return
     mark = folder / _TIDIED
-    with contextlib.suppress(OSError, StoreError, UntrustedObjectError):
+    try:
         if mark.exists() and time.time() - mark.stat().st_mtime < _DAY_S:
             return
         mark.touch()
         gc(store, older_than_days=KEPT_DAYS)
+    except Exception:
+        _logger.warning("could not tidy %s", store.url, exc_info=True)
 
 
 def _is_over(folder: RunFolder) -> bool:
