@@ -10,8 +10,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.slots.plugin import PLUGIN_NAME
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from distributed import Worker
 
 _POLL_S = 0.02
 PATIENCE_S = 60.0
@@ -70,3 +74,18 @@ def script(
         text=True,
         start_new_session=True,
     )
+
+
+# Workers import this module for the functions below: nothing heavy belongs here.
+
+
+def busy_slots(dask_worker: Worker) -> int:
+    """Count the slots of a worker that run something."""
+    plugin: Any = dask_worker.plugins[PLUGIN_NAME]
+    return len(plugin.pool._busy)
+
+
+def bundles_kept(dask_worker: Worker) -> list[str]:
+    """Return the files that a worker was sent."""
+    folder = Path(dask_worker.local_directory)
+    return [str(path) for path in folder.glob("bundles-*/*")]
