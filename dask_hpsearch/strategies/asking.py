@@ -21,12 +21,15 @@ from dask_hpsearch.strategies.surrogate import Known, Surrogate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dask_hpsearch.strategies.surrogate import Point
+    from dask_hpsearch.strategies.modelling import ModelProcess
+    from dask_hpsearch.strategies.surrogate import Point, Suggestions
 
 _logger = logging.getLogger(__name__)
 _RECENT = 16
 _SMOOTHING = 0.3
-_LEAST_TOLD = 5
+_LEAST_TOLD = 10
+_FEW_SLOTS = 16
+_DRAWN_AT_ONCE = 64
 
 
 def look_ahead(*, cost_s: float, interval_s: float, most: int) -> int:
@@ -51,22 +54,32 @@ class Asker:
 
     Parameters
     ----------
+    index : int
+        Which of a search's spaces it is.
     optimizer : skopt.Optimizer
         Read for its space and settings; its random state draws random points.
+    process : ModelProcess, optional
+        Fits the models once it is ready; without it, and before, they are fitted here.
     clock : callable
         Tells the seconds.
     """
 
     def __init__(
         self,
+        index: int,
         optimizer: Any,
         *,
+        process: ModelProcess | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._index = index
         self._optimizer = optimizer
+        self._process = process
+        self._given = False
         self._clock = clock
         seed = optimizer.rng.randint(0, np.iinfo(np.int32).max)
         self._surrogate = Surrogate(optimizer, seed=seed)
+        self._random_points: list[Point] = []
         self._random = np.random.RandomState(seed)
         self._changed = threading.Condition()
         self._known = Known()
@@ -166,8 +179,10 @@ class Asker:
         return point
 
     def _drawn(self) -> Point:
-        point: Point = self._optimizer.space.rvs(random_state=self._random)[0]
-        return point
+        if not self._random_points:
+            space = self._optimizer.space
+            self._random_points = space.rvs(_DRAWN_AT_ONCE, random_state=self._random)
+        return self._random_points.pop()
 
     # --- its own thread ---------------------------------------------------------------
 
@@ -176,10 +191,10 @@ class Asker:
             known, n_points, n_reserve = wanted
             begun = self._clock()
             try:
-                found = self._surrogate.suggest(known, n_points, n_reserve)
-            except Exception:
-                # Slots must not stop for a model that cannot be fitted.
-                _logger.exception("no model could be fitted: points are random now")
+                found = self._suggest(known, n_points, n_reserve)
+            except Exception as error:  # noqa: BLE001 (slots must not stop for a model)
+                if not self._closed:
+                    _logger.warning("no model: points are random from here: %s", error)
                 self.close()
                 ready()
                 return
@@ -192,20 +207,34 @@ class Asker:
                 self._cost_s += _SMOOTHING * (spent - self._cost_s)
             ready()
 
+    def _suggest(self, known: Known, n_points: int, n_reserve: int) -> Suggestions:
+        """Ask the surrogate, where it is now."""
+        if self._process is None or not self._process.is_ready():
+            return self._surrogate.suggest(known, n_points, n_reserve)
+        if not self._given:
+            self._process.give(self._index, self._surrogate)
+            self._given = True
+        return self._process.suggest(self._index, known, n_points, n_reserve)
+
     def _wait_until_wanted(self) -> tuple[Known, int, int] | None:
         """Wait until points are wanted; None if never again."""
         with self._changed:
             while not self._closed:
                 missing = self._look_ahead() - len(self._ready)
-                if missing > 0 and self._can_model():
+                if missing > 0 and self._can_model() and not self._awaits_process():
                     known = Known(
                         list(self._known.points),
                         list(self._known.values),
                         [*self._known.pending, *self._ready],
                     )
-                    return known, missing, 2 * self._most
+                    return known, missing, self._most
                 self._changed.wait()
         return None
+
+    def _awaits_process(self) -> bool:
+        """Whether so many slots want points that a model fitted here would hold them up."""
+        many = self._most > _FEW_SLOTS
+        return many and self._process is not None and not self._process.is_ready()
 
     def _can_model(self) -> bool:
         """Whether enough is known, and the initial points are all asked."""

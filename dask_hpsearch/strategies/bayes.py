@@ -17,6 +17,7 @@ import numpy as np
 
 from dask_hpsearch.engine.engine import Group
 from dask_hpsearch.strategies.exploring import Explorer, Space, add_models
+from dask_hpsearch.strategies.modelling import ModelProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,7 +99,8 @@ class BayesStrategy:
     ) -> None:
         from skopt.utils import eval_callbacks
 
-        explored = _explored(search, spaces)
+        process = ModelProcess()
+        explored = _explored(search, spaces, process)
         explorer = Explorer(
             explored,
             slots,
@@ -112,6 +114,7 @@ class BayesStrategy:
         try:
             explorer.run()
         finally:
+            process.close()
             for space in explored:
                 put_in_order(space)
         told = [space.optimizer for space in explored if space.told]
@@ -232,7 +235,9 @@ def _spaces_of(search: Any) -> list[tuple[dict[str, Any], int]]:
     return [one if isinstance(one, tuple) else (one, search.n_iter) for one in spaces]
 
 
-def _explored(search: Any, spaces: list[tuple[dict[str, Any], int]]) -> list[Space]:
+def _explored(
+    search: Any, spaces: list[tuple[dict[str, Any], int]], process: ModelProcess
+) -> list[Space]:
     """Make the optimizers, as skopt does, and who asks for them."""
     from sklearn.utils import check_random_state
 
@@ -248,7 +253,7 @@ def _explored(search: Any, spaces: list[tuple[dict[str, Any], int]]) -> list[Spa
             names=sorted(space),
             n_iter=n_iter,
             optimizer=optimizer,
-            asker=Asker(optimizer),
+            asker=Asker(index, optimizer, process=process),
         )
         for index, ((space, n_iter), optimizer) in enumerate(
             zip(spaces, search.optimizers_, strict=True)

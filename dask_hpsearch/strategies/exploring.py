@@ -90,6 +90,7 @@ class Space:
     asked: int = 0
     stopped: bool = False
     told: dict[int, float] = field(default_factory=dict)
+    worst: float | None = None
 
     @property
     def asking(self) -> bool:
@@ -235,10 +236,7 @@ class Explorer:
         now = self._clock()
         self._free_since = self._free_since or now
         patient = now < self._free_since + patience_s(self._mean_s)
-        point = space.asker.take(patient=patient, most=max(self._slots.slots, 1))
-        if point is not None:
-            self._free_since = None
-        return point
+        return space.asker.take(patient=patient, most=max(self._slots.slots, 1))
 
     def _recorded(self, ordinal: int) -> tuple[Space, Mapping[str, Any]] | None:
         """Look an ask up; it may be of another space than the one whose turn it is."""
@@ -313,8 +311,9 @@ class Explorer:
         space.told[ordinal] = value
         self._asks.told(ordinal, space.index, value)
         space.asker.told(trial.point, value)
-        seen = [one for one in space.told.values() if np.isfinite(one)]
-        told = value if np.isfinite(value) else max(seen, default=0.0)
+        if math.isfinite(value):
+            space.worst = value if space.worst is None else max(value, space.worst)
+        told = value if math.isfinite(value) else space.worst or 0.0
         result = space.optimizer.tell(trial.point, told, fit=False)
         add_models(space.optimizer, space.asker.models())
         if self._stops(result):

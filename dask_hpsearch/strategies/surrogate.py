@@ -27,9 +27,10 @@ from skopt.learning import GaussianProcessRegressor
 
 Point = list[Any]
 
-_MOST_TRAINING = 400
+_MOST_TRAINING = 256
 _MOST_LEARNING = 200
-_MOST_SAMPLES = 2000
+_SAMPLES = 2000
+_PER_SHARE = 20
 _RELEARN_GROWTH = 1.15
 _RESTART_GROWTH = 1.7
 _MOST_ONE_BY_ONE = 4
@@ -101,7 +102,7 @@ class Surrogate:
         self._options = optimizer.acq_func_kwargs
         self._eta = optimizer.eta
         self._no_duplicates = optimizer.avoid_duplicates
-        self._n_samples = min(optimizer.n_points, _MOST_SAMPLES)
+        self._most_samples = optimizer.n_points
         self._rng = np.random.RandomState(seed)
         self._gains = np.zeros(len(self._functions))
         self._proposed: list[Any] | None = None
@@ -125,7 +126,8 @@ class Surrogate:
         data = _Data([known.points[i] for i in chosen], values)
         if known.pending:
             data.believe(self._model(data), self._space, known.pending)
-        samples = self._sample([*known.points, *known.pending])
+        n_samples = max(_SAMPLES, _PER_SHARE * (n_points + n_reserve))
+        samples = self._sample(n_samples, [*known.points, *known.pending])
         asked: list[Point] = []
         while len(asked) < n_points <= _MOST_ONE_BY_ONE:
             model = self._model(data)
@@ -168,9 +170,10 @@ class Surrogate:
 
     # --- the acquisition --------------------------------------------------------------
 
-    def _sample(self, known: list[Point]) -> _Samples:
+    def _sample(self, n_samples: int, known: list[Point]) -> _Samples:
         """Draw points, without those that are known unless there are no others."""
-        points = self._space.rvs(n_samples=self._n_samples, random_state=self._rng)
+        n_samples = min(n_samples, self._most_samples)
+        points = self._space.rvs(n_samples=n_samples, random_state=self._rng)
         samples = _Samples(points, np.asarray(self._space.transform(points)))
         if self._no_duplicates:
             samples.leave_out(np.asarray(self._space.transform(known)))
