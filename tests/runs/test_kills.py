@@ -1,0 +1,238 @@
+"""Kills a part of a running search at a random moment, and goes on."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import signal
+import time
+import warnings
+import zlib
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+from dask_hpsearch import DaskSearchCV, SearchRun
+from dask_hpsearch.errors import ClientClosedError
+from dask_hpsearch.runs.states import ENDED
+from dask_hpsearch.slots.plugin import slot_pids
+from tests.estimators import Deed, flowers, seen
+from tests.oracle.structure import difference
+from tests.processes import script, wait_until
+from tests.runs.deployment import Deployment, deployed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+X, y = flowers()
+SEEDS = range(4)
+N_CANDIDATES, N_SPLITS = 100, 2
+FIT_S = 0.02
+UNFLUSHED_S = 2.0
+NOTEBOOK = """
+import pickle, sys
+from distributed import Client
+from dask_hpsearch import DaskSearchCV
+
+search, X, y = pickle.load(open("search.pkl", "rb"))
+client = Client({address!r}, set_as_default=False)
+DaskSearchCV(search, client=client, store="store").fit(X, y)
+"""
+# By the data that a fit sees: its split.
+SPLITS = {
+    zlib.crc32(X[train].tobytes()): split
+    for split, (train, _) in enumerate(StratifiedKFold(N_SPLITS).split(X, y))
+}
+
+Fit = tuple[int, int]
+
+
+@dataclass
+class Case:
+    """One search, where it runs, and when it is disturbed."""
+
+    folder: Path
+    where: Deployment
+    chance: random.Random
+
+    def __post_init__(self) -> None:
+        self.log = str(self.folder / "fits.log")
+        deed = Deed(log=self.log, seconds=FIT_S, client=os.getpid())
+        space = {"number": list(range(N_CANDIDATES))}
+        self.search = GridSearchCV(deed, space, cv=N_SPLITS)
+        self.store = self.folder / "store"
+
+    def submit(self) -> SearchRun:
+        own = DaskSearchCV(self.search, client=self.where.client, store=self.store)
+        return own.submit(X, y)
+
+    def fit(self) -> tuple[SearchRun, Future[DaskSearchCV]]:
+        """Fit in a thread of this process."""
+        own = DaskSearchCV(self.search, client=self.where.client, store=self.store)
+        found = ThreadPoolExecutor(1).submit(own.fit, X, y)
+        wait_until(lambda: SearchRun.list(self.store) or found.done())
+        (run,) = SearchRun.list(self.store)
+        return run, found
+
+    def wait_for_the_moment(self) -> None:
+        """Wait until some fits have ended, up to most of them."""
+        number = self.chance.randrange(150)
+        wait_until(lambda: lines_of(self.log) >= 2 * number)
+
+    def check(self, result: Any, shown: set[Fit], killed_at: float) -> None:
+        """Assert that the result is that of an undisturbed run, and what ran again."""
+        assert difference(self.search.fit(X, y), result) is None
+        self.check_repeats(shown, killed_at)
+
+    def check_repeats(self, shown: set[Fit], killed_at: float) -> None:
+        begun = Counter(fits_of(seen(self.log, "start")))
+        assert len(begun) == N_CANDIDATES * N_SPLITS
+        again = {fit for fit, times in begun.items() if times > 1}
+        assert not again & shown
+        before = [one for one in seen(self.log, "end") if one["t"] < killed_at]
+        flushed = [one for one in before if one["t"] < killed_at - UNFLUSHED_S]
+        assert not again & set(fits_of(flushed))
+
+
+def lines_of(path: str) -> int:
+    """Count a log's entries; a fit that has ended has two."""
+    return Path(path).read_bytes().count(b"\n") if Path(path).exists() else 0
+
+
+def fits_of(entries: list[dict[str, Any]]) -> list[Fit]:
+    """Candidate and split of every entry; the refit has neither."""
+    return [
+        (entry["number"], SPLITS[entry["data"]])
+        for entry in entries
+        if entry["data"] in SPLITS
+    ]
+
+
+def shown_by(run: SearchRun) -> set[Fit]:
+    """Fits that a run shows as finished."""
+    table = run.trials()
+    return {
+        (int(row["candidate"]), split)
+        for _, row in table.iterrows()
+        for split in range(N_SPLITS)
+        if np.isfinite(row.get(f"split{split}_test_score", np.nan))
+    }
+
+
+def kill(pid: int) -> float:
+    """Kill a process; return when."""
+    os.kill(pid, signal.SIGKILL)
+    return time.time()
+
+
+def driver_of(run: SearchRun) -> int:
+    """Return the process of a run's driver."""
+    states = [one for one in run._events() if one["e"] == "state"]
+    return int(states[-1]["pid"])
+
+
+@pytest.fixture(scope="module")
+def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A cluster whose slots and worker may be killed: they come again."""
+    with deployed(tmp_path_factory.mktemp("dask")) as deployment:
+        yield deployment
+
+
+@pytest.fixture(params=SEEDS)
+def case(request: pytest.FixtureRequest, where: Deployment, tmp_path: Path) -> Case:
+    """A search whose moment the seed decides."""
+    return Case(tmp_path, where, random.Random(request.param))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.filterwarnings("ignore:One or more of the test scores:UserWarning")
+def test_killing_a_slot_fails_the_fit_it_runs_and_no_other(case: Case) -> None:
+    """A slot's death is its fit's failure; nothing runs again, the rest is the same."""
+    run, found = case.fit()
+    case.wait_for_the_moment()
+    shown = shown_by(run)
+    (slots,) = case.where.client.run(slot_pids).values()
+
+    killed_at = kill(case.chance.choice(slots))
+    result = found.result(60).search_
+
+    case.check_repeats(shown, killed_at)
+    scores = [f"split{split}_test_score" for split in range(N_SPLITS)]
+    found = np.array([result.cv_results_[name] for name in scores])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = case.search.fit(X, y).cv_results_
+    expected = np.array([plain[name] for name in scores])
+    failed = np.isnan(found)
+    assert failed.sum() <= 1
+    np.testing.assert_array_equal(found[~failed], expected[~failed])
+
+
+def test_killing_a_worker_changes_nothing(case: Case) -> None:
+    """Its fits run again elsewhere."""
+    run, found = case.fit()
+    case.wait_for_the_moment()
+    shown = shown_by(run)
+
+    killed_at = kill(case.where.worker_pid())
+
+    case.check(found.result(60).search_, shown, killed_at)
+
+
+def test_killing_the_driver_interrupts_the_run(case: Case) -> None:
+    """Who attaches with a client goes on where the journal ends."""
+    run = case.submit()
+    case.wait_for_the_moment()
+    shown = shown_by(run)
+
+    killed_at = kill(driver_of(run))
+    wait_until(lambda: run.state == "interrupted")
+    again = SearchRun.attach(run.url, case.where.client)
+
+    case.check(again.result(60), shown, killed_at)
+
+
+def test_killing_a_notebook_interrupts_its_fit(case: Case) -> None:
+    """The journal is the same as that of a run that was submitted."""
+    content = pickle.dumps((case.search, X, y))
+    (case.folder / "search.pkl").write_bytes(content)
+    notebook = script(NOTEBOOK.format(address=case.where.address), case.folder)
+    case.wait_for_the_moment()
+    (run,) = SearchRun.list(case.store)
+    shown = shown_by(run)
+
+    killed_at = kill(notebook.pid)
+    notebook.communicate()
+    assert run.state == "interrupted"
+    again = SearchRun.attach(run.url, case.where.client)
+
+    case.check(again.result(60), shown, killed_at)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_losing_the_scheduler_interrupts_the_run(
+    seed: int, where: Deployment, tmp_path: Path
+) -> None:
+    """With another scheduler it goes on."""
+    with deployed(tmp_path) as first:
+        case = Case(tmp_path, first, random.Random(seed))
+        run, found = case.fit() if seed % 2 else (case.submit(), None)
+        case.wait_for_the_moment()
+        shown = shown_by(run)
+
+        killed_at = kill(first.scheduler.pid)
+        wait_until(lambda: run.state in ENDED)
+
+    assert run.state == "interrupted"
+    if found is not None:
+        with pytest.raises(ClientClosedError):
+            found.result()
+    again = SearchRun.attach(run.url, where.client)
+    case.check(again.result(60), shown, killed_at)
