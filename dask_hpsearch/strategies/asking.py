@@ -77,7 +77,10 @@ class Asker:
         self._process = process
         self._given = False
         self._clock = clock
-        seed = optimizer.rng.randint(0, np.iinfo(np.int32).max)
+        # Not drawn from it: the initial points are those of skopt's own loop.
+        state = np.random.RandomState()
+        state.set_state(optimizer.rng.get_state())
+        seed = state.randint(0, np.iinfo(np.int32).max)
         self._surrogate = Surrogate(optimizer, seed=seed)
         self._random_points: list[Point] = []
         self._random = np.random.RandomState(seed)
@@ -149,6 +152,17 @@ class Asker:
             models, self._models = self._models, []
         return models
 
+    def model_at_last(self) -> None:
+        """Fit a model if there is none, so that whoever goes on asking has one.
+
+        For when it is over: a search may end before its first model is ready.
+        """
+        enough = len(self._known.values) >= max(1, self._optimizer.n_initial_points_)
+        if enough and self._models_points:
+            found = self._surrogate.suggest(self._known, 1, 0)
+            self._ready.extend(found.points)
+            self._models.append(found.model)
+
     def next_point(self) -> Point | None:
         """Return what would be asked next, if a model has said."""
         with self._changed:
@@ -172,9 +186,11 @@ class Asker:
         return self._drawn()
 
     def _initial(self) -> Point:
+        """Ask skopt, which has no model yet; it does not count what is asked, only tells."""
         samples = self._optimizer._initial_samples  # noqa: SLF001
         if samples is None:
-            return self._drawn()
+            self._optimizer.cache_ = {}
+            samples = [*[None] * self._taken, *self._optimizer.ask(n_points=1)]
         point: Point = samples[self._taken]
         return point
 

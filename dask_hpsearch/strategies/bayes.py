@@ -222,6 +222,9 @@ def put_in_order(space: Space) -> None:
     optimizer.Xi[:] = [points[ordinal] for ordinal, _ in told]
     optimizer.yi[:] = [value if np.isfinite(value) else worst for _, value in told]
     add_models(optimizer, space.asker.models())
+    if not optimizer.models:
+        space.asker.model_at_last()
+        add_models(optimizer, space.asker.models())
     next_point = space.asker.next_point() if optimizer.models else None
     if next_point is not None:
         optimizer._next_x = next_point  # noqa: SLF001

@@ -10,6 +10,7 @@ import math
 import queue
 import time
 import warnings
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -221,7 +222,7 @@ class Explorer:
             # skopt makes them Python's own types in the same way.
             point = [np.array(value).item() for value in point]
             space.asker.note_asked(point)
-            params = dict(zip(space.names, point, strict=True))
+            params = OrderedDict(zip(space.names, point, strict=True))
             self._asks.record_ask(ordinal, space.index, params)
             self._submit(ordinal, space, point, params)
         self._free_since = None
@@ -249,7 +250,8 @@ class Explorer:
     def _replay(self, ordinal: int, space: Space, params: Mapping[str, Any]) -> None:
         point = [params[name] for name in space.names]
         space.asker.note_asked(point)
-        self._submit(ordinal, space, point, dict(params))
+        ordered = OrderedDict(zip(space.names, point, strict=True))
+        self._submit(ordinal, space, point, ordered)
 
     def _submit(
         self, ordinal: int, space: Space, point: list[Any], params: dict[str, Any]

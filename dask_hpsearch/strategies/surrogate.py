@@ -185,7 +185,7 @@ class Surrogate:
         self._proposed = [samples.X[np.argmin(one)] for one in values]
         chosen = self._draw_function()
         order = np.argsort(values[chosen])
-        if not self._space.is_categorical:
+        if not self._space.is_categorical and self._space.constraint is None:
             x = self._refined(model, samples.X[order[:_CENTRES]], y_opt, chosen)
             point: Point = self._space.inverse_transform(x.reshape(1, -1))[0]
             X = np.asarray(self._space.transform([point]))
