@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from distributed import Worker
 
 _POLL_S = 0.02
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 ROOT = Path(__file__).parents[1]
 
 

@@ -28,8 +28,8 @@ log = str(Path(sys.argv[0]).parent / "fits.log")
 deed = Deed(log=log, client=os.getpid(){options})
 search = GridSearchCV(deed, {{"number": range(6)}}, cv=2)
 found = DaskSearchCV(search).fit(X, y)
-assert (found.predict(X) == search.fit(X, y).predict(X)).all()
-print(os.getpid(), found.stopped_, found.best_params_ == search.best_params_)
+same = (found.predict(X) == search.fit(X, y).predict(X)).all()
+print(os.getpid(), found.stopped_, same and found.best_params_ == search.best_params_)
 """
 
 
@@ -102,9 +102,7 @@ def test_ctrl_c_in_a_script_leaves_nothing(tmp_path: Path, mark: str) -> None:
         os.killpg(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=PATIENCE_S)
 
-    assert re.match(rf"{process.pid} interrupted (True|False)\n$", output) or (
-        "AssertionError" in errors  # the best of a part may predict otherwise
-    )
+    assert re.fullmatch(rf"{process.pid} interrupted (True|False)\n", output)
     assert "SearchStoppedWarning: the search was stopped (interrupted)" in errors
     wait_until(lambda: not marked(mark))
     assert not data_folders(process.pid, tmp_path)

@@ -15,6 +15,14 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.errors import FitKilledError, FitMemoryError, FitTimeoutError
+from dask_hpsearch.slots.pool import _BatchRun
+from dask_hpsearch.trials import (
+    Batch,
+    CallTask,
+    Outcome,
+    decode_outcomes,
+    encode_outcomes,
+)
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.oracle.structure import difference
 from tests.processes import is_alive, parent_of, wait_until
@@ -238,6 +246,37 @@ def test_losing_a_worker_at_any_moment_changes_nothing(
     begun_again = [times - 1 for times in times_begun(log).values() if times > 1]
     assert len(times_begun(log)) == 40
     assert sum(begun_again) < 40
+
+
+def test_a_slot_ended_just_as_its_task_ended_blames_no_other() -> None:
+    """The task behind it has not begun: it waits for another slot."""
+    tasks = tuple(CallTask(job, b"") for job in range(3))
+    batch = Batch("group", "topic", tasks, (), fit_timeout_s=1.0, patience_s=60.0)
+    run = _BatchRun(batch, report=lambda _: None)
+    slot: Any = LateEnd()
+
+    with pytest.raises(EOFError):
+        run.follow(slot)
+    run.note_death(slot, excused=False)
+
+    assert [one.job for one in decode_outcomes(encode_outcomes(run.outcomes))] == [0]
+    assert [task.job for task in run.waiting] == [1, 2]
+
+
+class LateEnd:
+    """A slot that answers once, and was ended for its time meanwhile."""
+
+    ended_for: str | None = None
+    peak_bytes = 0
+
+    def receive(self, _timeout_s: float | None) -> bytes:
+        if self.ended_for is not None:
+            raise EOFError
+        self.ended_for = "timeout"
+        return Outcome(0, "ok").to_bytes()
+
+    def exit_code(self) -> int:
+        return -signal.SIGKILL
 
 
 class helped_by:  # noqa: N801 (reads as a sentence)

@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import time
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +23,6 @@ from tests.processes import is_alive, script, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 X, y = flowers()
 SLOTS = 3
@@ -54,8 +55,11 @@ def make(kind: str, log: str) -> Any:
 
 
 def holds(log: str) -> bool:
-    """Whether the search has come to where it will not go on."""
-    return len(seen(log, "wait")) > 0
+    """Whether the search has come to where it will not go on, and the client knows it.
+
+    Workers report what they have every half a second.
+    """
+    return bool(seen(log, "wait")) and time.time() - Path(log).stat().st_mtime > 2
 
 
 def fit(client: Client, kind: str, log: str, **settings: Any) -> dict[str, Any]:
