@@ -13,15 +13,17 @@ import joblib
 from distributed import Client
 
 from dask_hpsearch import sklearn_adapter
-from dask_hpsearch.backend import EvaluationBackend, Session
+from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.clusters.local import local_cluster
-from dask_hpsearch.engine.engine import Engine, check_client, no_workers
+from dask_hpsearch.engine.clients import check_client, no_workers
+from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.errors import (
     SearchStoppedWarning,
     UnsupportedSearchError,
 )
 from dask_hpsearch.progress import SearchProgress, show
 from dask_hpsearch.recording import Recorder
+from dask_hpsearch.session import Session
 from dask_hpsearch.strategies.bayes import BayesStrategy
 
 if TYPE_CHECKING:

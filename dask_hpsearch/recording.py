@@ -13,118 +13,28 @@ import functools
 import inspect
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.errors import RunCancelledError, SearchStopped, StoreError
-from dask_hpsearch.parameters import digest_of
+from dask_hpsearch.recorded import (
+    BegunElsewhereError,
+    RecordedCall,
+    RecordingSplitter,
+    extend_call,
+    worst_for_nan,
+)
 
 if TYPE_CHECKING:
-    from dask_hpsearch.journal.record import RunJournal, StoredCall
+    from dask_hpsearch.journal.record import RunJournal
     from dask_hpsearch.progress import SearchProgress
     from dask_hpsearch.sklearn_adapter import FitCall
 
 Evaluate = Callable[..., Mapping[str, Any]]
 # Runs a search in a way of our own; returns False if that is left to the search's own.
 Strategy = Callable[[Any, Evaluate], bool]
-
-
-@dataclass(slots=True)
-class RecordedCall:
-    """One ``evaluate_candidates`` call.
-
-    Attributes
-    ----------
-    ordinal : int
-    candidates : list of dict
-    more_results : dict of str to list, or None
-        Extra columns that the search class gives, one value a candidate.
-    splits : list of (train, test)
-        Empty until scikit-learn asks for them.
-    results : dict
-        Finished fits by (candidate, split).
-    taken_in : bool
-        Whether scikit-learn has built its results from them.
-    still_open : bool
-        Whether candidates are added as the search goes on.
-    asks : dict of int to (int, dict)
-        What is to be asked again: search space and parameters, by candidate.
-    """
-
-    ordinal: int
-    candidates: list[dict[str, Any]]
-    more_results: Mapping[str, Sequence[Any]] | None
-    splits: list[tuple[Any, Any]] = field(default_factory=list)
-    results: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
-    taken_in: bool = False
-    still_open: bool = False
-    asks: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
-
-    def complete(self) -> list[int]:
-        """Candidates whose every split is there."""
-        every = range(len(self.splits))
-        return [
-            candidate
-            for candidate in range(len(self.candidates))
-            if self.splits
-            and all((candidate, split) in self.results for split in every)
-        ]
-
-
-class _BegunElsewhereError(Exception):
-    """Another driver of the run has stored this call first."""
-
-
-def extend_call(
-    call: RecordedCall, earlier: StoredCall, *, keep_candidates: bool
-) -> None:
-    """Give a call of an extended run the splits and results it had before.
-
-    Parameters
-    ----------
-    call : RecordedCall
-        With the candidates of now; changed.
-    earlier : StoredCall
-    keep_candidates : bool
-        Whether the candidates of now were drawn anew: then the earlier ones stay, and
-        as many of the new are added as there are more.
-    """
-    digests = [digest_of(one) for one in earlier.candidates]
-    at = {digest: index for index, digest in enumerate(digests)}
-    if keep_candidates:
-        more = len(call.candidates) - len(earlier.candidates)
-        new = [one for one in call.candidates if digest_of(one) not in at]
-        call.candidates = earlier.candidates + new[:more]
-    call.splits = earlier.splits
-    for candidate, one in enumerate(call.candidates):
-        before = at.get(digest_of(one))
-        for split in range(len(call.splits)):
-            result = (
-                earlier.results.get((before, split)) if before is not None else None
-            )
-            if result is not None:
-                call.results[candidate, split] = result
-
-
-class _RecordingSplitter:
-    """Splits as the search's own splitter does, and notes the splits."""
-
-    def __init__(self, splitter: Any, noted: Callable[[list[Any]], None]) -> None:
-        self._splitter = splitter
-        self._noted = noted
-
-    def split(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
-        splits = list(self._splitter.split(*args, **kwargs))
-        self._noted(splits)
-        return iter(splits)
-
-    def get_n_splits(self, *args: Any, **kwargs: Any) -> int:
-        return int(self._splitter.get_n_splits(*args, **kwargs))
 
 
 class Recorder:
@@ -219,7 +129,7 @@ class Recorder:
             splitter = cv or sklearn_adapter.splitter_of(search)
             try:
                 results = self._evaluate(call, evaluate, splitter, kwargs)
-            except _BegunElsewhereError:  # another driver of the run was first
+            except BegunElsewhereError:  # another driver of the run was first
                 results = self._evaluate(call, evaluate, splitter, kwargs)
             call.taken_in = True
             return self._for_strategy(results)
@@ -253,7 +163,7 @@ class Recorder:
             splitter = sklearn_adapter.FixedSplits(call.splits)
         return evaluate(
             call.candidates,
-            cv=_RecordingSplitter(splitter, note),
+            cv=RecordingSplitter(splitter, note),
             more_results=call.more_results,
             **more,
         )
@@ -288,7 +198,7 @@ class Recorder:
             raise SearchStopped("store") from error  # noqa: EM101 (a reason)
         if not first:
             call.splits = []
-            raise _BegunElsewhereError
+            raise BegunElsewhereError
         for (candidate, split), result in call.results.items():
             journal.fit_finished(
                 call.ordinal,
@@ -336,7 +246,7 @@ class Recorder:
         if not self._tolerant:
             return results
         return {
-            key: _worst_for_nan(value) if key.startswith("mean_test_") else value
+            key: worst_for_nan(value) if key.startswith("mean_test_") else value
             for key, value in results.items()
         }
 
@@ -344,7 +254,7 @@ class Recorder:
 
     def splitter_of(self, search: Any, noted: Callable[[list[Any]], None]) -> Any:
         """Return a search's own splitter, which tells its splits."""
-        return _RecordingSplitter(sklearn_adapter.splitter_of(search), noted)
+        return RecordingSplitter(sklearn_adapter.splitter_of(search), noted)
 
     def explored_before(self) -> bool | None:
         """Tell whether the run began as an exploration; None if it is new."""
@@ -489,9 +399,3 @@ class Recorder:
         results = [one for call in self.calls for one in call.results.values()]
         errors = [self._pardoned.get(id(one)) for one in results]
         sklearn_adapter.report_fit_errors(errors, self._error_score)
-
-
-def _worst_for_nan(scores: Any) -> Any:
-    """Replace NaN by the worst finite score (0 if there is none yet)."""
-    finite = scores[np.isfinite(scores)]
-    return np.where(np.isfinite(scores), scores, finite.min() if finite.size else 0.0)

@@ -17,9 +17,10 @@ from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
-from dask_hpsearch.backend import EvaluationBackend, Session
+from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.engine.engine import Engine
+from dask_hpsearch.session import Session
 from dask_hpsearch.slots.node_data import NodeData
 from dask_hpsearch.slots.plugin import slot_pids
 from dask_hpsearch.trials import DataRef

@@ -10,15 +10,19 @@ import threading
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataHome, DataSender
+from dask_hpsearch.engine.clients import (
+    check_client,
+    no_workers,
+    register_slots,
+)
 from dask_hpsearch.engine.fetching import when_fetched
+from dask_hpsearch.engine.jobs import Group, Job, SlotCount
 from dask_hpsearch.engine.policy import (
-    Durations,
     batch_size,
     most_in_flight,
     quiet_time_s,
@@ -26,11 +30,9 @@ from dask_hpsearch.engine.policy import (
 from dask_hpsearch.errors import (
     ClientClosedError,
     HPSearchError,
-    NoWorkersError,
     SearchStopped,
-    WorkersLackPackageError,
 )
-from dask_hpsearch.slots.plugin import SlotsPlugin, cancel_groups, run_batch
+from dask_hpsearch.slots.plugin import cancel_groups, run_batch
 from dask_hpsearch.trials import (
     Batch,
     DataRef,
@@ -51,42 +53,6 @@ _SLOTS_CHECK_S = 0.4
 _LEAST_PATIENCE_S = 1.0
 _MOST_RETURNS = 20
 _CANCEL_WAIT_S = 2.0
-
-
-@dataclass(slots=True)
-class Group:
-    """The tasks of one joblib call: what is cancelled together.
-
-    Attributes
-    ----------
-    most_running : int or None
-        Batches that may be with Dask at once (joblib's ``n_jobs``); None: no limit.
-    """
-
-    most_running: int | None = None
-    name: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
-    waiting: deque[_Job] = field(default_factory=deque)
-    in_flight: int = 0
-    durations: Durations = field(default_factory=Durations)
-    cancelled: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    task: Task
-    data: tuple[DataRef, ...]
-    group: Group
-    done: Callable[[Outcome | HPSearchError], None]
-    returns: int = 0
-    resolved: bool = False
-
-
-@dataclass(slots=True)
-class SlotCount:
-    """What the client knows of its workers."""
-
-    workers: int = 0
-    slots: int = 0
 
 
 class Engine:
@@ -133,7 +99,7 @@ class Engine:
         self._numbers = itertools.count()
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._groups: list[Group] = []
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: dict[int, Job] = {}
         self._flights: dict[Future[bytes], tuple[Group, set[int]]] = {}
         self._count = SlotCount()
         self._counted_at = 0.0
@@ -143,7 +109,7 @@ class Engine:
         self._saw_worker = False
         self.task_bytes = 0
         self.tasks_sent = 0
-        _register_slots(client)
+        register_slots(client)
         self._sender = DataSender(client, home, self._topic)
         client.subscribe_topic(self._topic, self._on_worker_event)
         self._count_slots()
@@ -203,7 +169,7 @@ class Engine:
             Called once, in the engine's thread, with the outcome, or with the error
             that ended the engine or the group.
         """
-        job = _Job(task, tuple(data), group, done)
+        job = Job(task, tuple(data), group, done)
         self._events.put(lambda: self._enqueue(job))
 
     def call_soon(self, function: Callable[[], None]) -> None:
@@ -258,7 +224,7 @@ class Engine:
                 event()
                 event = self._events.get_nowait()
 
-    def _enqueue(self, job: _Job) -> None:
+    def _enqueue(self, job: Job) -> None:
         if self._failure is not None or job.group.cancelled:
             self._resolve(job, self._failure or SearchStopped("cancelled"))
             return
@@ -402,7 +368,7 @@ class Engine:
                     self._take(outcome, numbers)
                     break
 
-    def _resolve(self, job: _Job, outcome: Outcome | HPSearchError) -> None:
+    def _resolve(self, job: Job, outcome: Outcome | HPSearchError) -> None:
         self._jobs.pop(job.task.job, None)
         if not job.resolved:
             job.resolved = True
@@ -447,39 +413,3 @@ class Engine:
             self._sender.request(message["need"], message["worker"])
         elif "early" in message:
             self._events.put(lambda: self._take_early(message["early"]))
-
-
-def no_workers(timeout_s: float) -> NoWorkersError:
-    """Make the error of a cluster without workers."""
-    msg = (
-        f"no Dask worker within {timeout_s:g} s: start some, for example with "
-        "cluster.scale(2), or give worker_timeout more seconds"
-    )
-    return NoWorkersError(msg)
-
-
-def check_client(client: Client) -> None:
-    """Refuse a client that cannot drive a search.
-
-    Raises
-    ------
-    ClientClosedError
-    """
-    if client.status != "running":
-        msg = f"the Dask client is {client.status}: connect a new Client"
-        raise ClientClosedError(msg)
-    if client.asynchronous:
-        msg = "the Dask client is asynchronous: connect one with asynchronous=False"
-        raise ClientClosedError(msg)
-
-
-def _register_slots(client: Client) -> None:
-    """Give all workers slots, now and as they come."""
-    try:
-        client.register_plugin(SlotsPlugin(), name=SlotsPlugin.name)
-    except ModuleNotFoundError as error:
-        msg = (
-            f"the Dask scheduler or a worker cannot import {error.name}: install "
-            "dask_hpsearch there, in the client's version"
-        )
-        raise WorkersLackPackageError(msg) from error

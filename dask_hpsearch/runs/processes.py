@@ -16,7 +16,7 @@ import cloudpickle
 import psutil
 
 from dask_hpsearch import trust
-from dask_hpsearch.engine.engine import check_client
+from dask_hpsearch.engine.clients import check_client
 from dask_hpsearch.errors import UnsupportedSearchError
 
 if TYPE_CHECKING:

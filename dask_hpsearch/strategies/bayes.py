@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_hpsearch.engine.engine import Group
+from dask_hpsearch.engine.jobs import Group
 from dask_hpsearch.strategies.exploring import Explorer, Space, add_models
 from dask_hpsearch.strategies.modelling import ModelProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dask_hpsearch.backend import Session
-    from dask_hpsearch.recording import Evaluate, RecordedCall, Recorder
+    from dask_hpsearch.recorded import RecordedCall
+    from dask_hpsearch.recording import Evaluate, Recorder
+    from dask_hpsearch.session import Session
     from dask_hpsearch.sklearn_adapter import FitCall
     from dask_hpsearch.strategies.exploring import AskLog
 
@@ -62,7 +63,7 @@ class BayesStrategy:
         if asynchronous is None:
             asynchronous = self._asynchronous
         if asynchronous is None:
-            asynchronous = self._session.slots != 1
+            asynchronous = self._session.wait_for_slots() > 1
         spaces = _spaces_of(search)
         if not asynchronous or any(n_iter < 1 for _, n_iter in spaces):
             return False

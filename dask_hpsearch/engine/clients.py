@@ -1,0 +1,51 @@
+"""What the engine needs of a Dask client, and the errors when it is not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_hpsearch.errors import (
+    ClientClosedError,
+    NoWorkersError,
+    WorkersLackPackageError,
+)
+from dask_hpsearch.slots.plugin import SlotsPlugin
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+def no_workers(timeout_s: float) -> NoWorkersError:
+    """Make the error of a cluster without workers."""
+    msg = (
+        f"no Dask worker within {timeout_s:g} s: start some, for example with "
+        "cluster.scale(2), or give worker_timeout more seconds"
+    )
+    return NoWorkersError(msg)
+
+
+def check_client(client: Client) -> None:
+    """Refuse a client that cannot drive a search.
+
+    Raises
+    ------
+    ClientClosedError
+    """
+    if client.status != "running":
+        msg = f"the Dask client is {client.status}: connect a new Client"
+        raise ClientClosedError(msg)
+    if client.asynchronous:
+        msg = "the Dask client is asynchronous: connect one with asynchronous=False"
+        raise ClientClosedError(msg)
+
+
+def register_slots(client: Client) -> None:
+    """Give all workers slots, now and as they come."""
+    try:
+        client.register_plugin(SlotsPlugin(), name=SlotsPlugin.name)
+    except ModuleNotFoundError as error:
+        msg = (
+            f"the Dask scheduler or a worker cannot import {error.name}: install "
+            "dask_hpsearch there, in the client's version"
+        )
+        raise WorkersLackPackageError(msg) from error

@@ -1,0 +1,372 @@
+"""Serves one ``Parallel`` object of joblib: its tasks become the engine's."""
+
+from __future__ import annotations
+
+import functools
+import io
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from joblib.parallel import (
+    AutoBatchingMixin,
+    BatchedCalls,
+    ParallelBackendBase,
+    SequentialBackend,
+)
+
+from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.data import KnownObjects
+from dask_hpsearch.engine.jobs import Group
+from dask_hpsearch.errors import HPSearchError, UnpicklableError
+from dask_hpsearch.fit_outcomes import (
+    ErrorsInTurn,
+    FitWarnings,
+    describe,
+    fit_result,
+    result_of,
+)
+from dask_hpsearch.sending import CallPickler, check_pickles, pickled
+from dask_hpsearch.trials import CallTask, DataRef, FitSpec, FitTask, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dask_hpsearch.engine.engine import Engine
+    from dask_hpsearch.sklearn_adapter import FitCall
+
+
+class FitLog(Protocol):
+    """Knows results from before, and learns new ones."""
+
+    def known(self, call: FitCall) -> dict[str, Any] | None:
+        """Return a fit's result if it need not run."""
+
+    def finished(self, call: FitCall, result: dict[str, Any]) -> dict[str, Any]:
+        """Take in a result; what is returned goes to scikit-learn."""
+
+
+class CapturedFit(Exception):  # noqa: N818 (no error: it leaves a call of scikit-learn's)
+    """Ends a call whose first fit was captured.
+
+    Attributes
+    ----------
+    call : FitCall or None
+        None if it is no fit that can be taken apart.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the fit was captured")
+        self.call: FitCall | None = None
+        self._taken = False
+
+    def take(
+        self,
+        call: FitCall | None,
+        call_soon: Callable[[Callable[[], None]], None],
+        deliver: Callable[[Any], None],
+    ) -> None:
+        """Take the first fit; it, and any after it, is never run."""
+        if not self._taken:
+            self._taken, self.call = True, call
+            # Raised while joblib hands tasks over, it would leave some for later calls.
+            call_soon(lambda: deliver(self))
+
+
+class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+    """Serves one ``Parallel`` object: its calls' tasks go to the engine.
+
+    Parameters
+    ----------
+    engine : Engine
+    log : FitLog, optional
+        Told of every fit of a search. With it, all slots are used, as many as there
+        will be: the search's ``n_jobs`` is the cluster's affair, and a ``pre_dispatch``
+        that is a string is in terms of an ``n_jobs`` frozen at the start. A number is
+        obeyed.
+    """
+
+    supports_retrieve_callback = True
+    default_n_jobs = -1
+    MIN_IDEAL_BATCH_DURATION = 0.2
+    MAX_IDEAL_BATCH_DURATION = 1.0
+
+    def __init__(
+        self, engine: Engine, *, log: FitLog | None = None, nesting_level: int = 0
+    ) -> None:
+        super().__init__(nesting_level=nesting_level)
+        self._engine = engine
+        self._log = log
+        self._known = KnownObjects(engine.home)
+        self._group = Group()
+        self._specs: list[tuple[FitCall, bytes, FitSpec, DataRef]] = []
+        self._splits: dict[tuple[int, int], tuple[Any, Any, DataRef]] = {}
+        self._parameters: tuple[Any, bytes] | None = None
+        self._most_running: int | None = None
+        self._warnings = FitWarnings()
+        self._errors = ErrorsInTurn()
+        self._captured: CapturedFit | None = None
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Slots that the call may use, two at least: one would mean "in this process"."""
+        wanted = n_jobs if self._log is None else -1
+        return max(2, slots_for(wanted, self._engine.slots))
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
+        """Begin to serve a ``Parallel`` object."""
+        self.parallel = parallel
+        if self._log is not None and isinstance(parallel.pre_dispatch, str):
+            parallel.pre_dispatch = "all"
+        self._most_running = n_jobs if n_jobs > 0 and self._log is None else None
+        return self.effective_n_jobs(n_jobs)
+
+    def start_call(self) -> None:
+        """Begin a call."""
+        self._errors = ErrorsInTurn()
+        self._group = Group(most_running=self._most_running)
+
+    def stop_call(self) -> None:
+        """End a call: what only its tasks needed may go."""
+        self._specs.clear()
+        self._splits.clear()
+        self._parameters = None
+
+    def terminate(self) -> None:
+        """Let go of the data."""
+        self._known.clear()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002
+        """End the call's running fits and drop its queue."""
+        self._engine.cancel(self._group)
+        if ensure_ready:
+            self._group = Group(most_running=self._most_running)
+
+    def get_nested_backend(self) -> tuple[Any, int | None]:
+        """Tasks set up their own inner backend in the slot."""
+        return SequentialBackend(nesting_level=1), None
+
+    def submit(
+        self, func: BatchedCalls, callback: Callable[[Any], None] | None = None
+    ) -> None:
+        """Hand a batch of joblib's to the engine: each fit apart, other calls together."""
+        deliver = callback or (lambda _: None)
+        fits = [sklearn_adapter.fit_call_of(item) for item in func.items]
+        if self._captured is not None:
+            self._captured.take(fits[0], self._engine.call_soon, deliver)
+            return
+        if not all(fits):
+            self._submit_calls(func, deliver)
+            return
+        gather = gathering(len(fits), deliver)
+        for place, call in enumerate(fits):
+            self._submit_fit(call, functools.partial(gather, place))
+
+    def compute_batch_size(self) -> int:
+        """Let a search's fits come one by one: the engine puts them together."""
+        return 1 if self._log is not None else int(super().compute_batch_size())
+
+    def retrieve_result_callback(self, out: Any) -> list[Any]:
+        """Return the results of a batch, or raise what ended it."""
+        if isinstance(out, BaseException):
+            raise out
+        results: list[Any] = out
+        return results
+
+    # --- fits that a strategy of ours runs --------------------------------------------
+
+    @property
+    def slots(self) -> int:
+        """Slots there are now."""
+        return self._engine.slots
+
+    def wait_for_slots(self) -> int:
+        """Wait until there is a slot; return how many there are then."""
+        self._engine.wait_for_slots()
+        return self._engine.slots
+
+    @contextmanager
+    def capturing(self) -> Iterator[CapturedFit]:
+        """Take the first fit that scikit-learn hands over, and end its call with that.
+
+        Nothing has run then, and scikit-learn has added nothing to its results.
+        """
+        self._captured = captured = CapturedFit()
+        try:
+            yield captured
+        except CapturedFit as error:
+            if error is not captured:
+                raise
+        finally:
+            self._captured = None
+
+    def submit_fit(
+        self, call: FitCall, group: Group, deliver: Callable[[Any], None]
+    ) -> None:
+        """Run a fit; ``deliver`` is called with its result, or with an error."""
+
+        def done(outcome: Outcome | HPSearchError) -> None:
+            self._warnings.log(outcome)
+            results = self._fit_results(call, outcome)
+            deliver(results if isinstance(results, BaseException) else results[0])
+
+        known = self._log.known(call) if self._log else None
+        if known is not None:
+            self._engine.call_soon(lambda: deliver(known))
+        else:
+            self._engine.submit(*self._task(call), group, done)
+
+    def cancel(self, group: Group) -> None:
+        """End a group's running fits and drop its queue."""
+        self._engine.cancel(group)
+
+    def _submit_fit(self, call: Any, deliver: Callable[[Any], None]) -> None:
+        known = self._log.known(call) if self._log else None
+        if known is not None:
+            self._engine.call_soon(lambda: deliver([known]))
+            return
+
+        def results(outcome: Outcome | HPSearchError) -> Any:
+            return self._fit_results(call, outcome)
+
+        done = self._done(results, deliver)
+        self._engine.submit(*self._task(call), self._group, done)
+
+    def _task(self, call: FitCall) -> tuple[FitTask, tuple[DataRef, ...]]:
+        """Return a fit as a task, and the data that it needs."""
+        spec, spec_ref = self._spec(call)
+        split_ref = self._split(call)
+        refs = (
+            spec_ref,
+            split_ref,
+            self._engine.home.find(spec.X),
+            self._engine.home.find(spec.y),
+        )
+        task = FitTask(
+            job=self._engine.next_number(),
+            spec=spec_ref.digest,
+            split_data=split_ref.digest,
+            candidate=call.candidate,
+            split=call.split,
+            n_candidates=call.n_candidates,
+            n_splits=call.n_splits,
+            parameters=self._pickled_parameters(call),
+        )
+        return task, tuple(ref for ref in refs if ref is not None)
+
+    def _done(
+        self,
+        results: Callable[[Outcome | HPSearchError], Any],
+        deliver: Callable[[Any], None],
+    ) -> Callable[[Outcome | HPSearchError], None]:
+        """Deliver results as they come, and the first error in the order of tasks."""
+        in_turn = self._errors.expect(deliver)
+
+        def done(outcome: Outcome | HPSearchError) -> None:
+            self._warnings.log(outcome)
+            in_turn(results(outcome))
+
+        return done
+
+    def _fit_results(self, call: FitCall, outcome: Outcome | HPSearchError) -> Any:
+        """Turn a fit's outcome into what `retrieve_result_callback` takes."""
+        try:
+            result = fit_result(call, outcome)
+            if self._log is not None:
+                result = self._log.finished(call, result)
+        except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+            return error
+        return [result]
+
+    def _submit_calls(self, func: BatchedCalls, deliver: Callable[[Any], None]) -> None:
+        refs: dict[str, DataRef] = {}
+        task = CallTask(self._engine.next_number(), self._pickled_calls(func, refs))
+
+        def results(outcome: Outcome | HPSearchError) -> Any:
+            try:
+                return result_of(outcome, what=f"a call of {describe(func)}")
+            except BaseException as error:  # noqa: BLE001
+                return error
+
+        done = self._done(results, deliver)
+        self._engine.submit(task, tuple(refs.values()), self._group, done)
+
+    def _spec(self, call: FitCall) -> tuple[FitSpec, DataRef]:
+        """Find or make the bundle of what the call's fits share."""
+        estimator = b"" if call.of_search else pickled(call.estimator, "the estimator")
+        for first, sent, spec, ref in self._specs:
+            same_estimator = call.of_search or estimator == sent
+            if same_estimator and sklearn_adapter.same_settings(first, call):
+                return spec, ref
+        spec = FitSpec(
+            function=call.function,
+            estimator=estimator or pickled(call.estimator, "the estimator"),
+            X=self._known.put(call.X, what="X").digest,
+            y=self._known.put(call.y, what="y").digest,
+            shared=call.shared,
+        )
+        for name, value in call.shared.items():
+            check_pickles(value, name)
+        ref = self._engine.home.put(spec, what="the search")
+        self._specs.append((call, estimator, spec, ref))
+        return spec, ref
+
+    def _split(self, call: FitCall) -> DataRef:
+        key = id(call.train), id(call.test)
+        if key not in self._splits:
+            pair = (call.train, call.test)
+            self._splits[key] = *pair, self._engine.home.put(pair, what="a split")
+        return self._splits[key][2]
+
+    def _pickled_parameters(self, call: FitCall) -> bytes:
+        if self._parameters is None or self._parameters[0] is not call.parameters:
+            what = f"candidate {call.candidate} ({call.parameters!r:.200})"
+            self._parameters = call.parameters, pickled(call.parameters, what)
+        return self._parameters[1]
+
+    def _pickled_calls(self, func: BatchedCalls, refs: dict[str, DataRef]) -> bytes:
+        buffer = io.BytesIO()
+        try:
+            CallPickler(buffer, self._known, refs).dump(func.items)
+        except UnpicklableError:
+            raise
+        except Exception as error:
+            msg = (
+                f"a call of {describe(func)} cannot be sent to the workers: pickling it "
+                f"failed with {type(error).__name__}: {error}"
+            )
+            raise UnpicklableError(msg) from error
+        return buffer.getvalue()
+
+
+def gathering(size: int, deliver: Callable[[Any], None]) -> Callable[[int, Any], None]:
+    """Return what takes the results of a batch's tasks one by one, and delivers them.
+
+    The first error is delivered at once, in place of the results.
+    """
+    if size == 1:
+        return lambda _place, results: deliver(results)
+    parts: dict[int, Any] = {}
+
+    def take(place: int, results: Any) -> None:
+        if len(parts) > size:
+            return
+        if isinstance(results, BaseException):
+            parts.update(dict.fromkeys(range(size + 1)))  # nothing more is waited for
+            deliver(results)
+            return
+        parts[place] = results
+        if len(parts) == size:
+            deliver([one for index in range(size) for one in parts[index]])
+
+    return take
+
+
+def slots_for(n_jobs: int | None, slots: int) -> int:
+    """Resolve joblib's ``n_jobs`` against the slots there are."""
+    if n_jobs == 0:
+        msg = "n_jobs == 0 in Parallel has no meaning"
+        raise ValueError(msg)
+    if n_jobs is None or n_jobs == -1:
+        return max(1, slots)
+    if n_jobs < 0:
+        return max(1, slots + 1 + n_jobs)
+    return max(1, min(n_jobs, slots or n_jobs))
