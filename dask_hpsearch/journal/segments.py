@@ -143,7 +143,7 @@ class JournalWriter:
             self._wake.clear()
             try:
                 self.flush()
-                self._compact_if_due()
+                self.compact_if_due()
             except StoreError as error:
                 if not told:
                     told = True
@@ -158,7 +158,7 @@ class JournalWriter:
     def _create(self, name: str, content: bytes) -> None:
         self._store.create(name, trust.seal(self._key, self._run_id, name, content))
 
-    def _compact_if_due(self) -> None:
+    def compact_if_due(self) -> None:
         """Write a snapshot once many segments have gathered since the last."""
         with self._flushing:
             if not _is_due(self._uncovered, len(self._snapshot_events)):

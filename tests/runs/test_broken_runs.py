@@ -217,7 +217,7 @@ def test_a_damaged_snapshot_costs_nothing() -> None:
     for number in range(30):
         writer.append({"e": "fit", "i": number})
         writer.flush()
-    writer._compact_if_due()
+    writer.compact_if_due()
     writer.append({"e": "fit", "i": 30})
     writer.close()
     (snapshot,) = store.list("snapshots/")
