@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.errors import RunNotFoundError
+from dask_hpsearch.errors import RunNotFoundError, UntrustedObjectError
 from dask_hpsearch.journal.folder import MANIFEST, RUNS, RunFolder
 from dask_hpsearch.runs.run import SearchRun
 from dask_hpsearch.runs.states import UNDER_WAY
@@ -57,8 +57,8 @@ def gc(store: Store, *, older_than_days: float | None = None) -> Removed:
     ----------
     store : Store
     older_than_days : float, optional
-        Runs that are over and were begun before that are removed too. Interrupted and
-        failed ones stay: they can go on.
+        This user's runs that are over and were begun before that are removed too.
+        Interrupted and failed ones stay: they can go on.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def gc(store: Store, *, older_than_days: float | None = None) -> Removed:
                 _remove_rest(runs.child(run_id))
                 removed.append(run_id)
             continue
-        if folder.manifest.created < limit and _is_over(folder):
+        if folder.manifest.created < limit and _is_own(folder) and _is_over(folder):
             SearchRun(folder).delete()
             removed.append(run_id)
             continue
@@ -102,6 +102,14 @@ def tidy(store: Store) -> None:
         gc(store, older_than_days=KEPT_DAYS)
     except Exception:
         _logger.warning("could not tidy %s", store.url, exc_info=True)
+
+
+def _is_own(folder: RunFolder) -> bool:
+    try:
+        RunFolder.open(folder.store)
+    except UntrustedObjectError:
+        return False
+    return True
 
 
 def _is_over(folder: RunFolder) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch import trust
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.driver import Fitted, Settings
 from dask_hpsearch.journal.folder import MANIFEST, SEARCH, RunFolder
@@ -16,6 +18,7 @@ from dask_hpsearch.stores import Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from distributed import Client
 
@@ -95,3 +98,13 @@ class RecordedRun:
             store.create(name, self.folder.store.read(name))
         write_once(store, self.folder.run_id, self.folder.signing_key(), events)
         return RunFolder.open(store)
+
+
+def rewrite_manifest(place: Path, **changes: Any) -> None:
+    """Change a manifest as its user could."""
+    path = place / "manifest.json"
+    body = json.loads(json.loads(path.read_text())["body"]) | changes
+    text, user = json.dumps(body), trust.user_key()
+    signature = user.sign(body["run_id"], "manifest.json", text.encode())
+    signed = {"body": text, "public": user.public, "signature": signature}
+    path.write_text(json.dumps(signed))

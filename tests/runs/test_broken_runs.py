@@ -35,7 +35,7 @@ from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
 from tests.processes import wait_until
-from tests.runs.recorded import drive, events_of, new_store
+from tests.runs.recorded import drive, events_of, new_store, rewrite_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -332,16 +332,6 @@ def test_a_manifest_leads_to_no_file_elsewhere(place: Path) -> None:
 
 
 # --- other versions -------------------------------------------------------------------
-
-
-def rewrite_manifest(place: Path, **changes: Any) -> None:
-    """Change a manifest as its user could."""
-    path = place / "manifest.json"
-    body = json.loads(json.loads(path.read_text())["body"]) | changes
-    text, user = json.dumps(body), trust.user_key()
-    signature = user.sign(body["run_id"], "manifest.json", text.encode())
-    signed = {"body": text, "public": user.public, "signature": signature}
-    path.write_text(json.dumps(signed))
 
 
 def test_other_versions_are_told_before_anything_is_loaded(
