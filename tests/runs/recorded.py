@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from dask_hpsearch.journal.folder import MANIFEST, SEARCH, RunFolder
 from dask_hpsearch.journal.segments import JournalReader, write_once
 from dask_hpsearch.runs.beginning import Work, begin
 from dask_hpsearch.runs.driving import drive_run
+from dask_hpsearch.runs.states import signature_of
 from dask_hpsearch.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -108,3 +110,10 @@ def rewrite_manifest(place: Path, **changes: Any) -> None:
     signature = user.sign(body["run_id"], "manifest.json", text.encode())
     signed = {"body": text, "public": user.public, "signature": signature}
     path.write_text(json.dumps(signed))
+
+
+def note_state(folder: RunFolder, state: str, pid: int) -> None:
+    """Note a state as a driver in a process would."""
+    event = {"e": "state", "state": state, "g": 0, "t": time.time()}
+    event |= signature_of("driver", pid, own=True)
+    write_once(folder.store, folder.run_id, folder.signing_key(), [event])

@@ -10,12 +10,10 @@ from sklearn.model_selection import GridSearchCV
 from dask_hpsearch import DaskSearchCV, SearchRun, trust
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.errors import UntrustedObjectError
-from dask_hpsearch.journal.segments import write_once
 from dask_hpsearch.runs.cleaning import gc, tidy
-from dask_hpsearch.runs.states import signature_of
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers
-from tests.runs.recorded import begun, rewrite_manifest
+from tests.runs.recorded import begun, note_state, rewrite_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,13 +36,6 @@ def new_run(place: Path, X: Any = X) -> RunFolder:
     """Begin a run in a folder; nothing drives it."""
     with DataHome(place) as home:
         return begun(grid(), X, y, open_store(place), home)
-
-
-def note_state(folder: RunFolder, state: str, pid: int) -> None:
-    """Note a state as a driver in a process would."""
-    event = {"e": "state", "state": state, "g": 0, "t": time.time()}
-    event |= signature_of("driver", pid, own=True)
-    write_once(folder.store, folder.run_id, folder.signing_key(), [event])
 
 
 def age(path: Path, seconds: float) -> None:

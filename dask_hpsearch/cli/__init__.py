@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_hpsearch import __version__
+from dask_hpsearch.cli.runs import add_runs
+from dask_hpsearch.cli.words import EXIT_ERROR, EXIT_INTERRUPTED, positive
 from dask_hpsearch.errors import HPSearchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 after an error, told in one line on standard error; 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
-    return _exit_code(lambda: arguments.run(arguments))
+    return _exit_code(lambda: arguments.run_command(arguments))
 
 
 def _exit_code(command: Callable[[], int]) -> int:
@@ -55,9 +54,10 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"%(prog)s {__version__}"
     )
-    # Each command adds its own parser, and sets ``run`` to what carries it out.
+    # Each command adds its own parser, and sets ``run_command`` to what carries it out.
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands.add_parser("demo", help="search a random forest on real data"))
+    add_runs(commands)
     return parser
 
 
@@ -68,13 +68,13 @@ def _add_demo(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--n-iter",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="candidates to try (default: a minute's worth)",
     )
     parser.add_argument(
         "--slots",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="fits that run at a time (default: one per core)",
     )
@@ -85,7 +85,7 @@ def _add_demo(parser: ArgumentParser) -> None:
         metavar="PATH",
         help="file for the fitted search (default: %(default)s)",
     )
-    parser.set_defaults(run=_demo)
+    parser.set_defaults(run_command=_demo)
 
 
 def _demo(arguments: Namespace) -> int:
@@ -95,13 +95,6 @@ def _demo(arguments: Namespace) -> int:
     options = {} if arguments.n_iter is None else {"n_iter": arguments.n_iter}
     stopped = demo.run(arguments.output, slots=arguments.slots, **options)
     return EXIT_INTERRUPTED if stopped == "interrupted" else 0
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        msg = f"{text!r} is no whole number of 1 or more"
-        raise ArgumentTypeError(msg)
-    return int(text)
 
 
 def _output(text: str) -> Path:

@@ -1,0 +1,190 @@
+"""Commands about runs, in the words of `SearchRun`."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.cli.words import EXIT_ERROR, positive
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed import Client
+
+    from dask_hpsearch import SearchRun
+
+_LOOK_EVERY_S = 1.0
+
+
+def add_runs(commands: Any) -> None:
+    """Add the commands to a parser's."""
+    store = ArgumentParser(add_help=False)
+    store.add_argument(
+        "store",
+        nargs="?",
+        metavar="STORE",
+        help="folder or URL that holds runs (default: your own on this machine)",
+    )
+    run = ArgumentParser(add_help=False)
+    run.add_argument(
+        "run",
+        metavar="RUN",
+        help="a run's URL or folder; its name alone if it is in the default store",
+    )
+    on = ArgumentParser(add_help=False)
+    on.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler to go on with (default for resume: a local cluster)",
+    )
+    for name, function, parents, says in (
+        ("runs", _runs, [store], "list the runs of a store"),
+        ("show", _show, [run], "show how far a run is, and its log if it failed"),
+        (
+            "attach",
+            _attach,
+            [run, on],
+            "follow a run to its end; Ctrl-C leaves it going",
+        ),
+        ("resume", _resume, [run, on], "go on where a run was interrupted"),
+        ("stop", _stop, [run], "end a run with what has finished"),
+        ("cancel", _cancel, [run], "end a run without a result"),
+        ("delete", _delete, [run], "delete a run that is not under way"),
+        ("gc", _gc, [store], "remove data that no run of a store refers to"),
+    ):
+        parser = commands.add_parser(name, parents=parents, help=says)
+        parser.description = f"{says[0].upper()}{says[1:]}."
+        parser.set_defaults(run_command=function)
+        if function is _gc:
+            parser.add_argument(
+                "--older-than",
+                type=positive,
+                metavar="DAYS",
+                help="also remove runs that ended and were begun before that",
+            )
+
+
+def _runs(arguments: Namespace) -> int:
+    from dask_hpsearch import SearchRun
+    from dask_hpsearch.progress import text
+
+    for run in SearchRun.list(arguments.store):
+        snapshot = run.progress()
+        parts = [run.run_id, f"{run.state:11}", text.fits(snapshot), run.task_name]
+        print("  ".join(part for part in parts if part))
+    return 0
+
+
+def _show(arguments: Namespace) -> int:
+    run = _run_of(arguments)
+    state = run.state
+    _print_state(run)
+    if state == "failed":
+        print(run.logs())
+    return 0
+
+
+def _attach(arguments: Namespace) -> int:
+    with _client_of(arguments) as client:
+        run = _run_of(arguments, client)
+        shown = -1
+        while not run.done():
+            done = run.progress().fits_done
+            if done != shown:
+                _print_progress(run)
+            shown = done
+            with suppress(TimeoutError):
+                run.wait(_LOOK_EVERY_S)
+        _print_state(run)
+    return 0 if run.state in ("finished", "stopped") else EXIT_ERROR
+
+
+def _resume(arguments: Namespace) -> int:
+    with _client_of(arguments) as client:
+        run = _run_of(arguments).resume(client)
+    print(f"{run.run_id} is {run.state}: follow it with dask-hpsearch attach {run.url}")
+    return 0
+
+
+def _stop(arguments: Namespace) -> int:
+    return _ask(arguments, "stop", "to stop with what has finished")
+
+
+def _cancel(arguments: Namespace) -> int:
+    return _ask(arguments, "cancel", "to end without a result")
+
+
+def _ask(arguments: Namespace, method: str, what: str) -> int:
+    run = _run_of(arguments)
+    if run.done():
+        print(f"{run.run_id} is not under way, it is {run.state}")
+        return EXIT_ERROR
+    getattr(run, method)()
+    print(f"{run.run_id} is asked {what}")
+    return 0
+
+
+def _delete(arguments: Namespace) -> int:
+    run = _run_of(arguments)
+    run.delete()
+    print(f"deleted {run.run_id}")
+    return 0
+
+
+def _gc(arguments: Namespace) -> int:
+    from dask_hpsearch.runs.beginning import default_store
+    from dask_hpsearch.runs.cleaning import gc
+    from dask_hpsearch.stores import open_store
+
+    store = default_store() if arguments.store is None else open_store(arguments.store)
+    removed = gc(store, older_than_days=arguments.older_than)
+    mib = removed.nbytes / 2**20
+    print(
+        f"removed {len(removed.runs)} runs and {removed.n_data} data files ({mib:.1f} MiB)"
+    )
+    return 0
+
+
+def _run_of(arguments: Namespace, client: Client | None = None) -> SearchRun:
+    from dask_hpsearch import SearchRun
+    from dask_hpsearch.runs.beginning import default_store
+
+    name: str = arguments.run
+    if "/" not in name and not Path(name).exists():
+        name = f"{default_store().url}/runs/{name}"
+    return SearchRun.attach(name, client)
+
+
+@contextmanager
+def _client_of(arguments: Namespace) -> Iterator[Client | None]:
+    if arguments.scheduler is None:
+        yield None
+        return
+    from distributed import Client
+
+    from dask_hpsearch.errors import ClientClosedError
+
+    try:
+        client = Client(arguments.scheduler, set_as_default=False)
+    except (OSError, ValueError) as error:
+        msg = f"no Dask scheduler answers at {arguments.scheduler!r}: {error}"
+        raise ClientClosedError(msg) from error
+    with client:
+        yield client
+
+
+def _print_state(run: SearchRun) -> None:
+    name = f" ({run.task_name})" if run.task_name else ""
+    print(f"{run.run_id}{name}: {run.state}")
+    _print_progress(run)
+    print(run.url)
+
+
+def _print_progress(run: SearchRun) -> None:
+    from dask_hpsearch.progress import text
+
+    snapshot = run.progress()
+    print(f"{text.fits(snapshot)}, {text.best(snapshot)}", flush=True)
