@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.journal.folder import RunFolder
 
 _LONG_FIT_S = 0.5
+_DIGESTS_KEPT = 1000
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class RunJournal:
         self._fits = _by_call(events, "fit")
         self._asks = _by_call(events, "ask")
         self.give_up = on_error
+        self._digests: dict[int, tuple[Mapping[str, Any], str]] = {}
         self._writer = JournalWriter(
             folder.store, folder.run_id, key, on_error=on_error
         )
@@ -226,12 +228,22 @@ class RunJournal:
             "g": self.generation,
             "i": candidate,
             "s": split,
-            "d": digest_of(parameters),
+            "d": self._digest_of(parameters),
             "r": encode_result(result),
             "t": time.time(),
         }
         long = float(result.get("fit_time") or 0.0) > _LONG_FIT_S
         self._writer.append(event, on_flushed=shown_as_finished, soon=long)
+
+    def _digest_of(self, parameters: Mapping[str, Any]) -> str:
+        """Digest of a candidate, computed once for its fits; the last few are kept."""
+        known = self._digests.get(id(parameters))
+        if known is None:
+            if len(self._digests) >= _DIGESTS_KEPT:
+                self._digests.clear()
+            # The object is kept too, so that its id stays its own.
+            known = self._digests[id(parameters)] = parameters, digest_of(parameters)
+        return known[1]
 
     def note(self, event: str, **values: Any) -> None:
         """Append any other event, and write it at once."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import threading
+import time
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,6 +28,7 @@ _logger = logging.getLogger(__name__)
 REQUESTS = "requests/"
 _LOOK_EVERY_S = 0.5
 _BEATS_EVERY_LOOKS = 10
+_CANCEL_PATIENCE_S = 5.0
 
 
 def result_name(generation: int, *, estimator: bool) -> str:
@@ -43,6 +46,7 @@ class _Stop:
     def __init__(self) -> None:
         self.trouble: StoreError | None = None
         self._reason: str | None = None
+        self._asked_at = 0.0
         self._engine: Engine | None = None
         self._lock = threading.Lock()
 
@@ -54,10 +58,17 @@ class _Stop:
 
     def __call__(self, reason: str) -> None:
         with self._lock:
-            if self._reason is None or reason == "cancelled":
+            graver = reason == "cancelled" and self._reason != "cancelled"
+            if self._reason is None or graver:
                 self._reason = reason
+                self._asked_at = time.monotonic()
                 if self._engine is not None:
                     self._engine.stop(reason)
+
+    def is_overdue(self) -> bool:
+        """Whether the driver was cancelled, and still has not ended."""
+        waited = time.monotonic() - self._asked_at
+        return self._reason == "cancelled" and waited > _CANCEL_PATIENCE_S
 
     def give_up(self, error: StoreError) -> None:
         self.trouble = self.trouble or error
@@ -102,7 +113,7 @@ def drive_run(
     notes = StateNotes(journal, driver or uuid.uuid4().hex, own=driver is not None)
     try:
         notes.note("running")
-        with _watching(folder, journal, stop, ignored):
+        with _watching(folder, journal, stop, ignored, notes):
             fitted = _fit(work, settings, home, journal, stop)
         try:
             _store_result(folder, journal, fitted, generation)
@@ -173,9 +184,20 @@ def _store_result(
         raise _with_partial(error, fitted) from error.__cause__
 
 
+def _end_process(journal: RunJournal, notes: StateNotes) -> None:
+    """End a driver that does not listen, such as one in a long refit."""
+    notes.note("cancelled")
+    _close(journal)
+    os._exit(1)
+
+
 @contextmanager
 def _watching(
-    folder: RunFolder, journal: RunJournal, stop: _Stop, ignored: Collection[str]
+    folder: RunFolder,
+    journal: RunJournal,
+    stop: _Stop,
+    ignored: Collection[str],
+    notes: StateNotes,
 ) -> Iterator[None]:
     """Look for requests to stop or cancel, and show that the driver is alive."""
     ended = threading.Event()
@@ -192,6 +214,8 @@ def _watching(
                 asked = f"{REQUESTS}{reason}-"
                 if any(name.startswith(asked) for name in names.difference(ignored)):
                     stop(reason)
+            if notes.own and stop.is_overdue():
+                _end_process(journal, notes)
             if looks % _BEATS_EVERY_LOOKS == 0:
                 journal.note("beat")
 

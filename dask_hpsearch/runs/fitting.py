@@ -14,7 +14,8 @@ from dask_hpsearch.runs.beginning import Work, begin, default_store, materialise
 from dask_hpsearch.runs.cleaning import tidy
 from dask_hpsearch.runs.driving import drive_run
 from dask_hpsearch.runs.processes import check_other_processes
-from dask_hpsearch.runs.run import SearchRun, start
+from dask_hpsearch.runs.run import SearchRun
+from dask_hpsearch.runs.starting import start
 
 if TYPE_CHECKING:
     from dask_hpsearch.journal.folder import RunFolder

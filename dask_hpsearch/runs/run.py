@@ -18,13 +18,14 @@ from dask_hpsearch.errors import (
     VersionSkewWarning,
 )
 from dask_hpsearch.journal.folder import RUNS, RunFolder, private_key_path
-from dask_hpsearch.journal.segments import JournalReader, write_once
+from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.runs import history
 from dask_hpsearch.runs.beginning import default_store
 from dask_hpsearch.runs.driving import REQUESTS, result_name
-from dask_hpsearch.runs.processes import LOGS, check_other_processes, start_driver
-from dask_hpsearch.runs.states import ENDED, UNDER_WAY, signature_of, state_of
-from dask_hpsearch.stores import Store, open_store
+from dask_hpsearch.runs.processes import LOGS, check_other_processes
+from dask_hpsearch.runs.starting import start
+from dask_hpsearch.runs.states import ENDED, UNDER_WAY, state_of
+from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
     import os
@@ -371,32 +372,3 @@ class SearchRun:
 
 def _was(state: str) -> str:
     return state if state == "failed" else f"was {state}"
-
-
-def start(
-    folder: RunFolder,
-    client: Client | None,
-    *,
-    generation: int = 0,
-    n_iter_more: int = 0,
-    ignored: list[str] | None = None,
-) -> None:
-    """Start a driver process for a run, and note that in its journal."""
-    driver = uuid.uuid4().hex
-    options = {
-        "store": store_of(folder.store).url,
-        "generation": generation,
-        "n_iter_more": n_iter_more,
-        "driver": driver,
-        "ignored": ignored or [],
-    }
-    key, began = folder.signing_key(), time.time()
-    pid = start_driver(folder, client=client, options=options)
-    event = {"e": "state", "state": "starting", "g": generation, "t": began}
-    event |= signature_of(driver, pid, own=True)
-    write_once(folder.store, folder.run_id, key, [event])
-
-
-def store_of(run_store: Store) -> Store:
-    """Return the store that a run's folder lies in."""
-    return open_store(run_store.url.rsplit(f"/{RUNS}/", 1)[0])

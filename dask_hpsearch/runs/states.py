@@ -120,6 +120,7 @@ class StateNotes:
 
     def __init__(self, journal: RunJournal, driver: str, *, own: bool) -> None:
         self._journal = journal
+        self.own = own
         self._signature = signature_of(driver, os.getpid(), own=own)
 
     def note(self, state: str, **more: Any) -> None:

@@ -22,7 +22,7 @@ from dask_hpsearch.errors import (
     UnsupportedSearchError,
 )
 from dask_hpsearch.journal.folder import SEARCH, RunFolder
-from dask_hpsearch.runs.run import start
+from dask_hpsearch.runs.starting import start
 from dask_hpsearch.stores import Store, open_store
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.oracle.structure import difference
@@ -232,6 +232,25 @@ def test_a_cancelled_run_has_no_result_and_can_go_on(
     assert run.state == "finished"
     run.delete()
     assert not SearchRun.list(tmp_path)
+
+
+def test_a_run_is_cancelled_in_a_long_refit_too(
+    client: Client, log: str, tmp_path: Path
+) -> None:
+    """Its driver's process ends; what had finished is not run again."""
+    own = grid(log, hold_after=9 * SPLITS)
+    run = DaskSearchCV(own, client=client, store=tmp_path).submit(X, y)
+    wait_until(lambda: seen(log, "wait"))
+    (refit,) = seen(log, "wait")
+
+    run.cancel()
+
+    with pytest.raises(RunCancelledError):
+        run.result(60)
+    wait_until(lambda: not is_alive(refit["pid"]))
+    (tmp_path / "fits.log").write_text("")
+    assert difference(own.fit(X, y), run.resume(client).result(60)) is None
+    assert len(seen(log, "start")) == 1
 
 
 def test_an_extended_run_equals_one_run_of_the_sum(
