@@ -1,16 +1,23 @@
-"""Run the benchmarks: ``python -m benchmarks [names] [--pairs 7] [--quick]``."""
+"""Run the benchmarks: ``python -m benchmarks [names] [--pairs 7] [--quick]``.
+
+``python -m benchmarks bayes`` compares Bayesian searches; see `benchmarks.cases.bayes`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from benchmarks import report
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, bayes
 from benchmarks.rounds import run_case
 
 
 def main() -> None:
     """Run the named cases; print and keep each one's table as it comes."""
+    if sys.argv[1:2] == ["bayes"]:  # its contenders and its figures are other ones
+        bayes.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(CASES)}; default: all")
     parser.add_argument("--pairs", type=int, default=7, help="rounds (default: 7)")

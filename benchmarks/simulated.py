@@ -102,7 +102,9 @@ class SimulatedSlots:
                 while self._running and self._running[0][0] <= now:
                     _, candidate, split, _, done = heapq.heappop(self._running)
                     done(self._result(candidate, split))
-                until = self._running[0][0] - time.perf_counter() if self._running else 1
+                until = (
+                    self._running[0][0] - time.perf_counter() if self._running else 1
+                )
                 if not self._waiting or len(self._running) >= self.slots:
                     self._changed.wait(max(until, 0.0))
 

@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from dask_hpsearch.strategies.surrogate import Point, Suggestions
 
 _logger = logging.getLogger(__name__)
-_RECENT = 16
+_RECENT = 64
 _SMOOTHING = 0.3
 _LEAST_TOLD = 10
 _FEW_SLOTS = 16
+_LEAST_NEW = 4
+_NEW_SHARE = 0.1
 _DRAWN_AT_ONCE = 64
 
 
@@ -62,6 +64,11 @@ class Asker:
         Fits the models once it is ready; without it, and before, they are fitted here.
     clock : callable
         Tells the seconds.
+
+    Attributes
+    ----------
+    sources : Counter of str
+        How many points were "initial", of the "model", of its "reserve", "random".
     """
 
     def __init__(
@@ -93,6 +100,9 @@ class Asker:
         self._taken_at: deque[float] = deque(maxlen=_RECENT)
         self._cost_s = 0.0
         self._most = 1
+        self._modelled = 0
+        self._replaces = False
+        self.sources: Counter[str] = Counter()
         self._closed = False
         self._models_points = optimizer.base_estimator_ is not None
 
@@ -176,13 +186,17 @@ class Asker:
 
     def _next(self, *, patient: bool) -> Point | None:
         if self._taken < self._optimizer.n_initial_points_:
+            self.sources["initial"] += 1
             return self._initial()
         if self._ready:
+            self.sources["model"] += 1
             return self._ready.popleft()
         if patient and self._can_model():
             return None
         if self._reserve:
+            self.sources["reserve"] += 1
             return self._reserve.popleft()
+        self.sources["random"] += 1
         return self._drawn()
 
     def _initial(self) -> Point:
@@ -215,6 +229,8 @@ class Asker:
                 ready()
                 return
             with self._changed:
+                if self._replaces:
+                    self._ready.clear()
                 self._ready.extend(found.points)
                 self._reserve = deque(found.reserve)
                 if found.model is not None:
@@ -236,16 +252,28 @@ class Asker:
         """Wait until points are wanted; None if never again."""
         with self._changed:
             while not self._closed:
-                missing = self._look_ahead() - len(self._ready)
+                wanted = self._look_ahead()
+                if self._is_stale():
+                    kept: list[Point] = []  # all are asked anew
+                else:
+                    kept = list(self._ready)
+                missing = wanted - len(kept)
                 if missing > 0 and self._can_model() and not self._awaits_process():
+                    self._replaces = not kept
+                    self._modelled = len(self._known.values)
                     known = Known(
                         list(self._known.points),
                         list(self._known.values),
-                        [*self._known.pending, *self._ready],
+                        [*self._known.pending, *kept],
                     )
                     return known, missing, self._most
                 self._changed.wait()
         return None
+
+    def _is_stale(self) -> bool:
+        """Whether so much is new that points put aside are better asked again."""
+        new = len(self._known.values) - self._modelled
+        return new >= max(_LEAST_NEW, _NEW_SHARE * self._modelled)
 
     def _awaits_process(self) -> bool:
         """Whether so many slots want points that a model fitted here would hold them up."""
@@ -261,7 +289,7 @@ class Asker:
 
     def _look_ahead(self) -> int:
         times = self._taken_at
-        if len(times) < 2:  # noqa: PLR2004 (an interval has two ends)
+        if not times:
             return 1
-        interval_s = (times[-1] - times[0]) / (len(times) - 1)
+        interval_s = (self._clock() - times[0]) / len(times)
         return look_ahead(cost_s=self._cost_s, interval_s=interval_s, most=self._most)

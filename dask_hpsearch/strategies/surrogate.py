@@ -28,7 +28,7 @@ from skopt.learning import GaussianProcessRegressor
 Point = list[Any]
 
 _MOST_TRAINING = 256
-_MOST_LEARNING = 200
+_MOST_LEARNING = 100
 _SAMPLES = 2000
 _PER_SHARE = 20
 _RELEARN_GROWTH = 1.15
@@ -128,13 +128,16 @@ class Surrogate:
             data.believe(self._model(data), self._space, known.pending)
         n_samples = max(_SAMPLES, _PER_SHARE * (n_points + n_reserve))
         samples = self._sample(n_samples, [*known.points, *known.pending])
+        y_opt = min(data.values)
         asked: list[Point] = []
+        model = self._model(data)
         while len(asked) < n_points <= _MOST_ONE_BY_ONE:
-            model = self._model(data)
-            asked.append(self._best(model, samples, min(values)))
-            data.believe(model, self._space, asked[-1:])
+            if asked:
+                data.believe(model, self._space, asked[-1:])
+                model = self._model(data)
+            asked.append(self._best(model, samples, y_opt))
         n_shares = n_points - len(asked) + n_reserve
-        shares = self._shares(self._model(data), samples, min(values), n_shares)
+        shares = self._shares(model, samples, y_opt, n_shares)
         n_more = n_points - len(asked)
         return Suggestions([*asked, *shares[:n_more]], shares[n_more:], learnt)
 
