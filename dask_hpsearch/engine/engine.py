@@ -12,6 +12,7 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
+from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataHome, DataSender
@@ -333,7 +334,8 @@ class Engine:
             return []
 
     def _reason_for(self, error: Exception, future: Future[bytes]) -> HPSearchError:
-        if future.status == "cancelled" or self.client.status != "running":
+        lost = isinstance(error, CommClosedError)  # what workers lose is tried again
+        if lost or future.status == "cancelled" or self.client.status != "running":
             return ClientClosedError(
                 "the connection to the Dask scheduler was lost during the search"
             )

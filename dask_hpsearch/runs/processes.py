@@ -89,11 +89,11 @@ def start_driver(
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": _client_path()},
         )
-    _unwaited.append(process)
+    _unwaited[:] = [one for one in (*_unwaited, process) if one.poll() is None]
     return process.pid
 
 
-# Popen objects that nobody waits for warn when they are collected while running.
+# Drivers that may run; a Popen object warns if it is collected before its process ended.
 _unwaited: list[subprocess.Popen[bytes]] = []
 
 
