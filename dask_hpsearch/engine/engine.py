@@ -12,7 +12,7 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
-from distributed.comm import CommClosedError
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataHome, DataSender
