@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 _RECENT = 64
 _SMOOTHING = 0.3
-_LEAST_TOLD = 10
+_LEAST_TOLD = 8
 _FEW_SLOTS = 16
 _LEAST_NEW = 4
 _NEW_SHARE = 0.1

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.strategies.asking import Asker
 
 _HANDOVER_S = 0.01
-_IDLE_SHARE = 0.08
+_IDLE_SHARE = 0.12
 _MOST_PATIENCE_S = 5.0
 _LOOK_EVERY_S = 0.5
 _SMOOTHING = 0.2

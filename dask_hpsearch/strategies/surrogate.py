@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor as PlainRegressor
 from skopt.acquisition import _gaussian_acquisition
@@ -31,13 +32,14 @@ _MOST_TRAINING = 256
 _MOST_LEARNING = 100
 _SAMPLES = 2000
 _PER_SHARE = 20
-_RELEARN_GROWTH = 1.15
-_RESTART_GROWTH = 1.7
+_RELEARN_GROWTH = 1.05
+_RESTART_GROWTH = 1.3
 _MOST_ONE_BY_ONE = 4
 _CENTRES = 5
 _PER_CENTRE = 60
 _WIDTHS = (0.1, 0.03, 0.01)
 _SOME = 0.4
+_SCALE, _SCALE_SPREAD = 0.3, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,12 @@ class Surrogate:
             else:
                 self._restarted_from = n_known
         values = without_failures([known.values[i] for i in chosen])
+        optimizer = getattr(model, "optimizer", None)
+        if isinstance(model, GaussianProcessRegressor) and optimizer is not None:
+            model.set_params(optimizer=_with_prior(model.kernel))
         model.fit(self._space.transform(points), values)
+        if optimizer is not None:
+            model.set_params(optimizer=optimizer)  # as the user's own, for the results
         self._learnt, self._learnt_from = model, n_known
         if self._proposed is not None and len(self._functions) > 1:
             self._gains -= model.predict(np.vstack(self._proposed))
@@ -323,6 +330,40 @@ def _with_noise(model: Any) -> Any:
     if present and model.noise_ is not None:
         kernel.set_params(**{name: WhiteKernel(noise_level=model.noise_)})
     return kernel
+
+
+def _with_prior(kernel: Any) -> Any:
+    """Return a kernel's optimizer that holds length scales near those of the space.
+
+    By their likelihood alone a dozen points often say that some parameter does not
+    matter, and the search looks nowhere along it until it is told otherwise, which takes
+    longer the more is in flight. Points are scaled to a unit cube: a log-normal prior
+    around a part of its diagonal does not mind what many points say.
+    """
+    is_scale = [
+        "length_scale" in one.name
+        for one in kernel.hyperparameters
+        for _ in range(0 if one.fixed else one.n_elements)
+    ]
+
+    def optimize(value_and_gradient: Any, initial_theta: Any, bounds: Any) -> Any:
+        mask = np.zeros(
+            len(initial_theta)
+        )  # noise, the last, may not be in the kernel yet
+        mask[: len(is_scale)] = is_scale
+        centre = np.log(_SCALE * np.sqrt(max(mask.sum(), 1)))
+
+        def with_prior(theta: Any) -> tuple[float, Any]:
+            value, gradient = value_and_gradient(theta)
+            away = mask * (theta - centre) / _SCALE_SPREAD
+            return value + away @ away / 2, gradient + away / _SCALE_SPREAD
+
+        found = minimize(
+            with_prior, initial_theta, method="L-BFGS-B", jac=True, bounds=bounds
+        )
+        return found.x, found.fun
+
+    return optimize
 
 
 def _selection(values: list[float], most: int, rng: Any) -> list[int]:
