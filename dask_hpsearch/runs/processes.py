@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import json
@@ -89,6 +90,8 @@ def start_driver(
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": _client_path()},
         )
+    # It may outlive this process: that is no mistake to be warned of at the exit.
+    atexit.register(setattr, process, "returncode", 0)
     _unwaited[:] = [one for one in (*_unwaited, process) if one.poll() is None]
     return process.pid
 
