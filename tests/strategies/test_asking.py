@@ -144,7 +144,7 @@ class NeverReady:
 
 def test_a_process_suggests_as_this_one_does() -> None:
     """The surrogate goes to the process with all that it has learnt."""
-    few = ExtraTreesRegressor(n_estimators=5)
+    few = ExtraTreesRegressor(n_estimators=5, random_state=0)
     optimizer = Optimizer(SPACE, base_estimator=few, acq_func="EI", random_state=0)
     seen = known(optimizer, 12, pending=2)
     here, there = Surrogate(optimizer, seed=5), ModelProcess()
