@@ -200,13 +200,13 @@ class Asker:
         return self._drawn()
 
     def _initial(self) -> Point:
-        """Ask skopt, which has no model yet; it does not count what is asked, only tells."""
+        """Return what skopt's ``ask(n_points=1)`` would, which copies itself for that."""
         samples = self._optimizer._initial_samples  # noqa: SLF001
         if samples is None:
-            self._optimizer.cache_ = {}
-            samples = [*[None] * self._taken, *self._optimizer.ask(n_points=1)]
-        point: Point = samples[self._taken]
-        return point
+            seed = self._optimizer.rng.randint(0, np.iinfo(np.int32).max)
+            samples = self._optimizer.space.rvs(random_state=seed)
+            return list(samples[0])
+        return list(samples[self._taken])
 
     def _drawn(self) -> Point:
         if not self._random_points:
