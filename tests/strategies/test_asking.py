@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import threading
 from typing import Any
 
@@ -197,3 +198,14 @@ def test_failures_count_as_the_worst(values: list[float]) -> None:
     assert all(map(math.isfinite, told))
     for value, given_value in zip(told, values, strict=True):
         assert value == (max(finite, default=0.0) if math.isnan(given_value) else value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_is_skopts_own() -> None:
+    """What a fitted search keeps of it needs nothing of ours."""
+    optimizer = Optimizer(SPACE, random_state=0)
+
+    model = Surrogate(optimizer, seed=0).suggest(known(optimizer, 10), 1, 1).model
+
+    assert model.get_params()["optimizer"] == "fmin_l_bfgs_b"
+    assert b"dask_hpsearch" not in pickle.dumps(model)

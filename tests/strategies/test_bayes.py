@@ -13,7 +13,12 @@ from skopt.learning import ExtraTreesRegressor
 from skopt.space import Integer, Real
 
 from dask_hpsearch import DaskSearchCV, local_cluster
+from dask_hpsearch.data import DataHome
+from dask_hpsearch.driver import Settings
 from dask_hpsearch.errors import SearchStoppedWarning
+from dask_hpsearch.journal.folder import SEARCH
+from dask_hpsearch.runs.beginning import Work
+from dask_hpsearch.runs.driving import drive_run
 from tests.estimators import Deed, flowers, read_log, seen
 from tests.runs.recorded import RecordedRun, drive, events_of
 
@@ -224,3 +229,23 @@ def test_a_resumed_run_asks_the_same(
             assert fitted.cv_results_["params"][ordinal] == params
         assert len(fitted.cv_results_["params"]) == 8
         assert len(seen(log, "start")) - before == 16 - known
+
+
+def test_an_extended_run_keeps_its_candidates(
+    recorded: tuple[RecordedRun, str], client: Client
+) -> None:
+    """With more candidates to come, only those run; the earlier ones stay in place."""
+    run, log = recorded
+    kept = [one for one in events_of(run.folder) if one["e"] in ("call", "ask", "fit")]
+    folder = run.copy(kept)
+    before = len(seen(log, "start"))
+    search = folder.load_pickle(SEARCH).set_params(n_iter=11)
+
+    with DataHome() as home:
+        work, settings = Work(search, X, y, {}), Settings(client=client)
+        fitted = drive_run(folder, work, home, settings, generation=1).search
+
+    params = fitted.cv_results_["params"]
+    assert len(params) == 11
+    assert params[:8] == run.fitted.cv_results_["params"]
+    assert len(seen(log, "start")) - before == 6
