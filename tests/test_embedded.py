@@ -102,8 +102,11 @@ def test_ctrl_c_in_a_script_leaves_nothing(tmp_path: Path, mark: str) -> None:
         os.killpg(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=PATIENCE_S)
 
-    assert re.fullmatch(rf"{process.pid} interrupted (True|False)\n", output)
-    assert "SearchStoppedWarning: the search was stopped (interrupted)" in errors
+    if output:
+        assert re.fullmatch(rf"{process.pid} interrupted (True|False)\n", output)
+        assert "SearchStoppedWarning: the search was stopped (interrupted)" in errors
+    else:  # the signal was faster than the news of the first candidate
+        assert errors.rstrip().endswith("KeyboardInterrupt")
     wait_until(lambda: not marked(mark))
     assert not data_folders(process.pid, tmp_path)
 

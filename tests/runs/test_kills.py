@@ -91,9 +91,11 @@ class Case:
         assert difference(self.search.fit(X, y), result) is None
         self.check_repeats(shown, killed_at)
 
-    def check_repeats(self, shown: set[Fit], killed_at: float) -> None:
+    def check_repeats(
+        self, shown: set[Fit], killed_at: float, *, may_lack: int = 0
+    ) -> None:
         begun = Counter(fits_of(seen(self.log, "start")))
-        assert len(begun) == N_CANDIDATES * N_SPLITS
+        assert len(begun) >= N_CANDIDATES * N_SPLITS - may_lack
         again = {fit for fit, times in begun.items() if times > 1}
         assert not again & shown
         before = [one for one in seen(self.log, "end") if one["t"] < killed_at]
@@ -163,7 +165,7 @@ def test_killing_a_slot_fails_the_fit_it_runs_and_no_other(case: Case) -> None:
     killed_at = kill(case.chance.choice(slots))
     result = found.result(60).search_
 
-    case.check_repeats(shown, killed_at)
+    case.check_repeats(shown, killed_at, may_lack=1)  # killed before it began
     scores = [f"split{split}_test_score" for split in range(N_SPLITS)]
     found = np.array([result.cv_results_[name] for name in scores])
     with warnings.catch_warnings():
