@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from distributed import Client, LocalCluster
+from hypothesis import settings
 
 from dask_hpsearch import local_cluster
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep runs and keys of tests, and of processes they start, out of the user's home."""
+    settings.register_profile("shared-machine", deadline=None)
+    settings.load_profile("shared-machine")
     home = tempfile.mkdtemp(prefix="dask-hpsearch-tests-")
     os.environ["DASK_HPSEARCH_HOME"] = home
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
