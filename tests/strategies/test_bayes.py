@@ -195,7 +195,7 @@ def test_max_time_keeps_what_is_complete(client: Client, tmp_path: Path) -> None
         fitted = found(bayes(deed=deed), client, max_time=4.0)
 
     n = len(fitted.cv_results_["params"])
-    assert 4 <= n <= 5
+    assert 4 <= n <= 6  # two slots may count the same fits
     assert len(fitted.optimizer_results_[0].x_iters) == n
 
 
