@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dask.config
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 from distributed import Client, LocalCluster
@@ -22,8 +23,14 @@ from dask_hpsearch.slots.plugin import SlotsPlugin
 
 _logger = logging.getLogger(__name__)
 _END_WAIT_S = 3.0
-# Dask samples its workers' threads every 10 ms; here they wait for slots, no more.
-_WORKER_ENVIRONMENT = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False"}
+# On one machine, what Dask's processes do for themselves is taken from the fits. They
+# look every 20 ms whether their event loop is late, and sample their threads every 10 ms.
+_TICK = "500ms"
+_WORKER_ENVIRONMENT = {
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": _TICK,
+    "DASK_DISTRIBUTED__WORKER__MEMORY__MONITOR_INTERVAL": _TICK,
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+}
 _RESTART_PAUSE_S = 0.5
 
 
@@ -85,15 +92,16 @@ def local_cluster(
         kwargs["scheduler_kwargs"] = {"dashboard": False} | (
             kwargs.get("scheduler_kwargs") or {}
         )
-    cluster = _LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=n_workers,
-        threads_per_worker=slots_per_worker,
-        worker_class=LocalWorker,
-        protocol=kwargs.pop("protocol", "tcp://"),
-        dashboard_address=dashboard_address,
-        memory_limit=limit,
-        **kwargs,
-    )
+    with dask.config.set({"distributed.admin.tick.interval": _TICK}):
+        cluster = _LocalCluster(  # type: ignore[no-untyped-call]
+            n_workers=n_workers,
+            threads_per_worker=slots_per_worker,
+            worker_class=LocalWorker,
+            protocol=kwargs.pop("protocol", "tcp://"),
+            dashboard_address=dashboard_address,
+            memory_limit=limit,
+            **kwargs,
+        )
     _prepare_slots(cluster)
     return cluster
 
