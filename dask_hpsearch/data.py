@@ -264,12 +264,7 @@ def _encode(value: Any, what: str) -> Bundle:
     try:
         return Bundle(value)
     except Exception as error:
-        msg = (
-            f"{what} cannot be sent to the workers: pickling it failed with "
-            f"{type(error).__name__}: {error}. Leave out what holds a lock, a file or a "
-            "connection, or define __getstate__ to drop it"
-        )
-        raise UnpicklableError(msg) from error
+        raise UnpicklableError.of(what, error) from error
 
 
 def _temporary_parent(nbytes: int) -> Path:

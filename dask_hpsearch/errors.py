@@ -36,6 +36,15 @@ class MissingModuleError(HPSearchError, ModuleNotFoundError):
 class UnpicklableError(HPSearchError, pickle.PicklingError):
     """A part of the search cannot be sent to the workers."""
 
+    @classmethod
+    def of(cls, what: str, error: Exception) -> UnpicklableError:
+        """Make the error of a part, by name, from what pickle says of it."""
+        return cls(
+            f"{what} cannot be sent to the workers: pickling it failed with "
+            f"{type(error).__name__}: {error}. Leave out what holds a lock, a file or a "
+            "connection, or define __getstate__ to drop it"
+        )
+
 
 class UnreadableTaskError(HPSearchError, RuntimeError):
     """A worker could not load a part of the search that it was sent."""

@@ -59,12 +59,7 @@ def pickled(value: Any, what: str) -> bytes:
     try:
         return bytes(cloudpickle.dumps(value, protocol=5))
     except Exception as error:
-        msg = (
-            f"{what} cannot be sent to the workers: pickling it failed with "
-            f"{type(error).__name__}: {error}. Leave out what holds a lock, a file or a "
-            "connection, or define __getstate__ to drop it"
-        )
-        raise UnpicklableError(msg) from error
+        raise UnpicklableError.of(what, error) from error
 
 
 def check_pickles(value: Any, name: str) -> None:
