@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import dask.config
@@ -20,6 +19,7 @@ from distributed.deploy.spec import ProcessInterface
 from distributed.worker_memory import parse_memory_limit
 
 from dask_hpsearch.slots.plugin import SlotsPlugin
+from dask_hpsearch.slots.slot import python_path
 
 _logger = logging.getLogger(__name__)
 _END_WAIT_S = 3.0
@@ -176,7 +176,9 @@ class LocalWorker(ProcessInterface):
             "-m",
             "dask_hpsearch.clusters.worker_process",
             json.dumps(settings),
-            env=os.environ | _WORKER_ENVIRONMENT | {"PYTHONPATH": _client_path()},
+            env=os.environ
+            | _WORKER_ENVIRONMENT
+            | {"PYTHONPATH": python_path(sys.path)},
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the client
         )
@@ -208,8 +210,3 @@ def _worker_options(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in kept.items() if value is not None} | {
         "memory_limit": kept.get("memory_limit")
     }
-
-
-def _client_path() -> str:
-    """Where the client finds modules: workers find the user's own there too."""
-    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

@@ -19,6 +19,7 @@ import psutil
 from dask_hpsearch import trust
 from dask_hpsearch.engine.clients import check_client
 from dask_hpsearch.errors import UnsupportedSearchError
+from dask_hpsearch.slots.slot import python_path
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -88,7 +89,7 @@ def start_driver(
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": _client_path()},
+            env=os.environ | {"PYTHONPATH": python_path(sys.path)},
         )
     # It may outlive this process: that is no mistake to be warned of at the exit.
     atexit.register(setattr, process, "returncode", 0)
@@ -151,7 +152,3 @@ def _write_private(run_id: str, client: Client | None) -> str | None:
 
 def _address_of(client: Client) -> str:
     return str(client.scheduler_info(n_workers=0)["address"])
-
-
-def _client_path() -> str:
-    return os.pathsep.join(path or str(Path.cwd()) for path in sys.path)

@@ -230,7 +230,10 @@ def _environment(sys_path: list[str]) -> dict[str, str]:
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)
     environment |= _ALLOCATOR
     environment |= dict.fromkeys(_THREAD_VARIABLES, "1")
-    environment["PYTHONPATH"] = os.pathsep.join(
-        path or str(Path.cwd()) for path in sys_path
-    )
+    environment["PYTHONPATH"] = python_path(sys_path)
     return environment
+
+
+def python_path(sys_path: list[str]) -> str:
+    """Write a ``sys.path`` as PYTHONPATH, for a process that is to find the same."""
+    return os.pathsep.join(path or str(Path.cwd()) for path in sys_path)
