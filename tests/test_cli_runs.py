@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -101,7 +102,7 @@ def test_a_run_is_resumed_followed_and_stopped(
     note_state(folder, "interrupted", os.getpid())
 
     assert cli.main(["resume", run.url, *at]) == 0
-    assert f"{run.run_id} is starting" in capsys.readouterr().out
+    assert re.search(rf"{run.run_id} is (starting|running)", capsys.readouterr().out)
     wait_until(lambda: seen(log, "wait"))
     follower = script(FOLLOWS.format(url=run.url), tmp_path)
     assert follower.stdout is not None
