@@ -13,9 +13,10 @@ import hashlib
 import os
 import secrets
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 STALE_S = 3600.0
@@ -28,6 +29,13 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def create_whole(path: Path, content: bytes, *, mode: int = 0o666) -> bool:
+    """Create a file of this content, as `fill_whole` does."""
+    return fill_whole(path, lambda file: file.write(content), mode=mode)
+
+
+def fill_whole(
+    path: Path, fill: Callable[[IO[bytes]], object], *, mode: int = 0o666
+) -> bool:
     """Create a file whole or not at all, unless there is one.
 
     When it returns, the content and its name are synced to the disk.
@@ -36,7 +44,8 @@ def create_whole(path: Path, content: bytes, *, mode: int = 0o666) -> bool:
     ----------
     path : Path
         In a folder that exists.
-    content : bytes
+    fill : callable
+        Writes the content; what it raises leaves nothing behind.
     mode : int
         Permissions, of which the process's umask is taken away.
 
@@ -52,15 +61,36 @@ def create_whole(path: Path, content: bytes, *, mode: int = 0o666) -> bool:
     """
     if os.path.lexists(path):
         return False
-    partial = path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
+    partial = _partial_of(path)
     try:
-        _write(partial, content, mode=mode)
+        with os.fdopen(_open_new(partial, mode), "wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
         created = _publish(partial, path)
     finally:
         partial.unlink(missing_ok=True)
     if created:
         sync_folder(path.parent)
     return created
+
+
+@contextlib.contextmanager
+def replaced_whole(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of ``path`` only if the block ends well.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; nothing of it stays behind.
+    """
+    partial = _partial_of(path)
+    try:
+        with os.fdopen(_open_new(partial), "wb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -83,12 +113,12 @@ def remove_if_stale(path: Path) -> None:
                 path.unlink()
 
 
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _partial_of(path: Path) -> Path:
+    return path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
+
+
+def _open_new(path: Path, mode: int = 0o666) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
 
 def _publish(partial: Path, path: Path) -> bool:

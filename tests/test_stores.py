@@ -257,11 +257,15 @@ class TestEveryStore:
         assert open_store(store.url).list("run 1/b") == [StoredObject("run 1/b", 1)]
 
     @pytest.mark.parametrize("name", NO_NAMES)
-    def test_no_name_leads_out_of_the_store(self, store: Store, name: str) -> None:
+    def test_no_name_leads_out_of_the_store(
+        self, store: Store, name: str, tmp_path: Path
+    ) -> None:
         """Every method refuses it, before anything is touched."""
         for refused in [
             lambda: store.read(name),
             lambda: store.create(name, b""),
+            lambda: store.fetch(name, tmp_path / "a"),
+            lambda: store.send(name, ROOT / "README.md"),
             lambda: store.delete(name),
             lambda: store.child(name),
         ]:
@@ -377,6 +381,51 @@ class TestEveryStore:
 
         assert store.list() == []
         assert store.create("a", b"bytes") is True
+
+    @pytest.mark.parametrize("size", [0, 5_000_001])
+    def test_files_go_there_and_back(
+        self, store: Store, tmp_path: Path, size: int
+    ) -> None:
+        """A local file becomes an object, and an object a local file."""
+        content = os.urandom(size)
+        (tmp_path / "here").write_bytes(content)
+
+        assert store.send("a/b", tmp_path / "here") is True
+        (tmp_path / "back").write_bytes(b"what was there before, and longer " * 9)
+        store.fetch("a/b", tmp_path / "back")
+
+        assert store.read("a/b") == content == (tmp_path / "back").read_bytes()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["back", "here"]
+
+    def test_a_file_overwrites_no_object(self, store: Store, tmp_path: Path) -> None:
+        """Sending is as exclusive as creating."""
+        store.create("a", b"first")
+        (tmp_path / "here").write_bytes(b"second")
+
+        assert store.send("a", tmp_path / "here") is False
+        assert store.read("a") == b"first"
+
+    def test_fetching_what_is_not_there_leaves_no_file(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        """Nor does it touch one that is there."""
+        (tmp_path / "old").write_bytes(b"old")
+
+        for name in ["new", "old"]:
+            with pytest.raises(ObjectNotFoundError, match="no object 'a' in"):
+                store.fetch("a", tmp_path / name)
+
+        assert [path.name for path in tmp_path.iterdir()] == ["old"]
+        assert (tmp_path / "old").read_bytes() == b"old"
+
+    def test_sending_what_cannot_be_read_makes_no_object(
+        self, store: Store, tmp_path: Path
+    ) -> None:
+        """It is told as what it is, a matter of this machine's."""
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            store.send("a", tmp_path / "nowhere")
+
+        assert store.list() == []
 
 
 class TestFolders:

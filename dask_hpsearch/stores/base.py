@@ -72,6 +72,47 @@ class Store(Protocol):
             If there is no space for it.
         """
 
+    def fetch(self, name: str, path: Path) -> None:
+        """Read an object into a local file, whole or not at all, without holding it.
+
+        What the storage has noted of the content (size, checksum) is checked.
+
+        Parameters
+        ----------
+        name : str
+        path : Path
+            In a folder that exists; a file there is replaced.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is none of this name.
+        OSError
+            If the local file cannot be written.
+        """
+
+    def send(self, name: str, path: Path) -> bool:
+        """Create an object from a local file, as `create` does, without holding it.
+
+        Parameters
+        ----------
+        name : str
+        path : Path
+            It must not change meanwhile.
+
+        Returns
+        -------
+        bool
+            Whether the object is this call's own; False if there was one before.
+
+        Raises
+        ------
+        StoreFullError
+            If there is no space for it.
+        OSError
+            If the local file cannot be read.
+        """
+
     def list(self, prefix: str = "") -> Listing:
         """List the objects whose names begin with a text, sorted by name.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from dask_hpsearch.errors import (
     ObjectNotFoundError,
@@ -22,16 +23,22 @@ from dask_hpsearch.stores.base import (
     check_prefix,
     is_part,
 )
-from dask_hpsearch.whole_files import create_whole, remove_if_stale, sync_folder
+from dask_hpsearch.whole_files import (
+    fill_whole,
+    remove_if_stale,
+    replaced_whole,
+    sync_folder,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 # A folder may vanish between two system calls, when its last object is deleted.
 _ATTEMPTS = 10
+_CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +66,27 @@ class FileStore:
 
     def read(self, name: str) -> bytes:
         """Read an object."""
-        path = self._path(name)
-        with _told("read", path):
-            try:
-                return path.read_bytes()
-            except _ABSENT as error:
-                msg = (
-                    f"no object {name!r} in {self.url}: it was deleted or never "
-                    "created; check the name and the store's URL"
-                )
-                raise ObjectNotFoundError(msg) from error
+        with self._open(name) as file, _told("read", self._path(name)):
+            return file.read()
 
     def create(self, name: str, content: bytes) -> bool:
         """Create an object, synced to the disk, unless there is one of this name."""
-        path = self._path(name)
-        with _told("write", path):
-            created = _create(path, content)
-            if not created and path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "it is a folder of other objects")
-        return created
+        return self._fill(name, lambda file: file.write(content))
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy an object into a local file."""
+        with self._open(name) as source, replaced_whole(path) as target:
+            shutil.copyfileobj(source, target, _CHUNK_BYTES)
+
+    def send(self, name: str, path: Path) -> bool:
+        """Copy a local file into a new object."""
+        with path.open("rb") as source:
+
+            def copy(target: IO[bytes]) -> None:
+                source.seek(0)
+                shutil.copyfileobj(source, target, _CHUNK_BYTES)
+
+            return self._fill(name, copy)
 
     def list(self, prefix: str = "") -> Listing:
         """List the objects whose names begin with a text, sorted by name."""
@@ -111,6 +120,26 @@ class FileStore:
         """Return the folder."""
         return self.root
 
+    def _open(self, name: str) -> IO[bytes]:
+        path = self._path(name)
+        with _told("read", path):
+            try:
+                return path.open("rb")
+            except _ABSENT as error:
+                msg = (
+                    f"no object {name!r} in {self.url}: it was deleted or never "
+                    "created; check the name and the store's URL"
+                )
+                raise ObjectNotFoundError(msg) from error
+
+    def _fill(self, name: str, fill: Callable[[IO[bytes]], object]) -> bool:
+        path = self._path(name)
+        with _told("write", path):
+            created = _create(path, fill)
+            if not created and path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a folder of other objects")
+        return created
+
     def _path(self, name: str) -> Path:
         return self.root / check_name(name)
 
@@ -130,13 +159,13 @@ def open_folder(path: Path) -> FileStore:
     return FileStore(root, root)
 
 
-def _create(path: Path, content: bytes) -> bool:
+def _create(path: Path, fill: Callable[[IO[bytes]], object]) -> bool:
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
-            return create_whole(path, content)
+            return fill_whole(path, fill)
         with contextlib.suppress(FileNotFoundError):
             _make_folder(path.parent)
-    return create_whole(path, content)
+    return fill_whole(path, fill)
 
 
 def _make_folder(folder: Path) -> None:

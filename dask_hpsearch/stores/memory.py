@@ -8,12 +8,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fsspec
 
 from dask_hpsearch.errors import ObjectNotFoundError, StoreError
 from dask_hpsearch.stores.base import Listing, StoredObject, check_name, check_prefix
+from dask_hpsearch.whole_files import replaced_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # fsspec's memory is one per process; so is the lock that makes creation exclusive.
 _creating = threading.Lock()
@@ -60,6 +64,16 @@ class MemoryStore:
                 msg = f"cannot write {self.url}/{name}: another object is its folder"
                 raise StoreError(msg) from error
         return True
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Write an object into a local file."""
+        content = self.read(name)
+        with replaced_whole(path) as file:
+            file.write(content)
+
+    def send(self, name: str, path: Path) -> bool:
+        """Create an object from a local file, unless there is one of this name."""
+        return self.create(name, path.read_bytes())
 
     def list(self, prefix: str = "") -> Listing:
         """List the objects whose names begin with a text, sorted by name."""
