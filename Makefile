@@ -5,9 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-# The gcp and kubernetes extras stay out for now: no test, demo or benchmark
-# needs them yet, and they double the time of a set-up.
-EXTRAS := bayes,dask-ml,plots
+# The kubernetes extra stays out for now: no test, demo or benchmark needs it yet.
+EXTRAS := bayes,dask-ml,gcp,plots
 
 PYTEST_ARGS ?=
 BENCH_ARGS ?=

@@ -17,6 +17,10 @@ class UnsupportedVersionError(HPSearchError, ImportError):
     """The installed scikit-learn is outside the range that is supported."""
 
 
+class MissingExtraError(HPSearchError, ImportError):
+    """A package that is needed for this is not installed; an extra of ours has it."""
+
+
 class ClientClosedError(HPSearchError, RuntimeError):
     """The Dask client is closed, or has lost its scheduler."""
 
@@ -96,6 +100,14 @@ class StoreNameError(StoreError, ValueError):
 
 class ObjectNotFoundError(StoreError, FileNotFoundError):
     """A store has no object of this name."""
+
+
+class BucketNotFoundError(StoreError, FileNotFoundError):
+    """There is no bucket of this name."""
+
+
+class CorruptObjectError(StoreError):
+    """An object did not arrive as it was sent."""
 
 
 class StoreFullError(StoreError):

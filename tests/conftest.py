@@ -12,6 +12,9 @@ from distributed import Client, LocalCluster
 from hypothesis import settings
 
 from dask_hpsearch import local_cluster
+from tests.gcs.emulator import emulator
+from tests.gcs.held import new_bucket
+from tests.gcs.proxy import Proxy, proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,3 +41,18 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
     """A client of `cluster`, not the default one."""
     with Client(cluster, set_as_default=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[Proxy]:
+    """What ``gs://`` means from now on, here and in processes that are started."""
+    with emulator() as port, proxy(port) as before:
+        os.environ["STORAGE_EMULATOR_HOST"] = before.url
+        yield before
+        del os.environ["STORAGE_EMULATOR_HOST"]
+
+
+@pytest.fixture(scope="session")
+def gcs_bucket(gcs: Proxy) -> str:
+    """A bucket that tests share; each takes a folder of its own."""
+    return new_bucket(gcs.port)

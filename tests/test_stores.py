@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +39,10 @@ from dask_hpsearch.whole_files import STALE_S
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KINDS = ["memory", "file"]
-SHARED_KINDS = ["file"]
+KINDS = ["memory", "file", "gs"]
+SHARED_KINDS = ["file", "gs"]
+CLOCK_S = 1.0  # file systems keep coarse time
+BUCKETS: list[str] = []  # that are there
 
 ROOT = Path(__file__).parents[1]
 NO_NAMES = [
@@ -100,6 +103,8 @@ def new_url(kind: str) -> Iterator[str]:
         yield f"memory://{name}"
         with contextlib.suppress(FileNotFoundError):
             fsspec.filesystem("memory").rm(f"/{name}", recursive=True)
+    elif kind == "gs":
+        yield f"gs://{BUCKETS[-1]}/{name}"
     else:
         with tempfile.TemporaryDirectory() as folder:
             yield (Path(folder) / name).as_uri()
@@ -124,6 +129,12 @@ def process(script: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 def is_whole(content: bytes) -> bool:
     """Whether the content is all that `WRITE` wrote."""
     return hashlib.sha256(content[32:]).digest() == content[:32]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _buckets(gcs_bucket: str) -> None:
+    """Let `new_url` know of a bucket."""
+    BUCKETS.append(gcs_bucket)
 
 
 @pytest.fixture(params=KINDS)
@@ -266,6 +277,7 @@ class TestEveryStore:
             lambda: store.create(name, b""),
             lambda: store.fetch(name, tmp_path / "a"),
             lambda: store.send(name, ROOT / "README.md"),
+            lambda: store.touch(name),
             lambda: store.delete(name),
             lambda: store.child(name),
         ]:
@@ -381,6 +393,20 @@ class TestEveryStore:
 
         assert store.list() == []
         assert store.create("a", b"bytes") is True
+
+    def test_an_object_is_as_old_as_its_last_use(self, store: Store) -> None:
+        """Touched, it is young again; what is not there cannot be touched."""
+        before = time.time()
+        store.create("a/b", b"1")
+        (created,) = store.list()
+        store.touch("a/b")
+        (touched,) = store.list()
+
+        assert before - CLOCK_S <= created.modified <= time.time() + CLOCK_S
+        assert created.modified < touched.modified
+        assert store.read("a/b") == b"1"
+        with pytest.raises(ObjectNotFoundError, match="no object 'c'"):
+            store.touch("c")
 
     @pytest.mark.parametrize("size", [0, 5_000_001])
     def test_files_go_there_and_back(
@@ -612,7 +638,7 @@ class TestMemory:
     ("url", "message"),
     [
         ("", "'' names no store: give a folder's path"),
-        ("gs://bucket/runs", "'gs://bucket/runs' names no kind of store that there is"),
+        ("s3://bucket/runs", "'s3://bucket/runs' names no kind of store that there is"),
         ("file://runs", "'file://runs' has no absolute path"),
         ("file://", "has no absolute path"),
         ("memory://", "cannot name an object"),

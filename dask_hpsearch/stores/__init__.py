@@ -14,7 +14,7 @@ from dask_hpsearch.stores.file import open_folder
 __all__ = ["Listing", "Store", "StoredObject", "check_name", "open_store"]
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_KINDS = "a folder's path, file:///FOLDER or memory://NAME"
+_KINDS = "a folder's path, file:///FOLDER, gs://BUCKET/FOLDER or memory://NAME"
 
 
 def open_store(url_or_path: str | os.PathLike[str]) -> Store:
@@ -23,15 +23,18 @@ def open_store(url_or_path: str | os.PathLike[str]) -> Store:
     Parameters
     ----------
     url_or_path : str or path-like
-        A folder, relative ones and ``~`` included; ``file:///…``; or ``memory://name``,
-        which only this process sees.
+        A folder, relative ones and ``~`` included; ``file:///…``; ``gs://bucket/folder``,
+        with Google's Application Default Credentials; or ``memory://name``, which only
+        this process sees.
 
     Raises
     ------
     StoreNameError
         If it is no path and no URL of a kind of store that there is.
     StoreError
-        If there is a file where the folder should be.
+        If there is a file where the folder should be, or if there are no credentials.
+    MissingExtraError
+        If the packages for this kind of store are not installed.
     """
     text = os.fspath(url_or_path)
     if not text:
@@ -45,6 +48,8 @@ def open_store(url_or_path: str | os.PathLike[str]) -> Store:
         return open_folder(_path_of_url(text, rest))
     if scheme == "memory":
         return _open_memory(rest.strip("/"))
+    if scheme == "gs":
+        return _open_bucket(rest)
     msg = f"{text!r} names no kind of store that there is: give {_KINDS}"
     raise StoreNameError(msg)
 
@@ -73,3 +78,9 @@ def _open_memory(name: str) -> Store:
     from dask_hpsearch.stores.memory import MemoryStore
 
     return MemoryStore(check_name(name))
+
+
+def _open_bucket(place: str) -> Store:
+    from dask_hpsearch.stores.gcs import open_bucket
+
+    return open_bucket(place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from dask_hpsearch.errors import StoreNameError
@@ -21,10 +21,13 @@ class StoredObject:
         Relative to the store, as `Store.read` takes it.
     nbytes : int
         Its size in bytes.
+    modified : float
+        When it was created, or touched, in seconds since the epoch.
     """
 
     name: str
     nbytes: int
+    modified: float = field(default=0.0, compare=False)
 
 
 Listing: TypeAlias = list[StoredObject]
@@ -121,6 +124,15 @@ class Store(Protocol):
         prefix : str
             ``"a/b"`` finds ``"a/b"``, ``"a/bc"`` and ``"a/b/c"``; ``"a/"`` all below
             ``"a"``; the default everything.
+        """
+
+    def touch(self, name: str) -> None:
+        """Mark an object as used now, for those who remove what is old.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is none of this name.
         """
 
     def delete(self, name: str) -> None:

@@ -96,6 +96,15 @@ class FileStore:
             found = _walk(folder, parent + slash, prefix)
             return sorted(found, key=lambda item: item.name)
 
+    def touch(self, name: str) -> None:
+        """Set a file's time to now."""
+        path = self._path(name)
+        with _told("touch", path):
+            try:
+                os.utime(path)
+            except _ABSENT as error:
+                raise self._absent(name) from error
+
     def delete(self, name: str) -> None:
         """Delete an object, and the folders that it leaves empty."""
         path = self._path(name)
@@ -126,11 +135,13 @@ class FileStore:
             try:
                 return path.open("rb")
             except _ABSENT as error:
-                msg = (
-                    f"no object {name!r} in {self.url}: it was deleted or never "
-                    "created; check the name and the store's URL"
-                )
-                raise ObjectNotFoundError(msg) from error
+                raise self._absent(name) from error
+
+    def _absent(self, name: str) -> ObjectNotFoundError:
+        return ObjectNotFoundError(
+            f"no object {name!r} in {self.url}: it was deleted or never created; check "
+            "the name and the store's URL"
+        )
 
     def _fill(self, name: str, fill: Callable[[IO[bytes]], object]) -> bool:
         path = self._path(name)
@@ -196,7 +207,8 @@ def _walk(folder: Path, above: str, prefix: str) -> Iterator[StoredObject]:
 def _stored(entry: os.DirEntry[str], name: str) -> Iterator[StoredObject]:
     with contextlib.suppress(FileNotFoundError):  # deleted since
         if entry.is_file():
-            yield StoredObject(name, entry.stat().st_size)
+            stat = entry.stat()
+            yield StoredObject(name, stat.st_size, stat.st_mtime)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ All code of the process that opens the same URL, by us or by fsspec, sees the sa
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,11 +46,7 @@ class MemoryStore:
         try:
             return bytes(_files().cat_file(self._path(name)))
         except FileNotFoundError as error:
-            msg = (
-                f"no object {name!r} in {self.url}: it was deleted, never created, or "
-                "created by another process, which has its own memory"
-            )
-            raise ObjectNotFoundError(msg) from error
+            raise self._absent(name) from error
 
     def create(self, name: str, content: bytes) -> bool:
         """Create an object unless there is one of this name."""
@@ -79,15 +76,27 @@ class MemoryStore:
         """List the objects whose names begin with a text, sorted by name."""
         folder = f"/{self.root}/"
         start = folder + check_prefix(prefix)
-        found = _files().find(start.rpartition("/")[0], detail=True)
+        files = _files()
+        found = files.find(start.rpartition("/")[0], detail=True)
         return sorted(
             (
-                StoredObject(path.removeprefix(folder), info["size"])
+                StoredObject(
+                    path.removeprefix(folder),
+                    info["size"],
+                    files.modified(path).timestamp(),
+                )
                 for path, info in found.items()
                 if path.startswith(start)
             ),
             key=lambda item: item.name,
         )
+
+    def touch(self, name: str) -> None:
+        """Set an object's time to now."""
+        try:
+            _files().store[self._path(name)].modified = dt.datetime.now(dt.UTC)
+        except KeyError as error:
+            raise self._absent(name) from error
 
     def delete(self, name: str) -> None:
         """Delete an object; nothing is done if there is none."""
@@ -100,6 +109,12 @@ class MemoryStore:
 
     def local_path(self) -> None:
         """Return None: no folder holds it."""
+
+    def _absent(self, name: str) -> ObjectNotFoundError:
+        return ObjectNotFoundError(
+            f"no object {name!r} in {self.url}: it was deleted, never created, or "
+            "created by another process, which has its own memory"
+        )
 
     def _path(self, name: str) -> str:
         return f"/{self.root}/{check_name(name)}"

@@ -1,0 +1,355 @@
+"""One bucket: uploads that happen once, downloads that are checked, patience.
+
+What google-cloud-storage leaves to its caller, and why it is done here:
+
+- An upload whose answer is lost is sent again, and then refused: there is an object of
+  this name, its own. So every upload carries a token, by which it knows its object.
+- A download that was interrupted goes on where it stopped, and then its checksum is not
+  verified: it is here, over all that was written.
+- An upload in chunks that ends with another checksum than it should leaves an object for
+  a moment: so the checksum is announced at its beginning, and the storage refuses it.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+import time
+import uuid
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+from dask_hpsearch.errors import CorruptObjectError, MissingExtraError
+from dask_hpsearch.stores.gcs_errors import no_bucket, told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CHUNK_BYTES = 16 * 2**20
+_ONE_REQUEST_BYTES = 8 * 2**20  # google-cloud-storage's own limit
+_READ_BYTES = 2**20
+_TRIES = 3
+_CONNECTIONS = 32
+_FIRST_REFUSAL = 400
+_TOKEN = "dask-hpsearch-write"  # noqa: S105 (no secret)
+_TOUCHED = "dask-hpsearch-touched"
+_CONTENT_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for the storage.
+
+    Attributes
+    ----------
+    connect_s, read_s : float
+        For a connection; for the next bytes of an answer.
+    deadline_s : float
+        For a request with all its repetitions. An outage of 20 s must be survived.
+    first_delay_s, longest_delay_s : float
+        Before a repetition; doubled each time, and drawn at random below that.
+    """
+
+    connect_s: float = 10.0
+    read_s: float = 30.0
+    deadline_s: float = 120.0
+    first_delay_s: float = 0.25
+    longest_delay_s: float = 8.0
+
+
+class Bucket:
+    """One bucket and the client that talks to it.
+
+    Parameters
+    ----------
+    client : google.cloud.storage.Client
+    name : str
+    patience : Patience
+    """
+
+    def __init__(self, client: Any, name: str, patience: Patience) -> None:
+        from google.cloud.storage.retry import DEFAULT_RETRY
+
+        self.name = name
+        self._client = client
+        self._bucket = client.bucket(name)
+        self._exists = threading.Event()
+        retry = DEFAULT_RETRY.with_delay(
+            initial=patience.first_delay_s,
+            maximum=patience.longest_delay_s,
+            multiplier=2,
+        ).with_timeout(patience.deadline_s)
+        self._waiting = {
+            "timeout": (patience.connect_s, patience.read_s),
+            "retry": retry,
+        }
+
+    @classmethod
+    def open(cls, name: str, patience: Patience | None = None) -> Bucket:
+        """Open a bucket with Application Default Credentials.
+
+        With ``STORAGE_EMULATOR_HOST`` set, it is one of that emulator, without any.
+
+        Raises
+        ------
+        MissingExtraError
+            If google-cloud-storage is not installed.
+        StorePermissionError
+            If there are no credentials.
+        """
+        try:
+            from google.cloud import storage
+        except ImportError as error:
+            msg = (
+                f"gs://{name} needs google-cloud-storage, which is not installed: "
+                "pip install dask-hpsearch[gcp]"
+            )
+            raise MissingExtraError(msg) from error
+        with told("open", name):
+            client = storage.Client(project="none")  # objects need no project
+        _prepare(client)
+        return cls(client, name, patience or Patience())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bucket) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def download(self, name: str, file: IO[bytes]) -> bool:
+        """Download an object; False if there is none.
+
+        Raises
+        ------
+        CorruptObjectError
+            If twice something else arrived than what the storage holds.
+        """
+        from google.api_core.exceptions import NotFound
+
+        with told("read", self.name, name):
+            for _ in range(2):
+                file.seek(0)
+                file.truncate()
+                try:
+                    if self._download(name, file):
+                        return True
+                except NotFound as error:
+                    self._check_exists(error)
+                    return False
+        msg = (
+            f"gs://{self.name}/{name} arrived twice with another checksum than the "
+            "storage gives for it: check the network and the disk, and try again"
+        )
+        raise CorruptObjectError(msg)
+
+    def _download(self, name: str, file: IO[bytes]) -> bool:
+        """Download an object; False if that is not what the storage holds."""
+        blob = self._bucket.blob(name)
+        checked = _Checked(file)
+        blob.download_to_file(
+            checked, raw_download=True, checksum=None, **self._waiting
+        )
+        self._exists.set()
+        if blob.crc32c is None:  # of an answer without checksum, such as a part
+            blob.reload(**self._waiting)
+        return blob.crc32c in (None, checked.crc32c())
+
+    def upload(self, name: str, file: IO[bytes]) -> bool:
+        """Upload an object from a file's beginning, unless there is one of this name.
+
+        Raises
+        ------
+        CorruptObjectError
+            If the storage received something else than what was sent, repeatedly.
+        """
+        from google.api_core import exceptions
+
+        token = uuid.uuid4().hex
+        size = file.seek(0, os.SEEK_END)
+        crc32c = _crc32c_of(file) if size > _ONE_REQUEST_BYTES else None
+        with told("create", self.name, name):
+            for tries_left in reversed(range(_TRIES)):
+                try:
+                    self._upload(name, file, size, token=token, crc32c=crc32c)
+                    break
+                except exceptions.PreconditionFailed:
+                    return self._is_own(name, token)
+                except (exceptions.GoogleAPICallError, ValueError) as error:
+                    if not _may_go_well_later(error):
+                        raise
+                    if self._is_own(name, token):
+                        return True
+                    self._check_exists(error)
+                    if not tries_left:
+                        raise _not_received(self.name, name, error) from error
+        self._exists.set()
+        return True
+
+    def _upload(
+        self, name: str, file: IO[bytes], size: int, *, token: str, crc32c: str | None
+    ) -> None:
+        blob = self._bucket.blob(name)
+        blob.metadata = {_TOKEN: token}
+        if crc32c is not None:
+            blob.chunk_size = _CHUNK_BYTES
+        blob.upload_from_file(
+            file,
+            rewind=True,
+            size=size,
+            content_type=_CONTENT_TYPE,
+            if_generation_match=0,
+            checksum="crc32c" if crc32c is None else None,
+            crc32c_checksum_value=crc32c,
+            **self._waiting,
+        )
+
+    def _is_own(self, name: str, token: str) -> bool:
+        """Whether an object is the one that was uploaded with a token."""
+        from google.api_core.exceptions import NotFound
+
+        blob = self._bucket.blob(name)
+        try:
+            blob.reload(**self._waiting)
+        except NotFound:
+            return False
+        return (blob.metadata or {}).get(_TOKEN) == token
+
+    def list(self, prefix: str) -> Iterator[tuple[str, int, float]]:
+        """Yield name, size and time of the objects whose names begin with a text."""
+        from google.api_core.exceptions import NotFound
+
+        with told("list", self.name, prefix):
+            try:
+                for blob in self._client.list_blobs(
+                    self._bucket,
+                    prefix=prefix,
+                    fields="items(name,size,updated,metadata),nextPageToken",
+                    **self._waiting,
+                ):
+                    touched = float((blob.metadata or {}).get(_TOUCHED, 0.0))
+                    modified = max(blob.updated.timestamp(), touched)
+                    yield blob.name, int(blob.size), modified
+            except NotFound as error:
+                raise no_bucket(self.name) from error
+        self._exists.set()
+
+    def touch(self, name: str) -> bool:
+        """Change an object's metadata, and with them its time; False if there is none."""
+        from google.api_core.exceptions import NotFound
+
+        blob = self._bucket.blob(name)
+        with told("touch", self.name, name):
+            try:
+                blob.reload(**self._waiting)
+                blob.metadata = {
+                    **(blob.metadata or {}),
+                    _TOUCHED: f"{time.time():.3f}",
+                }
+                blob.patch(**self._waiting)
+            except NotFound as error:
+                self._check_exists(error)
+                return False
+        self._exists.set()
+        return True
+
+    def delete(self, name: str) -> None:
+        """Delete an object; nothing is done if there is none."""
+        from google.api_core.exceptions import NotFound
+
+        with told("delete", self.name, name):
+            try:
+                self._bucket.blob(name).delete(**self._waiting)
+            except NotFound as error:
+                self._check_exists(error)
+        self._exists.set()
+
+    def _check_exists(self, error: Exception) -> None:
+        """Tell an object that is missing from a bucket that is."""
+        from google.api_core.exceptions import Forbidden, NotFound
+
+        if self._exists.is_set():
+            return
+        try:
+            next(
+                iter(
+                    self._client.list_blobs(
+                        self._bucket,
+                        max_results=1,
+                        fields="items(name)",
+                        **self._waiting,
+                    )
+                ),
+                None,
+            )
+        except NotFound:
+            raise no_bucket(self.name) from error
+        except Forbidden:
+            return  # it cannot be told
+        self._exists.set()
+
+
+class _Checked:
+    """Writes to a file, and sums up what was written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        from google_crc32c import Checksum
+
+        self._file = file
+        self._sum = Checksum()
+
+    def write(self, data: bytes) -> int:
+        self._sum.update(data)
+        return self._file.write(data)
+
+    def crc32c(self) -> str:
+        """Checksum of all that was written, as the storage tells it."""
+        return base64.b64encode(self._sum.digest()).decode()
+
+
+def _crc32c_of(file: IO[bytes]) -> str:
+    from google_crc32c import Checksum
+
+    file.seek(0)
+    found = Checksum()
+    while data := file.read(_READ_BYTES):
+        found.update(data)
+    return base64.b64encode(found.digest()).decode()
+
+
+def _may_go_well_later(error: Exception) -> bool:
+    """Whether an upload, begun again, may succeed.
+
+    The storage knows it no more (404, 410), kept less of it than was sent (308, or a
+    ValueError of google-cloud-storage's), or received another checksum (400).
+    """
+    code: int | None = getattr(error, "code", None)
+    return isinstance(error, ValueError) or code in (308, 400, 404, 410)
+
+
+def _not_received(bucket: str, name: str, error: Exception) -> CorruptObjectError:
+    return CorruptObjectError(
+        f"gs://{bucket}/{name} did not arrive as it was sent ({error}): check the "
+        "network, and that nobody changes the file meanwhile; there is no such object now"
+    )
+
+
+def _prepare(client: Any) -> None:
+    """Let many threads share a client, each with a connection that stays open."""
+    from requests.adapters import HTTPAdapter
+
+    # Meant for traces, it asks for the bucket's metadata in a thread of its own, traces
+    # or not, and needs a permission more for that.
+    client._bucket_metadata_cache = None  # noqa: SLF001 (the variable is for all of a process)
+    # As google-cloud-storage's own documentation does it.
+    session = client._http  # noqa: SLF001 (there is no other way)
+    adapter = HTTPAdapter(pool_maxsize=_CONNECTIONS)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, adapter)
+    session.hooks["response"].append(_release_if_refused)
+
+
+def _release_if_refused(response: Any, **_: Any) -> None:
+    """Read what a refusal says, so that its connection can be used again."""
+    if response.status_code >= _FIRST_REFUSAL:
+        _ = response.content

@@ -1,0 +1,1 @@
+"""Google Cloud Storage for tests: an emulator, and a proxy before it."""
