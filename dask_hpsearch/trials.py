@@ -97,7 +97,7 @@ class Batch:
     group : str
         The joblib call they belong to; what a cancellation names.
     topic : str
-        Dask event topic on which a worker asks for data and reports early results.
+        Dask event topic on which a worker asks for data and reports outcomes.
     tasks : tuple of FitTask or CallTask
     data : tuple of DataRef
         All bundles that the tasks need.
@@ -107,6 +107,8 @@ class Batch:
         A batch that takes longer gives back the tasks it has not begun.
     quiet_s : float
         How long nothing needs to be looked at, if all goes as expected.
+    number : int
+        Its number within the engine; what reports of outcomes name.
     """
 
     group: str
@@ -116,6 +118,7 @@ class Batch:
     fit_timeout_s: float | None
     patience_s: float
     quiet_s: float = 0.0
+    number: int = 0
 
     def to_bytes(self) -> bytes:
         """Encode compactly; `from_bytes` is the inverse."""

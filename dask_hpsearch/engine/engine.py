@@ -21,8 +21,8 @@ from dask_hpsearch.engine.clients import (
     no_workers,
     register_slots,
 )
-from dask_hpsearch.engine.fetching import when_fetched
-from dask_hpsearch.engine.jobs import Group, Job, SlotCount
+from dask_hpsearch.engine.fetching import when_ended, when_fetched
+from dask_hpsearch.engine.jobs import Flight, Group, Job, SlotCount
 from dask_hpsearch.engine.policy import (
     batch_size,
     most_in_flight,
@@ -99,9 +99,11 @@ class Engine:
         self._topic = f"dask-hpsearch-{uuid.uuid4().hex[:16]}"
         self._numbers = itertools.count()
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._inbox: deque[Job] = deque()
+        self._hungry = True
         self._groups: list[Group] = []
         self._jobs: dict[int, Job] = {}
-        self._flights: dict[Future[bytes], tuple[Group, set[int]]] = {}
+        self._flights: dict[int, Flight] = {}
         self._count = SlotCount()
         self._counted_at = 0.0
         self._failure: HPSearchError | None = None
@@ -170,8 +172,9 @@ class Engine:
             Called once, in the engine's thread, with the outcome, or with the error
             that ended the engine or the group.
         """
-        job = Job(task, tuple(data), group, done)
-        self._events.put(lambda: self._enqueue(job))
+        self._inbox.append(Job(task, tuple(data), group, done))
+        if self._hungry:  # else it is looked into when a batch has ended
+            self._events.put(self._take_inbox)
 
     def call_soon(self, function: Callable[[], None]) -> None:
         """Call a function in the engine's thread, as outcomes are delivered."""
@@ -206,9 +209,10 @@ class Engine:
     # --- the engine's thread ---------------------------------------------------------
 
     def _run(self) -> None:
-        while not (self._closed and self._events.empty()):
+        while not (self._closed and self._events.empty() and not self._inbox):
             try:
                 self._take_events()
+                self._take_inbox()
                 self._count_slots_if_due()
                 self._fill_slots()
             except HPSearchError as error:
@@ -219,11 +223,17 @@ class Engine:
 
     def _take_events(self) -> None:
         """Wait a moment for something to happen, and take in all that has."""
+        overlooked = self._hungry and self._inbox  # it came while slots were filled
         with contextlib.suppress(queue.Empty):
-            event = self._events.get(timeout=_SLOTS_CHECK_S)
+            event = self._events.get(timeout=0 if overlooked else _SLOTS_CHECK_S)
             while True:
                 event()
                 event = self._events.get_nowait()
+
+    def _take_inbox(self) -> None:
+        """Queue the jobs that were submitted."""
+        while self._inbox:
+            self._enqueue(self._inbox.popleft())
 
     def _enqueue(self, job: Job) -> None:
         if self._failure is not None or job.group.cancelled:
@@ -275,6 +285,7 @@ class Engine:
                 room -= 1
                 if group.waiting:
                     groups.append(group)
+        self._hungry = room > 0 or self._failure is not None
 
     def _submit_batch(self, group: Group) -> None:
         size = batch_size(
@@ -284,6 +295,7 @@ class Engine:
         )
         jobs = [group.waiting.popleft() for _ in range(min(size, len(group.waiting)))]
         mean_s = group.durations.mean_s or 0.0
+        number = self.next_number()
         batch = Batch(
             group=group.name,
             topic=self._topic,
@@ -292,6 +304,7 @@ class Engine:
             fit_timeout_s=self._fit_timeout_s,
             patience_s=max(_LEAST_PATIENCE_S, 2 * len(jobs) * mean_s),
             quiet_s=quiet_time_s(len(jobs), mean_s),
+            number=number,
         )
         payload = batch.to_bytes()
         self.task_bytes += len(payload)
@@ -299,38 +312,49 @@ class Engine:
         # One key prefix for all: the scheduler then queues what has no free slot yet,
         # and gives it to whichever worker is free first, new ones included.
         future = self.client.submit(
-            run_batch, payload, key=(self._topic, self.next_number()), pure=False
+            run_batch, payload, key=(self._topic, number), pure=False
         )
-        self._flights[future] = group, {job.task.job for job in jobs}
+        self._flights[number] = Flight(group, {job.task.job for job in jobs}, future)
         group.in_flight += 1
-        when_fetched(
-            self.client,
-            future,
-            lambda fetched: self._events.put(lambda: self._landed(future, fetched)),
-        )
+        when_ended(future, lambda: self._events.put(lambda: self._ended(number)))
         self._tell_slots()
 
-    def _landed(self, future: Future[bytes], fetched: Fetched) -> None:
-        flight = self._flights.pop(future, None)
+    def _ended(self, number: int) -> None:
+        """Take note of a batch's end; fetch outcomes that were not reported."""
+        flight = self._flights.get(number)
         if flight is None:
             return
-        group, numbers = flight
-        group.in_flight -= 1
-        for outcome in self._outcomes_of(future, fetched, numbers):
-            self._take(outcome, numbers)
+        if flight.open or flight.future.status != "finished":
+            when_fetched(
+                self.client,
+                flight.future,
+                lambda fetched: self._events.put(lambda: self._landed(number, fetched)),
+            )
+            return
+        del self._flights[number]
+        flight.group.in_flight -= 1
         self._tell_slots()
 
-    def _outcomes_of(
-        self, future: Future[bytes], fetched: Fetched, numbers: set[int]
-    ) -> list[Outcome]:
+    def _landed(self, number: int, fetched: Fetched) -> None:
+        flight = self._flights.pop(number, None)
+        if flight is None:
+            return
+        flight.group.in_flight -= 1
+        for outcome in self._outcomes_of(flight, fetched):
+            self._take(outcome, flight)
+        for job in list(flight.open):  # reported, but the report was lost
+            self._take(Outcome(job, "returned"), flight)
+        self._tell_slots()
+
+    def _outcomes_of(self, flight: Flight, fetched: Fetched) -> list[Outcome]:
         """Read a batch's outcomes; what was lost with its worker is to run again."""
         try:
             return decode_outcomes(fetched.result())
         except KilledWorker:
             # Only the slots run the user's code: a worker's loss is never a fit's fault.
-            return [Outcome(number, "returned") for number in numbers]
+            return [Outcome(job, "returned") for job in flight.open]
         except Exception as error:  # noqa: BLE001
-            self._fail(self._reason_for(error, future))
+            self._fail(self._reason_for(error, flight.future))
             return []
 
     def _reason_for(self, error: Exception, future: Future[bytes]) -> HPSearchError:
@@ -343,11 +367,11 @@ class Engine:
         failure.__cause__ = error
         return failure
 
-    def _take(self, outcome: Outcome, numbers: set[int]) -> None:
+    def _take(self, outcome: Outcome, flight: Flight) -> None:
         """Deliver an outcome, or queue the task again if it did not run."""
         job = self._jobs.get(outcome.job)
-        mine = outcome.job in numbers
-        numbers.discard(outcome.job)
+        mine = outcome.job in flight.open
+        flight.open.discard(outcome.job)
         if job is None or (outcome.status == "returned" and not mine):
             return
         if outcome.status != "returned":
@@ -362,13 +386,12 @@ class Engine:
         else:
             job.group.waiting.appendleft(job)
 
-    def _take_early(self, payload: bytes) -> None:
-        """Take outcomes that a worker reported before its batch was done."""
-        for outcome in decode_outcomes(payload):
-            for _, numbers in self._flights.values():
-                if outcome.job in numbers:
-                    self._take(outcome, numbers)
-                    break
+    def _take_report(self, number: int, payload: bytes) -> None:
+        """Take outcomes that a worker reported while, or as, its batch ended."""
+        flight = self._flights.get(number)
+        if flight is not None:
+            for outcome in decode_outcomes(payload):
+                self._take(outcome, flight)
 
     def _resolve(self, job: Job, outcome: Outcome | HPSearchError) -> None:
         self._jobs.pop(job.task.job, None)
@@ -378,9 +401,11 @@ class Engine:
 
     def _cancel(self, groups: list[Group], told: threading.Event | None = None) -> None:
         names = [group.name for group in groups]
-        futures = [f for f, (group, _) in self._flights.items() if group.name in names]
-        for future in futures:
-            self._flights.pop(future)[0].in_flight -= 1
+        flights = {n: f for n, f in self._flights.items() if f.group.name in names}
+        for number, flight in flights.items():
+            del self._flights[number]
+            flight.group.in_flight -= 1
+        futures = [flight.future for flight in flights.values()]
         for group in groups:
             group.cancelled = True
             group.waiting.clear()
@@ -413,5 +438,6 @@ class Engine:
         _, message = event
         if "need" in message:
             self._sender.request(message["need"], message["worker"])
-        elif "early" in message:
-            self._events.put(lambda: self._take_early(message["early"]))
+        elif "outcomes" in message:
+            number, outcomes = message["batch"], message["outcomes"]
+            self._events.put(lambda: self._take_report(number, outcomes))

@@ -15,10 +15,22 @@ if TYPE_CHECKING:
     Fetched = concurrent.futures.Future[bytes]
 
 
+def when_ended(future: Future[bytes], then: Callable[[], None]) -> None:
+    """Call a function once a Dask task has ended, in whatever way.
+
+    Parameters
+    ----------
+    future : Future
+    then : callable
+        Called in a thread of Dask's.
+    """
+    future.add_done_callback(lambda _: then())
+
+
 def when_fetched(
     client: Client, future: Future[bytes], then: Callable[[Fetched], None]
 ) -> None:
-    """Call a function with a Dask task's result once it is here.
+    """Call a function with an ended Dask task's result once it is here.
 
     ``Future.result`` would block its thread while a result that was lost with its worker
     is computed again: for as long as the cluster has no worker.
@@ -32,15 +44,11 @@ def when_fetched(
         Called in the client's event loop with a finished future of the result.
     """
     loop: Any = client.loop
-
-    def fetch(finished: Future[bytes]) -> None:
-        with contextlib.suppress(RuntimeError):  # the client is closed
-            fetched = asyncio.run_coroutine_threadsafe(
-                _gather(client, finished), loop.asyncio_loop
-            )
-            fetched.add_done_callback(then)
-
-    future.add_done_callback(fetch)
+    with contextlib.suppress(RuntimeError):  # the client is closed
+        fetched = asyncio.run_coroutine_threadsafe(
+            _gather(client, future), loop.asyncio_loop
+        )
+        fetched.add_done_callback(then)
 
 
 async def _gather(client: Client, future: Future[bytes]) -> bytes:

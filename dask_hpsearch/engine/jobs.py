@@ -12,6 +12,8 @@ from dask_hpsearch.engine.policy import Durations
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from distributed import Future
+
     from dask_hpsearch.errors import HPSearchError
     from dask_hpsearch.trials import DataRef, Outcome, Task
 
@@ -44,6 +46,21 @@ class Job:
     done: Callable[[Outcome | HPSearchError], None]
     returns: int = 0
     resolved: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A batch that Dask has.
+
+    Attributes
+    ----------
+    open : set of int
+        Jobs whose outcome is not known yet.
+    """
+
+    group: Group
+    open: set[int]
+    future: Future[bytes]
 
 
 @dataclass(slots=True)

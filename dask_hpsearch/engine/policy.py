@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-TARGET_BATCH_S = 0.2
+TARGET_BATCH_S = 0.4
 _SMOOTHING = 0.2
 _MOST_PER_BATCH = 500
 _BEFORE_ANY_WORKER = 8

@@ -13,6 +13,9 @@ from distributed import Worker, WorkerPlugin, get_worker
 from dask_hpsearch.slots.pool import SlotPool
 from dask_hpsearch.trials import Batch, DataRef, encode_outcomes
 
+# Outcomes up to this size go to the client with the message that the batch has ended;
+# larger ones wait to be fetched, which takes three messages more.
+_MOST_BY_EVENT = 2**16
 PLUGIN_NAME = "dask-hpsearch-slots"
 # Name of the worker extension by which our own worker program hands over a nursery.
 EARLY_NURSERY = "dask-hpsearch-nursery"
@@ -59,9 +62,14 @@ def run_batch(payload: bytes) -> bytes:
         worker.log_event(batch.topic, {"need": ref.digest, "worker": worker.address})
 
     def report(outcomes: list[bytes]) -> None:
-        worker.log_event(batch.topic, {"early": encode_outcomes(outcomes)})
+        encoded = encode_outcomes(outcomes)
+        worker.log_event(batch.topic, {"batch": batch.number, "outcomes": encoded})
 
-    return encode_outcomes(_pool(worker).run(batch, report, ask))
+    outcomes = _pool(worker).run(batch, report, ask)
+    if sum(map(len, outcomes)) > _MOST_BY_EVENT:
+        return encode_outcomes(outcomes)
+    report(outcomes)
+    return encode_outcomes([])
 
 
 def cancel_groups(groups: list[str], dask_worker: Worker) -> None:
