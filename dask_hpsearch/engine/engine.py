@@ -7,7 +7,6 @@ import itertools
 import logging
 import queue
 import threading
-import time
 import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
@@ -16,18 +15,15 @@ from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataHome, DataSender
-from dask_hpsearch.engine.clients import (
-    check_client,
-    no_workers,
-    register_slots,
-)
+from dask_hpsearch.engine.clients import check_client, register_slots
 from dask_hpsearch.engine.fetching import when_ended, when_fetched
-from dask_hpsearch.engine.jobs import Flight, Group, Job, SlotCount
+from dask_hpsearch.engine.jobs import Flight, Group, Job
 from dask_hpsearch.engine.policy import (
     batch_size,
     most_in_flight,
     quiet_time_s,
 )
+from dask_hpsearch.engine.watching import CHECK_S, SlotWatch
 from dask_hpsearch.errors import (
     ClientClosedError,
     HPSearchError,
@@ -50,7 +46,6 @@ if TYPE_CHECKING:
     from dask_hpsearch.engine.fetching import Fetched
 
 _logger = logging.getLogger(__name__)
-_SLOTS_CHECK_S = 0.4
 _LEAST_PATIENCE_S = 1.0
 _MOST_RETURNS = 20
 _CANCEL_WAIT_S = 2.0
@@ -94,8 +89,6 @@ class Engine:
         self.client = client
         self.home = home
         self._fit_timeout_s = fit_timeout_s
-        self._worker_timeout_s = worker_timeout_s
-        self._on_slots = on_slots
         self._topic = f"dask-hpsearch-{uuid.uuid4().hex[:16]}"
         self._numbers = itertools.count()
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -104,18 +97,17 @@ class Engine:
         self._groups: list[Group] = []
         self._jobs: dict[int, Job] = {}
         self._flights: dict[int, Flight] = {}
-        self._count = SlotCount()
-        self._counted_at = 0.0
         self._failure: HPSearchError | None = None
         self._closed = False
-        self._waiting_since = time.monotonic()
-        self._saw_worker = False
         self.task_bytes = 0
         self.tasks_sent = 0
         register_slots(client)
         self._sender = DataSender(client, home, self._topic)
         client.subscribe_topic(self._topic, self._on_worker_event)
-        self._count_slots()
+        self._watch = SlotWatch(
+            client, worker_timeout_s=worker_timeout_s, on_slots=on_slots
+        )
+        self._watch.tell(0)
         self._thread = threading.Thread(
             target=self._run, name="dask-hpsearch-engine", daemon=True
         )
@@ -130,7 +122,7 @@ class Engine:
     @property
     def slots(self) -> int:
         """Slots there are now, as of less than a second ago."""
-        return self._count.slots
+        return self._watch.slots
 
     def wait_for_slots(self) -> None:
         """Wait until there is a slot; a cluster that scales by its tasks grows one.
@@ -140,14 +132,7 @@ class Engine:
         NoWorkersError
             If there is none within the time-out.
         """
-        if self._count.slots:
-            return
-        probe = self.client.submit(int, pure=False)
-        try:
-            probe.result(timeout=self._worker_timeout_s)
-        except TimeoutError as error:
-            raise no_workers(self._worker_timeout_s) from error
-        self._count_slots()
+        self._watch.wait()
 
     def next_number(self) -> int:
         """Return a number that no other task of this engine has."""
@@ -213,7 +198,7 @@ class Engine:
             try:
                 self._take_events()
                 self._take_inbox()
-                self._count_slots_if_due()
+                self._count_slots()
                 self._fill_slots()
             except HPSearchError as error:
                 self._fail(error)
@@ -225,7 +210,7 @@ class Engine:
         """Wait a moment for something to happen, and take in all that has."""
         overlooked = self._hungry and self._inbox  # it came while slots were filled
         with contextlib.suppress(queue.Empty):
-            event = self._events.get(timeout=0 if overlooked else _SLOTS_CHECK_S)
+            event = self._events.get(timeout=0 if overlooked else CHECK_S)
             while True:
                 event()
                 event = self._events.get_nowait()
@@ -242,41 +227,20 @@ class Engine:
         if job.group not in self._groups:
             self._groups.append(job.group)
         if not self._jobs:
-            self._waiting_since = time.monotonic()
+            self._watch.work_begins()
         self._jobs[job.task.job] = job
         job.group.waiting.append(job)
 
-    def _count_slots_if_due(self) -> None:
-        if time.monotonic() - self._counted_at < _SLOTS_CHECK_S:
-            return
-        if self._failure is None and self._jobs:
-            check_client(self.client)
-            self._count_slots()
-            self._check_for_workers()
-
     def _count_slots(self) -> None:
-        try:
-            threads = self.client.nthreads()
-        except Exception as error:
-            msg = f"the Dask scheduler does not answer: {error!r}"
-            raise ClientClosedError(msg) from error
-        self._count = SlotCount(len(threads), sum(threads.values()))
-        self._counted_at = time.monotonic()
-        self._tell_slots()
-
-    def _check_for_workers(self) -> None:
-        """Give up if no worker ever came; a cluster that lost all its own may regrow."""
-        if self._count.slots:
-            self._saw_worker = True
-        if self._saw_worker:
-            return
-        waited = time.monotonic() - self._waiting_since
-        if waited > self._worker_timeout_s:
-            raise no_workers(self._worker_timeout_s)
+        if self._watch.is_due() and self._failure is None and self._jobs:
+            check_client(self.client)
+            self._watch.count()
+            self._watch.tell(len(self._flights))
+            self._watch.check_for_workers()
 
     def _fill_slots(self) -> None:
         """Submit batches, the groups taking turns, while Dask may have more."""
-        room = most_in_flight(self._count.slots) - len(self._flights)
+        room = most_in_flight(self._watch.slots) - len(self._flights)
         groups = deque(group for group in self._groups if group.waiting)
         while room > 0 and groups and self._failure is None:
             group = groups.popleft()
@@ -290,7 +254,7 @@ class Engine:
     def _submit_batch(self, group: Group) -> None:
         size = batch_size(
             waiting=len(group.waiting),
-            slots=self._count.slots,
+            slots=self._watch.slots,
             mean_s=group.durations.mean_s,
         )
         jobs = [group.waiting.popleft() for _ in range(min(size, len(group.waiting)))]
@@ -317,7 +281,7 @@ class Engine:
         self._flights[number] = Flight(group, {job.task.job for job in jobs}, future)
         group.in_flight += 1
         when_ended(future, lambda: self._events.put(lambda: self._ended(number)))
-        self._tell_slots()
+        self._watch.tell(len(self._flights))
 
     def _ended(self, number: int) -> None:
         """Take note of a batch's end; fetch outcomes that were not reported."""
@@ -333,7 +297,7 @@ class Engine:
             return
         del self._flights[number]
         flight.group.in_flight -= 1
-        self._tell_slots()
+        self._watch.tell(len(self._flights))
 
     def _landed(self, number: int, fetched: Fetched) -> None:
         flight = self._flights.pop(number, None)
@@ -344,7 +308,7 @@ class Engine:
             self._take(outcome, flight)
         for job in list(flight.open):  # reported, but the report was lost
             self._take(Outcome(job, "returned"), flight)
-        self._tell_slots()
+        self._watch.tell(len(self._flights))
 
     def _outcomes_of(self, flight: Flight, fetched: Fetched) -> list[Outcome]:
         """Read a batch's outcomes; what was lost with its worker is to run again."""
@@ -426,11 +390,6 @@ class Engine:
         self._cancel(list({group.name: group for group in self._groups}.values()))
         for job in jobs:
             self._resolve(job, self._failure)
-
-    def _tell_slots(self) -> None:
-        if self._on_slots is not None:
-            running = min(len(self._flights), self._count.slots)
-            self._on_slots(self._count.workers, self._count.slots, running)
 
     # --- the client's event loop -----------------------------------------------------
 

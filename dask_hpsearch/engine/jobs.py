@@ -61,11 +61,3 @@ class Flight:
     group: Group
     open: set[int]
     future: Future[bytes]
-
-
-@dataclass(slots=True)
-class SlotCount:
-    """What the client knows of its workers."""
-
-    workers: int = 0
-    slots: int = 0

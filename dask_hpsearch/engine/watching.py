@@ -1,0 +1,107 @@
+"""Watches how many slots a client's workers have, and whether there are any at all."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from dask_hpsearch.engine.clients import no_workers
+from dask_hpsearch.errors import ClientClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Client
+
+CHECK_S = 0.4
+
+
+class SlotWatch:
+    """The slots of a client's workers, as of a moment ago.
+
+    Parameters
+    ----------
+    client : Client
+    worker_timeout_s : float
+        How long to wait for a first worker.
+    on_slots : callable, optional
+        Called with (workers, slots, running) as they change.
+
+    Attributes
+    ----------
+    workers, slots : int
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        worker_timeout_s: float,
+        on_slots: Callable[[int, int, int], None] | None,
+    ) -> None:
+        self.workers = self.slots = 0
+        self._client = client
+        self._worker_timeout_s = worker_timeout_s
+        self._on_slots = on_slots
+        self._counted_at = 0.0
+        self._waiting_since = time.monotonic()
+        self._saw_worker = False
+        self.count()
+
+    def is_due(self) -> bool:
+        """Whether to count again."""
+        return time.monotonic() - self._counted_at >= CHECK_S
+
+    def count(self) -> None:
+        """Ask the scheduler.
+
+        Raises
+        ------
+        ClientClosedError
+            If it does not answer.
+        """
+        try:
+            threads = self._client.nthreads()
+        except Exception as error:
+            msg = f"the Dask scheduler does not answer: {error!r}"
+            raise ClientClosedError(msg) from error
+        self.workers, self.slots = len(threads), sum(threads.values())
+        self._counted_at = time.monotonic()
+
+    def wait(self) -> None:
+        """Wait until there is a slot; a cluster that scales by its tasks grows one.
+
+        Raises
+        ------
+        NoWorkersError
+            If there is none within the time-out.
+        """
+        if self.slots:
+            return
+        probe = self._client.submit(int, pure=False)
+        try:
+            probe.result(timeout=self._worker_timeout_s)
+        except TimeoutError as error:
+            raise no_workers(self._worker_timeout_s) from error
+        self.count()
+
+    def work_begins(self) -> None:
+        """Begin to wait for a first worker now."""
+        self._waiting_since = time.monotonic()
+
+    def check_for_workers(self) -> None:
+        """Give up if no worker ever came; a cluster that lost all its own may regrow.
+
+        Raises
+        ------
+        NoWorkersError
+        """
+        self._saw_worker = self._saw_worker or self.slots > 0
+        waited = time.monotonic() - self._waiting_since
+        if not self._saw_worker and waited > self._worker_timeout_s:
+            raise no_workers(self._worker_timeout_s)
+
+    def tell(self, batches: int) -> None:
+        """Tell who listens, with the batches that Dask has."""
+        if self._on_slots is not None:
+            self._on_slots(self.workers, self.slots, min(batches, self.slots))
