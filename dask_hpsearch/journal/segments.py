@@ -29,7 +29,7 @@ _FLUSH_EVERY_S = 1.0
 _COMPACT_AFTER_SEGMENTS = 24
 _COMPACT_AFTER_SHARE = 0.25
 _MOST_UNCOVERED = 128
-_READERS = 16
+_READERS = 32
 
 
 class JournalWriter:
@@ -230,8 +230,11 @@ class JournalReader:
         Objects that were read before are not read again. An object that is altered,
         truncated or foreign is left out, named in `refused` and in the log.
         """
-        segments = [one.name for one in self._store.list(SEGMENTS)]
-        snapshots = [one.name for one in self._store.list(SNAPSHOTS)]
+        with ThreadPoolExecutor(2) as threads:  # each may be a way to a bucket and back
+            segments, snapshots = (
+                [one.name for one in listing]
+                for listing in threads.map(self._store.list, (SEGMENTS, SNAPSHOTS))
+            )
         latest = {name.rsplit("-", 1)[0]: name for name in snapshots}
         whole = [events for events in self._read_all(latest.values()) if events]
         covered = {name for events in whole for name in events[0]["covers"]}

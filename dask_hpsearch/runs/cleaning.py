@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import calendar
-import contextlib
 import logging
 import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.errors import RunNotFoundError, UntrustedObjectError
 from dask_hpsearch.journal.folder import MANIFEST, RUNS, RunFolder
 from dask_hpsearch.runs.run import SearchRun
 from dask_hpsearch.runs.states import UNDER_WAY
+from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from dask_hpsearch.stores import Store
 
 DATA = "data"
@@ -132,21 +129,14 @@ def _remove_rest(run: Store) -> None:
 
 
 def _remove_data(store: Store, used: set[str], *, before: float) -> tuple[int, int]:
-    n_data = nbytes = 0
-    for path in _data_files(store):
-        with contextlib.suppress(FileNotFoundError):  # others may tidy up too
-            stat = path.stat()
-            if path.name not in used and stat.st_mtime < before:
-                path.unlink()
-                n_data, nbytes = n_data + 1, nbytes + stat.st_size
-    return n_data, nbytes
-
-
-def _data_files(store: Store) -> Iterator[Path]:
-    place = store.local_path()
-    folder = None if place is None else Path(place) / DATA
-    if folder is None or not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
-        if _DIGEST.fullmatch(path.name) or path.name.startswith(".partial-"):
-            yield path
+    data = open_store(store.child(DATA).url)  # a folder that stays when it is empty
+    old = [
+        one
+        for one in data.list("")
+        if _DIGEST.fullmatch(one.name)
+        and one.name not in used
+        and one.modified < before
+    ]
+    for one in old:  # others may tidy up too: what is gone is gone
+        data.delete(one.name)
+    return len(old), sum(one.nbytes for one in old)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +13,16 @@ from distributed import Client
 
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.driver import Settings
-from dask_hpsearch.errors import ClientClosedError, HPSearchError, RunCancelledError
+from dask_hpsearch.errors import (
+    ClientClosedError,
+    HPSearchError,
+    RunCancelledError,
+    StoreError,
+)
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.runs.beginning import Work, load
 from dask_hpsearch.runs.driving import drive_run
+from dask_hpsearch.runs.logs import keep_logs
 from dask_hpsearch.runs.processes import read_private
 from dask_hpsearch.stores import open_store
 
@@ -68,14 +74,26 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     for noisy in ("distributed", "bokeh", "tornado"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    request = json.loads(sys.argv[1])
     try:
-        drive(json.loads(sys.argv[1]))
+        drive(request)
     except RunCancelledError:
         _logger.info("the run was cancelled")
     except HPSearchError as error:
         _logger.error("the run ended: %s", error)  # noqa: TRY400 (a message is enough)
         return 1
+    except Exception:
+        _logger.exception("the run ended")
+        return 1
+    finally:
+        _keep_log(request["run"])
     return 0
+
+
+def _keep_log(url: str) -> None:
+    with suppress(StoreError):
+        store = open_store(url)
+        keep_logs(store, url.rpartition("/")[2])
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import json
 import os
 import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import psutil
@@ -19,6 +18,7 @@ import psutil
 from dask_hpsearch import trust
 from dask_hpsearch.engine.clients import check_client
 from dask_hpsearch.errors import UnsupportedSearchError
+from dask_hpsearch.runs.logs import new_log
 from dask_hpsearch.slots.slot import python_path
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.stores import Store
-
-LOGS = "logs"
 
 
 def check_other_processes(store: Store, client: Client | None) -> None:
@@ -38,10 +36,10 @@ def check_other_processes(store: Store, client: Client | None) -> None:
     UnsupportedSearchError
     ClientClosedError
     """
-    if store.local_path() is None:
+    if store.url.startswith("memory:"):
         msg = (
             f"{store.url!r} exists in this process alone, and a submitted run has a "
-            "process of its own: give a store that it can open too, such as a folder"
+            "process of its own: give a store that it can open too, a folder or a bucket"
         )
         raise UnsupportedSearchError(msg)
     if client is not None:
@@ -82,7 +80,7 @@ def start_driver(
     check_other_processes(folder.store, client)
     secrets = _write_private(folder.run_id, client)
     request = {"run": folder.store.url, "client": secrets, **options}
-    with _new_log(folder.store) as log:
+    with new_log(folder.store, folder.run_id) as log:
         process = subprocess.Popen(  # noqa: S603 (our own module)
             [sys.executable, "-m", "dask_hpsearch.runs.driver", json.dumps(request)],
             stdin=subprocess.DEVNULL,
@@ -124,17 +122,6 @@ def is_running(pid: int, started: float) -> bool:
         zombie = process.status() == psutil.STATUS_ZOMBIE
         return not zombie and abs(process.create_time() - started) < 1.0
     return False
-
-
-def _new_log(store: Store) -> BinaryIO:
-    place = store.local_path()
-    assert place is not None  # noqa: S101 (checked before)
-    logs = place / LOGS
-    logs.mkdir(exist_ok=True)
-    for number in itertools.count(len(list(logs.iterdir()))):
-        with contextlib.suppress(FileExistsError):  # another driver starts too
-            return (logs / f"driver-{number:03d}.log").open("xb")
-    raise AssertionError
 
 
 def _write_private(run_id: str, client: Client | None) -> str | None:

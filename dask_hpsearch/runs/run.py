@@ -22,7 +22,8 @@ from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.runs import history
 from dask_hpsearch.runs.beginning import default_store
 from dask_hpsearch.runs.driving import REQUESTS, result_name
-from dask_hpsearch.runs.processes import LOGS, check_other_processes
+from dask_hpsearch.runs.logs import forget_logs, logs_of
+from dask_hpsearch.runs.processes import check_other_processes
 from dask_hpsearch.runs.starting import start
 from dask_hpsearch.runs.states import ENDED, UNDER_WAY, state_of
 from dask_hpsearch.stores import open_store
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.progress import ProgressSnapshot
 
 Events = list[dict[str, Any]]
-_POLL_S = 0.2
+_POLL_S, _POLL_BUCKET_S = 0.2, 1.0
 _EXTENSIONS = "extensions/"
 _LOG_TAIL = 2000
 
@@ -169,11 +170,13 @@ class SearchRun:
             After ``timeout`` seconds; the run goes on.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        # Every look at a bucket takes a few requests, which cost time and money.
+        pause_s = _POLL_S if self._folder.store.local_path() else _POLL_BUCKET_S
         while not self.done():
             if deadline is not None and time.monotonic() > deadline:
                 msg = f"run {self.run_id} is still {self.state} after {timeout:g} s"
                 raise TimeoutError(msg)
-            time.sleep(_POLL_S)
+            time.sleep(pause_s)
         return self
 
     def result(self, timeout: float | None = None, *, estimator: bool = True) -> Any:
@@ -263,11 +266,8 @@ class SearchRun:
 
     def logs(self) -> str:
         """Return what the run's drivers wrote."""
-        texts = []
-        for one in self._folder.store.list(f"{LOGS}/"):
-            content = self._folder.store.read(one.name).decode(errors="replace")
-            texts.append(f"== {one.name}\n{content}")
-        return "\n".join(texts)
+        texts = logs_of(self._folder.store, self.run_id)
+        return "\n".join(f"== {name}\n{text}" for name, text in texts.items())
 
     def delete(self) -> None:
         """Delete the run's folder.
@@ -283,6 +283,7 @@ class SearchRun:
         names = [one.name for one in self._folder.store.list("")]
         for name in sorted(names, key=lambda name: name != "manifest.json"):
             self._folder.store.delete(name)
+        forget_logs(self._folder.store, self.run_id)
         private_key_path(self.run_id).unlink(missing_ok=True)
 
     def __repr__(self) -> str:

@@ -1,0 +1,85 @@
+"""What drivers write: a file in the run's folder, or one that goes there in the end.
+
+An object of a bucket cannot grow. There, a driver's output is a file of this machine while
+it runs; the driver itself stores it when it ends, or, if it was killed, the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import shutil
+from typing import TYPE_CHECKING, BinaryIO
+
+from dask_hpsearch import trust
+from dask_hpsearch.errors import StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_hpsearch.stores import Store
+
+LOGS = "logs"
+_logger = logging.getLogger(__name__)
+
+
+def new_log(store: Store, run_id: str) -> BinaryIO:
+    """Open a new log; its name is one that no driver of the run had.
+
+    Parameters
+    ----------
+    store : Store
+        The run's folder.
+    run_id : str
+    """
+    keep_logs(store, run_id)
+    logs = _folder(store, run_id)
+    logs.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(len(store.list(f"{LOGS}/"))):
+        with contextlib.suppress(FileExistsError):  # another driver starts too
+            return (logs / f"driver-{number:03d}.log").open("xb")
+    raise AssertionError
+
+
+def keep_logs(store: Store, run_id: str) -> None:
+    """Store logs of this machine, all of them of drivers that end or have ended."""
+    if store.local_path() is not None:
+        return
+    for path in _on_the_way(store, run_id):
+        try:
+            store.send(f"{LOGS}/{path.name}", path)
+        except (OSError, StoreError) as error:
+            _logger.warning("the log %s is not stored: %s", path, error)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def logs_of(store: Store, run_id: str) -> dict[str, str]:
+    """Return what drivers wrote, by the names of their logs."""
+    contents = {
+        path.name: path.read_bytes()
+        for path in _on_the_way(store, run_id)
+        if store.local_path() is None
+    }
+    for one in store.list(f"{LOGS}/"):
+        contents[one.name.rpartition("/")[2]] = store.read(one.name)
+    return {
+        f"{LOGS}/{name}": contents[name].decode(errors="replace")
+        for name in sorted(contents)
+    }
+
+
+def forget_logs(store: Store, run_id: str) -> None:
+    """Remove logs that are on this machine alone."""
+    if store.local_path() is None:
+        shutil.rmtree(_folder(store, run_id), ignore_errors=True)
+
+
+def _on_the_way(store: Store, run_id: str) -> list[Path]:
+    return sorted(_folder(store, run_id).glob("driver-*.log"))
+
+
+def _folder(store: Store, run_id: str) -> Path:
+    place = store.local_path()
+    return trust.data_folder() / LOGS / run_id if place is None else place / LOGS
