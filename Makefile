@@ -5,14 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-# The kubernetes extra stays out for now: no test, demo or benchmark needs it yet.
-EXTRAS := bayes,dask-ml,gcp,plots
+EXTRAS := bayes,dask-ml,gcp,kubernetes,plots
 
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-sklearn check format bench clean
+.PHONY: help setup demo test test-slow test-k8s test-sklearn check format bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,10 +31,13 @@ demo: $(STAMP)  ## Search a random forest on real data, with live progress
 	$(BIN)/dask-hpsearch demo
 
 test: $(STAMP)  ## Run the tests, all but the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not kubernetes" $(PYTEST_ARGS)
 
 test-slow: $(STAMP)  ## Run the slow tests
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow and not kubernetes" $(PYTEST_ARGS)
+
+test-k8s: $(STAMP)  ## Run the tests that need a Kubernetes cluster
+	$(BIN)/python -m pytest -m "kubernetes and not slow" $(PYTEST_ARGS)
 
 test-sklearn: $(STAMP)  ## Run scikit-learn's own search tests under our backend
 	$(BIN)/python tests/sklearn_suite/run.py

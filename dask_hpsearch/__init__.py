@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import joblib as _joblib
 
+from dask_hpsearch.release import __version__
+
 if TYPE_CHECKING:
+    from dask_hpsearch.clusters.kube import kube_cluster
     from dask_hpsearch.clusters.local import local_cluster
     from dask_hpsearch.runs import SearchRun
     from dask_hpsearch.search import DaskSearchCV
 
-__version__ = "0.1.0"
-__all__ = ["DaskSearchCV", "SearchRun", "__version__", "local_cluster"]
+__all__ = ["DaskSearchCV", "SearchRun", "__version__", "kube_cluster", "local_cluster"]
 
 _EXPORTS = {
     "DaskSearchCV": "dask_hpsearch.search",
     "SearchRun": "dask_hpsearch.runs",
+    "kube_cluster": "dask_hpsearch.clusters.kube",
     "local_cluster": "dask_hpsearch.clusters.local",
 }
 

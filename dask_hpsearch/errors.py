@@ -118,6 +118,65 @@ class StorePermissionError(StoreError, PermissionError):
     """A store may not be read or written."""
 
 
+class SpecError(HPSearchError, ValueError):
+    """A cluster's spec cannot be used.
+
+    Attributes
+    ----------
+    problems : list of str
+        All that is wrong with it, a field each.
+    """
+
+    def __init__(self, name: str, problems: list[str]) -> None:
+        self.name = name
+        self.problems = problems
+        lines = "".join(f"\n  - {problem}" for problem in problems)
+        super().__init__(f"{name} is no spec of a cluster; change:{lines}")
+
+    def __reduce__(self) -> tuple[type[SpecError], tuple[str, list[str]]]:
+        return type(self), (self.name, self.problems)
+
+
+class ClusterError(HPSearchError, RuntimeError):
+    """A cluster on Kubernetes cannot be made or used."""
+
+
+class ClusterAccessError(ClusterError):
+    """A cluster does not take this client, or is not the one that it should be."""
+
+
+class ClusterUnreachableError(ClusterError, ConnectionError):
+    """Nothing answers where a cluster should be."""
+
+
+class ClusterExistsError(ClusterError):
+    """There is a cluster of that name."""
+
+
+class ClusterNotFoundError(ClusterError, LookupError):
+    """There is no cluster of that name."""
+
+
+class KubernetesUnreachableError(ClusterError, ConnectionError):
+    """Kubernetes does not answer, or the kubeconfig says nothing of use."""
+
+
+class KubernetesRightsError(ClusterError, PermissionError):
+    """Kubernetes does not allow this user something that is needed."""
+
+
+class OperatorMissingError(ClusterError):
+    """The Dask operator is not installed, or does not act."""
+
+
+class PodStartError(ClusterError):
+    """A pod of the cluster cannot start."""
+
+
+class ImageBuildError(HPSearchError, RuntimeError):
+    """An image cannot be built."""
+
+
 class UntrustedObjectError(HPSearchError, RuntimeError):
     """An object of a run was not signed by the key that it should be signed by."""
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_hpsearch import __version__
+from dask_hpsearch.cli.images import add_images
+from dask_hpsearch.cli.operator import add_operator
 from dask_hpsearch.cli.runs import add_runs
 from dask_hpsearch.cli.words import EXIT_ERROR, EXIT_INTERRUPTED, positive
 from dask_hpsearch.errors import HPSearchError
@@ -58,6 +60,8 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands.add_parser("demo", help="search a random forest on real data"))
     add_runs(commands)
+    add_images(commands)
+    add_operator(commands)
     return parser
 
 

@@ -89,6 +89,12 @@ def forget_bundles(topic: str, dask_worker: Worker) -> None:
     _pool(dask_worker).data.forget(topic)
 
 
+def drain_slots(worker: Worker, seconds: float) -> None:
+    """Let a worker's slots finish what they run, for some seconds, and begin no more."""
+    if PLUGIN_NAME in worker.plugins:
+        _pool(worker).drain(seconds)
+
+
 def slot_pids(dask_worker: Worker) -> list[int]:
     """Return the processes of this worker's slots."""
     return _pool(dask_worker).pids()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MEMORY_CHECK_S = 0.1
 _EARLY_REPORT_S = 0.5
+_DRAIN_LOOK_S = 0.05
 GIB = 2**30
 
 
@@ -60,6 +61,7 @@ class SlotPool:
         self._cancelled: set[str] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._draining = threading.Event()
 
     def start(self) -> None:
         """Start the nursery, so that the first fit finds its imports done."""
@@ -115,6 +117,24 @@ class SlotPool:
             slot.end("cancelled")
         self.data.look_again()
 
+    def drain(self, seconds: float) -> None:
+        """Begin nothing more; wait for running tasks, and give back what takes longer.
+
+        Parameters
+        ----------
+        seconds : float
+            How long running tasks may take.
+        """
+        self._draining.set()
+        self.data.look_again()
+        for slot in self._busy_now():
+            slot.send(STOP_SIGN)
+        until = time.monotonic() + seconds
+        while self._busy_now() and time.monotonic() < until:
+            time.sleep(_DRAIN_LOOK_S)
+        for slot in self._busy_now():
+            slot.end("cancelled")
+
     def close(self) -> None:
         """End everything; running fits end unfinished."""
         self._closing.set()
@@ -131,6 +151,10 @@ class SlotPool:
         with self._lock:
             return [slot.pid for slot in (*self._idle, *self._busy)]
 
+    def _busy_now(self) -> list[Slot]:
+        with self._lock:
+            return list(self._busy)
+
     def _paths(self, batch: Batch, ask: Callable[[DataRef], None]) -> dict[str, str]:
         def given_up() -> bool:
             return self._ended(batch.group)
@@ -141,7 +165,10 @@ class SlotPool:
         }
 
     def _ended(self, group: str) -> bool:
-        return self._closing.is_set() or group in self._cancelled
+        return self._leaving() or group in self._cancelled
+
+    def _leaving(self) -> bool:
+        return self._closing.is_set() or self._draining.is_set()
 
     def _running_nursery(self) -> Nursery:
         if self._closing.is_set():
@@ -180,9 +207,7 @@ class SlotPool:
     def _watch_memory(self) -> None:
         """Note what busy slots use, and end one that exceeds its share."""
         while not self._closing.wait(_MEMORY_CHECK_S):
-            with self._lock:
-                busy = list(self._busy)
-            for slot in busy:
+            for slot in self._busy_now():
                 used = slot.private_bytes()
                 slot.peak_bytes = max(slot.peak_bytes, used)
                 if self._share_bytes is not None and used > self._share_bytes:

@@ -1,0 +1,95 @@
+"""Commands about images."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from dask_hpsearch.images.context import Context
+
+
+def add_images(commands: Any) -> None:
+    """Add the commands to a parser's."""
+    image = commands.add_parser(
+        "image", help="build the image of scheduler and workers"
+    )
+    image.description = "Build the image that scheduler, workers and operator run on."
+    ways = image.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    build = ways.add_parser("build", help="build it, and print its name")
+    build.description = (
+        "Build the image with buildah, podman or docker; print its name."
+    )
+    build.add_argument(
+        "--local",
+        action="store_true",
+        required=True,
+        help="on this machine (the only way so far)",
+    )
+    build.add_argument("--tag", metavar="NAME", help="default: made from the content")
+    build.add_argument("--builder", metavar="PROGRAM", help="default: what there is")
+    build.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="passed on to the builder, as --option=--network=host",
+    )
+    context = ways.add_parser("context", help="lay out the folder it is built from")
+    context.description = "Lay out the folder from which the image is built."
+    context.add_argument("folder", type=Path, metavar="FOLDER")
+    for parser, function in ((build, _build), (context, _context)):
+        _add_content(parser)
+        parser.set_defaults(run_command=function)
+
+
+def _add_content(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--spec",
+        type=Path,
+        metavar="FILE",
+        help="a cluster's spec: its requirements and modules go in",
+    )
+    parser.add_argument(
+        "--extras",
+        metavar="NAMES",
+        help="extras of dask-hpsearch, with commas (default: those installed here)",
+    )
+
+
+def _build(arguments: Namespace) -> int:
+    from dask_hpsearch.images.local import build, find_builder
+
+    find_builder(arguments.builder)  # say at once that there is none
+    with tempfile.TemporaryDirectory(prefix="dask-hpsearch-image-") as folder:
+        name = build(
+            _lay_out(Path(folder), arguments),
+            tag=arguments.tag,
+            builder=arguments.builder,
+            options=arguments.option,
+        )
+    print(name)
+    return 0
+
+
+def _context(arguments: Namespace) -> int:
+    print(_lay_out(arguments.folder, arguments).tag)
+    return 0
+
+
+def _lay_out(folder: Path, arguments: Namespace) -> Context:
+    from dask_hpsearch.images.context import lay_out
+
+    extras = None if arguments.extras is None else arguments.extras.split(",")
+    if arguments.spec is None:
+        return lay_out(folder, extras=extras)
+    from dask_hpsearch.config.reading import load_spec
+
+    spec = load_spec(arguments.spec)
+    modules = [arguments.spec.parent / module for module in spec.modules]
+    return lay_out(
+        folder, requirements=spec.requirements, modules=modules, extras=extras
+    )

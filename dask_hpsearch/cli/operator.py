@@ -1,0 +1,79 @@
+"""Commands about the Dask operator."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.cli.words import EXIT_ERROR
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Awaitable, Callable
+
+    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+
+
+def add_operator(commands: Any) -> None:
+    """Add the commands to a parser's."""
+    operator = commands.add_parser(
+        "operator", help="install, show or remove the Dask operator"
+    )
+    operator.description = (
+        "The Dask operator makes pods of what clusters ask for; a Kubernetes cluster "
+        "needs it once."
+    )
+    ways = operator.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    install = ways.add_parser("install", help="install it, or bring it up to date")
+    install.add_argument(
+        "--image", required=True, help="an image that dask-hpsearch image build made"
+    )
+    status = ways.add_parser("status", help="show what is there")
+    remove = ways.add_parser("remove", help="remove it; not while there are clusters")
+    for parser, function in (
+        (install, _install),
+        (status, _status),
+        (remove, _remove),
+    ):
+        parser.add_argument("--context", help="of the kubeconfig (default: its own)")
+        parser.set_defaults(run_command=function)
+
+
+def _install(arguments: Namespace) -> int:
+    from dask_hpsearch.clusters import operator
+
+    _with_api(arguments, lambda api: operator.install(api, arguments.image))
+    print(f"the Dask operator runs on {arguments.image}")
+    return 0
+
+
+def _status(arguments: Namespace) -> int:
+    from dask_hpsearch.clusters import operator
+
+    found = _with_api(arguments, operator.status)
+    print(f"kinds of resources: {found.definitions} of 4")
+    if found.image is None:
+        print("operator: not installed by dask-hpsearch")
+    else:
+        word = "ready" if found.ready else "not ready"
+        print(f"operator: {word}, dask-kubernetes {found.version}, {found.image}")
+    return 0 if found.ready else EXIT_ERROR
+
+
+def _remove(arguments: Namespace) -> int:
+    from dask_hpsearch.clusters import operator
+
+    _with_api(arguments, operator.remove)
+    print("the Dask operator is removed")
+    return 0
+
+
+def _with_api(
+    arguments: Namespace, function: Callable[[KubernetesApi], Awaitable[Any]]
+) -> Any:
+    from dask_hpsearch.clusters.kubernetes_api import connect
+
+    async def run() -> Any:
+        return await function(await connect(context=arguments.context))
+
+    return asyncio.run(run())

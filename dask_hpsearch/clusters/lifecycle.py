@@ -1,0 +1,329 @@
+"""A cluster's objects in Kubernetes: made, watched, changed, and gone."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.clusters import manifests
+from dask_hpsearch.clusters.diagnosis import (
+    Trouble,
+    deployment_trouble,
+    last_words,
+    pod_trouble,
+)
+from dask_hpsearch.clusters.kubernetes_api import (
+    KubernetesConflictError,
+    ObjectMissingError,
+)
+from dask_hpsearch.clusters.tls import Certificates
+from dask_hpsearch.errors import (
+    ClusterAccessError,
+    ClusterError,
+    ClusterExistsError,
+    OperatorMissingError,
+    PodStartError,
+)
+
+if TYPE_CHECKING:
+    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.config.cluster import ClusterSpec
+
+Manifest = dict[str, Any]
+
+_LOOK_EVERY_S = 0.25
+_OPERATOR_WAIT_S = 20.0  # it acts within a second or two
+_STUCK_FOR_S = 5.0  # longer than what passes by itself
+_FINALIZER_WAIT_S = 30.0
+_LOG_LINES = 2000
+# What a cluster consists of; all of it has the cluster's label.
+_KINDS = (
+    "DaskCluster",
+    "DaskWorkerGroup",
+    "DaskAutoscaler",
+    "Deployment",
+    "ReplicaSet",
+    "Service",
+    "Secret",
+    "NetworkPolicy",
+    "ServiceAccount",
+    "Pod",
+)
+_logger = logging.getLogger(__name__)
+
+
+class Lifecycle:
+    """One cluster's objects.
+
+    Parameters
+    ----------
+    api : KubernetesApi
+    name : str
+        The cluster's name.
+    """
+
+    def __init__(self, api: KubernetesApi, name: str) -> None:
+        self.api = api
+        self.name = name
+        self._labels = f"{manifests.CLUSTER_LABEL}={name}"
+        self._scheduler_labels = f"{self._labels},{manifests.COMPONENT_LABEL}=scheduler"
+
+    async def find(self) -> Manifest | None:
+        """Return the DaskCluster; None if there is none."""
+        return await self.api.get("DaskCluster", self.name)
+
+    async def create(
+        self, spec: ClusterSpec, certificates: Certificates, n_workers: int
+    ) -> None:
+        """Create all objects; those that exist are removed if one cannot be created.
+
+        Raises
+        ------
+        ClusterExistsError, OperatorMissingError, ClusterError
+        """
+        if await self.pods():
+            raise self._taken()
+        cluster = manifests.dask_cluster(self.name, self.api.namespace, spec, n_workers)
+        try:
+            owner = await self.api.create(cluster)
+        except KubernetesConflictError as error:
+            raise self._taken() from error
+        except ObjectMissingError as error:
+            raise self._no_such_place(error) from error
+        try:
+            for one in manifests.companions(self.name, spec, certificates, owner):
+                await self.api.create(one)
+        except BaseException:
+            await self.delete(_FINALIZER_WAIT_S)
+            raise
+
+    async def wait_for_scheduler(self, timeout_s: float) -> None:
+        """Wait until the scheduler's pod is ready, or cannot become so.
+
+        Raises
+        ------
+        OperatorMissingError
+            If nothing acts on the DaskCluster.
+        PodStartError
+            If its pod cannot start; with what Kubernetes, or its log, says.
+        """
+        began = time.monotonic()
+        seen: dict[str, float] = {}
+        pending = 0
+        trouble: Trouble | None = None
+        while time.monotonic() - began < timeout_s:
+            pending = await self._settle_phase(pending)
+            pods = await self.api.list("Pod", self._scheduler_labels)
+            if any(_is_ready(pod) for pod in pods):
+                return
+            trouble = await self._trouble(pods)
+            if trouble is not None and trouble.outlook != "wait":
+                first = seen.setdefault(trouble.pod, time.monotonic())
+                if time.monotonic() - first >= _STUCK_FOR_S:
+                    raise await self._start_error(trouble)
+            if not pods and time.monotonic() - began > _OPERATOR_WAIT_S:
+                await self._check_operator()
+            await asyncio.sleep(_LOOK_EVERY_S)
+        if trouble is not None:
+            raise await self._start_error(trouble)
+        msg = (
+            f"the scheduler of {self.name} was not ready within {timeout_s:g} s: look "
+            f"at it with kubectl -n {self.api.namespace} describe pod "
+            f"-l {self._scheduler_labels}, or give timeout_s more seconds"
+        )
+        raise PodStartError(msg)
+
+    async def read_certificates(self) -> Certificates:
+        """Read the client's certificate from the cluster's Secret.
+
+        Raises
+        ------
+        ClusterAccessError
+            If there is none.
+        """
+        secret = await self.api.get("Secret", f"{self.name}-tls")
+        if secret is None:
+            msg = f"the cluster {self.name} has no Secret with certificates: it is not ours"
+            raise ClusterAccessError(msg)
+        files = {
+            name: base64.b64decode(text).decode("ascii")
+            for name, text in secret["data"].items()
+        }
+        return Certificates(files).of("client")
+
+    async def scale(self, n: int, group: str) -> None:
+        """Change how many workers there are to be; adapting ends.
+
+        Workers whose pods have not started go first. The operator counts all, but
+        chooses among those that have joined (dask-kubernetes 2026.3.0), and would
+        leave too many.
+        """
+        await self.api.delete("DaskAutoscaler", self.name)
+        labels = f"{self._labels},{manifests.COMPONENT_LABEL}=worker"
+        workers = await self.api.list("Deployment", labels)
+        surplus = len(workers) - n
+        idle = [one for one in workers if not one["status"].get("availableReplicas")]
+        for one in idle[: max(surplus, 0)]:
+            await self.api.delete("Deployment", one["metadata"]["name"])
+        change = {"spec": {"worker": {"replicas": n}}}
+        await self.api.patch("DaskWorkerGroup", f"{self.name}-{group}", change)
+
+    async def adapt(self, minimum: int, maximum: int) -> None:
+        """Let the operator choose how many workers there are, within bounds."""
+        await self.api.apply(
+            {
+                "apiVersion": "kubernetes.dask.org/v1",
+                "kind": "DaskAutoscaler",
+                "metadata": {
+                    "name": self.name,
+                    "labels": {manifests.CLUSTER_LABEL: self.name},
+                },
+                "spec": {
+                    "cluster": self.name,
+                    "minimum": minimum,
+                    "maximum": maximum,
+                },
+            }
+        )
+
+    async def pods(self) -> list[Manifest]:
+        """Return the cluster's pods."""
+        return await self.api.list("Pod", self._labels)
+
+    async def log_of(self, pod: str, lines: int = _LOG_LINES) -> str:
+        """Return the end of a pod's log; why there is none, if there is none."""
+        try:
+            return await self.api.logs(pod, lines)
+        except ClusterError as error:
+            return f"no log: {error}"
+
+    async def delete(self, timeout_s: float) -> None:
+        """Delete all objects, and wait until they are gone.
+
+        Raises
+        ------
+        ClusterError
+            If any is there after ``timeout_s``; it is named.
+        """
+        await self.api.delete("DaskCluster", self.name)
+        for kind in (
+            "Secret",
+            "NetworkPolicy",
+            "ServiceAccount",
+        ):  # if it has no owner yet
+            for one in await self.api.list(kind, self._labels):
+                await self.api.delete(kind, one["metadata"]["name"])
+        began = time.monotonic()
+        freed = False
+        while left := await self._left():
+            waited = time.monotonic() - began
+            if waited > timeout_s:
+                msg = (
+                    f"of the cluster {self.name}, these are left after {timeout_s:g} s: "
+                    f"{', '.join(left)}. Delete them with kubectl"
+                )
+                raise ClusterError(msg)
+            if waited > timeout_s / 2 and not freed:
+                freed = True
+                await self._free()
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _left(self) -> list[str]:
+        left = []
+        for kind in _KINDS:
+            found = await self.api.list(kind, self._labels)
+            left += [f"{kind} {one['metadata']['name']}" for one in found]
+            if left:  # no need to ask for the others
+                break
+        return left
+
+    async def _free(self) -> None:
+        """Let objects go that wait for an operator which is not there."""
+        for kind in ("DaskCluster", "DaskAutoscaler"):
+            if await self.api.get(kind, self.name) is not None:
+                _logger.warning("%s %s waits for the operator: freed", kind, self.name)
+                await self.api.patch(
+                    kind, self.name, {"metadata": {"finalizers": None}}
+                )
+
+    async def _settle_phase(self, pending: int) -> int:
+        """Set the phase that the operator may have overwritten itself.
+
+        Its handler that creates components ends by setting "Pending", and one that the
+        new Service starts sets "Running"; nothing orders the two (dask-kubernetes
+        2026.3.0). We wait for the pod itself, but others who attach read the phase.
+        """
+        cluster = await self.find()
+        phase = (cluster or {}).get("status", {}).get("phase")
+        service = await self.api.get("Service", f"{self.name}-scheduler")
+        if phase != "Pending" or service is None:
+            return 0
+        if pending >= 2:  # not just on its way  # noqa: PLR2004
+            await self.api.patch(
+                "DaskCluster", self.name, {"status": {"phase": "Running"}}
+            )
+            return 0
+        return pending + 1
+
+    async def _trouble(self, pods: list[Manifest]) -> Trouble | None:
+        for pod in pods:
+            selector = f"involvedObject.name={pod['metadata']['name']}"
+            found = pod_trouble(pod)
+            if found is not None:
+                events = await self.api.list("Event", fields=selector)
+                return pod_trouble(pod, events)
+        if not pods:
+            for deployment in await self.api.list("Deployment", self._scheduler_labels):
+                found = deployment_trouble(deployment)
+                if found is not None:
+                    return found
+        return None
+
+    async def _start_error(self, trouble: Trouble) -> PodStartError:
+        message = f"the scheduler of {self.name} does not start: {trouble.message}"
+        if trouble.outlook == "crash":
+            log = ""
+            for previous in (True, False):
+                try:
+                    log = log or await self.api.logs(trouble.pod, previous=previous)
+                except ClusterError as error:
+                    _logger.debug("no log of %s: %s", trouble.pod, error)
+            message += f". The end of its log:\n{last_words(log)}"
+        return PodStartError(message)
+
+    async def _check_operator(self) -> None:
+        cluster = await self.find()
+        if cluster is not None and not cluster.get("status", {}).get("phase"):
+            msg = (
+                f"nothing acts on the DaskCluster {self.name}: is the Dask operator "
+                "running? Look with dask-hpsearch operator status"
+            )
+            raise OperatorMissingError(msg)
+
+    def _taken(self) -> ClusterExistsError:
+        return ClusterExistsError(
+            f"there is a cluster {self.name!r}, or pods of one, in namespace "
+            f"{self.api.namespace!r}: attach to it with kube_cluster(name={self.name!r}), "
+            "or choose another name"
+        )
+
+    def _no_such_place(self, error: ObjectMissingError) -> ClusterError:
+        if "namespaces" in str(error):
+            return ClusterError(
+                f"there is no namespace {self.api.namespace!r}: create it with kubectl "
+                f"create namespace {self.api.namespace}, or name another"
+            )
+        return OperatorMissingError(
+            "Kubernetes knows no DaskCluster: install the Dask operator with "
+            "dask-hpsearch operator install, or use another context"
+        )
+
+
+def _is_ready(pod: Manifest) -> bool:
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

@@ -1,0 +1,150 @@
+"""The program of a worker in a pod: ``python -m dask_hpsearch.clusters.pod_worker``.
+
+It joins once its slots can be forked in milliseconds: a pod that is ready takes fits at
+once. When the pod is to end, it takes no more, lets fits that end within the notice finish,
+and gives back the rest. When the scheduler is lost it begins again, without a restart of the
+container, which Kubernetes would delay ever longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
+
+from distributed.core import Status
+from distributed.security import Security
+
+from dask_hpsearch.clusters.manifests import SCRATCH, WORKER_HTTP_PORT
+from dask_hpsearch.clusters.tls import check_scheduler
+from dask_hpsearch.errors import ClusterAccessError, ClusterUnreachableError
+from dask_hpsearch.slots.plugin import EARLY_NURSERY, drain_slots
+from dask_hpsearch.slots.slot import Nursery
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from distributed import Worker
+
+_NURSERY_WAIT_S = 60.0
+_TRY_AGAIN_S = 0.5
+_RETIRE_S = 3.0  # of the notice, kept for the results' way
+_EXIT_REFUSED = 3
+_logger = logging.getLogger("distributed.worker.dask_hpsearch")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one worker until its pod is to end."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    nursery = Nursery(sys.path)  # its imports run beside the search for the scheduler
+    try:
+        left = asyncio.run(_work(arguments, nursery))
+    except ClusterAccessError as error:
+        print(f"refused: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        sys.exit(_EXIT_REFUSED)
+    finally:
+        nursery.close()
+    if not left:
+        _logger.warning("the scheduler is gone: looking for it again")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="pod_worker")
+    parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--memory", type=int, required=True, help="bytes of all slots")
+    parser.add_argument("--notice", type=float, required=True, help="seconds to leave")
+    parser.add_argument("--http-port", type=int, default=WORKER_HTTP_PORT)
+    parser.add_argument("--scratch", default=SCRATCH)
+    return parser
+
+
+async def _work(arguments: Namespace, nursery: Nursery) -> bool:
+    """Return whether the worker was told to leave; else its scheduler is gone."""
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    leaving = asyncio.ensure_future(told.wait())
+    joining = asyncio.ensure_future(_join(arguments, nursery))
+    await asyncio.wait({leaving, joining}, return_when=asyncio.FIRST_COMPLETED)
+    if not joining.done():
+        joining.cancel()
+        nursery.close()  # or its imports would be waited for
+        return True
+    worker = joining.result()
+    finished = asyncio.ensure_future(worker.finished())
+    await asyncio.wait({leaving, finished}, return_when=asyncio.FIRST_COMPLETED)
+    if not told.is_set():
+        leaving.cancel()
+        return False
+    draining = asyncio.ensure_future(_leave(worker, arguments.notice))
+    await asyncio.wait({draining, finished}, return_when=asyncio.FIRST_COMPLETED)
+    return True
+
+
+async def _join(arguments: Namespace, nursery: Nursery) -> Worker:
+    from distributed import Worker
+    from distributed.worker import DEFAULT_EXTENSIONS
+
+    security = Security()  # what the environment says
+    address = os.environ["DASK_SCHEDULER_ADDRESS"]
+    await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
+    await _find(address, security)
+    extensions: Any = {**DEFAULT_EXTENSIONS, EARLY_NURSERY: lambda _worker: nursery}
+    worker: Worker = await Worker(
+        address,
+        name=os.environ.get("DASK_WORKER_NAME"),
+        nthreads=arguments.slots,
+        memory_limit=arguments.memory,
+        local_directory=arguments.scratch,
+        dashboard=False,
+        dashboard_address=f":{arguments.http_port}",
+        security=security,
+        extensions=extensions,
+    )
+    return worker
+
+
+async def _find(address: str, security: Security) -> None:
+    """Wait for the scheduler; give up if it is not ours."""
+    while True:
+        try:
+            await asyncio.to_thread(check_scheduler, address, security, role="worker")
+        except ClusterUnreachableError as error:
+            _logger.info("%s", error)
+            await asyncio.sleep(_TRY_AGAIN_S)
+        else:
+            return
+
+
+async def _leave(worker: Worker, notice_s: float) -> None:
+    """Drain, hand on what is finished, and go, within the notice."""
+    began = time.monotonic()
+    # Without this its memory monitor would set it running again.
+    worker.memory_manager.memory_pause_fraction = False
+    worker.status = Status.paused
+    until = began + max(notice_s - _RETIRE_S, 0.0)
+    await asyncio.to_thread(drain_slots, worker, until - time.monotonic())
+    # The client takes a finished batch at once, and then there is nothing to hand on.
+    end = began + notice_s - 1
+    while worker.data and time.monotonic() < end - 1:  # noqa: ASYNC110 (no event)
+        await asyncio.sleep(0.05)
+    with contextlib.suppress(Exception):  # the scheduler may be leaving too
+        await asyncio.wait_for(
+            worker.scheduler.retire_workers(
+                workers=[worker.address], remove=True, close_workers=False
+            ),
+            max(end - time.monotonic(), 0.5),
+        )
+    _logger.info("drained in %.1f s", time.monotonic() - began)
+    await worker.close(timeout=1, executor_wait=False, reason="drained")
+
+
+if __name__ == "__main__":
+    main()

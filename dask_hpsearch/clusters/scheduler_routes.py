@@ -1,0 +1,95 @@
+"""What a scheduler in a pod answers over HTTP: the three questions of the Dask operator.
+
+Dask's own routes also tell tasks, workers and addresses to whoever asks, without a password
+(https://github.com/dask/distributed/issues/6407). These tell three numbers, and whom to let
+go.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distributed.http.utils import RequestHandler
+
+from dask_hpsearch.clusters.manifests import SLOTS_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from distributed import Scheduler
+
+LEAVING = "dask-hpsearch-leaving"  # names of workers that were chosen to leave
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Load:
+    """What a worker has: those with little can leave at little cost."""
+
+    processing: int
+    nbytes: int
+    address: str
+    name: str
+
+
+def choose_leaving(loads: Iterable[Load], n: int) -> list[Load]:
+    """Choose the workers that leave when a cluster becomes smaller."""
+    return sorted(loads)[: max(n, 0)]
+
+
+def wanted_workers(tasks: int, slots_per_worker: int) -> int:
+    """Return how many workers would take up all that is to be done now."""
+    return math.ceil(tasks / max(slots_per_worker, 1))
+
+
+class RetireWorkersHandler(RequestHandler):
+    """Names the workers that leave; they drain as their pods are told to end."""
+
+    def post(self) -> None:
+        """Answer with the chosen ones, by address."""
+        scheduler: Any = self.server
+        asked = json.loads(self.request.body or b"{}")
+        gone: set[str] = scheduler.extensions.setdefault(LEAVING, set())
+        loads = [
+            Load(len(ws.processing), ws.nbytes, ws.address, str(ws.name))
+            for ws in scheduler.workers.values()
+            if str(ws.name) not in gone
+        ]
+        chosen = choose_leaving(loads, int(asked.get("n") or 0))
+        gone.update(load.name for load in chosen)
+        self.write(json.dumps({load.address: {"name": load.name} for load in chosen}))
+
+
+class AdaptiveTargetHandler(RequestHandler):
+    """Tells how many workers there is work for."""
+
+    def get(self) -> None:
+        """Answer with their number."""
+        slots = int(os.environ.get(SLOTS_VARIABLE, "1"))
+        tasks = unfinished_tasks(self.server)
+        self.write(json.dumps({"workers": wanted_workers(tasks, slots)}))
+
+
+class CheckIdleHandler(RequestHandler):
+    """Tells since when there has been nothing to do."""
+
+    def get(self) -> None:
+        """Answer with a time, or with 0 if there is something to do."""
+        scheduler: Any = self.server
+        self.write(json.dumps({"idle_since": scheduler.check_idle() or 0}))
+
+
+def unfinished_tasks(scheduler: Scheduler) -> int:
+    """Count what runs, waits for a slot, or waits for a first worker."""
+    processing = sum(len(ws.processing) for ws in scheduler.workers.values())
+    return processing + len(scheduler.queued) + len(scheduler.unrunnable)
+
+
+routes: list[tuple[str, type[RequestHandler], dict[str, Any]]] = [
+    ("/api/v1/retire_workers", RetireWorkersHandler, {}),
+    ("/api/v1/adaptive_target", AdaptiveTargetHandler, {}),
+    ("/api/v1/check_idle", CheckIdleHandler, {}),
+]

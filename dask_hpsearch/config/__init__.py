@@ -1,0 +1,1 @@
+"""Specs of clusters: YAML files as values that have been checked."""

@@ -1,0 +1,1 @@
+"""Images for scheduler, workers and operator: what goes in, and building them."""

@@ -1,0 +1,171 @@
+"""Lays out the folder from which an image is built, with this environment's versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import distribution, distributions
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+
+from dask_hpsearch.errors import ImageBuildError
+from dask_hpsearch.release import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_PACKAGE = Path(__file__).parents[1]
+_PROJECT = "dask-hpsearch"
+# Extras that do something in a pod; an image has those that the client has.
+_USEFUL_EXTRAS = ("bayes", "gcp", "kubernetes")
+# What the client has of these goes into an image: the dashboard, and data frames.
+_WELCOME = ("bokeh", "pandas", "pyarrow")
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A folder from which an image is built.
+
+    Attributes
+    ----------
+    folder : Path
+    tag : str
+        Names the content: the package's version, and a digest of all files.
+    python : str
+        Version of Python, as ``3.11``.
+    """
+
+    folder: Path
+    tag: str
+    python: str
+
+
+def lay_out(
+    folder: Path,
+    *,
+    requirements: Sequence[str] = (),
+    modules: Iterable[Path] = (),
+    extras: Sequence[str] | None = None,
+) -> Context:
+    """Fill a folder with all that an image is made of.
+
+    Parameters
+    ----------
+    folder : Path
+        A new or empty folder.
+    requirements : sequence of str
+        What to install beside this package's own needs.
+    modules : iterable of Path
+        Files and folders of Python modules to put on the image's path.
+    extras : sequence of str, optional
+        Extras of this package to install; default: those that this environment has.
+
+    Raises
+    ------
+    ImageBuildError
+        If the folder holds something, or a module is not there.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        msg = f"{folder} is not empty: name a new folder for the image's files"
+        raise ImageBuildError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = installed_versions()
+    chosen = _extras_here(versions) if extras is None else tuple(extras)
+    wanted = _own_requirements(chosen)
+    wanted += [f"{name}=={versions[name]}" for name in _WELCOME if name in versions]
+    _write(folder / "requirements.txt", [*wanted, *requirements])
+    named = {Requirement(text).name.lower().replace("_", "-") for text in requirements}
+    pins = [
+        f"{name}=={version}"
+        for name, version in sorted(versions.items())
+        if name not in named  # the spec has the last word on what it names
+    ]
+    _write(folder / "constraints.txt", pins)
+    shutil.copy(_dockerfile(), folder / "Dockerfile")
+    shutil.copytree(_PACKAGE, folder / "package" / _PACKAGE.name, ignore=_LEFT_OUT)
+    (folder / "modules").mkdir()
+    _write(folder / "modules" / "README", ["Modules of the user's own."])
+    for module in modules:
+        _copy_module(module, folder / "modules")
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    digest = _digest(folder, python)
+    return Context(folder, f"{_PROJECT}:{__version__}-{digest[:12]}", python)
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of all packages here that a registry may have."""
+    found = {}
+    for one in distributions():
+        direct = json.loads(one.read_text("direct_url.json") or "{}")
+        name = one.metadata["Name"].lower().replace("_", "-")
+        if "dir_info" not in direct and "+" not in one.version and name != "pip":
+            found[name] = one.version
+    return found
+
+
+def _own_requirements(extras: Sequence[str]) -> list[str]:
+    wanted = []
+    for text in distribution(_PROJECT).requires or []:
+        need = Requirement(text)
+        applies = need.marker is None or any(
+            need.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+        )
+        if applies and need.name.lower() != _PROJECT:
+            need.marker = None
+            wanted.append(str(need))
+    return sorted(set(wanted))
+
+
+def _extras_here(versions: dict[str, str]) -> tuple[str, ...]:
+    core = set(_own_requirements(()))
+    here = []
+    for extra in _USEFUL_EXTRAS:
+        names = [
+            Requirement(text).name.lower().replace("_", "-")
+            for text in _own_requirements((extra,))
+            if text not in core
+        ]
+        if all(name in versions for name in names):
+            here.append(extra)
+    return tuple(here)
+
+
+def _dockerfile() -> Path:
+    """Find it beside this module, where a wheel has it, or in the repository."""
+    for path in (
+        Path(__file__).with_name("Dockerfile"),
+        _PACKAGE.parent / "image" / "Dockerfile",
+    ):
+        if path.is_file():
+            return path
+    msg = "this installation of dask_hpsearch has no Dockerfile: install it again"
+    raise ImageBuildError(msg)
+
+
+def _copy_module(module: Path, target: Path) -> None:
+    if module.is_dir():
+        shutil.copytree(module, target / module.name, ignore=_LEFT_OUT)
+    elif module.is_file():
+        shutil.copy(module, target / module.name)
+    else:
+        msg = f"there is no module {str(module)!r}: name a file or folder, or leave it out"
+        raise ImageBuildError(msg)
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _digest(folder: Path, python: str) -> str:
+    digest = hashlib.sha256(python.encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(folder)).encode() + b"\0")
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

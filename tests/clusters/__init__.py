@@ -1,0 +1,3 @@
+"""Tests of clusters."""
+
+from __future__ import annotations

@@ -1,0 +1,253 @@
+"""The objects that a spec becomes: what pods may do, and where they run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dask_hpsearch.clusters import manifests, tls
+from dask_hpsearch.clusters.diagnosis import deployment_trouble, last_words, pod_trouble
+from dask_hpsearch.clusters.scheduler_routes import (
+    Load,
+    choose_leaving,
+    wanted_workers,
+)
+from dask_hpsearch.clusters.versions import check_versions, versions_here
+from dask_hpsearch.config.reading import load_spec
+from dask_hpsearch.errors import VersionSkewError
+
+SPOT = Path(__file__).parents[2] / "cluster_specs" / "gke-spot.yaml"
+OWNER = {
+    "apiVersion": "kubernetes.dask.org/v1",
+    "kind": "DaskCluster",
+    "metadata": {"uid": "0"},
+}
+
+
+def pods_of(**changes: Any) -> dict[str, Any]:
+    """Return the pods' specs of the spot example, by component."""
+    cluster = manifests.dask_cluster("a", "here", load_spec(SPOT, **changes), 2)
+    return {part: cluster["spec"][part]["spec"] for part in ("scheduler", "worker")}
+
+
+@pytest.mark.parametrize("component", ["scheduler", "worker"])
+def test_pods_may_do_little(component: str) -> None:
+    """No root, no token, no capability, nothing to write but one volume."""
+    pod = pods_of()[component]
+    [container] = pod["containers"]
+
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["serviceAccountName"] == "a"
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["resources"]["limits"] == container["resources"]["requests"]
+    assert not any("hostPath" in volume for volume in pod["volumes"])
+
+
+def test_workers_go_to_spot_nodes_and_the_scheduler_does_not() -> None:
+    """What a spot node takes with it is a worker, never the whole cluster."""
+    pods = pods_of()
+
+    spot = {"cloud.google.com/gke-spot": "true"}
+    assert pods["worker"]["nodeSelector"] == spot
+    assert pods["worker"]["tolerations"][0]["operator"] == "Equal"
+    assert "affinity" in pods["worker"]
+    assert pods["scheduler"]["nodeSelector"] != spot
+    assert pods["scheduler"]["tolerations"] == []
+
+
+def test_a_pod_mounts_the_keys_of_its_role() -> None:
+    """A worker cannot pass for the scheduler by a file that it happens to have."""
+    for role, pod in pods_of().items():
+        secret = pod["volumes"][1]["secret"]
+        names = [item["key"] for item in secret["items"]]
+        assert names == list(tls.role_files(role))  # type: ignore[arg-type]
+
+
+def test_keys_are_in_the_secret_alone() -> None:
+    """No environment, no DaskCluster, no policy holds a key."""
+    spec = load_spec(SPOT)
+    objects = manifests.companions("a", spec, tls.issue("a"), OWNER)
+    others = [one for one in objects if one["kind"] != "Secret"]
+
+    text = json.dumps([*others, manifests.dask_cluster("a", "here", spec, 2)])
+    assert "PRIVATE KEY" not in text
+    assert "BEGIN" not in text
+
+
+def test_all_of_a_cluster_ends_with_it() -> None:
+    """Kubernetes removes what belongs to a DaskCluster that goes."""
+    objects = manifests.companions("a", load_spec(SPOT), tls.issue("a"), OWNER)
+
+    assert {one["kind"] for one in objects} == {
+        "NetworkPolicy",
+        "Secret",
+        "ServiceAccount",
+    }
+    for one in objects:
+        assert one["metadata"]["ownerReferences"][0]["name"] == "a"
+        assert one["metadata"]["labels"]["team"] == "research"
+
+
+def test_an_account_of_the_users_own_is_used() -> None:
+    """Where a spec names an account, none is made."""
+    spec = load_spec(SPOT, service_account="mine")
+    objects = manifests.companions("a", spec, tls.issue("a"), OWNER)
+
+    assert "ServiceAccount" not in {one["kind"] for one in objects}
+    assert pods_of(service_account="mine")["worker"]["serviceAccountName"] == "mine"
+
+
+def test_secrets_reach_the_workers_by_name() -> None:
+    """Their values are Kubernetes' business."""
+    [container] = pods_of(secrets=["token"])["worker"]["containers"]
+
+    assert container["envFrom"] == [{"secretRef": {"name": "token"}}]
+
+
+def test_a_users_variables_do_not_undo_ours() -> None:
+    """TLS stays on, whatever the environment says."""
+    pod = pods_of(environment={"A": "1"})["worker"]
+    variables = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+
+    assert variables["A"] == "1"
+    assert variables["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] == "true"
+
+
+def pod_with(**status: Any) -> dict[str, Any]:
+    """Return a pod as Kubernetes reports it."""
+    return {"metadata": {"name": "p"}, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("status", "outlook", "says"),
+    [
+        (
+            {
+                "containerStatuses": [
+                    {
+                        "image": "x:1",
+                        "state": {
+                            "waiting": {"reason": "ErrImagePull", "message": "gone"}
+                        },
+                    }
+                ]
+            },
+            "stuck",
+            "'x:1' cannot be pulled: gone",
+        ),
+        (
+            {
+                "containerStatuses": [
+                    {
+                        "restartCount": 3,
+                        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                        "lastState": {"terminated": {"exitCode": 7}},
+                    }
+                ]
+            },
+            "crash",
+            "exit code 7",
+        ),
+        (
+            {
+                "containerStatuses": [
+                    {
+                        "restartCount": 1,
+                        "state": {},
+                        "lastState": {"terminated": {"reason": "OOMKilled"}},
+                    }
+                ]
+            },
+            "crash",
+            "OOMKilled",
+        ),
+        (
+            {
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "message": "Insufficient cpu",
+                    }
+                ]
+            },
+            "wait",
+            "Insufficient cpu",
+        ),
+    ],
+)
+def test_what_keeps_a_pod_from_running_is_said(
+    status: dict[str, Any], outlook: str, says: str
+) -> None:
+    """Kubernetes' own words, and whether waiting may help."""
+    trouble = pod_trouble(pod_with(**status))
+
+    assert trouble is not None
+    assert trouble.outlook == outlook
+    assert says in trouble.message
+
+
+def test_a_pod_that_starts_is_no_trouble() -> None:
+    """Creating a container takes its time."""
+    waiting = {"reason": "ContainerCreating"}
+    status = {"containerStatuses": [{"state": {"waiting": waiting}}]}
+
+    assert pod_trouble(pod_with(**status)) is None
+    assert pod_trouble(pod_with(phase="Pending")) is None
+
+
+def test_a_used_up_quota_is_told() -> None:
+    """A Deployment that may make no pod says so itself."""
+    condition = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "message": "exceeded quota: small",
+    }
+    deployment = {"metadata": {"name": "d"}, "status": {"conditions": [condition]}}
+
+    trouble = deployment_trouble(deployment)
+
+    assert trouble is not None
+    assert "exceeded quota" in trouble.message
+
+
+def test_a_logs_end_is_quoted() -> None:
+    """The last lines with something in them."""
+    assert last_words("a\n\nb\nc\n", lines=2) == "    b\n    c"
+
+
+def test_idle_workers_leave_first() -> None:
+    """A worker with nothing to do costs nothing to let go."""
+    loads = [Load(2, 0, "a", "A"), Load(0, 5, "b", "B"), Load(0, 1, "c", "C")]
+
+    assert [load.name for load in choose_leaving(loads, 2)] == ["C", "B"]
+    assert choose_leaving(loads, 0) == []
+    assert len(choose_leaving(loads, 9)) == 3
+
+
+@pytest.mark.parametrize(("tasks", "workers"), [(0, 0), (1, 1), (4, 1), (5, 2)])
+def test_there_is_a_worker_for_all_work(tasks: int, workers: int) -> None:
+    """As many workers as their slots would take up the tasks; none for none."""
+    assert wanted_workers(tasks, 4) == workers
+
+
+def test_differing_versions_are_refused_with_both_lists() -> None:
+    """What one side pickles the other could not load."""
+    ours = versions_here()
+    theirs = {**ours, "numpy": "1.0"}
+    del theirs["dask"]
+
+    with pytest.raises(VersionSkewError) as caught:
+        check_versions(ours, theirs, "image:1")
+
+    message = str(caught.value)
+    assert f"Client: dask {ours['dask']}, numpy {ours['numpy']}" in message
+    assert "Image: dask none, numpy 1.0" in message
+    assert "dask-hpsearch image build" in message
+    check_versions(ours, ours | {"pandas": "9"} if "pandas" not in ours else ours, "i")

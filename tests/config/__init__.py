@@ -1,0 +1,3 @@
+"""Tests of specs."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Tests of images."""
+
+from __future__ import annotations
