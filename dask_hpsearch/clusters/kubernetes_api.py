@@ -149,17 +149,19 @@ class KubernetesApi:
         params: dict[str, str] | None = None,
     ) -> Any:
         version, words, namespaced = _RESOURCES[kind]
+        named = (body or {}).get("metadata", {}).get("namespace")
+        namespace = named or self.namespace
         verb = {"GET": "read", "POST": "create", "PATCH": "change"}.get(
             method, "delete"
         )
-        place = f" in namespace {self.namespace}" if namespaced else ""
+        place = f" in namespace {namespace}" if namespaced else ""
         async with (
             _translated(f"{verb} {kind} {name}".rstrip() + place),
             self.connection.call_api(
                 method,
                 version=version,
                 url=f"{words}/{name}" if name else words,
-                namespace=self.namespace if namespaced else None,
+                namespace=namespace if namespaced else None,
                 params=params,
                 headers={"Content-Type": content_type},
                 content=None if body is None else json.dumps(body),
