@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ENDED: dict[str, type[FitEndedError]] = {
     "killed": FitKilledError,
+    "exited": FitKilledError,
     "memory": FitMemoryError,
     "timeout": FitTimeoutError,
 }

@@ -75,21 +75,13 @@ def extend_call(
         Whether the candidates of now were drawn anew: then the earlier ones stay, and
         as many of the new are added as there are more.
     """
-    digests = [digest_of(one) for one in earlier.candidates]
-    at = {digest: index for index, digest in enumerate(digests)}
     if keep_candidates:
+        known = {digest_of(one) for one in earlier.candidates}
         more = len(call.candidates) - len(earlier.candidates)
-        new = [one for one in call.candidates if digest_of(one) not in at]
+        new = [one for one in call.candidates if digest_of(one) not in known]
         call.candidates = earlier.candidates + new[:more]
     call.splits = earlier.splits
-    for candidate, one in enumerate(call.candidates):
-        before = at.get(digest_of(one))
-        for split in range(len(call.splits)):
-            result = (
-                earlier.results.get((before, split)) if before is not None else None
-            )
-            if result is not None:
-                call.results[candidate, split] = result
+    call.results = earlier.results_for(call.candidates)
 
 
 class RecordingSplitter:

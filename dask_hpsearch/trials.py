@@ -14,7 +14,8 @@ Status = Literal[
     "ok",  # ended by itself; payload is its pickled result
     "raised",  # raised; payload is the pickled exception
     "unreadable",  # could not be loaded in the slot
-    "killed",  # its process died
+    "killed",  # its process died by a signal
+    "exited",  # its process ended by itself
     "memory",  # ended for using more than its share
     "timeout",  # ended for running too long
     "returned",  # not run, or lost through no fault of its own: run it again

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dask_hpsearch import SearchRun
 
 _LOOK_EVERY_S = 1.0
+_OVER = ("finished", "stopped")
 
 
 def add_runs(commands: Any) -> None:
@@ -119,8 +120,9 @@ def _cancel(arguments: Namespace) -> int:
 
 def _ask(arguments: Namespace, method: str, what: str) -> int:
     run = _run_of(arguments)
-    if run.done():
-        print(f"{run.run_id} is not under way, it is {run.state}")
+    state = run.state
+    if state in _OVER:
+        print(f"{run.run_id} is not under way, it is {state}")
         return EXIT_ERROR
     getattr(run, method)()
     print(f"{run.run_id} is asked {what}")

@@ -17,7 +17,7 @@ from distributed.scheduler import KilledWorker
 from dask_hpsearch.data import DataHome, DataSender
 from dask_hpsearch.engine.clients import check_client, register_slots
 from dask_hpsearch.engine.fetching import when_ended, when_fetched
-from dask_hpsearch.engine.jobs import Flight, Group, Job
+from dask_hpsearch.engine.jobs import Flight, Group, Job, told_twice
 from dask_hpsearch.engine.policy import (
     batch_size,
     most_in_flight,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 _LEAST_PATIENCE_S = 1.0
 _MOST_RETURNS = 20
+_MAY_RUN_AGAIN = ("returned", "killed")
 _CANCEL_WAIT_S = 2.0
 
 
@@ -257,7 +258,7 @@ class Engine:
             slots=self._watch.slots,
             mean_s=group.durations.mean_s,
         )
-        jobs = [group.waiting.popleft() for _ in range(min(size, len(group.waiting)))]
+        jobs = group.take(size)
         mean_s = group.durations.mean_s or 0.0
         number = self.next_number()
         batch = Batch(
@@ -332,21 +333,29 @@ class Engine:
         return failure
 
     def _take(self, outcome: Outcome, flight: Flight) -> None:
-        """Deliver an outcome, or queue the task again if it did not run."""
+        """Deliver an outcome, or queue the task again if it is to run again."""
         job = self._jobs.get(outcome.job)
         mine = outcome.job in flight.open
         flight.open.discard(outcome.job)
-        if job is None or (outcome.status == "returned" and not mine):
+        if job is None or (outcome.status in _MAY_RUN_AGAIN and not mine):
             return
-        if outcome.status != "returned":
+        if outcome.status == "returned":
+            self._run_again(job)
+        elif outcome.status == "killed" and not job.deaths:
+            # Its own doing, or somebody else's: a second time tells.
+            _logger.warning("%s: the fit is tried once more", outcome.message)
+            job.deaths += 1
+            job.group.waiting.appendleft(job)
+        else:
             if outcome.status != "unreadable":
                 job.group.durations.add(outcome.seconds)
-            self._resolve(job, outcome)
-            return
+            self._resolve(job, told_twice(outcome) if job.deaths else outcome)
+
+    def _run_again(self, job: Job) -> None:
         job.returns += 1
         if job.returns > _MOST_RETURNS:
             msg = f"its worker was lost {job.returns} times"
-            self._resolve(job, Outcome(outcome.job, "killed", message=msg))
+            self._resolve(job, Outcome(job.task.job, "killed", message=msg))
         else:
             job.group.waiting.appendleft(job)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.engine.policy import Durations
@@ -35,16 +35,34 @@ class Group:
     durations: Durations = field(default_factory=Durations)
     cancelled: bool = False
 
+    def take(self, size: int) -> list[Job]:
+        """Take the jobs of the next batch; one whose process was killed goes alone."""
+        jobs = [self.waiting.popleft()]
+        while len(jobs) < size and self.waiting:
+            if jobs[0].deaths or self.waiting[0].deaths:
+                break
+            jobs.append(self.waiting.popleft())
+        return jobs
+
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A task, what it needs, and who waits for its outcome."""
+    """A task, what it needs, and who waits for its outcome.
+
+    Attributes
+    ----------
+    returns : int
+        How often it came back without having run to its end.
+    deaths : int
+        How often its process was killed.
+    """
 
     task: Task
     data: tuple[DataRef, ...]
     group: Group
     done: Callable[[Outcome | HPSearchError], None]
     returns: int = 0
+    deaths: int = 0
     resolved: bool = False
 
 
@@ -61,3 +79,10 @@ class Flight:
     group: Group
     open: set[int]
     future: Future[bytes]
+
+
+def told_twice(outcome: Outcome) -> Outcome:
+    """Say of a fit that did not end by itself that it was tried twice."""
+    if not outcome.message:
+        return outcome
+    return replace(outcome, message=f"{outcome.message}; it was tried twice")

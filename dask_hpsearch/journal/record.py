@@ -32,6 +32,23 @@ class StoredCall:
     more_results: Mapping[str, Sequence[Any]] | None
     results: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
 
+    def results_for(
+        self, candidates: Sequence[Mapping[str, Any]]
+    ) -> dict[tuple[int, int], dict[str, Any]]:
+        """Results of the same parameters, by the ordinals of these candidates."""
+        own = [digest_of(one) for one in self.candidates]
+        at = {digest: index for index, digest in enumerate(own)}
+        mine: dict[int, dict[int, dict[str, Any]]] = {}
+        for (candidate, split), result in self.results.items():
+            mine.setdefault(candidate, {})[split] = result
+        found = {}
+        for candidate, digest in enumerate(map(digest_of, candidates)):
+            same_place = own[candidate : candidate + 1] == [digest]
+            source = candidate if same_place else at.get(digest, -1)
+            for split, result in mine.get(source, {}).items():
+                found[candidate, split] = result
+        return found
+
 
 class RunJournal:
     """The journal of one run, for its driver.
@@ -59,6 +76,7 @@ class RunJournal:
         events = JournalReader(
             folder.store, folder.run_id, folder.manifest.public
         ).events()
+        self._begun = _by_call(events, "call")
         self._fits = _by_call(events, "fit")
         self._asks = _by_call(events, "ask")
         self.give_up = on_error
@@ -70,12 +88,25 @@ class RunJournal:
     def stored_call(self, ordinal: int) -> StoredCall | None:
         """Return a call that was begun before, with the results of its finished fits.
 
+        Its driver may have been killed before it noted that in the journal, or before it
+        took over all results of an extended run: that is made up for.
+
         Raises
         ------
         JournalMismatchError
             If a result belongs to other parameters than its candidate's.
         """
-        return self._load_call(ordinal, self.generation)
+        call = self._load_call(ordinal, self.generation)
+        if call is None:
+            return None
+        if (ordinal, self.generation) not in self._begun:
+            self._note_call(ordinal, call)
+        earlier = self.earlier_call(ordinal)
+        before = {} if earlier is None else earlier.results_for(call.candidates)
+        for fit in before.keys() - call.results.keys():
+            call.results[fit] = before[fit]
+            self._take_over(ordinal, fit, call.candidates[fit[0]], before[fit])
+        return call
 
     def earlier_call(self, ordinal: int) -> StoredCall | None:
         """Return a call as it was before the run was extended."""
@@ -102,26 +133,28 @@ class RunJournal:
         more_results: Mapping[str, Sequence[Any]] | None,
     ) -> bool:
         """Store a new call; False if another driver has begun it meanwhile."""
-        kept = {
+        kept: dict[str, Any] = {
             "candidates": candidates,
             "splits": splits,
             "more_results": more_results,
         }
         if not self.folder.create_pickle(_call_name(ordinal, self.generation), kept):
             return False
-        self._writer.append(
-            {
-                "e": "call",
-                "c": ordinal,
-                "g": self.generation,
-                "k": len(splits),
-                "params": [shown(one) for one in candidates],
-                "extra": {k: list(v) for k, v in (more_results or {}).items()},
-                "t": time.time(),
-            },
-            soon=True,
-        )
+        self._note_call(ordinal, StoredCall(**kept))
         return True
+
+    def _note_call(self, ordinal: int, call: StoredCall, **more: Any) -> None:
+        extra = {
+            name: list(values) for name, values in (call.more_results or {}).items()
+        }
+        self.note(
+            "call",
+            c=ordinal,
+            k=len(call.splits),
+            params=[shown(one) for one in call.candidates],
+            extra=extra,
+            **more,
+        )
 
     def explores(self, ordinal: int) -> bool | None:
         """Tell whether a call was begun as an exploration; None if it is new."""
@@ -138,33 +171,46 @@ class RunJournal:
 
         What an extended run had asked before is asked in its new generation too.
         """
+        kept: dict[str, Any]
         kept = {"candidates": [], "splits": splits, "more_results": None}
-        name = _call_name(ordinal, self.generation)
         earlier = self._load_exploration(ordinal, range(self.generation - 1, -1, -1))
         if earlier is not None:
             kept["splits"] = earlier.splits
+        name = _call_name(ordinal, self.generation)
+        found = Exploration(kept["splits"])
         if not self.folder.create_pickle(name, kept):
             stored = self._load_exploration(ordinal, [self.generation])
             assert stored is not None  # noqa: S101 (it is there: it was not created)
-            return stored
-        event = {"e": "call", "c": ordinal, "g": self.generation, "k": len(splits)}
-        more = {"params": [], "extra": {}, "n": n_candidates, "t": time.time()}
-        self._writer.append(event | more, soon=True)
-        if earlier is None:
-            return Exploration(splits)
+            found = stored
+        if (ordinal, self.generation) not in self._begun:
+            self._note_call(ordinal, StoredCall(**kept), n=n_candidates)
+        if earlier is not None:
+            self._take_over_asks(ordinal, found, earlier)
+        return found
+
+    def _take_over_asks(
+        self, ordinal: int, found: Exploration, earlier: Exploration
+    ) -> None:
+        """Add the asks and results of an earlier generation that are missing."""
         for candidate, (space, parameters) in earlier.asks.items():
-            self.asked(ordinal, candidate, space, parameters)
-        for (candidate, split), result in earlier.results.items():
-            _, parameters = earlier.asks[candidate]
-            self.fit_finished(
-                ordinal,
-                candidate,
-                split,
-                parameters,
-                result,
-                shown_as_finished=lambda: None,
-            )
-        return earlier
+            if candidate not in found.asks:
+                found.asks[candidate] = space, parameters
+                self.asked(ordinal, candidate, space, parameters)
+        for fit, result in earlier.results.items():
+            if fit not in found.results:
+                found.results[fit] = result
+                self._take_over(ordinal, fit, earlier.asks[fit[0]][1], result)
+
+    def _take_over(
+        self,
+        ordinal: int,
+        fit: tuple[int, int],
+        parameters: Mapping[str, Any],
+        result: Mapping[str, Any],
+    ) -> None:
+        self.fit_finished(
+            ordinal, *fit, parameters, result, shown_as_finished=lambda: None
+        )
 
     def _load_exploration(
         self, ordinal: int, generations: Iterable[int]
@@ -191,6 +237,7 @@ class RunJournal:
                 "g": self.generation,
                 "i": candidate,
                 "space": space,
+                "d": self._digest_of(parameters),
                 "p": encode_result(parameters),
                 "params": shown(parameters),
                 "t": time.time(),

@@ -1,7 +1,8 @@
-"""A run's events as progress and as a table; nothing is unpickled."""
+"""A run's events as progress and as tables; nothing is unpickled."""
 
 from __future__ import annotations
 
+import html
 import math
 import time
 from typing import TYPE_CHECKING, Any
@@ -75,19 +76,32 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
     return table
 
 
+def as_html(rows: Mapping[str, str]) -> str:
+    """Write names and values as a table of a notebook."""
+    cells = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+        for name, value in rows.items()
+    )
+    return f"<table>{cells}</table>"
+
+
 def _with_numbered_params(call: Event) -> Event:
-    return call | {"params": dict(enumerate(call["params"]))}
+    return call | {"params": dict(enumerate(call["params"])), "digests": {}}
 
 
 def _add_ask(calls: dict[int, Event], ask: Event) -> None:
     """Add a candidate to a call that was begun without any."""
     call = calls.get(ask["c"])
-    if call is not None and call["g"] == ask["g"]:
-        call["params"].setdefault(ask["i"], ask["params"])
+    if call is not None and call["g"] == ask["g"] and ask["i"] not in call["params"]:
+        call["params"][ask["i"]] = ask["params"]
+        call["digests"][ask["i"]] = ask["d"]
 
 
 def _is_known(calls: dict[int, Event], fit: Event) -> bool:
-    return fit["c"] in calls and fit["i"] in calls[fit["c"]]["params"]
+    """Whether a fit is of a candidate that is known, and not of another driver's."""
+    call = calls.get(fit["c"], {})
+    known = fit["i"] in call.get("params", {})
+    return known and call["digests"].get(fit["i"], fit["d"]) == fit["d"]
 
 
 def _add_fit(
@@ -142,7 +156,7 @@ def _latest(events: Iterable[Event]) -> list[Event]:
     kept = []
     for event in sorted(ordered, key=lambda one: one["e"] != "call"):
         if event["e"] == "fit":
-            key = event["c"], event["i"], event["s"]
+            key = event["c"], event["i"], event["s"], event["d"]
             if event["g"] != newest.get(event["c"]) or key in seen:
                 continue
             seen.add(key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import time
 import uuid
 import warnings
@@ -24,8 +23,8 @@ from dask_hpsearch.runs.beginning import default_store
 from dask_hpsearch.runs.driving import REQUESTS, result_name
 from dask_hpsearch.runs.logs import forget_logs, logs_of
 from dask_hpsearch.runs.processes import check_other_processes
-from dask_hpsearch.runs.starting import start
-from dask_hpsearch.runs.states import ENDED, UNDER_WAY, state_of
+from dask_hpsearch.runs.starting import note_cancelled, start
+from dask_hpsearch.runs.states import ENDED, UNDER_WAY, WITH_RESULT, state_of
 from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.progress import ProgressSnapshot
 
 Events = list[dict[str, Any]]
+Names = list[str]
 _POLL_S, _POLL_BUCKET_S = 0.2, 1.0
 _EXTENSIONS = "extensions/"
 _LOG_TAIL = 2000
@@ -211,12 +211,34 @@ class SearchRun:
         return search
 
     def stop(self) -> Self:
-        """Ask the driver to end with what has finished: a result of that, refitted."""
-        return self._request("stopped")
+        """Ask for an end with what has finished: a result of that, refitted.
+
+        A run whose driver is gone gets one for that alone: it runs no fit but the refit.
+        Nothing is done if the run has a result.
+        """
+        if self.state in UNDER_WAY:
+            return self._request("stopped")
+        if self.state not in WITH_RESULT:
+            self._folder.check_versions()
+            check_other_processes(self._folder.store, None)
+            earlier = self._requests()
+            self._request("stopped")
+            self._start(None, self._generation(), ignored=earlier)
+        return self
 
     def cancel(self) -> Self:
-        """Ask the driver to end now, without a result."""
-        return self._request("cancelled")
+        """Ask the driver to end now, without a result.
+
+        A run whose driver is gone is marked as cancelled. Nothing is done if the run has
+        a result.
+        """
+        if self.state in WITH_RESULT:
+            return self
+        # A driver that is thought to be gone, on another machine, hears of it too.
+        self._request("cancelled")
+        if self.state not in UNDER_WAY:
+            note_cancelled(self._folder, self._generation())
+        return self
 
     def resume(self, client: Client | None = None) -> Self:
         """Go on where the journal ends, in a new driver process on this machine.
@@ -301,11 +323,7 @@ class SearchRun:
             "best parameters": str(dict(snapshot.best_params or {}))[:300],
             "URL": self.url,
         }
-        cells = "".join(
-            f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-            for name, value in rows.items()
-        )
-        return f"<table>{cells}</table>"
+        return history.as_html(rows)
 
     def _events(self) -> Events:
         return self._reader.events()
@@ -341,15 +359,23 @@ class SearchRun:
         store = self._folder.store
         return sum(int(store.read(one.name)) for one in store.list(_EXTENSIONS))
 
-    def _start(self, client: Client | None, generation: int) -> None:
-        store = self._folder.store
+    def _start(
+        self,
+        client: Client | None,
+        generation: int,
+        *,
+        ignored: Names | None = None,
+    ) -> None:
         start(
             self._folder,
             client,
             generation=generation,
             n_iter_more=self._n_iter_more(),
-            ignored=[one.name for one in store.list(REQUESTS)],
+            ignored=self._requests() if ignored is None else ignored,
         )
+
+    def _requests(self) -> Names:
+        return [one.name for one in self._folder.store.list(REQUESTS)]
 
     def _request(self, what: str) -> Self:
         self._folder.store.create(f"{REQUESTS}{what}-{uuid.uuid4().hex[:12]}", b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from typing import TYPE_CHECKING
@@ -40,6 +41,13 @@ def start(
     event = {"e": "state", "state": "starting", "g": generation, "t": began}
     event |= signature_of(driver, pid, own=True)
     write_once(folder.store, folder.run_id, key, [event])
+
+
+def note_cancelled(folder: RunFolder, generation: int) -> None:
+    """Note in a run's journal that it was cancelled, for a driver that cannot."""
+    event = {"e": "state", "state": "cancelled", "g": generation, "t": time.time()}
+    event |= signature_of(uuid.uuid4().hex, os.getpid(), own=False)
+    write_once(folder.store, folder.run_id, folder.signing_key(), [event])
 
 
 def store_of(run_store: Store) -> Store:

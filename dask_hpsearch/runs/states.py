@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Event = dict[str, Any]
 ENDED = ("finished", "stopped", "cancelled", "failed", "interrupted")
 UNDER_WAY = ("starting", "running")
-_WITH_RESULT = ("finished", "stopped")
+WITH_RESULT = ("finished", "stopped")
 _STARTING_FOR_S = 60.0
 _SILENT_FOR_S = 60.0
 
@@ -49,7 +49,7 @@ def state_of(
         young = time.time() - created < _STARTING_FOR_S
         return ("starting" if young else "interrupted"), ""
     for one in last:
-        if one["state"] in _WITH_RESULT:
+        if one["state"] in WITH_RESULT:
             return one["state"], ""
     newest_t = max(event["t"] for event in events)
     living = [one["state"] for one in last if _lives(one, newest_t)]

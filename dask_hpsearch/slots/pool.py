@@ -318,7 +318,7 @@ def _cause_of_death(
             return "killed", (
                 f"its process was killed by {name} (last memory seen: {peak})"
             )
-    return "killed", f"its process ended with exit code {code} (last memory: {peak})"
+    return "exited", f"its process ended with exit code {code} (last memory: {peak})"
 
 
 def _unreadable(task: Task, error: Exception) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,18 +103,22 @@ class BayesStrategy:
 
         process = ModelProcess()
         explored = _explored(search, spaces, process)
+        value = _Value(search)
         explorer = Explorer(
             explored,
             slots,
             n_splits=len(recorded.splits),
             open_candidate=recorded.candidates.append,
-            value=_Value(search),
+            value=value,
             asks=self._asks or _RecordedAsks(self._recorder, recorded),
             stops=lambda result: bool(eval_callbacks(search._callbacks, result)),  # noqa: SLF001
             most_in_flight=search.n_points if search.n_points > 1 else None,
         )
         try:
             explorer.run()
+        except BaseException:
+            take_in_known(explored, recorded, value)
+            raise
         finally:
             process.close()
             for space in explored:
@@ -136,6 +141,7 @@ class _RecordedAsks:
     def record_ask(
         self, ordinal: int, space_index: int, params: Mapping[str, Any]
     ) -> None:
+        self._call.asks[ordinal] = space_index, dict(params)
         self._recorder.asked(self._call, ordinal, space_index, params)
 
     def told(self, ordinal: int, space_index: int, value: float) -> None:
@@ -206,6 +212,32 @@ class _Value:
             return str(next(iter(scores)))
         self._search._check_refit_for_multimetric(set(scores))  # noqa: SLF001
         return str(self._search.refit)
+
+
+def take_in_known(
+    spaces: list[Space],
+    call: RecordedCall,
+    value: Callable[[list[dict[str, Any]]], float],
+) -> None:
+    """Take in complete candidates to which a search did not come before it was stopped."""
+    while (ask := call.asks.get(len(call.candidates))) is not None:
+        index, parameters = ask
+        names = spaces[index].names
+        call.candidates.append(OrderedDict((name, parameters[name]) for name in names))
+    splits = range(len(call.splits))
+    for candidate in call.complete():
+        if candidate not in call.asks:
+            continue
+        index, parameters = call.asks[candidate]
+        space = spaces[index]
+        if candidate in space.told:
+            continue
+        found = value([call.results[candidate, split] for split in splits])
+        space.told[candidate] = found
+        point = [parameters[name] for name in space.names]
+        # What failed gets its value as all is put in order.
+        told = found if np.isfinite(found) else 0.0
+        space.optimizer.tell(point, told, fit=False)
 
 
 def put_in_order(space: Space) -> None:

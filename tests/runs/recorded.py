@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import uuid
 from dataclasses import dataclass
@@ -38,9 +39,16 @@ def begun(search: Any, X: Any, y: Any, store: Store, home: DataHome) -> RunFolde
     return begin(work, store=store, home=home, task_name=None, settings={})
 
 
-def drive(folder: RunFolder, X: Any, y: Any, client: Client, **options: Any) -> Fitted:
+def drive(
+    folder: RunFolder,
+    X: Any,
+    y: Any,
+    client: Client,
+    search: Any = None,
+    **options: Any,
+) -> Fitted:
     """Drive a run in this process, from where its journal ends."""
-    search = folder.load_pickle(SEARCH)
+    search = search or folder.load_pickle(SEARCH)
     with DataHome() as home:
         work = Work(search, X, y, {})
         return drive_run(folder, work, home, Settings(client=client), **options)
@@ -72,12 +80,15 @@ class RecordedRun:
     events: list[Event]
 
     @classmethod
-    def of(cls, search: Any, X: Any, y: Any, client: Client) -> RecordedRun:
+    def of(
+        cls, search: Any, X: Any, y: Any, client: Client, store: Store | None = None
+    ) -> RecordedRun:
         """Run a search to its end."""
-        with DataHome() as home:
-            folder = begun(search, X, y, new_store(), home)
+        store = store or new_store()
+        with DataHome(store.local_path()) as home:
+            folder = begun(search, X, y, store, home)
         fitted = drive(folder, X, y, client)
-        kept = [one for one in events_of(folder) if one["e"] in ("call", "fit")]
+        kept = [one for one in events_of(folder) if one["e"] in ("call", "ask", "fit")]
         return cls(folder, fitted.search, kept)
 
     @property
@@ -91,15 +102,23 @@ class RecordedRun:
         end = (fits[number - 1] if number else fits[0] - 1) + 1
         return self.events[:end]
 
-    def copy(self, events: Iterable[Event]) -> RunFolder:
+    def copy(self, events: Iterable[Event], parent: Store | None = None) -> RunFolder:
         """Make another run folder with this search and only some events."""
         events = list(events)
-        store = new_store().child(f"runs/{self.folder.run_id}")
+        parent = parent or new_store()
+        self._copy_data(parent)
+        store = parent.child(f"runs/{self.folder.run_id}")
         calls = [f"calls/{one['c']:05d}-0.pkl" for one in events if one["e"] == "call"]
         for name in (SEARCH, *calls, MANIFEST):
             store.create(name, self.folder.store.read(name))
         write_once(store, self.folder.run_id, self.folder.signing_key(), events)
         return RunFolder.open(store)
+
+    def _copy_data(self, parent: Store) -> None:
+        """Copy its data too, if other processes are to find it."""
+        place, own = parent.local_path(), self.folder.store.local_path()
+        if place is not None and own is not None:
+            shutil.copytree(own.parents[1] / "data", place / "data")
 
 
 def rewrite_manifest(place: Path, **changes: Any) -> None:

@@ -7,12 +7,14 @@ import os
 import pickle
 import signal
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, ShuffleSplit
+from skopt import BayesSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, local_cluster
 from dask_hpsearch.data import DataHome
@@ -105,7 +107,7 @@ def test_two_drivers_at_once_give_one_right_result(client: Client, log: str) -> 
     assert run.state == "finished"
     assert difference(run.result(), one) is None
     assert run.progress().fits_done == 12 * SPLITS
-    assert [one["e"] for one in events_of(folder)].count("call") == 1
+    assert len(folder.store.list("calls/")) == 1
 
 
 def test_a_run_outlives_the_process_that_submitted_it(log: str, tmp_path: Path) -> None:
@@ -250,6 +252,61 @@ def test_a_run_is_cancelled_in_a_long_refit_too(
     assert len(seen(log, "start")) == 1
 
 
+def interrupted(recorded: RecordedRun, store: Path, fits: int) -> SearchRun:
+    """Copy a run as it is once its driver was killed after so many fits."""
+    (state,) = [one for one in events_of(recorded.folder) if one["e"] == "state"][:1]
+    gone = state | {"own": True, "pid": 2**22 + 1}
+    folder = recorded.copy([gone, *recorded.before_fit(fits)], open_store(store))
+    return SearchRun(folder)
+
+
+def test_an_interrupted_run_can_be_cancelled(
+    recorded_on_disk: RecordedRun, client: Client, tmp_path: Path
+) -> None:
+    """Nobody drives it: it is marked, and can still go on."""
+    run = interrupted(recorded_on_disk, tmp_path, 7)
+    assert run.state == "interrupted"
+
+    run.cancel()
+
+    assert SearchRun.attach(run.url, client).state == "cancelled"
+    with pytest.raises(RunCancelledError):
+        run.result(1)
+    whole = run.resume(client).result(60)
+    assert difference(recorded_on_disk.fitted, whole) is None
+    assert run.cancel().state == "finished"
+
+
+@pytest.mark.parametrize("kind", ["grid", "bayes"])
+def test_an_interrupted_run_can_be_stopped(
+    kind: str, client: Client, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """It ends with what is complete, the best refitted; no other fit runs."""
+    fixture = "recorded_on_disk" if kind == "grid" else "recorded_bayes"
+    recorded: RecordedRun = request.getfixturevalue(fixture)
+    run = interrupted(recorded, tmp_path, 7)
+    log = recorded.fitted.estimator.log
+    before = len(seen(log, "start"))
+
+    partial = run.stop().result(60)
+
+    assert run.state == "stopped"
+    whole = recorded.fitted.cv_results_
+    known = [one for one in recorded.before_fit(7) if one["e"] == "fit"]
+    counts = Counter(one["i"] for one in known)
+    complete = sorted(i for i, fits in counts.items() if fits == SPLITS)
+    assert complete
+    assert partial.cv_results_["params"] == [whole["params"][i] for i in complete]
+    scores = [whole["mean_test_score"][i] for i in complete]
+    assert list(partial.cv_results_["mean_test_score"]) == scores
+    assert partial.predict(X).shape == y.shape
+    assert len(seen(log, "start")) - before == 1  # the refit
+    if kind == "bayes":
+        (told,) = partial.optimizer_results_
+        assert list(-told.func_vals) == scores
+    assert run.stop().state == "stopped"
+
+
 def test_an_extended_run_equals_one_run_of_the_sum(
     client: Client, log: str, tmp_path: Path
 ) -> None:
@@ -268,6 +325,31 @@ def test_an_extended_run_equals_one_run_of_the_sum(
     begun_now = times_begun(log) - before
     assert begun_now.total() == len(new) * SPLITS + 1  # the refit
     assert run.progress().fits_done == 10 * SPLITS
+
+
+def test_an_extended_run_goes_on_wherever_it_was_cut(
+    client: Client, log: str, tmp_path: Path
+) -> None:
+    """Its call may be stored, and a part of what was known taken over, or nothing yet."""
+    own = randomized(log, 4, random_state=0, cv=SPLITS)
+    DaskSearchCV(own, client=client, store=tmp_path / "store").fit(X, y)
+    (run,) = SearchRun.list(tmp_path / "store")
+    whole = run.extend(3, client).result(60)
+    events = events_of(run._folder)
+    first = [one for one in events if one["g"] == 0 and one["e"] in ("call", "fit")]
+    again = [one for one in events if one["g"] == 1 and one["e"] in ("call", "fit")]
+    for length in range(0, len(again), 3):
+        folder = RecordedRun(run._folder, whole, []).copy(first + again[:length])
+        call = "calls/00000-1.pkl"
+        folder.store.create(call, run._folder.store.read(call))
+        before = len(seen(log, "start"))
+
+        search = folder.load_pickle(SEARCH).set_params(n_iter=7)
+        fitted = drive(folder, X, y, client, search=search, generation=1).search
+
+        assert difference(whole, fitted) is None
+        assert len(seen(log, "start")) - before <= 3 * SPLITS
+        assert SearchRun(folder)._progress(events_of(folder))[0].fits_done == 7 * SPLITS
 
 
 def test_an_extended_run_without_a_seed_keeps_its_candidates(
@@ -312,6 +394,27 @@ def recorded(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Record
     """A run that has finished."""
     log = tmp_path_factory.mktemp("fits") / "fits.log"
     return RecordedRun.of(grid(str(log)), X, y, client)
+
+
+@pytest.fixture(scope="module")
+def recorded_on_disk(
+    client: Client, tmp_path_factory: pytest.TempPathFactory
+) -> RecordedRun:
+    """The same where other processes find it."""
+    folder = tmp_path_factory.mktemp("fits")
+    own = grid(str(folder / "fits.log"))
+    return RecordedRun.of(own, X, y, client, open_store(folder))
+
+
+@pytest.fixture(scope="module")
+def recorded_bayes(
+    client: Client, tmp_path_factory: pytest.TempPathFactory
+) -> RecordedRun:
+    """A Bayes run that had two candidates under way at a time."""
+    folder = tmp_path_factory.mktemp("fits")
+    deed = Deed(log=str(folder / "fits.log"), client=os.getpid())
+    own = BayesSearchCV(deed, {"number": (0, 40)}, n_iter=6, cv=SPLITS, random_state=0)
+    return RecordedRun.of(own, X, y, client, open_store(folder))
 
 
 def test_a_result_without_its_estimator_reads_no_estimator(

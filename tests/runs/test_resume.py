@@ -15,6 +15,7 @@ from sklearn.model_selection import (
     ShuffleSplit,
 )
 
+from dask_hpsearch import SearchRun
 from dask_hpsearch.errors import JournalMismatchError
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
@@ -82,6 +83,22 @@ def test_a_run_goes_on_after_any_of_its_fits(
     """For every prefix of the journal: the same result, and only what was missing runs."""
     for number in range(recorded.n_fits + 1):
         assert_completed(recorded, recorded.before_fit(number), client)
+
+
+def test_a_run_goes_on_whose_call_was_stored_and_not_noted(
+    recorded: RecordedRun, client: Client
+) -> None:
+    """Its driver was killed between the two; progress shows all of it later."""
+    folder = recorded.copy(recorded.before_fit(0))
+    for segment in folder.store.list("journal/"):
+        folder.store.delete(segment.name)
+
+    fitted = drive(folder, X, y, client)
+
+    assert difference(recorded.fitted, fitted.search) is None
+    run = SearchRun(folder)
+    assert run.progress().fits_done == recorded.n_fits
+    assert len(run.trials()) == len(recorded.fitted.cv_results_["params"])
 
 
 @settings(
