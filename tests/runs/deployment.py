@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SLOTS = 2
+_TIMEOUT_S = 10
 
 
 def _start(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -51,7 +52,8 @@ class Deployment:
         wait_until(lambda: file.exists() and file.read_text().endswith("}"))
         self.address = json.loads(file.read_text())["address"]
         self._worker = _start(folder, "worker", self.address, f"--nthreads={SLOTS}")
-        self.client = Client(self.address, set_as_default=False)
+        # Closing it while it looks for a scheduler that is gone takes as long as this.
+        self.client = Client(self.address, set_as_default=False, timeout=_TIMEOUT_S)
         self.client.wait_for_workers(1)
 
     def worker_pid(self) -> int:

@@ -1,4 +1,7 @@
-"""Kills a part of a running search at a random moment, and goes on."""
+"""Kills a part of a running search at a random moment, and goes on.
+
+Twenty cases, four for each part; each has a seed of its own, its name.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 X, y = flowers()
-SEEDS = range(4)
+MOMENTS = range(4)
 N_CANDIDATES, N_SPLITS = 100, 2
 FIT_S = 0.02
 UNFLUSHED_S = 2.0
@@ -160,10 +163,10 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         yield deployment
 
 
-@pytest.fixture(params=SEEDS)
+@pytest.fixture(params=MOMENTS)
 def case(request: pytest.FixtureRequest, where: Deployment, tmp_path: Path) -> Case:
     """A search whose moment the seed decides."""
-    return Case(tmp_path, where, random.Random(request.param))
+    return Case(tmp_path, where, random.Random(request.node.name))
 
 
 def test_killing_a_slot_changes_nothing(case: Case) -> None:
@@ -219,14 +222,14 @@ def test_killing_a_notebook_interrupts_its_fit(case: Case) -> None:
     case.check(again.result(60), shown, killed_at)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_losing_the_scheduler_interrupts_the_run(
-    seed: int, where: Deployment, tmp_path: Path
+    moment: int, where: Deployment, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """With another scheduler it goes on."""
     with deployed(tmp_path) as first:
-        case = Case(tmp_path, first, random.Random(seed))
-        run, found = case.fit() if seed % 2 else (case.submit(), None)
+        case = Case(tmp_path, first, random.Random(request.node.name))
+        run, found = case.fit() if moment % 2 else (case.submit(), None)
         case.wait_for_the_moment()
         shown = shown_by(run)
 
