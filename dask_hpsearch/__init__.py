@@ -16,16 +16,31 @@ from dask_hpsearch.release import __version__
 if TYPE_CHECKING:
     from dask_hpsearch.clusters.kube import kube_cluster
     from dask_hpsearch.clusters.local import local_cluster
+    from dask_hpsearch.data.references import sign
+    from dask_hpsearch.data.sources import DataReference
+    from dask_hpsearch.data.uploading import upload
     from dask_hpsearch.runs import SearchRun
     from dask_hpsearch.search import DaskSearchCV
 
-__all__ = ["DaskSearchCV", "SearchRun", "__version__", "kube_cluster", "local_cluster"]
+__all__ = [
+    "DaskSearchCV",
+    "DataReference",
+    "SearchRun",
+    "__version__",
+    "kube_cluster",
+    "local_cluster",
+    "sign",
+    "upload",
+]
 
 _EXPORTS = {
     "DaskSearchCV": "dask_hpsearch.search",
+    "DataReference": "dask_hpsearch.data.sources",
     "SearchRun": "dask_hpsearch.runs",
     "kube_cluster": "dask_hpsearch.clusters.kube",
     "local_cluster": "dask_hpsearch.clusters.local",
+    "sign": "dask_hpsearch.data.references",
+    "upload": "dask_hpsearch.data.uploading",
 }
 
 

@@ -18,7 +18,7 @@ import pickle
 import struct
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cloudpickle
 import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MAGIC = b"hpsbndl1"
+_NPY_MAGIC = b"\x93NUMPY"
 _HEAD = struct.Struct("<8sQQ")
 _ENTRY = struct.Struct("<QQ")
 _ALIGNMENT = 64
@@ -80,12 +81,16 @@ class Bundle:
         if path.exists() and path.stat().st_size == self.nbytes:
             return
         with whole_file(path) as file:
-            file.truncate(self.nbytes)
-            file.write(self._header())
-            parts = (self._pickle, *self._buffers)
-            for offset, part in zip(self._offsets, parts, strict=True):
-                file.seek(offset)
-                file.write(part)
+            self.write_to(file)
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write to an open, empty file."""
+        file.truncate(self.nbytes)
+        file.write(self._header())
+        parts = (self._pickle, *self._buffers)
+        for offset, part in zip(self._offsets, parts, strict=True):
+            file.seek(offset)
+            file.write(part)
 
 
 @contextlib.contextmanager
@@ -102,21 +107,26 @@ def whole_file(path: Path) -> Iterator[Any]:
 
 
 def load(path: str, *, writable: bool = False) -> Any:
-    """Load a bundle's object; its array data stays in the mapped file, read-only.
+    """Load a file's object; its array data stays in the mapped file, read-only.
 
     Parameters
     ----------
     path : str
+        A bundle, or a file of one array in numpy's own format (``.npy``).
     writable : bool
-        Copy the data instead: a process of its own may write to it.
+        Let this process write to the data: pages that it writes to become its own, the
+        file stays as it is.
 
     Raises
     ------
     OSError
-        If the file is missing or is no bundle.
+        If the file is missing or is neither.
     """
     with Path(path).open("rb") as file:
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if file.read(len(_NPY_MAGIC)) == _NPY_MAGIC:
+            return np.load(path, mmap_mode="c" if writable else "r").view(np.ndarray)
+        access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=access))
     magic, n_buffers, pickle_length = _HEAD.unpack_from(mapped)
     if magic != _MAGIC:
         msg = f"{path!r} is not a bundle of dask_hpsearch"
@@ -127,8 +137,6 @@ def load(path: str, *, writable: bool = False) -> Any:
     ]
     start = _aligned(_HEAD.size + n_buffers * _ENTRY.size)
     buffers: list[Any] = [mapped[offset : offset + size] for offset, size in entries]
-    if writable:
-        buffers = [bytearray(buffer) for buffer in buffers]
     return pickle.loads(mapped[start : start + pickle_length], buffers=buffers)  # noqa: S301
 
 
@@ -140,14 +148,24 @@ def verify(path: Path, digest: str) -> None:
     OSError
         If the file is missing, truncated or altered.
     """
+    if digest_of(path) != digest:
+        msg = f"{str(path)!r} does not have the content that its name says"
+        raise OSError(msg)
+
+
+def digest_of(path: Path) -> str:
+    """Compute the digest of a bundle's file.
+
+    Raises
+    ------
+    OSError
+        If the file is missing, or no whole bundle.
+    """
     try:
-        found = _digest_of_file(path)
+        return _digest_of_file(path)
     except (ValueError, struct.error) as error:  # empty, or cut within its head
         msg = f"{str(path)!r} is no whole bundle of dask_hpsearch"
         raise OSError(msg) from error
-    if found != digest:
-        msg = f"{str(path)!r} does not have the content that its name says"
-        raise OSError(msg)
 
 
 def _digest_of_file(path: Path) -> str:

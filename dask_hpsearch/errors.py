@@ -58,6 +58,14 @@ class DataUnavailableError(HPSearchError, RuntimeError):
     """A worker did not get the data that a fit needs."""
 
 
+class DataChangedError(HPSearchError, RuntimeError):
+    """Data that a run refers to is not what it was when the run began."""
+
+
+class DataFormatError(HPSearchError, ValueError):
+    """Data that was referred to cannot be what the search needs."""
+
+
 class StoreError(HPSearchError, OSError):
     """The folder that holds the search's data or its run cannot be used.
 
@@ -112,6 +120,10 @@ class CorruptObjectError(StoreError):
 
 class StoreFullError(StoreError):
     """There is no space left in a store."""
+
+
+class CacheFullError(StoreFullError):
+    """There is no room for data in a worker's cache."""
 
 
 class StorePermissionError(StoreError, PermissionError):

@@ -55,12 +55,14 @@ def result_of(outcome: Outcome | HPSearchError, *, what: str) -> Any:
         If it did not end by itself.
     MissingModuleError, UnreadableTaskError
         If a worker could not load it.
+    HPSearchError
+        If a worker could not get its data.
     """
     if isinstance(outcome, HPSearchError):
         raise outcome
     if outcome.status == "ok":
         return pickle.loads(outcome.payload)  # noqa: S301 (from a slot of ours)
-    if outcome.status == "raised":
+    if outcome.status in ("raised", "no data"):
         raise pickle.loads(outcome.payload)  # noqa: S301
     if outcome.status == "unreadable":
         raise _unreadable(outcome)

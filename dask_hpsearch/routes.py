@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.dask_ml_route import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
+from dask_hpsearch.data import DataHome
+from dask_hpsearch.data.references import refer
 from dask_hpsearch.driver import Fitted, Settings, fit_joblib
 from dask_hpsearch.errors import UnsupportedSearchError
+from dask_hpsearch.runs.beginning import Work, opened
 from dask_hpsearch.runs.fitting import fit_here
 
 if TYPE_CHECKING:
@@ -55,6 +58,18 @@ def choose(search: Any, backend: str) -> str:
         msg = f"backend={backend!r} cannot run {_name(search)}: {reason}; use {best!r}"
         raise UnsupportedSearchError(msg)
     return backend
+
+
+def fit(  # noqa: PLR0917 (as the ways themselves)
+    route: str, search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
+) -> Fitted:
+    """Fit a search by a way that `choose` chose; data by URL too."""
+    if route == "trials":
+        return FITS[route](search, X, y, params, settings)
+    with DataHome() as home:  # what is mapped stays so after it is closed
+        data = refer(X, y, params)
+        work = opened(Work(search, data.X, data.y, data.params), home)
+        return FITS[route](search, work.X, work.y, work.params, settings)
 
 
 def _best_for(search: Any) -> str:

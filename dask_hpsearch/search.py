@@ -141,10 +141,16 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), optional
+        X : array-like of shape (n_samples, n_features), or str, or DataReference
+            The data; or their URL or path: of an ``.npy``, ``.npz``, ``.parquet``,
+            ``.csv``, ``.csv.gz`` or (signed) ``.joblib`` file, at ``gs://``, ``file://``
+            or in a folder here, or of a folder or pattern of ``.parquet`` or ``.csv``
+            files; or what `upload` returned. Workers read ``gs://`` by themselves.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), or str, optional
+            In the same ways; or the name of a column of the table that is X.
         **params
-            What the search's own ``fit`` takes: ``groups``, ``sample_weight``, …
+            What the search's own ``fit`` takes: ``groups``, ``sample_weight`` (these two
+            as y), …
 
         Returns
         -------
@@ -158,13 +164,17 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             If the client cannot be used.
         UnpicklableError, MissingModuleError
             If a part of the search cannot be sent to the workers.
+        DataFormatError, ObjectNotFoundError, StorePermissionError, UntrustedObjectError
+            If data by URL are not there, cannot be read, or are not what they should be.
+        DataChangedError
+            If data by URL were changed since the run began.
         SearchStopped
             If ``max_time`` ended before any candidate.
         """
         route = routes.choose(self.search, self.backend)
         settings = self._settings(route)
         try:
-            fitted = routes.FITS[route](self.search, X, y, params, settings)
+            fitted = routes.fit(route, self.search, X, y, params, settings)
         except StoreError as error:
             if error.partial is not None:  # what had finished is not lost
                 self.search_ = error.partial

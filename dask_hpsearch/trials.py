@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 # What a slot and its worker say to each other besides tasks and outcomes.
@@ -14,6 +15,7 @@ Status = Literal[
     "ok",  # ended by itself; payload is its pickled result
     "raised",  # raised; payload is the pickled exception
     "unreadable",  # could not be loaded in the slot
+    "no data",  # the worker could not get its data; payload is the pickled error
     "killed",  # its process died by a signal
     "exited",  # its process ended by itself
     "memory",  # ended for using more than its share
@@ -24,22 +26,35 @@ Status = Literal[
 
 @dataclass(frozen=True, slots=True)
 class DataRef:
-    """Names a bundle by the hash of its content.
+    """Names data by the hash of its content, or of where its content is from.
 
     Attributes
     ----------
     digest : str
-        Hexadecimal hash of the content.
+        Hexadecimal hash; the name of its file.
     nbytes : int
-        Size of the bundle's file in bytes.
-    hint : str
-        Path of the file where the client wrote it; right on a worker too when both
-        share a folder.
+        Size of the file in bytes.
+    place : str
+        Folder of the client's where the file is, right on a worker too when both see it;
+        or the URL of a store that workers read by themselves.
+    made_from : DataRef or None
+        A bundle that says how to make the file, where it is not to be found.
     """
 
     digest: str
     nbytes: int
-    hint: str
+    place: str
+    made_from: DataRef | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file, if the place is a folder."""
+        return Path(self.place) / self.digest
+
+    @property
+    def in_store(self) -> bool:
+        """Whether the place is a store's URL."""
+        return "://" in self.place
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from sklearn.model_selection import GridSearchCV
 from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.data import DataHome
+from dask_hpsearch.data.reading import DataReader
 from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.session import Session
 from dask_hpsearch.slots.node_data import NodeData
@@ -174,7 +175,7 @@ def test_a_task_of_a_large_search_is_small(client: Client, hidden: Path) -> None
         with joblib.parallel_config(backend=EvaluationBackend(Session(engine))):
             own.fit(X, y)
 
-    assert engine.tasks_sent == 300 * SPLITS
+    assert engine.tasks_sent >= 300 * SPLITS  # a busy machine gives some back unrun
     assert engine.task_bytes / engine.tasks_sent < 2048
 
 
@@ -212,8 +213,8 @@ def pids(log: str) -> set[int]:
 
 def test_a_bundle_stays_until_its_last_user_forgets_it(tmp_path: Path) -> None:
     """Two searches may send it and use it; the end of one takes nothing away."""
-    data = NodeData(tmp_path)
-    ref = DataRef("0123abcd", nbytes=6, hint=str(tmp_path / "elsewhere"))
+    data = NodeData(tmp_path, DataReader())
+    ref = DataRef("0123abcd", nbytes=6, place=str(tmp_path / "elsewhere"))
     content = b"abcdef"
 
     def send(user: str) -> Callable[[DataRef], None]:

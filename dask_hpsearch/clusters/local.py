@@ -18,6 +18,7 @@ from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface
 from distributed.worker_memory import parse_memory_limit
 
+from dask_hpsearch.data.reading import DataReader
 from dask_hpsearch.slots.plugin import SlotsPlugin
 from dask_hpsearch.slots.slot import python_path
 
@@ -110,7 +111,7 @@ def _prepare_slots(cluster: LocalCluster) -> None:
     """Give the workers slots as they come, so that the first search finds them ready."""
     try:
         with Client(cluster, set_as_default=False) as client:
-            client.register_plugin(SlotsPlugin(), name=SlotsPlugin.name)
+            client.register_plugin(SlotsPlugin(DataReader()), name=SlotsPlugin.name)
     except BaseException:
         cluster.close()
         raise

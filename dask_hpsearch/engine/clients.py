@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dask_hpsearch.data.reading import DataReader
 from dask_hpsearch.errors import (
     ClientClosedError,
     NoWorkersError,
@@ -42,7 +43,7 @@ def check_client(client: Client) -> None:
 def register_slots(client: Client) -> None:
     """Give all workers slots, now and as they come."""
     try:
-        client.register_plugin(SlotsPlugin(), name=SlotsPlugin.name)
+        client.register_plugin(SlotsPlugin(DataReader()), name=SlotsPlugin.name)
     except ModuleNotFoundError as error:
         msg = (
             f"the Dask scheduler or a worker cannot import {error.name}: install "

@@ -347,7 +347,7 @@ class Engine:
             job.deaths += 1
             job.group.waiting.appendleft(job)
         else:
-            if outcome.status != "unreadable":
+            if outcome.status not in ("unreadable", "no data"):
                 job.group.durations.add(outcome.seconds)
             self._resolve(job, told_twice(outcome) if job.deaths else outcome)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch import bundles, sklearn_adapter, trust
-from dask_hpsearch.errors import DataUnavailableError
+from dask_hpsearch import sklearn_adapter, trust
+from dask_hpsearch.data import objects
+from dask_hpsearch.data.references import FitData, check_values, is_reference
+from dask_hpsearch.data.sources import DataReference, Source
 from dask_hpsearch.journal.folder import SEARCH, RunFolder
 from dask_hpsearch.stores import Store, open_store
-from dask_hpsearch.trials import DataRef
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dask_hpsearch.data import DataHome
+    from dask_hpsearch.data.sources import Reference
+
+# The manifest's name for what else fit takes, references apart.
+PARAMS = "params"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +63,12 @@ def begin(
     StoreError
         If the store cannot be written.
     """
-    data = {
-        "X": home.put(work.X, what="X"),
-        "y": home.put(work.y, what="y"),
-        "params": home.put(work.params, what="the parameters of fit"),
-    }
-    home.pin(work.X, data["X"])
-    home.pin(work.y, data["y"])
+    data = {name: _kept(value, name, home) for name, value in _named(work).items()}
     manifest = {
         "task_name": task_name or "",
         "search_class": type(work.search).__name__,
         "search_text": repr(work.search)[:2000],
-        "data": {
-            name: {"digest": ref.digest, "nbytes": ref.nbytes}
-            for name, ref in data.items()
-        },
+        "data": data,
         "settings": settings,
         "traits": {
             "refit": refit if isinstance(refit := work.search.refit, str) else None,
@@ -92,30 +85,66 @@ def load(folder: RunFolder, home: DataHome) -> Work:
     ------
     DataUnavailableError
         If a part of the data is gone or was altered.
+    DataChangedError
+        If data by URL is not what it was when the run began.
     """
     search = folder.load_pickle(SEARCH)
-    values = {name: _load_data(name, pin, home) for name, pin in _data(folder).items()}
-    return Work(search, values["X"], values["y"], values["params"])
+    found = {name: _reference(pin, home) for name, pin in folder.manifest.data.items()}
+    for one in found.values():
+        if isinstance(one, Source):  # this node may have the old version still
+            objects.check_all_unchanged(one.objects)
+    params = home.open(found.pop(PARAMS), what=PARAMS)
+    X, y = found.pop("X"), found.pop("y")
+    return opened(Work(search, X, y, params | found), home)
 
 
-def _data(folder: RunFolder) -> dict[str, dict[str, Any]]:
-    return folder.manifest.data
+def opened(work: Work, home: DataHome) -> Work:
+    """Read what a search's ``fit`` takes by reference.
+
+    Raises
+    ------
+    DataFormatError
+        If their lengths differ.
+    HPSearchError
+        If they cannot be read, or are not what they were.
+    """
+    data = FitData(work.X, work.y, work.params)
+    if not any(map(is_reference, data.named().values())):
+        return work
+    values = {
+        name: home.open(value, what=name) if is_reference(value) else value
+        for name, value in data.named().items()
+    }
+    check_values(values, data)
+    return Work(work.search, values.pop("X"), values.pop("y"), values)
 
 
-def _load_data(name: str, pin: dict[str, Any], home: DataHome) -> Any:
-    path: Path = home.folder() / pin["digest"]
-    try:
-        bundles.verify(path, pin["digest"])
-        os.utime(path)  # in use, for those who tidy up
-    except OSError as error:
-        msg = (
-            f"the run's data {name!r} is gone or was altered: {error}. Put the file back, "
-            "or begin a new run"
-        )
-        raise DataUnavailableError(msg) from error
-    value = bundles.load(str(path), writable=True)
-    home.pin(value, DataRef(pin["digest"], pin["nbytes"], str(path)))
-    return value
+def _named(work: Work) -> dict[str, Any]:
+    """Return data by its name in the manifest: references by themselves."""
+    alone = {name: one for name, one in work.params.items() if is_reference(one)}
+    rest = {name: one for name, one in work.params.items() if name not in alone}
+    return {"X": work.X, "y": work.y, PARAMS: rest} | alone
+
+
+def _kept(value: Any, name: str, home: DataHome) -> dict[str, Any]:
+    """Put data into the home, unless it is a reference; return the manifest's entry."""
+    if isinstance(value, Source):
+        return {"source": value.to_json()}
+    if isinstance(value, DataReference):
+        return {"uploaded": value.to_json(), "digest": value.digest}
+    what = "the parameters of fit" if name == PARAMS else name
+    ref = home.put(value, what=what)
+    if name != PARAMS:
+        home.pin(value, ref)
+    return {"digest": ref.digest, "nbytes": ref.nbytes}
+
+
+def _reference(pin: dict[str, Any], home: DataHome) -> Reference:
+    if "source" in pin:
+        return Source.from_json(pin["source"])
+    if "uploaded" in pin:
+        return DataReference.from_json(pin["uploaded"])
+    return home.own(pin["digest"], pin["nbytes"])
 
 
 def materialised(search: Any) -> tuple[Any, Any]:

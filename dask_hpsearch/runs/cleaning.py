@@ -78,7 +78,8 @@ def gc(store: Store, *, older_than_days: float | None = None) -> Removed:
             SearchRun(folder).delete()
             removed.append(run_id)
             continue
-        used |= {pin["digest"] for pin in folder.manifest.data.values()}
+        pins = folder.manifest.data.values()
+        used |= {pin["digest"] for pin in pins if "digest" in pin}
         if SearchRun(folder).state in UNDER_WAY:
             oldest = min(oldest, folder.manifest.created)
     # What a run that is under way has written besides was touched since it began.

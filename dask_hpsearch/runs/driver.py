@@ -35,7 +35,7 @@ def drive(request: dict[str, Any]) -> None:
     store = open_store(request["store"])
     settings = Settings(**folder.manifest.settings)
     with ExitStack() as stack:
-        home = stack.enter_context(DataHome(store.local_path()))
+        home = stack.enter_context(DataHome.of(store))
         work = extended(load(folder, home), int(request["n_iter_more"]))
         if request["client"] is not None:
             client = stack.enter_context(_connected(request["client"]))

@@ -8,9 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import DataHome
+from dask_hpsearch.data.references import refer
 from dask_hpsearch.driver import Fitted, Settings, fit_trials
 from dask_hpsearch.errors import SigningKeyError, StoreError, UnpicklableError
-from dask_hpsearch.runs.beginning import Work, begin, default_store, materialised
+from dask_hpsearch.runs.beginning import (
+    Work,
+    begin,
+    default_store,
+    materialised,
+    opened,
+)
 from dask_hpsearch.runs.cleaning import tidy
 from dask_hpsearch.runs.driving import drive_run
 from dask_hpsearch.runs.processes import check_other_processes
@@ -34,12 +41,16 @@ def fit_here(
         Its ``url`` is the run's.
     """
     fresh, own_cv = materialised(search)
-    work = Work(fresh, X, y, params)
+    data = refer(X, y, params)
+    work = Work(fresh, data.X, data.y, data.params)
     with ExitStack() as stack:
         try:
             folder, home = _begin_if_possible(work, settings, stack)
+            work = opened(work, home)
             if folder is None:
-                fitted = fit_trials(fresh, X, y, params, settings, home=home)
+                fitted = fit_trials(
+                    fresh, work.X, work.y, work.params, settings, home=home
+                )
             else:
                 fitted = drive_run(folder, work, home, settings)
         except StoreError as error:
@@ -60,7 +71,7 @@ def _begin_if_possible(
     """Begin a run; without one if the search, or a store not asked for, has none."""
     asked_for = settings.store is not None
     store = settings.store or default_store()
-    home = stack.enter_context(DataHome(store.local_path()))
+    home = stack.enter_context(DataHome.of(store))
     try:
         if not asked_for:
             tidy(store)
@@ -95,8 +106,9 @@ def submit(
     if settings.store is None:
         tidy(store)
     fresh, _ = materialised(search)
-    with DataHome(store.local_path()) as home:
-        folder = _begin(Work(fresh, X, y, params), settings, home)
+    data = refer(X, y, params)
+    with DataHome.of(store) as home:
+        folder = _begin(Work(fresh, data.X, data.y, data.params), settings, home)
     start(folder, settings.client)
     return SearchRun(folder)
 

@@ -1,43 +1,138 @@
-"""The bundles that a worker has: in a folder shared with the client, or its own."""
+"""The data that a worker has: in a folder shared with the client, or its own.
+
+What lies in a store, or anywhere else that the worker can read, it reads by itself, into a
+cache that all workers of the node share. What only the client has is sent by it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import tempfile
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from dask_hpsearch.errors import DataUnavailableError
+from dask_hpsearch import bundles
+from dask_hpsearch.errors import DataUnavailableError, HPSearchError
+from dask_hpsearch.node_cache import NodeCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from dask_hpsearch.node_cache import Held
     from dask_hpsearch.trials import DataRef
 
 _ASK_AGAIN_S = 5.0
 _GIVE_UP_S = 120.0
+_CACHE = "dask-hpsearch-cache"
+
+
+class Reader(Protocol):
+    """Reads data from where it lies into files, and returns their checksums."""
+
+    def fetch(self, place: str, digest: str, path: Path) -> str:
+        """Write a bundle from a store to a file."""
+
+    def make(self, source: Any, path: Path, cache: NodeCache) -> str:
+        """Write data by URL to a file that slots can map."""
 
 
 class NodeData:
-    """Finds bundles on this machine; has missing ones sent, once for all slots.
+    """Finds data on this machine; has missing ones read or sent, once for all slots.
 
     Parameters
     ----------
     parent : Path
-        The worker's local folder; bundles that are sent are kept in one below it.
+        The worker's local folder; bundles that are sent are kept in one below it. Beside
+        it is the cache of what was read, which the node's workers share, unless the
+        environment names another.
+    reader : Reader
     """
 
-    def __init__(self, parent: Path) -> None:
+    def __init__(self, parent: Path, reader: Reader) -> None:
         self._parent = parent
+        self._reader = reader
+        self._cache = NodeCache.of_environment(parent.parent / _CACHE, temporary=True)
         self._folder: Path | None = None
         self._arrived: dict[str, str] = {}
         self._asked: dict[str, str] = {}
         self._users: dict[str, set[str]] = {}
         self._heard_at = 0.0
         self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def using(
+        self,
+        refs: tuple[DataRef, ...],
+        ask: Callable[[DataRef], None],
+        *,
+        user: str,
+        given_up: Callable[[], bool],
+    ) -> Iterator[dict[str, str]]:
+        """Have files here, and keep them while the block runs.
+
+        Parameters
+        ----------
+        refs : tuple of DataRef
+        ask, user, given_up
+            As for `path`.
+
+        Yields
+        ------
+        dict
+            Files by digest.
+
+        Raises
+        ------
+        HPSearchError
+            If one cannot be had.
+        """
+        ask_client = functools.partial(self.path, ask=ask, user=user, given_up=given_up)
+        with ExitStack() as stack:
+            files = {}
+            for ref in refs:
+                if _is_there(ref):
+                    files[ref.digest] = str(ref.path)
+                elif ref.in_store or ref.made_from is not None:
+                    held = self._read(ref, ask_client, given_up)
+                    files[ref.digest] = str(stack.enter_context(held).path)
+                else:
+                    files[ref.digest] = ask_client(ref)
+            yield files
+
+    def _read(
+        self,
+        ref: DataRef,
+        ask_client: Callable[[DataRef], str],
+        given_up: Callable[[], bool],
+    ) -> Held:
+        """Read data into the cache, unless it is there."""
+
+        def make(path: Path) -> str:
+            with _told():
+                if ref.made_from is None:
+                    return self._reader.fetch(ref.place, ref.digest, path)
+                return self._make(ref.made_from, path, ask_client, given_up)
+
+        return self._cache.hold(ref.digest, ref.nbytes, make, given_up=given_up)
+
+    def _make(
+        self,
+        made_from: DataRef,
+        path: Path,
+        ask_client: Callable[[DataRef], str],
+        given_up: Callable[[], bool],
+    ) -> str:
+        if made_from.in_store:
+            with self._read(made_from, ask_client, given_up) as held:
+                source = bundles.load(str(held.path))
+        else:
+            source = bundles.load(ask_client(made_from))
+        return self._reader.make(source, path, self._cache)
 
     def path(
         self,
@@ -66,7 +161,7 @@ class NodeData:
             If nothing comes for two minutes, or it is given up.
         """
         if _is_there(ref):
-            return ref.hint
+            return str(ref.path)
         begun = time.monotonic()
         with self._changed:
             self._users.setdefault(ref.digest, set()).add(user)
@@ -130,7 +225,8 @@ class NodeData:
                         Path(path).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Remove all that was sent."""
+        """Remove all that was sent, and what no other worker of the node may use."""
+        self._cache.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -149,5 +245,25 @@ class NodeData:
 
 def _is_there(ref: DataRef) -> bool:
     with contextlib.suppress(OSError):
-        return Path(ref.hint).stat().st_size == ref.nbytes
+        return not ref.in_store and ref.path.stat().st_size == ref.nbytes
     return False
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Turn what reading meets into an error of ours, which travels to the client."""
+    try:
+        yield
+    except HPSearchError:
+        raise
+    except ModuleNotFoundError as error:
+        msg = (
+            f"a worker lacks the module {error.name!r}, which it needs to read data: "
+            "install dask-hpsearch[gcp] there"
+        )
+        raise DataUnavailableError(msg) from error
+    except OSError:  # of the cache's own disk
+        raise
+    except Exception as error:
+        msg = f"a worker could not read data: {type(error).__name__}: {error}"
+        raise DataUnavailableError(msg) from error

@@ -6,12 +6,15 @@ Everything here is importable on the workers and sent by reference.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distributed import Worker, WorkerPlugin, get_worker
 
 from dask_hpsearch.slots.pool import SlotPool
 from dask_hpsearch.trials import Batch, DataRef, encode_outcomes
+
+if TYPE_CHECKING:
+    from dask_hpsearch.slots.node_data import Reader
 
 # Outcomes up to this size go to the client with the message that the batch has ended;
 # larger ones wait to be fetched, which takes three messages more.
@@ -22,10 +25,19 @@ EARLY_NURSERY = "dask-hpsearch-nursery"
 
 
 class SlotsPlugin(WorkerPlugin):
-    """Gives a worker as many slots as it has threads; later workers get it too."""
+    """Gives a worker as many slots as it has threads; later workers get it too.
+
+    Parameters
+    ----------
+    reader : Reader
+        Reads, on the worker, data that lies elsewhere; it travels with the plugin.
+    """
 
     name = PLUGIN_NAME
     idempotent = True
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
 
     def setup(self, worker: Worker) -> None:
         """Start the worker's nursery."""
@@ -33,6 +45,7 @@ class SlotsPlugin(WorkerPlugin):
         threads = worker.state.nthreads
         self.pool = SlotPool(
             Path(worker.local_directory),
+            self._reader,
             share_bytes=None if limit is None else limit // threads,
             nursery=worker.extensions.pop(EARLY_NURSERY, None),
         )
@@ -44,7 +57,7 @@ class SlotsPlugin(WorkerPlugin):
         self.pool.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}
+        return {"_reader": self._reader}
 
 
 def _pool(worker: Worker) -> SlotPool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import signal
 import sys
 import threading
 import time
 from collections import deque
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.errors import DataUnavailableError
-from dask_hpsearch.slots.node_data import NodeData
+from dask_hpsearch.errors import HPSearchError
+from dask_hpsearch.slots.node_data import NodeData, Reader
 from dask_hpsearch.slots.slot import Nursery, NurseryLostError, Slot
 from dask_hpsearch.trials import (
     BATCH_DONE,
@@ -25,6 +27,7 @@ from dask_hpsearch.trials import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 _MEMORY_CHECK_S = 0.1
@@ -40,6 +43,8 @@ class SlotPool:
     ----------
     folder : Path
         Where bundles that the client sends are kept.
+    reader : Reader
+        Reads what lies elsewhere.
     share_bytes : int or None
         Private memory that one slot may use; None: no limit.
     nursery : Nursery, optional
@@ -49,11 +54,12 @@ class SlotPool:
     def __init__(
         self,
         folder: Path,
+        reader: Reader,
         *,
         share_bytes: int | None,
         nursery: Nursery | None = None,
     ) -> None:
-        self.data = NodeData(folder)
+        self.data = NodeData(folder, reader)
         self._share_bytes = share_bytes
         self._nursery = nursery
         self._idle: list[Slot] = []
@@ -87,12 +93,16 @@ class SlotPool:
         ask : callable
             Asks the client for a bundle that is not on this machine.
         """
-        run = _BatchRun(batch, report)
-        try:
-            paths = self._paths(batch, ask)
-        except DataUnavailableError as error:
-            if not self._ended(batch.group):
-                return [_unreadable(task, error) for task in batch.tasks]
+        with ExitStack() as stack:
+            try:
+                paths = stack.enter_context(self._data(batch, ask))
+            except HPSearchError as error:
+                if not self._ended(batch.group):
+                    return [_without_data(task, error) for task in batch.tasks]
+                paths = {}
+            return self._run(_BatchRun(batch, report), batch, paths)
+
+    def _run(self, run: _BatchRun, batch: Batch, paths: dict[str, str]) -> list[bytes]:
         while run.waiting and not self._ended(batch.group):
             slot = None
             try:
@@ -155,14 +165,15 @@ class SlotPool:
         with self._lock:
             return list(self._busy)
 
-    def _paths(self, batch: Batch, ask: Callable[[DataRef], None]) -> dict[str, str]:
-        def given_up() -> bool:
-            return self._ended(batch.group)
-
-        return {
-            ref.digest: self.data.path(ref, ask, user=batch.topic, given_up=given_up)
-            for ref in batch.data
-        }
+    def _data(
+        self, batch: Batch, ask: Callable[[DataRef], None]
+    ) -> AbstractContextManager[dict[str, str]]:
+        return self.data.using(
+            batch.data,
+            ask,
+            user=batch.topic,
+            given_up=lambda: self._ended(batch.group),
+        )
 
     def _ended(self, group: str) -> bool:
         return self._leaving() or group in self._cancelled
@@ -321,5 +332,6 @@ def _cause_of_death(
     return "exited", f"its process ended with exit code {code} (last memory: {peak})"
 
 
-def _unreadable(task: Task, error: Exception) -> bytes:
-    return Outcome(task.job, "unreadable", message=str(error)).to_bytes()
+def _without_data(task: Task, error: HPSearchError) -> bytes:
+    payload = pickle.dumps(error, protocol=5)
+    return Outcome(task.job, "no data", payload, message=str(error)).to_bytes()
