@@ -14,6 +14,7 @@ from distributed.protocol.pickle import dumps
 from tornado.httpserver import HTTPServer
 
 from dask_hpsearch.clusters.manifests import DASHBOARD_PORT
+from dask_hpsearch.data.reading import DataReader
 from dask_hpsearch.slots.plugin import SlotsPlugin
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ _logger = logging.getLogger(__name__)
 async def dask_setup(scheduler: Scheduler) -> None:
     """Prepare a scheduler; Dask calls this as it starts."""
     await scheduler.register_worker_plugin(
-        comm=None, plugin=dumps(SlotsPlugin()), name=SlotsPlugin.name, idempotent=True
+        comm=None,
+        plugin=dumps(SlotsPlugin(DataReader())),
+        name=SlotsPlugin.name,
+        idempotent=True,
     )
     try:
         scheduler.extensions[_DASHBOARD] = serve_dashboard(scheduler, DASHBOARD_PORT)
