@@ -81,8 +81,11 @@ def fit_result(call: FitCall, outcome: Outcome | HPSearchError) -> dict[str, Any
     Exception
         As `result_of`.
     """
+    finished = isinstance(outcome, Outcome) and outcome.status == "ok"
     try:
-        result: dict[str, Any] = result_of(outcome, what=name_of(call))
+        result: dict[str, Any] = result_of(
+            outcome, what="" if finished else name_of(call)
+        )
     except FitEndedError as error:
         if sklearn_adapter.raises_errors(call):
             raise
@@ -174,6 +177,8 @@ class ErrorsInTurn:
 
     def _release(self, wait: bool) -> None:  # noqa: FBT001 (a timer's argument)
         """Deliver held errors in order; with ``wait``, those that nothing precedes."""
+        if not self._held:
+            return
         with self._lock:
             first = min(self._running, default=None)
             ready = [

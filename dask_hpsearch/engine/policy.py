@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 TARGET_BATCH_S = 0.4
+LEAST_BATCH_S = 0.02
 _SMOOTHING = 0.2
 _MOST_PER_BATCH = 500
 _BEFORE_ANY_WORKER = 8
@@ -44,7 +45,8 @@ def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
     """How many tasks the next batch takes.
 
     Toward `TARGET_BATCH_S` of work, one while nothing is known, and never so many that
-    the last slots would idle: at most a fair share of half of what waits.
+    the last slots would idle: at most a fair share of half of what waits, or what takes
+    as little as a batch itself.
 
     Parameters
     ----------
@@ -57,9 +59,11 @@ def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
     """
     if mean_s is None:
         return 1
-    wanted = TARGET_BATCH_S / max(mean_s, 1e-4)
+    mean_s = max(mean_s, 1e-4)
     fair = math.ceil(waiting / (2 * max(slots, 1)))
-    return max(1, min(int(wanted), fair, _MOST_PER_BATCH))
+    least = math.floor(LEAST_BATCH_S / mean_s)
+    wanted = min(int(TARGET_BATCH_S / mean_s), max(fair, least))
+    return max(1, min(wanted, waiting, _MOST_PER_BATCH))
 
 
 def quiet_time_s(tasks: int, mean_s: float) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -37,6 +38,7 @@ def main(control_descriptor: int) -> None:
     control = socket.socket(fileno=control_descriptor)
     for module in PRELOADED:
         importlib.import_module(module)
+    gc.freeze()  # else a collection in a slot looks at, and copies, all that is shared
     _say(control, {"ready": os.getpid()})
     wake, wake_writer = socket.socketpair()
     wake.setblocking(False)  # noqa: FBT003
