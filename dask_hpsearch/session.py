@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from dask_hpsearch.sklearn_adapter import FitCall
 
 
+_START_S = 0.3
+
+
 class FitLog(Protocol):
     """Knows results from before, and learns new ones."""
 
@@ -106,6 +109,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._warnings = FitWarnings()
         self._errors = ErrorsInTurn()
         self._captured: CapturedFit | None = None
+        self._started = time.monotonic()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Slots that the call may use, two at least: one would mean "in this process"."""
@@ -124,6 +128,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """Begin a call."""
         self._errors = ErrorsInTurn()
         self._group = Group(most_running=self._most_running)
+        self._started = time.monotonic()
 
     def stop_call(self) -> None:
         """End a call: what only its tasks needed may go."""
@@ -230,9 +235,10 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
         done = self._done(results, deliver)
         self._engine.submit(*self._task(call), self._group, done)
-        # This thread makes tasks as fast as it can, and would keep Python's lock for 5 ms
-        # at a time: the first batches took 0.7 s to come back, now 0.1 s.
-        time.sleep(0)
+        if self._engine.hungry or time.monotonic() < self._started + _START_S:
+            # This thread makes tasks as fast as it can, and would keep Python's lock for
+            # 5 ms at a time: the first batches took 0.7 s to come back, now 0.1 s.
+            time.sleep(0)
 
     def _task(self, call: FitCall) -> tuple[FitTask, tuple[DataRef, ...]]:
         """Return a fit as a task, and the data that it needs."""

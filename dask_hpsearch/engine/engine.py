@@ -69,6 +69,11 @@ class Engine:
     on_slots : callable, optional
         Called with (workers, slots, running) as they change.
 
+    Attributes
+    ----------
+    hungry : bool
+        Whether Dask could have more tasks than were submitted.
+
     Raises
     ------
     ClientClosedError
@@ -94,7 +99,7 @@ class Engine:
         self._numbers = itertools.count()
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._inbox: deque[Job] = deque()
-        self._hungry = True
+        self.hungry = True
         self._groups: list[Group] = []
         self._jobs: dict[int, Job] = {}
         self._flights: dict[int, Flight] = {}
@@ -159,7 +164,7 @@ class Engine:
             that ended the engine or the group.
         """
         self._inbox.append(Job(task, tuple(data), group, done))
-        if self._hungry:  # else it is looked into when a batch has ended
+        if self.hungry:  # else it is looked into when a batch has ended
             self._events.put(self._take_inbox)
 
     def call_soon(self, function: Callable[[], None]) -> None:
@@ -209,7 +214,7 @@ class Engine:
 
     def _take_events(self) -> None:
         """Wait a moment for something to happen, and take in all that has."""
-        overlooked = self._hungry and self._inbox  # it came while slots were filled
+        overlooked = self.hungry and self._inbox  # it came while slots were filled
         with contextlib.suppress(queue.Empty):
             event = self._events.get(timeout=0 if overlooked else CHECK_S)
             while True:
@@ -250,7 +255,7 @@ class Engine:
                 room -= 1
                 if group.waiting:
                     groups.append(group)
-        self._hungry = room > 0 or self._failure is not None
+        self.hungry = room > 0 or self._failure is not None
 
     def _submit_batch(self, group: Group) -> None:
         size = batch_size(

@@ -69,6 +69,6 @@ def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
 def quiet_time_s(tasks: int, mean_s: float) -> float:
     """How long a worker need not look at a batch of short tasks.
 
-    More than half of what they are expected to take: the looks at the end keep its slot busy.
+    Most of what they are expected to take: the looks at the end keep its slot busy.
     """
-    return min(TARGET_BATCH_S, 0.6 * tasks * mean_s) if tasks > 1 else 0.0
+    return min(TARGET_BATCH_S, 0.8 * tasks * mean_s) if tasks > 1 else 0.0
