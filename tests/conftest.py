@@ -30,20 +30,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[LocalCluster]:
-    """One worker with two slots."""
-    with local_cluster(1, 2, dashboard_address=":0") as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="session")
-def client(cluster: LocalCluster) -> Iterator[Client]:
-    """A client of `cluster`, not the default one."""
-    with Client(cluster, set_as_default=False) as client:
-        yield client
-
-
-@pytest.fixture(scope="session")
 def gcs() -> Iterator[Proxy]:
     """What ``gs://`` means from now on, here and in processes that are started."""
     with emulator() as port, proxy(port) as before:
@@ -56,3 +42,25 @@ def gcs() -> Iterator[Proxy]:
 def gcs_bucket(gcs: Proxy) -> str:
     """A bucket that tests share; each takes a folder of its own."""
     return new_bucket(gcs.port)
+
+
+@pytest.fixture
+def faulty(gcs: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy of one test alone, which ``gs://`` means in this process meanwhile."""
+    with proxy(gcs.port) as own:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", own.url)
+        yield own
+
+
+@pytest.fixture(scope="session")
+def cluster(gcs: Proxy) -> Iterator[LocalCluster]:
+    """One worker with two slots, which knows what ``gs://`` means."""
+    with local_cluster(1, 2, dashboard_address=":0") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    """A client of `cluster`, not the default one."""
+    with Client(cluster, set_as_default=False) as client:
+        yield client

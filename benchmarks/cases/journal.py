@@ -1,4 +1,4 @@
-"""What the journal costs: ``python -m benchmarks.cases.journal [--rounds 5]``.
+"""What the journal costs: ``python -m benchmarks.cases.journal [--rounds 5] [--bucket]``.
 
 Not a comparison with others: the same search on the same slots, with its journal in a
 folder and without any, in turns; then how long it takes to see how far a long run is, from
@@ -20,6 +20,7 @@ from distributed import Client
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
+from benchmarks.cases.journal_in_bucket import cost_in_bucket
 from dask_hpsearch import local_cluster, trust
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.driver import Settings, fit_trials
@@ -206,7 +207,15 @@ def main() -> None:
     """Measure both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--bucket",
+        action="store_true",
+        help="only: 200 fits of 1 s with the journal in a bucket that is 60 ms away",
+    )
     options = parser.parse_args()
+    if options.bucket:
+        cost_in_bucket(options.rounds, n_read=N_READ)
+        return
     journal_alone()
     journal_cost(options.rounds)
     for fits_per_segment in (1, 10, 100):

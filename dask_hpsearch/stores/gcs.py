@@ -15,7 +15,7 @@ from dask_hpsearch.stores.base import (
     check_prefix,
     is_part,
 )
-from dask_hpsearch.stores.gcs_bucket import Bucket, Patience
+from dask_hpsearch.stores.gcs_bucket import CHUNK_BYTES, Bucket, Patience
 from dask_hpsearch.whole_files import replaced_whole
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ class GcsStore:
         return open_bucket, (self.url.removeprefix("gs://"),)
 
 
-def open_bucket(place: str, *, patience: Patience | None = None) -> GcsStore:
+def open_bucket(
+    place: str, *, patience: Patience | None = None, chunk_bytes: int = CHUNK_BYTES
+) -> GcsStore:
     """Open a folder of a bucket; only credentials are looked for.
 
     Parameters
@@ -122,6 +124,8 @@ def open_bucket(place: str, *, patience: Patience | None = None) -> GcsStore:
         ``BUCKET`` or ``BUCKET/PREFIX``. As everywhere at Google, it is not quoted.
     patience : Patience, optional
         How long to wait for answers.
+    chunk_bytes : int
+        Of a large upload, what goes at once.
 
     Raises
     ------
@@ -140,4 +144,5 @@ def open_bucket(place: str, *, patience: Patience | None = None) -> GcsStore:
         )
         raise StoreNameError(msg)
     prefix = prefix.strip("/")
-    return GcsStore(check_name(prefix) if prefix else "", Bucket.open(name, patience))
+    bucket = Bucket.open(name, patience, chunk_bytes=chunk_bytes)
+    return GcsStore(check_name(prefix) if prefix else "", bucket)

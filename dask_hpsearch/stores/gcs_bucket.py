@@ -26,7 +26,7 @@ from dask_hpsearch.stores.gcs_errors import no_bucket, told
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 100 * 2**20  # google-cloud-storage's own
 _ONE_REQUEST_BYTES = 8 * 2**20  # google-cloud-storage's own limit
 _READ_BYTES = 2**20
 _TRIES = 3
@@ -66,12 +66,18 @@ class Bucket:
     client : google.cloud.storage.Client
     name : str
     patience : Patience
+    chunk_bytes : int
+        Of a large upload, what goes at once, and is in memory meanwhile: a multiple of
+        256 KiB.
     """
 
-    def __init__(self, client: Any, name: str, patience: Patience) -> None:
+    def __init__(
+        self, client: Any, name: str, patience: Patience, chunk_bytes: int
+    ) -> None:
         from google.cloud.storage.retry import DEFAULT_RETRY
 
         self.name = name
+        self._chunk_bytes = chunk_bytes
         self._client = client
         self._bucket = client.bucket(name)
         self._exists = threading.Event()
@@ -86,7 +92,13 @@ class Bucket:
         }
 
     @classmethod
-    def open(cls, name: str, patience: Patience | None = None) -> Bucket:
+    def open(
+        cls,
+        name: str,
+        patience: Patience | None = None,
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> Bucket:
         """Open a bucket with Application Default Credentials.
 
         With ``STORAGE_EMULATOR_HOST`` set, it is one of that emulator, without any.
@@ -109,7 +121,7 @@ class Bucket:
         with told("open", name):
             client = storage.Client(project="none")  # objects need no project
         _prepare(client)
-        return cls(client, name, patience or Patience())
+        return cls(client, name, patience or Patience(), chunk_bytes)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bucket) and self.name == other.name
@@ -192,7 +204,7 @@ class Bucket:
         blob = self._bucket.blob(name)
         blob.metadata = {_TOKEN: token}
         if crc32c is not None:
-            blob.chunk_size = _CHUNK_BYTES
+            blob.chunk_size = self._chunk_bytes
         blob.upload_from_file(
             file,
             rewind=True,

@@ -1,4 +1,4 @@
-"""A bucket, and a proxy of its own for every test, to be made faulty."""
+"""A bucket for every test, and a store in it with little patience."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import pytest
 from dask_hpsearch.stores.gcs import GcsStore, open_bucket
 from dask_hpsearch.stores.gcs_bucket import Patience
 from tests.gcs.held import new_bucket
-from tests.gcs.proxy import Proxy, proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.gcs.proxy import Proxy
 
 HASTY = Patience(
     connect_s=5.0,
@@ -24,14 +23,6 @@ HASTY = Patience(
 
 
 @pytest.fixture
-def faulty(gcs: Proxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy of this test alone, which all ``gs://`` URLs mean."""
-    with proxy(gcs.port) as own:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", own.url)
-        yield own
-
-
-@pytest.fixture
 def bucket(gcs: Proxy) -> str:
     """A bucket of this test alone."""
     return new_bucket(gcs.port)
@@ -40,4 +31,4 @@ def bucket(gcs: Proxy) -> str:
 @pytest.fixture
 def store(faulty: Proxy, bucket: str) -> GcsStore:
     """A folder of that bucket, through the proxy, with little patience."""
-    return open_bucket(f"{bucket}/runs", patience=HASTY)
+    return open_bucket(f"{bucket}/runs", patience=HASTY, chunk_bytes=8 * 2**20)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tests.gcs.proxy import Proxy
 
 SMALL = bytes(range(256)) * 40
-LARGE = os.urandom(17_000_001)  # goes in two chunks
+LARGE = os.urandom(9_000_001)  # goes in two chunks
 UPLOADS = ("upload", "begin", "chunk")
 
 passing = pytest.mark.parametrize(

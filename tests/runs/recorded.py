@@ -21,7 +21,6 @@ from dask_hpsearch.stores import Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from distributed import Client
 
@@ -121,14 +120,27 @@ class RecordedRun:
             shutil.copytree(own.parents[1] / "data", place / "data")
 
 
-def rewrite_manifest(place: Path, **changes: Any) -> None:
+def rewrite(store: Store, name: str, content: bytes) -> None:
+    """Put another object in the place of one, as somebody could."""
+    store.delete(name)
+    store.create(name, content)
+
+
+def rewrite_manifest(run: Store, **changes: Any) -> None:
     """Change a manifest as its user could."""
-    path = place / "manifest.json"
-    body = json.loads(json.loads(path.read_text())["body"]) | changes
+    body = json.loads(json.loads(run.read(MANIFEST))["body"]) | changes
     text, user = json.dumps(body), trust.user_key()
-    signature = user.sign(body["run_id"], "manifest.json", text.encode())
+    signature = user.sign(body["run_id"], MANIFEST, text.encode())
     signed = {"body": text, "public": user.public, "signature": signature}
-    path.write_text(json.dumps(signed))
+    rewrite(run, MANIFEST, json.dumps(signed).encode())
+
+
+def copied(store: Store, to: Store) -> Store:
+    """Copy all of a store with one run; return the copy of the run."""
+    for one in store.list():
+        to.create(one.name, store.read(one.name))
+    (run_id,) = {one.name.split("/")[1] for one in to.list("runs/")}
+    return to.child(f"runs/{run_id}")
 
 
 def note_state(folder: RunFolder, state: str, pid: int) -> None:

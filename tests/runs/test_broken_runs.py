@@ -7,9 +7,10 @@ import contextlib
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
+import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,14 +32,21 @@ from dask_hpsearch.errors import (
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
 from dask_hpsearch.runs.beginning import load
-from dask_hpsearch.stores import open_store
+from dask_hpsearch.stores import Store, open_store
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
 from tests.processes import wait_until
-from tests.runs.recorded import drive, events_of, new_store, rewrite_manifest
+from tests.runs.recorded import (
+    copied,
+    drive,
+    events_of,
+    new_store,
+    rewrite,
+    rewrite_manifest,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from distributed import Client
 
@@ -54,23 +62,36 @@ def grid(log: str, **options: Any) -> GridSearchCV:
     return GridSearchCV(deed, {"number": list(range(N_CANDIDATES))}, cv=N_SPLITS)
 
 
-@pytest.fixture(scope="module")
+Finished = tuple[Store, Any]
+
+
+def new_store_in(kind: str, folder: Path, request: pytest.FixtureRequest) -> Store:
+    """Return an empty store of a kind."""
+    if kind == "file":
+        return open_store(folder / "store")
+    bucket = request.getfixturevalue("gcs_bucket")
+    return open_store(f"gs://{bucket}/{uuid.uuid4().hex}")
+
+
+@pytest.fixture(scope="module", params=["file", "gs"])
 def finished(
-    client: Client, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Any]:
-    """A store with one finished run, and its search."""
+    request: pytest.FixtureRequest,
+    client: Client,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Finished:
+    """A store of each kind with one finished run, and its search."""
     folder = tmp_path_factory.mktemp("finished")
+    store = new_store_in(request.param, folder, request)
     own = grid(str(folder / "fits.log"))
-    found = DaskSearchCV(own, client=client, store=folder / "store").fit(X, y)
-    return folder / "store", found.search_
+    found = DaskSearchCV(own, client=client, store=store.url).fit(X, y)
+    return store, found.search_
 
 
 @pytest.fixture
-def place(finished: tuple[Path, Any], tmp_path: Path) -> Path:
+def place(finished: Finished, tmp_path: Path, request: pytest.FixtureRequest) -> Store:
     """The folder of a copy of that run."""
-    store = shutil.copytree(finished[0], tmp_path / "store")
-    (run,) = (store / "runs").iterdir()
-    return run
+    kind = finished[0].url.partition(":")[0]
+    return copied(finished[0], new_store_in(kind, tmp_path, request))
 
 
 @pytest.fixture
@@ -86,54 +107,69 @@ def canary(tmp_path: Path) -> Iterator[bytes]:
     assert not trace.exists()
 
 
-def cut(path: Path) -> None:
+def cut(content: bytes) -> bytes:
     """Lose the second half."""
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    return content[: len(content) // 2]
 
 
-def cut_within_the_head(path: Path) -> None:
+def cut_within_the_head(content: bytes) -> bytes:
     """Lose nearly everything."""
-    path.write_bytes(path.read_bytes()[:20])
+    return content[:20]
 
 
-def empty(path: Path) -> None:
+def empty(_: bytes) -> bytes:
     """Lose everything."""
-    path.write_bytes(b"")
+    return b""
 
 
-def alter(path: Path) -> None:
+def alter(content: bytes) -> bytes:
     """Change one bit."""
-    content = bytearray(path.read_bytes())
-    content[-20] ^= 1
-    path.write_bytes(bytes(content))
+    changed = bytearray(content)
+    changed[-20] ^= 1
+    return bytes(changed)
 
 
-damaged = pytest.mark.parametrize("damage", [cut, cut_within_the_head, empty, alter])
+damaged = pytest.mark.parametrize("change", [cut, cut_within_the_head, empty, alter])
+Change = Callable[[bytes], bytes]
 
 
-def remove_result(place: Path) -> None:
+def damage(store: Store, name: str, change: Change) -> None:
+    """Change an object."""
+    rewrite(store, name, change(store.read(name)))
+
+
+def store_of(place: Store) -> Store:
+    """Return the store that a run is in."""
+    return open_store(place.url.partition("/runs/")[0])
+
+
+def run_id_of(place: Store) -> str:
+    """Return a run's name."""
+    return place.url.rpartition("/")[2]
+
+
+def remove_result(place: Store) -> None:
     """Let a run look as if its driver was killed before the end."""
     for name in (RESULT, SLIM):
-        (place / name).unlink()
+        place.delete(name)
 
 
 @damaged
 def test_a_damaged_segment_is_left_out_and_its_fits_run_again(
-    damage: Callable[[Path], None],
-    place: Path,
+    change: Change,
+    place: Store,
     client: Client,
-    finished: tuple[Path, Any],
+    finished: Finished,
 ) -> None:
     """It is named; everything else of the run is usable."""
-    run = SearchRun.attach(str(place))
-    segments = sorted((place / "journal").iterdir(), key=lambda one: one.stat().st_size)
-    damage(segments[-1])
+    run = SearchRun.attach(place.url)
+    longest = max(place.list("journal/"), key=lambda one: one.nbytes).name
+    damage(place, longest, change)
 
     done = run.progress().fits_done
 
     assert done < N_CANDIDATES * N_SPLITS
-    assert list(run._reader.refused) == [f"journal/{segments[-1].name}"]
+    assert list(run._reader.refused) == [longest]
     assert difference(finished[1], run.result()) is None
     remove_result(place)
     before = len(seen(finished[1].estimator.log, "start"))
@@ -145,12 +181,12 @@ def test_a_damaged_segment_is_left_out_and_its_fits_run_again(
 
 @damaged
 def test_a_damaged_call_is_refused_by_name(
-    damage: Callable[[Path], None], place: Path, client: Client
+    change: Change, place: Store, client: Client
 ) -> None:
     """Its candidates are not drawn anew: they would be others. Progress can be seen."""
     remove_result(place)
-    damage(place / CALL)
-    run = SearchRun.attach(str(place))
+    damage(place, CALL, change)
+    run = SearchRun.attach(place.url)
 
     with pytest.raises(UntrustedObjectError, match=CALL):
         drive(run._folder, X, y, client)
@@ -161,11 +197,11 @@ def test_a_damaged_call_is_refused_by_name(
 
 @damaged
 def test_a_damaged_result_is_refused_by_name(
-    damage: Callable[[Path], None], place: Path, finished: tuple[Path, Any]
+    change: Change, place: Store, finished: Finished
 ) -> None:
     """The one without the estimator is another object."""
-    damage(place / RESULT)
-    run = SearchRun.attach(str(place))
+    damage(place, RESULT, change)
+    run = SearchRun.attach(place.url)
 
     with pytest.raises(UntrustedObjectError, match=RESULT):
         run.result()
@@ -175,38 +211,44 @@ def test_a_damaged_result_is_refused_by_name(
 
 
 @damaged
-def test_a_damaged_manifest_is_refused(
-    damage: Callable[[Path], None], place: Path
-) -> None:
+def test_a_damaged_manifest_is_refused(change: Change, place: Store) -> None:
     """There is no run without it; others in the store are found."""
-    damage(place / "manifest.json")
+    damage(place, "manifest.json", change)
 
     with pytest.raises(UntrustedObjectError, match=r"manifest\.json"):
-        SearchRun.attach(str(place))
+        SearchRun.attach(place.url)
 
-    assert SearchRun.list(place.parents[1]) == []
+    assert SearchRun.list(store_of(place).url) == []
 
 
 @damaged
 def test_damaged_data_is_told_and_never_used(
-    damage: Callable[[Path], None],
-    place: Path,
+    change: Change,
+    place: Store,
     client: Client,
-    finished: tuple[Path, Any],
+    finished: Finished,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """A run does not go on with it; a search on the same data writes it anew."""
-    store = place.parents[1]
-    folder = RunFolder.open(open_store(place))
-    damage(store / "data" / folder.manifest.data["X"]["digest"])
+    """A run does not go on with it; a search on the same data writes it anew.
+
+    In a bucket, whoever altered it must delete it: nothing there is overwritten.
+    """
+    monkeypatch.setenv("DASK_HPSEARCH_CACHE", str(tmp_path / "cache"))  # an empty one
+    store, folder = store_of(place), RunFolder.open(place)
+    name = f"data/{folder.manifest.data['X']['digest']}"
+    damage(store, name, change)
 
     with (
-        DataHome(store) as home,
-        pytest.raises(DataUnavailableError, match="'X' is gone or was altered"),
+        DataHome.of(store) as home,
+        pytest.raises(DataUnavailableError, match="altered"),
     ):
         load(folder, home)
 
+    if store.local_path() is None:
+        store.delete(name)
     own = grid(finished[1].estimator.log)
-    found = DaskSearchCV(own, client=client, store=store).fit(X, y)
+    found = DaskSearchCV(own, client=client, store=store.url).fit(X, y)
     assert difference(finished[1], found.search_) is None
 
 
@@ -237,29 +279,29 @@ def test_a_damaged_snapshot_costs_nothing() -> None:
 # --- pickles that may not be loaded ---------------------------------------------------
 
 
-def unsigned(_place: Path, _name: str, content: bytes) -> bytes:
+def unsigned(_place: Store, _name: str, content: bytes) -> bytes:
     """Leave the pickle as it is."""
     return content
 
 
-def foreign(place: Path, name: str, content: bytes) -> bytes:
+def foreign(place: Store, name: str, content: bytes) -> bytes:
     """Seal as somebody would who does not have the run's key."""
-    return trust.seal(trust.SigningKey.generate(), place.name, name, content)
+    return trust.seal(trust.SigningKey.generate(), run_id_of(place), name, content)
 
 
-def of_another_run(place: Path, name: str, content: bytes) -> bytes:
+def of_another_run(place: Store, name: str, content: bytes) -> bytes:
     """Seal with the run's own key, but for another run."""
     return trust.seal(key_of(place), "20260101-000000-00000000", name, content)
 
 
-def of_another_name(place: Path, _name: str, content: bytes) -> bytes:
+def of_another_name(place: Store, _name: str, content: bytes) -> bytes:
     """Seal with the run's own key, but for another name."""
-    return trust.seal(key_of(place), place.name, "other.pkl", content)
+    return trust.seal(key_of(place), run_id_of(place), "other.pkl", content)
 
 
-def key_of(place: Path) -> trust.SigningKey:
+def key_of(place: Store) -> trust.SigningKey:
     """Return the run's private key."""
-    return RunFolder.open(open_store(place)).signing_key()
+    return RunFolder.open(place).signing_key()
 
 
 @pytest.mark.parametrize("name", [RESULT, SLIM, CALL, "search.pkl"])
@@ -271,14 +313,14 @@ def key_of(place: Path) -> trust.SigningKey:
 def test_a_pickle_that_the_run_did_not_write_is_never_loaded(
     forge: Callable[[Path, str, bytes], bytes],
     name: str,
-    place: Path,
+    place: Store,
     canary: bytes,
     client: Client,
 ) -> None:
     """Whoever wrote it."""
     forged = forge(place, name, canary)
-    (place / name).write_bytes(forged)
-    run = SearchRun.attach(str(place))
+    rewrite(place, name, forged)
+    run = SearchRun.attach(place.url)
     loads: dict[str, Callable[[], Any]] = {
         RESULT: run.result,
         SLIM: lambda: run.result(estimator=False),
@@ -289,15 +331,15 @@ def test_a_pickle_that_the_run_did_not_write_is_never_loaded(
 
 
 def test_a_pickle_within_a_foreign_segment_is_never_loaded(
-    place: Path, canary: bytes, client: Client, finished: tuple[Path, Any]
+    place: Store, canary: bytes, client: Client, finished: Finished
 ) -> None:
     """Results that JSON cannot hold are pickles too."""
-    run = SearchRun.attach(str(place))
+    run = SearchRun.attach(place.url)
     (fit,) = [one for one in events_of(run._folder) if one["e"] == "fit"][:1]
     fit["r"] = {"pickle": base64.b64encode(canary).decode()}
     name = "journal/0123456789ab-000000"
     line = json.dumps(fit).encode()
-    (place / name).write_bytes(foreign(place, name, line))
+    place.create(name, foreign(place, name, line))
     remove_result(place)
 
     again = drive(run._folder, X, y, client).search
@@ -308,39 +350,39 @@ def test_a_pickle_within_a_foreign_segment_is_never_loaded(
 
 
 def test_a_run_of_another_user_is_refused_unless_trusted(
-    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, client: Client
+    place: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, client: Client
 ) -> None:
     """Trusted, it can be read, but not driven: its private key is elsewhere."""
     monkeypatch.setenv("DASK_HPSEARCH_HOME", str(tmp_path / "somebody-else"))
 
     with pytest.raises(UntrustedObjectError, match="trust=True"):
-        SearchRun.attach(str(place))
-    assert SearchRun.list(place.parents[1]) == []
+        SearchRun.attach(place.url)
+    assert SearchRun.list(store_of(place).url) == []
 
-    run = SearchRun.attach(str(place), trust=True)
+    run = SearchRun.attach(place.url, trust=True)
     assert run.result().predict(X).shape == y.shape
     with pytest.raises(UntrustedObjectError, match="private key"):
         drive(run._folder, X, y, client)
 
 
-def test_a_manifest_leads_to_no_file_elsewhere(place: Path) -> None:
+def test_a_manifest_leads_to_no_file_elsewhere(place: Store) -> None:
     """A run's id is part of a file's name."""
     rewrite_manifest(place, run_id="../../elsewhere")
 
     with pytest.raises(UntrustedObjectError, match="no run's id"):
-        SearchRun.attach(str(place), trust=True)
+        SearchRun.attach(place.url, trust=True)
 
 
 # --- other versions -------------------------------------------------------------------
 
 
 def test_other_versions_are_told_before_anything_is_loaded(
-    place: Path, canary: bytes
+    place: Store, canary: bytes
 ) -> None:
     """In one sentence that names both; how far the run is can be seen all the same."""
-    sealed = trust.seal(key_of(place), place.name, RESULT, canary)
-    (place / RESULT).write_bytes(sealed)
-    versions = RunFolder.open(open_store(place)).manifest.versions
+    sealed = trust.seal(key_of(place), run_id_of(place), RESULT, canary)
+    rewrite(place, RESULT, sealed)
+    versions = RunFolder.open(place).manifest.versions
     old = versions | {"scikit-learn": "1.2.3", "python": "3.9"}
     rewrite_manifest(place, versions=old)
     told = (
@@ -349,7 +391,7 @@ def test_other_versions_are_told_before_anything_is_loaded(
     )
 
     with pytest.warns(VersionSkewWarning, match=told):
-        run = SearchRun.attach(str(place))
+        run = SearchRun.attach(place.url)
 
     for loads in (run.result, lambda: run.result(estimator=False), run.resume):
         with pytest.raises(VersionSkewError, match=told):

@@ -88,9 +88,7 @@ def test_what_a_run_under_way_may_use_is_kept(tmp_path: Path) -> None:
     with DataHome(tmp_path) as home:
         splits = home.put("splits", what="splits")
     note_state(folder, "running", os.getpid())
-    place = folder.store.local_path()
-    assert place is not None
-    rewrite_manifest(place, created=time.time() - 3 * HOUR_S)
+    rewrite_manifest(folder.store, created=time.time() - 3 * HOUR_S)
     age(tmp_path / "data" / splits.digest, 2.5 * HOUR_S)
     assert SearchRun(folder).state == "running"
 

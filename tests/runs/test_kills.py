@@ -10,6 +10,7 @@ import pickle
 import random
 import signal
 import time
+import uuid
 import zlib
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,8 +34,15 @@ from tests.runs.deployment import Deployment, deployed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.gcs.proxy import Proxy
+
 X, y = flowers()
-MOMENTS = range(4)
+# Where a run is, and which of its moments.
+MOMENTS = [
+    *(("file", moment) for moment in range(4)),
+    ("gs", 0),
+    pytest.param(("gs", 1), marks=pytest.mark.slow),
+]
 N_CANDIDATES, N_SPLITS = 100, 2
 FIT_S = 0.02
 UNFLUSHED_S = 2.0
@@ -45,7 +53,7 @@ from dask_hpsearch import DaskSearchCV
 
 search, X, y = pickle.load(open("search.pkl", "rb"))
 client = Client({address!r}, set_as_default=False)
-DaskSearchCV(search, client=client, store="store").fit(X, y)
+DaskSearchCV(search, client=client, store={store!r}).fit(X, y)
 """
 # By the data that a fit sees: its split.
 SPLITS = {
@@ -62,6 +70,7 @@ class Case:
 
     folder: Path
     where: Deployment
+    store: str
     chance: random.Random
 
     def __post_init__(self) -> None:
@@ -69,7 +78,6 @@ class Case:
         deed = Deed(log=self.log, seconds=FIT_S, client=os.getpid())
         space = {"number": list(range(N_CANDIDATES))}
         self.search = GridSearchCV(deed, space, cv=N_SPLITS)
-        self.store = self.folder / "store"
 
     def submit(self) -> SearchRun:
         own = DaskSearchCV(self.search, client=self.where.client, store=self.store)
@@ -157,16 +165,32 @@ def driver_of(run: SearchRun) -> int:
 
 
 @pytest.fixture(scope="module")
-def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A cluster whose slots and worker may be killed: they come again."""
     with deployed(tmp_path_factory.mktemp("dask")) as deployment:
         yield deployment
 
 
-@pytest.fixture(params=MOMENTS)
-def case(request: pytest.FixtureRequest, where: Deployment, tmp_path: Path) -> Case:
+@pytest.fixture(params=MOMENTS, ids=lambda place: f"{place[0]}-{place[1]}")
+def place(
+    request: pytest.FixtureRequest, gcs_bucket: str, tmp_path: Path
+) -> tuple[str, int]:
+    """A store, and the number of a moment."""
+    kind, moment = request.param
+    in_bucket = f"gs://{gcs_bucket}/{uuid.uuid4().hex}"
+    return in_bucket if kind == "gs" else str(tmp_path / "store"), moment
+
+
+@pytest.fixture
+def case(
+    request: pytest.FixtureRequest,
+    place: tuple[str, int],
+    where: Deployment,
+    tmp_path: Path,
+) -> Case:
     """A search whose moment the seed decides."""
-    return Case(tmp_path, where, random.Random(request.node.name))
+    store, _ = place
+    return Case(tmp_path, where, store, random.Random(request.node.name))
 
 
 def test_killing_a_slot_changes_nothing(case: Case) -> None:
@@ -209,7 +233,9 @@ def test_killing_a_notebook_interrupts_its_fit(case: Case) -> None:
     """The journal is the same as that of a run that was submitted."""
     content = pickle.dumps((case.search, X, y))
     (case.folder / "search.pkl").write_bytes(content)
-    notebook = script(NOTEBOOK.format(address=case.where.address), case.folder)
+    notebook = script(
+        NOTEBOOK.format(address=case.where.address, store=case.store), case.folder
+    )
     case.wait_for_the_moment()
     (run,) = SearchRun.list(case.store)
     shown = shown_by(run)
@@ -222,13 +248,16 @@ def test_killing_a_notebook_interrupts_its_fit(case: Case) -> None:
     case.check(again.result(60), shown, killed_at)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
 def test_losing_the_scheduler_interrupts_the_run(
-    moment: int, where: Deployment, tmp_path: Path, request: pytest.FixtureRequest
+    request: pytest.FixtureRequest,
+    place: tuple[str, int],
+    where: Deployment,
+    tmp_path: Path,
 ) -> None:
     """With another scheduler it goes on."""
+    store, moment = place
     with deployed(tmp_path) as first:
-        case = Case(tmp_path, first, random.Random(request.node.name))
+        case = Case(tmp_path, first, store, random.Random(request.node.name))
         run, found = case.fit() if moment % 2 else (case.submit(), None)
         case.wait_for_the_moment()
         shown = shown_by(run)
