@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from distributed.comm.core import CommClosedError
 
 from dask_hpsearch.data.reading import DataReader
 from dask_hpsearch.errors import (
     ClientClosedError,
+    HPSearchError,
     NoWorkersError,
     WorkersLackPackageError,
 )
 from dask_hpsearch.slots.plugin import SlotsPlugin
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 
 def no_workers(timeout_s: float) -> NoWorkersError:
@@ -50,3 +53,18 @@ def register_slots(client: Client) -> None:
             "dask_hpsearch there, in the client's version"
         )
         raise WorkersLackPackageError(msg) from error
+
+
+def reason_of(error: Exception, future: Future[Any], client: Client) -> HPSearchError:
+    """Say why a batch was not run: a lost connection, or a worker that could not.
+
+    What is lost with a worker is no reason: it is tried again.
+    """
+    lost = isinstance(error, CommClosedError)
+    if lost or future.status == "cancelled" or client.status != "running":
+        return ClientClosedError(
+            "the connection to the Dask scheduler was lost during the search"
+        )
+    failure = HPSearchError(f"a worker could not run its batch: {error!r}")
+    failure.__cause__ = error
+    return failure

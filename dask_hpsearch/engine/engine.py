@@ -11,11 +11,10 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 
-from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataHome, DataSender
-from dask_hpsearch.engine.clients import check_client, register_slots
+from dask_hpsearch.engine.clients import check_client, reason_of, register_slots
 from dask_hpsearch.engine.fetching import when_ended, when_fetched
 from dask_hpsearch.engine.jobs import Flight, Group, Job, told_twice
 from dask_hpsearch.engine.policy import (
@@ -25,7 +24,6 @@ from dask_hpsearch.engine.policy import (
 )
 from dask_hpsearch.engine.watching import CHECK_S, SlotWatch
 from dask_hpsearch.errors import (
-    ClientClosedError,
     HPSearchError,
     SearchStopped,
 )
@@ -41,7 +39,7 @@ from dask_hpsearch.trials import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from distributed import Client, Future
+    from distributed import Client
 
     from dask_hpsearch.engine.fetching import Fetched
 
@@ -324,18 +322,8 @@ class Engine:
             # Only the slots run the user's code: a worker's loss is never a fit's fault.
             return [Outcome(job, "returned") for job in flight.open]
         except Exception as error:  # noqa: BLE001
-            self._fail(self._reason_for(error, flight.future))
+            self._fail(reason_of(error, flight.future, self.client))
             return []
-
-    def _reason_for(self, error: Exception, future: Future[bytes]) -> HPSearchError:
-        lost = isinstance(error, CommClosedError)  # what workers lose is tried again
-        if lost or future.status == "cancelled" or self.client.status != "running":
-            return ClientClosedError(
-                "the connection to the Dask scheduler was lost during the search"
-            )
-        failure = HPSearchError(f"a worker could not run its batch: {error!r}")
-        failure.__cause__ = error
-        return failure
 
     def _take(self, outcome: Outcome, flight: Flight) -> None:
         """Deliver an outcome, or queue the task again if it is to run again."""
