@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
 from dask_hpsearch.errors import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 Events = list[dict[str, Any]]
 Names = list[str]
 _POLL_S, _POLL_BUCKET_S = 0.2, 1.0
+_READERS = 16
 _EXTENSIONS = "extensions/"
 _LOG_TAIL = 2000
 
@@ -110,13 +112,15 @@ class SearchRun:
         opened = default_store() if store is None else open_store(store)
         runs = opened.child(RUNS)
         names = sorted({one.name.split("/")[0] for one in runs.list("")})
-        found = []
-        for name in names:
+
+        def open_own(name: str) -> RunFolder | None:
             try:
-                found.append(cls(RunFolder.open(runs.child(name))))
+                return RunFolder.open(runs.child(name))
             except (RunNotFoundError, UntrustedObjectError):
-                continue
-        return found
+                return None
+
+        with ThreadPoolExecutor(_READERS) as threads:
+            return [cls(one) for one in threads.map(open_own, names) if one is not None]
 
     @property
     def url(self) -> str:

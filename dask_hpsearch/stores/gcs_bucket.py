@@ -52,7 +52,7 @@ class Patience:
     """
 
     connect_s: float = 10.0
-    read_s: float = 30.0
+    read_s: float = 20.0
     deadline_s: float = 120.0
     first_delay_s: float = 0.25
     longest_delay_s: float = 8.0
@@ -137,7 +137,7 @@ class Bucket:
         CorruptObjectError
             If twice something else arrived than what the storage holds.
         """
-        from google.api_core.exceptions import NotFound
+        from google.api_core import exceptions
 
         with told("read", self.name, name):
             for _ in range(2):
@@ -146,7 +146,9 @@ class Bucket:
                 try:
                     if self._download(name, file):
                         return True
-                except NotFound as error:
+                except exceptions.RequestRangeNotSatisfiable:
+                    continue  # of an object that is shorter now than it was said to be
+                except exceptions.NotFound as error:
                     self._check_exists(error)
                     return False
         msg = (
@@ -177,20 +179,23 @@ class Bucket:
         """
         from google.api_core import exceptions
 
-        token = uuid.uuid4().hex
+        token, crc32c = uuid.uuid4().hex, None
         size = file.seek(0, os.SEEK_END)
-        crc32c = _crc32c_of(file) if size > _ONE_REQUEST_BYTES else None
         with told("create", self.name, name):
+            if size > _ONE_REQUEST_BYTES:
+                if self._token_of(name) is not None:  # or it would be told at the end
+                    return False
+                crc32c = _crc32c_of(file)
             for tries_left in reversed(range(_TRIES)):
                 try:
                     self._upload(name, file, size, token=token, crc32c=crc32c)
                     break
                 except exceptions.PreconditionFailed:
-                    return self._is_own(name, token)
+                    return self._token_of(name) == token
                 except (exceptions.GoogleAPICallError, ValueError) as error:
                     if not _may_go_well_later(error):
                         raise
-                    if self._is_own(name, token):
+                    if self._token_of(name) == token:
                         return True
                     self._check_exists(error)
                     if not tries_left:
@@ -216,16 +221,19 @@ class Bucket:
             **self._waiting,
         )
 
-    def _is_own(self, name: str, token: str) -> bool:
-        """Whether an object is the one that was uploaded with a token."""
+    def _token_of(self, name: str) -> str | None:
+        """Return the token that an object was uploaded with; None if there is none.
+
+        Objects of others have an empty one.
+        """
         from google.api_core.exceptions import NotFound
 
         blob = self._bucket.blob(name)
         try:
             blob.reload(**self._waiting)
         except NotFound:
-            return False
-        return (blob.metadata or {}).get(_TOKEN) == token
+            return None
+        return str((blob.metadata or {}).get(_TOKEN, ""))
 
     def list(self, prefix: str) -> Iterator[tuple[str, int, float]]:
         """Yield name, size and time of the objects whose names begin with a text."""

@@ -50,7 +50,7 @@ def told(doing: str, bucket: str, name: str = "") -> Iterator[None]:
     """
     import requests
     from google.api_core import exceptions
-    from google.auth.exceptions import GoogleAuthError
+    from google.auth.exceptions import GoogleAuthError, TransportError
 
     what = f"gs://{bucket}/{name}".removesuffix("/")
     try:
@@ -63,7 +63,7 @@ def told(doing: str, bucket: str, name: str = "") -> Iterator[None]:
         raise no_bucket(bucket) from error
     except exceptions.RetryError as error:
         cause = error.cause
-        if isinstance(cause, GoogleAuthError):
+        if isinstance(cause, GoogleAuthError) and not isinstance(cause, TransportError):
             raise _not_known(doing, what, cause) from error
         msg = (
             f"cannot {doing} {what}: after many repetitions still {_short(cause)}. Check "

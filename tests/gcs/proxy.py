@@ -44,6 +44,8 @@ class Proxy:
     url : str
         What ``STORAGE_EMULATOR_HOST`` takes.
     faults : Faults
+    forgets : bool
+        Know nothing more of an upload once it has ended, as after a week.
     seen : list of (str, str)
         Kind and object of every request so far.
     """
@@ -52,6 +54,7 @@ class Proxy:
         self.port = port
         self.latency_s = latency_s
         self.faults = Faults()
+        self.forgets = False
         self.seen: list[tuple[str, str]] = []
         self.uploads: dict[str, Upload] = {}
         self.lock = threading.Lock()
@@ -236,8 +239,10 @@ class _Handler(BaseHTTPRequestHandler):
         if upload is None:
             return Answer.of_error(404, "No such upload.")
         with self.proxy.lock:  # one is finished at a time: conditions hold to the end
-            if upload.finished is not None:
+            if upload.finished is not None and not self.proxy.forgets:
                 return upload.finished
+            if upload.finished is not None:
+                return Answer.of_error(410, "This upload has ended.")
             if not _is_last(self.headers.get("Content-Range", "")):
                 return self._forward(request)
             refused = self._refused(upload.begun, request)

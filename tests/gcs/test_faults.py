@@ -85,6 +85,34 @@ def test_what_passes_is_survived(
     assert names_in(faulty.port, bucket) == []
 
 
+def test_an_upload_that_is_forgotten_is_known_by_its_object(
+    faulty: Proxy, bucket: str, tmp_path: Path
+) -> None:
+    """It was stored, its answer lost, and nobody knows of it any more."""
+    store = open_bucket(f"{bucket}/runs", patience=HASTY)  # all in one chunk
+    (tmp_path / "here").write_bytes(LARGE)
+    faulty.forgets = True
+    faulty.faults.set(Fault("lose", kinds=("chunk",)))
+
+    assert store.send("a", tmp_path / "here") is True
+
+    assert held_by(faulty.port, bucket) == {"runs/a": LARGE}
+    assert faulty.count("begin") == 1
+
+
+def test_what_is_there_is_not_sent_again(
+    store: GcsStore, faulty: Proxy, bucket: str, tmp_path: Path
+) -> None:
+    """Nothing large goes on its way to be refused in the end."""
+    (tmp_path / "here").write_bytes(LARGE)
+    put(faulty.port, bucket, "runs/a", b"first")
+
+    assert store.send("a", tmp_path / "here") is False
+
+    assert faulty.count("upload", "begin", "chunk") == 0
+    assert held_by(faulty.port, bucket) == {"runs/a": b"first"}
+
+
 @sizes
 def test_a_lost_answer_is_no_success_of_another(
     content: bytes, store: GcsStore, faulty: Proxy, bucket: str, tmp_path: Path
