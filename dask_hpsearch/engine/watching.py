@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.engine.clients import no_workers
+from dask_hpsearch.engine.clients import check_client, no_workers
 from dask_hpsearch.errors import ClientClosedError
 
 if TYPE_CHECKING:
@@ -58,15 +60,34 @@ class SlotWatch:
         Raises
         ------
         ClientClosedError
-            If it does not answer.
+            If it does not answer, or is lost.
         """
         try:
-            threads = self._client.nthreads()
+            threads = self._threads()
+        except ClientClosedError:
+            raise
         except Exception as error:
             msg = f"the Dask scheduler does not answer: {error!r}"
             raise ClientClosedError(msg) from error
         self.workers, self.slots = len(threads), sum(threads.values())
         self._counted_at = time.monotonic()
+
+    def _threads(self) -> dict[str, int]:
+        """Return the threads of each worker.
+
+        ``Client.nthreads`` would try for half a minute to reach a scheduler that was lost
+        just now, though the client knows.
+        """
+        loop: Any = self._client.loop
+        scheduler: Any = self._client.scheduler
+        asked = asyncio.run_coroutine_threadsafe(scheduler.ncores(), loop.asyncio_loop)
+        while not asked.done():
+            with contextlib.suppress(TimeoutError):
+                asked.result(CHECK_S)
+            if not asked.done():
+                check_client(self._client)
+        threads: dict[str, int] = asked.result()
+        return threads
 
     def wait(self) -> None:
         """Wait until there is a slot; a cluster that scales by its tasks grows one.
