@@ -7,8 +7,9 @@ between the model is conditioned on what is known, which is one factorisation. W
 pending counts as evaluated, with the value that the model expects there ("kriging
 believer"; on Hartmann-6 with 8 slots it does better than skopt's constant liars). The
 acquisition is maximised by sampling: a few thousand points, then closer and closer
-around the best. When many points are wanted at once, each is the best of a share of its
-own of the samples.
+around the best. Of several points that are wanted at once, each is chosen in the belief
+in those before it (`posterior`); when they are very many, each of the rest is the best of
+a share of its own of the samples.
 
 Needs skopt: import it only when a search of skopt's is there. Of skopt's internals this
 uses attributes of its ``Optimizer`` and of its ``GaussianProcessRegressor``.
@@ -20,11 +21,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessRegressor as PlainRegressor
 from skopt.acquisition import _gaussian_acquisition
 from skopt.learning import GaussianProcessRegressor
+
+from dask_hpsearch.strategies.kernels import with_noise, with_prior
+from dask_hpsearch.strategies.posterior import Posterior
 
 Point = list[Any]
 
@@ -34,12 +37,13 @@ _SAMPLES = 2000
 _PER_SHARE = 20
 _RELEARN_GROWTH = 1.05
 _RESTART_GROWTH = 1.3
-_MOST_ONE_BY_ONE = 4
+_MOST_ONE_BY_ONE = 32
+_MOST_REFINED = 8
+_MOST_REFITTED = 4
 _CENTRES = 5
 _PER_CENTRE = 60
 _WIDTHS = (0.1, 0.03, 0.01)
 _SOME = 0.4
-_SCALE, _SCALE_SPREAD = 0.3, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,22 +130,59 @@ class Surrogate:
         chosen = _selection(known.values, _MOST_TRAINING, self._rng)
         values = without_failures([known.values[i] for i in chosen])
         data = _Data([known.points[i] for i in chosen], values)
-        if known.pending:
-            data.believe(self._model(data), self._space, known.pending)
         n_samples = max(_SAMPLES, _PER_SHARE * (n_points + n_reserve))
         samples = self._sample(n_samples, [*known.points, *known.pending])
+        suggest = self._by_posterior if self._has_posterior() else self._by_refitting
+        points = suggest(data, known.pending, samples, n_points, n_points + n_reserve)
+        return Suggestions(points[:n_points], points[n_points:], learnt)
+
+    def _by_posterior(
+        self,
+        data: _Data,
+        pending: list[Point],
+        samples: _Samples,
+        n_refined: int,
+        n: int,
+    ) -> list[Point]:
+        """Choose points one by one, each in the belief in those before it."""
+        X = np.asarray(self._space.transform(data.points))
+        posterior = Posterior(self._learnt, X, data.values)
+        believed = [posterior.believe(x) for x in self._transformed(pending)]
+        y_opt = min([*data.values, *believed])
+        seen = posterior.watch(samples.X)
+        points: list[Point] = []
+        while len(points) < min(n, _MOST_ONE_BY_ONE):
+            refined = len(points) < min(n_refined, _MOST_REFINED)
+            model = posterior if refined else None
+            point, x = self._best(seen, samples, y_opt, refine_by=model)
+            y_opt = min(y_opt, posterior.believe_watched(x, seen))
+            points.append(point)
+        shares = self._shares(seen, samples, y_opt, n - len(points))
+        return [*points, *shares]
+
+    def _by_refitting(
+        self,
+        data: _Data,
+        pending: list[Point],
+        samples: _Samples,
+        n_refined: int,
+        n: int,
+    ) -> list[Point]:
+        """Choose a few points one by one, with a model fitted for each."""
+        if pending:
+            data.believe(self._model(data), self._space, pending)
         y_opt = min(data.values)
-        asked: list[Point] = []
         model = self._model(data)
-        while len(asked) < n_points <= _MOST_ONE_BY_ONE:
-            if asked:
-                data.believe(model, self._space, asked[-1:])
+        points: list[Point] = []
+        while len(points) < n_refined <= _MOST_REFITTED:
+            if points:
+                data.believe(model, self._space, points[-1:])
                 model = self._model(data)
-            asked.append(self._best(model, samples, y_opt))
-        n_shares = n_points - len(asked) + n_reserve
-        shares = self._shares(model, samples, y_opt, n_shares)
-        n_more = n_points - len(asked)
-        return Suggestions([*asked, *shares[:n_more]], shares[n_more:], learnt)
+            seen = self._seen(model, samples.X)
+            point, _ = self._best(seen, samples, y_opt, refine_by=model)
+            points.append(point)
+        seen = self._seen(model, samples.X)
+        return [*points, *self._shares(seen, samples, y_opt, n - len(points))]
 
     # --- the model --------------------------------------------------------------------
 
@@ -154,7 +195,7 @@ class Surrogate:
         points = [known.points[i] for i in chosen]
         model = clone(self._estimator)
         if isinstance(model, GaussianProcessRegressor) and self._learnt is not None:
-            model.set_params(kernel=_with_noise(self._learnt))
+            model.set_params(kernel=with_noise(self._learnt))
             if n_known < self._restarted_from * _RESTART_GROWTH:
                 model.set_params(n_restarts_optimizer=0)
             else:
@@ -162,7 +203,7 @@ class Surrogate:
         values = without_failures([known.values[i] for i in chosen])
         optimizer = getattr(model, "optimizer", None)
         if isinstance(model, GaussianProcessRegressor) and optimizer is not None:
-            model.set_params(optimizer=_with_prior(model.kernel))
+            model.set_params(optimizer=with_prior(model.kernel))
         model.fit(self._space.transform(points), values)
         if optimizer is not None:
             model.set_params(optimizer=optimizer)  # as the user's own, for the results
@@ -175,7 +216,7 @@ class Surrogate:
         """Fit the model to evaluated and pending points, with what was learnt."""
         model = clone(self._estimator)
         if isinstance(model, GaussianProcessRegressor):
-            model.set_params(kernel=_with_noise(self._learnt), optimizer=None)
+            model.set_params(kernel=with_noise(self._learnt), optimizer=None)
         return model.fit(self._space.transform(data.points), data.values)
 
     # --- the acquisition --------------------------------------------------------------
@@ -189,22 +230,36 @@ class Surrogate:
             samples.leave_out(np.asarray(self._space.transform(known)))
         return samples
 
-    def _best(self, model: Any, samples: _Samples, y_opt: float) -> Point:
-        """Take the most promising point by one acquisition function."""
-        values = self._acquisitions(model, samples.X, y_opt)
+    def _best(
+        self, seen: Any, samples: _Samples, y_opt: float, *, refine_by: Any
+    ) -> tuple[Point, Any]:
+        """Take the most promising point by one acquisition function.
+
+        Parameters
+        ----------
+        seen : object
+            What is predicted at the samples.
+        samples : _Samples
+        y_opt : float
+        refine_by : object or None
+            A model with which to search around the best samples.
+        """
+        values = self._acquisitions(seen, samples.X, y_opt)
+        values = [np.where(samples.free, one, np.inf) for one in values]
         self._proposed = [samples.X[np.argmin(one)] for one in values]
         chosen = self._draw_function()
         order = np.argsort(values[chosen])
-        if not self._space.is_categorical and self._space.constraint is None:
-            x = self._refined(model, samples.X[order[:_CENTRES]], y_opt, chosen)
+        numeric = not self._space.is_categorical and self._space.constraint is None
+        if refine_by is not None and numeric:
+            x = self._refined(refine_by, samples.X[order[:_CENTRES]], y_opt, chosen)
             point: Point = self._space.inverse_transform(x.reshape(1, -1))[0]
-            X = np.asarray(self._space.transform([point]))
-            if not self._no_duplicates or not samples.knows(X[0]):
-                samples.leave_out(X)
-                return point
-        point = samples.points[order[0]]
-        samples.leave_out(samples.X[order[:1]])
-        return point
+            (x,) = self._transformed([point])
+            if not self._no_duplicates or not samples.knows(x):
+                samples.leave_out([x])
+                return point, x
+        x = samples.X[order[0]]
+        samples.leave_out([x])
+        return samples.points[order[0]], x
 
     def _refined(self, model: Any, centres: Any, y_opt: float, chosen: int) -> Any:
         """Search closer and closer around some points."""
@@ -216,28 +271,47 @@ class Surrogate:
             steps[::2] *= self._rng.random_sample(steps[::2].shape) < _SOME
             near = np.clip(X + steps * (high - low), low, high)
             X = np.vstack([X, near.reshape(-1, X.shape[1])])
-            values = self._acquisitions(model, X, y_opt)[chosen]
+            values = self._acquisitions(self._seen(model, X), X, y_opt)[chosen]
             X = X[np.argsort(values)[: len(centres)]]
         return X[0]
 
-    def _shares(self, model: Any, samples: _Samples, y_opt: float, n: int) -> list[Any]:
+    def _shares(self, seen: Any, samples: _Samples, y_opt: float, n: int) -> list[Any]:
         """Take the best point of each of n shares of the sampled ones."""
-        if not n:
+        if n < 1:
             return []
-        values = self._acquisitions(model, samples.X, y_opt)
+        values = self._acquisitions(seen, samples.X, y_opt)
         self._proposed = self._proposed or [samples.X[np.argmin(one)] for one in values]
         points: list[Point] = []
-        for share in np.array_split(self._rng.permutation(len(samples.X)), n):
+        free = self._rng.permutation(np.flatnonzero(samples.free))
+        for share in np.array_split(free, n):
             if len(share):
                 best = np.argmin(values[self._draw_function()][share])
                 points.append(samples.points[share[best]])
         return points
 
-    def _acquisitions(self, model: Any, X: Any, y_opt: float) -> list[Any]:
+    def _transformed(self, points: list[Point]) -> Any:
+        return np.asarray(self._space.transform(points)) if points else []
+
+    def _has_posterior(self) -> bool:
+        """Whether beliefs need no other model: it is a Gaussian process, of numbers."""
+        gaussian = isinstance(self._learnt, GaussianProcessRegressor)
+        return gaussian and not self._space.is_categorical and not self._wants_model()
+
+    def _wants_model(self) -> bool:
+        """Whether an acquisition function needs more than mean and deviation."""
+        return bool({"MES", "PVRS"} & set(self._functions))
+
+    def _seen(self, model: Any, X: Any) -> Any:
+        """Predict once for all acquisition functions."""
+        if self._wants_model():
+            return model
+        if isinstance(model, GaussianProcessRegressor):
+            # skopt's own way is an unoptimised ``einsum``, many times slower.
+            return _Predicted(*PlainRegressor.predict(model, X, return_std=True))
+        return _Predicted(*model.predict(X, return_std=True))
+
+    def _acquisitions(self, seen: Any, X: Any, y_opt: float) -> list[Any]:
         """Evaluate the acquisition functions, lower is better."""
-        seen = model
-        if not {"MES", "PVRS"} & set(self._functions):
-            seen = _Predicted(*_predictions(model, X))
         return [
             _gaussian_acquisition(
                 X,
@@ -271,11 +345,18 @@ class _Data:
 
 
 class _Samples:
-    """Sampled points, without those that are known."""
+    """Sampled points, some of which are not to be taken.
+
+    Attributes
+    ----------
+    free : ndarray of bool
+        Those that are left; all again if there are no others.
+    """
 
     def __init__(self, points: list[Point], X: Any) -> None:
         self.points = points
         self.X = X
+        self.free = np.ones(len(points), dtype=bool)
         self._keys = _keys(X)
         self._known: set[bytes] = set()
 
@@ -284,13 +365,11 @@ class _Samples:
         return _keys([x])[0] in self._known
 
     def leave_out(self, X: Any) -> None:
-        """Drop points that are known, unless that leaves none."""
+        """Leave points out."""
         self._known.update(_keys(X))
-        new = [i for i, key in enumerate(self._keys) if key not in self._known]
-        if 0 < len(new) < len(self._keys):
-            self.points = [self.points[i] for i in new]
-            self._keys = [self._keys[i] for i in new]
-            self.X = self.X[new]
+        self.free = np.array([key not in self._known for key in self._keys])
+        if not self.free.any():
+            self.free[:] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,64 +385,6 @@ class _Predicted:
 
 def _keys(X: Any) -> list[bytes]:
     return [row.tobytes() for row in np.round(np.asarray(X, dtype=float), 9)]
-
-
-def _predictions(model: Any, X: Any) -> tuple[Any, Any]:
-    """Predict mean and deviation; of a Gaussian process in scikit-learn's way.
-
-    skopt's own takes them from an unoptimised ``einsum``, many times slower.
-    """
-    if isinstance(model, GaussianProcessRegressor):
-        mean, std = PlainRegressor.predict(model, X, return_std=True)
-    else:
-        mean, std = model.predict(X, return_std=True)
-    return mean, std
-
-
-def _with_noise(model: Any) -> Any:
-    """Return a learnt kernel with its noise, which skopt takes out for predictions."""
-    from skopt.learning.gaussian_process.gpr import _param_for_white_kernel_in_Sum
-    from skopt.learning.gaussian_process.kernels import WhiteKernel
-
-    kernel = clone(model.kernel_)
-    present, name = _param_for_white_kernel_in_Sum(kernel)
-    if present and model.noise_ is not None:
-        kernel.set_params(**{name: WhiteKernel(noise_level=model.noise_)})
-    return kernel
-
-
-def _with_prior(kernel: Any) -> Any:
-    """Return a kernel's optimizer that holds length scales near those of the space.
-
-    By their likelihood alone a dozen points often say that some parameter does not
-    matter, and the search looks nowhere along it until it is told otherwise, which takes
-    longer the more is in flight. Points are scaled to a unit cube: a log-normal prior
-    around a part of its diagonal does not mind what many points say.
-    """
-    is_scale = [
-        "length_scale" in one.name
-        for one in kernel.hyperparameters
-        for _ in range(0 if one.fixed else one.n_elements)
-    ]
-
-    def optimize(value_and_gradient: Any, initial_theta: Any, bounds: Any) -> Any:
-        mask = np.zeros(
-            len(initial_theta)
-        )  # noise, the last, may not be in the kernel yet
-        mask[: len(is_scale)] = is_scale
-        centre = np.log(_SCALE * np.sqrt(max(mask.sum(), 1)))
-
-        def with_prior(theta: Any) -> tuple[float, Any]:
-            value, gradient = value_and_gradient(theta)
-            away = mask * (theta - centre) / _SCALE_SPREAD
-            return value + away @ away / 2, gradient + away / _SCALE_SPREAD
-
-        found = minimize(
-            with_prior, initial_theta, method="L-BFGS-B", jac=True, bounds=bounds
-        )
-        return found.x, found.fun
-
-    return optimize
 
 
 def _selection(values: list[float], most: int, rng: Any) -> list[int]:
