@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.data.sources import Source
 
 _FIRST_BYTES = 2**16
-_MOST_PARTS = 16
+_MOST_PARTS = 4
 
 
 @dataclass(frozen=True, slots=True)

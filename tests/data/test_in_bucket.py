@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,8 +17,10 @@ from sklearn.tree import DecisionTreeClassifier
 
 import dask_hpsearch
 from dask_hpsearch import DaskSearchCV, SearchRun, local_cluster
+from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.data.references import refer
+from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.errors import (
     BucketNotFoundError,
     CorruptObjectError,
@@ -27,6 +30,8 @@ from dask_hpsearch.errors import (
     StorePermissionError,
     UntrustedObjectError,
 )
+from dask_hpsearch.session import Session
+from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen
 from tests.gcs.faults import Fault
 from tests.gcs.held import names_in, new_bucket, put
@@ -104,11 +109,20 @@ def writes(watched: Proxy, since: int) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        pytest.param(100, 30, id="8 MiB"),
+        pytest.param(
+            1000, 140, id="400 MB", marks=[pytest.mark.slow, pytest.mark.timeout(600)]
+        ),
+    ],
+)
 def test_data_go_to_the_bucket_once_and_to_each_worker_once(
-    watched: Proxy, bucket: str, nodes: Nodes, tmp_path: Path
+    watched: Proxy, bucket: str, nodes: Nodes, tmp_path: Path, rows: int, columns: int
 ) -> None:
     """Two searches, a worker that comes late and one that is lost: none reads twice."""
-    large = np.tile(X, (3000, 1)), np.tile(y, 3000)  # 8 MiB
+    large = np.tile(X, (rows, columns)), np.tile(y, rows)
     store = f"gs://{bucket}/searches"
     log, gate = tmp_path / "fits.log", tmp_path / "gate"
     nodes.have("one", "two")
@@ -163,6 +177,45 @@ def test_data_by_url_are_read_once_by_each_node(
     # A few bytes for a look at the array's shape; the driver; each of two workers.
     assert reads(watched, since)[name] == 1 + 1 + 2
     assert not any("X" in one for one in writes(watched, since))
+
+
+def test_a_task_is_small_wherever_its_data_are(
+    watched: Proxy, bucket: str, nodes: Nodes
+) -> None:
+    """References and parameters: under 2 kB for a fit that goes alone, too."""
+    put(watched.port, bucket, "X.npy", npy(X))
+    nodes.have("two")
+    source = refer(f"gs://{bucket}/X.npy", None, {}).X
+    store = open_store(f"gs://{bucket}/{'a-long-name/' * 8}store")
+    for by_url in (False, True):
+        with DataHome.of(store) as home, Engine(nodes.client, home) as engine:
+            own = search(2).set_params(n_jobs=-1, pre_dispatch="all")
+            data = home.open(source, what="X") if by_url else X
+            with joblib.parallel_config(backend=EvaluationBackend(Session(engine))):
+                own.fit(data, y)
+            assert all(
+                home.find(one).place == store.url + "/data"
+                for one in home.digests()
+                if one != source.key
+            )
+        assert engine.tasks_sent == 4
+        assert engine.task_bytes / engine.tasks_sent < 2048
+
+
+@pytest.mark.slow
+def test_data_are_read_after_an_outage(
+    watched: Proxy, bucket: str, nodes: Nodes
+) -> None:
+    """20 s without an answer but 503: the search waits, and is right."""
+    name = f"{secrets.token_hex(4)}-X.npy"
+    put(watched.port, bucket, name, npy(X))
+    nodes.have("two")
+    watched.faults.set(Fault("status", (), name, times=None, lasts_s=20.0))
+
+    found = DaskSearchCV(search(3), client=nodes.client).fit(f"gs://{bucket}/{name}", y)
+
+    watched.faults.set()
+    assert difference(search(3).fit(X, y).cv_results_, found.cv_results_) is None
 
 
 def test_tables_in_the_bucket(watched: Proxy, bucket: str, nodes: Nodes) -> None:
