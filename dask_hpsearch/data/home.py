@@ -24,6 +24,7 @@ from dask_hpsearch import bundles, trust
 from dask_hpsearch.bundles import Bundle, verify
 from dask_hpsearch.data.reading import DataReader
 from dask_hpsearch.data.sources import REACHABLE, DataReference, Source
+from dask_hpsearch.data.temporary import temporary_folder
 from dask_hpsearch.errors import DataUnavailableError, StoreError, UnpicklableError
 from dask_hpsearch.node_cache import NodeCache
 from dask_hpsearch.stores import open_store
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 DATA = "data"
 _TOUCH_AFTER_S = 600.0
-_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 (a folder of its own is made below it)
+_WRITERS = 16
 
 
 class DataHome:
@@ -64,6 +65,7 @@ class DataHome:
         self._cache: NodeCache | None = None
         self._reader = DataReader()
         self._lock = threading.Lock()
+        self._writing = [threading.Lock() for _ in range(_WRITERS)]
         self.bytes_uploaded = 0
 
     @classmethod
@@ -78,6 +80,11 @@ class DataHome:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it is in a bucket."""
+        return self._bucket is not None
 
     def put(self, value: Any, *, what: str) -> DataRef:
         """Write an object unless its content is there already.
@@ -99,7 +106,8 @@ class DataHome:
         if pinned is not None:
             return pinned[1]
         bundle = _encode(value, what)
-        with self._lock:
+        # Several may be on their way at the same moment, but each once.
+        with self._writing[int(bundle.digest, 16) % _WRITERS]:
             ref = self._refs.get(bundle.digest) or self._write(bundle)
             self._refs[ref.digest] = ref
         return ref
@@ -235,9 +243,10 @@ class DataHome:
 
     def _write(self, bundle: Bundle) -> DataRef:
         try:
-            if self._folder is None:
-                self._folder = self._make_folder(bundle.nbytes)
-            path = self._folder / bundle.digest
+            with self._lock:
+                if self._folder is None:
+                    self._folder = self._make_folder(bundle.nbytes)
+                path = self._folder / bundle.digest
             if self._bucket is not None:
                 return self._upload(bundle, path, self._bucket)
             _write_or_use(bundle, path)
@@ -275,12 +284,7 @@ class DataHome:
             folder = self._store / DATA
             folder.mkdir(parents=True, exist_ok=True)
             return folder
-        parent = _temporary_parent(nbytes)
-        for place in {parent, _MEMORY_FOLDER, Path(tempfile.gettempdir())}:
-            _remove_leftovers(place)
-        return Path(
-            tempfile.mkdtemp(prefix=f"dask-hpsearch-{os.getpid()}-", dir=parent)
-        )
+        return temporary_folder(nbytes)
 
 
 class KnownObjects:
@@ -351,30 +355,3 @@ def _encode(value: Any, what: str) -> Bundle:
         return Bundle(value)
     except Exception as error:
         raise UnpicklableError.of(what, error) from error
-
-
-def _temporary_parent(nbytes: int) -> Path:
-    """Memory if there is plenty of it, else the disk."""
-    with contextlib.suppress(OSError):
-        room = shutil.disk_usage(_MEMORY_FOLDER).free
-        if os.access(_MEMORY_FOLDER, os.W_OK) and room > max(4 * nbytes, 2**30):
-            return _MEMORY_FOLDER
-    return Path(tempfile.gettempdir())
-
-
-def _remove_leftovers(parent: Path) -> None:
-    """Remove the folders of clients that were killed."""
-    for folder in parent.glob("dask-hpsearch-*-*"):
-        pid = folder.name.split("-")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

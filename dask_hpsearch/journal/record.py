@@ -61,6 +61,8 @@ class RunJournal:
         How often the run was extended.
     on_error : callable
         Told once if events cannot be written.
+    on_splits : callable
+        Given the splits of every call that begins.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class RunJournal:
         *,
         generation: int = 0,
         on_error: Callable[[StoreError], None] = lambda _: None,
+        on_splits: Callable[[Sequence[Any]], None] = lambda _: None,
     ) -> None:
         key = folder.signing_key()
         self.folder = folder
@@ -80,6 +83,7 @@ class RunJournal:
         self._fits = _by_call(events, "fit")
         self._asks = _by_call(events, "ask")
         self.give_up = on_error
+        self._on_splits = on_splits
         self._digests: dict[int, tuple[Mapping[str, Any], str]] = {}
         self._writer = JournalWriter(
             folder.store, folder.run_id, key, on_error=on_error
@@ -133,6 +137,7 @@ class RunJournal:
         more_results: Mapping[str, Sequence[Any]] | None,
     ) -> bool:
         """Store a new call; False if another driver has begun it meanwhile."""
+        self._on_splits(splits)
         kept: dict[str, Any] = {
             "candidates": candidates,
             "splits": splits,
@@ -176,6 +181,7 @@ class RunJournal:
         earlier = self._load_exploration(ordinal, range(self.generation - 1, -1, -1))
         if earlier is not None:
             kept["splits"] = earlier.splits
+        self._on_splits(kept["splits"])
         name = _call_name(ordinal, self.generation)
         found = Exploration(kept["splits"])
         if not self.folder.create_pickle(name, kept):

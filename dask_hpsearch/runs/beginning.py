@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter, trust
 from dask_hpsearch.data import objects
+from dask_hpsearch.data.ahead import PutAhead
 from dask_hpsearch.data.references import FitData, check_values, is_reference
 from dask_hpsearch.data.sources import DataReference, Source
 from dask_hpsearch.journal.folder import SEARCH, RunFolder
@@ -63,7 +65,11 @@ def begin(
     StoreError
         If the store cannot be written.
     """
-    data = {name: _kept(value, name, home) for name, value in _named(work).items()}
+    named = _named(work)
+    with closing(PutAhead(home)) as ahead:
+        smaller = [one for name, one in named.items() if name != "X"]
+        ahead([one for one in smaller if not is_reference(one)], what="data")
+        data = {name: _kept(value, name, home) for name, value in named.items()}
     manifest = {
         "task_name": task_name or "",
         "search_class": type(work.search).__name__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import os
 import threading
@@ -11,6 +12,7 @@ import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dask_hpsearch.data.ahead import PutAhead
 from dask_hpsearch.driver import Fitted, Settings, fit_trials
 from dask_hpsearch.errors import SearchStopped, StoreError, UnpicklableError
 from dask_hpsearch.journal.record import RunJournal
@@ -108,8 +110,13 @@ def drive_run(
         If the store cannot be written any more; ``error.partial`` is the search with
         what had finished by then.
     """
-    stop = _Stop()
-    journal = RunJournal(folder, generation=generation, on_error=stop.give_up)
+    stop, ahead = _Stop(), PutAhead(home)
+    journal = RunJournal(
+        folder,
+        generation=generation,
+        on_error=stop.give_up,
+        on_splits=functools.partial(ahead, what="a split"),
+    )
     notes = StateNotes(journal, driver or uuid.uuid4().hex, own=driver is not None)
     try:
         notes.note("running")
@@ -126,6 +133,7 @@ def drive_run(
         notes.note_end(error)
         raise
     finally:
+        ahead.close()
         _close(journal)
     return fitted
 
