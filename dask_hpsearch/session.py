@@ -305,6 +305,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         for first, sent, spec, ref in self._specs:
             same_estimator = call.of_search or estimator == sent
             if same_estimator and sklearn_adapter.same_settings(first, call):
+                if call.of_search:
+                    call.let_go(first)
                 return spec, ref
         spec = FitSpec(
             function=call.function,

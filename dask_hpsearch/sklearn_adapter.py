@@ -56,7 +56,7 @@ def check_version() -> None:
         raise UnsupportedVersionError(msg)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class FitCall:
     """One call of scikit-learn's fit-and-score function, taken apart.
 
@@ -89,6 +89,13 @@ class FitCall:
     def of_search(self) -> bool:
         """Whether a search made it: then all estimators are clones of one."""
         return self.candidate is not None
+
+    def let_go(self, first: FitCall) -> None:
+        """Keep another fit's clone and settings, which are equal, instead of its own.
+
+        A call waits until its fit has ended: thousands of clones would wait with it.
+        """
+        self.estimator, self.shared = first.estimator, first.shared
 
 
 def fit_call_of(item: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> FitCall | None:

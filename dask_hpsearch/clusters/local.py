@@ -93,7 +93,11 @@ def local_cluster(
         kwargs["scheduler_kwargs"] = {"dashboard": False} | (
             kwargs.get("scheduler_kwargs") or {}
         )
-    with dask.config.set({"distributed.admin.tick.interval": _TICK}):
+    quiet = {
+        "distributed.admin.tick.interval": _TICK,
+        "distributed.worker.profile.enabled": False,  # of the scheduler's loop, too
+    }
+    with dask.config.set(quiet):
         cluster = _LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=n_workers,
             threads_per_worker=slots_per_worker,
