@@ -121,8 +121,11 @@ def test_data_of_no_run_is_removed_from_a_bucket(
         [Fault("status", status=429, message="Slow down.", times=4)],
         [Fault("lose", kinds=("upload",), times=6)],
         [Fault("flip", kinds=("download",), times=1)],
+        pytest.param(
+            [Fault("status", times=None, lasts_s=20.0)], marks=pytest.mark.slow
+        ),
     ],
-    ids=["outage", "rate", "lost", "flipped"],
+    ids=["outage", "rate", "lost", "flipped", "long outage"],
 )
 def test_a_bucket_that_fails_for_a_while_changes_nothing(
     faults: list[Fault], bucket: str, faulty: Proxy, client: Client, tmp_path: Path
