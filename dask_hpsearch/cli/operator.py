@@ -71,9 +71,10 @@ def _remove(arguments: Namespace) -> int:
 def _with_api(
     arguments: Namespace, function: Callable[[KubernetesApi], Awaitable[Any]]
 ) -> Any:
-    from dask_hpsearch.clusters.kubernetes_api import connect
+    from dask_hpsearch.clusters.kubernetes_api import connected
 
     async def run() -> Any:
-        return await function(await connect(context=arguments.context))
+        async with connected(context=arguments.context) as api:
+            return await function(api)
 
     return asyncio.run(run())

@@ -10,12 +10,15 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.clusters import kubernetes_api
+from dask_hpsearch.clusters import kubernetes_api, manifests
+from dask_hpsearch.clusters.tunnel import TunnelEntry
 from dask_hpsearch.errors import ClusterUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
+
+    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
 
 _START_WAIT_S = 20.0
 _logger = logging.getLogger(__name__)
@@ -25,6 +28,7 @@ class PortForward:
     """Forwards ports of this machine's loopback to a service's pod, in a thread of its own.
 
     Each connection looks for the pod anew: one that took the place of another is found.
+    Streams to the scheduler's tunnel outlast the connections that carry them.
 
     Parameters
     ----------
@@ -87,20 +91,30 @@ class PortForward:
             self._started.set()
 
     async def _forward(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_note)
+        self._end = asyncio.Event()
+        async with kubernetes_api.connected(**self._where) as api:
+            await self._serve(api, self._end)
+
+    async def _serve(self, api: KubernetesApi, end: asyncio.Event) -> None:
         from kr8s.asyncio.objects import Service
 
-        self._loop = asyncio.get_running_loop()
-        self._end = asyncio.Event()
-        api = await kubernetes_api.connect(**self._where)
         service = await Service.get(
             self._service, namespace=api.namespace, api=api.connection
         )
         forwards = [service.portforward(port, "auto") for port in self._wanted]
         for port, forward in zip(self._wanted, forwards, strict=True):
             self._local[port] = await forward.start()
-        self._loop.set_exception_handler(_note)
+        entry = None
+        if manifests.TUNNEL_PORT in self._local:
+            carrier = self._local[manifests.TUNNEL_PORT]
+            entry = await TunnelEntry(carrier).start()
+            self._local[manifests.TUNNEL_PORT] = entry.port
         self._started.set()
-        await self._end.wait()
+        await end.wait()
+        if entry is not None:
+            await entry.close()
         for forward in forwards:
             for server in forward.servers:
                 server.close()

@@ -250,11 +250,11 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # upstream has no t
             return manifests.scheduler_address(self.name, str(self.namespace))
         forward = PortForward(
             f"{self.name}-scheduler",
-            [manifests.COMM_PORT, manifests.DASHBOARD_PORT],
+            [manifests.TUNNEL_PORT, manifests.DASHBOARD_PORT],
             self._where,
         )
         self._forward = await asyncio.to_thread(forward.start)
-        return f"tls://127.0.0.1:{self._forward.port(manifests.COMM_PORT)}"
+        return f"tls://127.0.0.1:{self._forward.port(manifests.TUNNEL_PORT)}"
 
     async def _until_answered(self, address: str) -> None:
         """Check who answers; a service takes a moment until it does."""
@@ -286,6 +286,21 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # upstream has no t
         if self.shutdown_on_close and wait and self._lifecycle is not None:
             await self._lifecycle.delete(min(timeout, _CLOSE_WAIT_S))
             tls.forget(self._folder())
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Close the sockets to Kubernetes, which clusters of one event loop share."""
+        if self._lifecycle is None:
+            return
+        api, self._lifecycle = self._lifecycle.api, None
+        users = [one for one in self._instances if isinstance(one, SearchKubeCluster)]
+        if not any(user.uses(api.connection) for user in users):
+            await api.close()
+
+    def uses(self, connection: Any) -> bool:
+        """Whether this cluster speaks to Kubernetes by some connection."""
+        mine = self._lifecycle
+        return mine is not None and mine.api.connection is connection
 
     async def _scale(self, n: int, worker_group: str = "default") -> None:
         if self.spec is not None:

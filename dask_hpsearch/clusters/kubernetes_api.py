@@ -67,6 +67,15 @@ class KubernetesApi:
     connection: Any
     namespace: str
 
+    async def close(self) -> None:
+        """Close its sockets; a later call opens new ones.
+
+        kr8s 0.20 has no word for it.
+        """
+        session = self.connection._session  # noqa: SLF001
+        if session is not None:
+            await session.aclose()
+
     async def get(self, kind: str, name: str) -> Manifest | None:
         """Return an object; None if there is none of that name."""
         try:
@@ -204,6 +213,16 @@ async def connect(
         connection = await kr8s.asyncio.api(kubeconfig=kubeconfig, context=context)
         connection.timeout = _ANSWER_WAIT_S
     return KubernetesApi(connection, namespace or connection.namespace)
+
+
+@contextlib.asynccontextmanager
+async def connected(**where: Any) -> AsyncIterator[KubernetesApi]:
+    """Reach Kubernetes, as `connect` does, for a while."""
+    api = await connect(**where)
+    try:
+        yield api
+    finally:
+        await api.close()
 
 
 @contextlib.contextmanager

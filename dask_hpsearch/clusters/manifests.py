@@ -23,6 +23,7 @@ COMM_PORT = 8786
 HTTP_PORT = 8787
 DASHBOARD_PORT = 8788  # on a pod's own loopback: reached by whoever may forward ports
 WORKER_HTTP_PORT = 8789
+TUNNEL_PORT = 8790  # on a scheduler's own loopback: where clients' streams arrive
 SLOTS_VARIABLE = "DASK_HPSEARCH_SLOTS"  # tells a scheduler what a worker would have
 OPERATOR_LABEL = "dask-hpsearch/operator"
 CLUSTER_LABEL = "dask.org/cluster-name"

@@ -1,7 +1,7 @@
-"""What a scheduler in a pod has beside Dask's own: slots for its workers, a dashboard.
+"""What a scheduler in a pod has beside Dask's own: slots, a dashboard, a tunnel's end.
 
-The dashboard listens on the pod's own loopback: whoever may forward ports to the pod sees
-it, and no other pod.
+Dashboard and tunnel listen on the pod's own loopback: whoever may forward ports to the pod
+reaches them, and no other pod. The tunnel leads to Dask's port, and TLS goes through it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import dask.config
 from distributed.protocol.pickle import dumps
 from tornado.httpserver import HTTPServer
 
-from dask_hpsearch.clusters.manifests import DASHBOARD_PORT
+from dask_hpsearch.clusters.manifests import COMM_PORT, DASHBOARD_PORT, TUNNEL_PORT
+from dask_hpsearch.clusters.tunnel import TunnelExit
 from dask_hpsearch.data.reading import DataReader
 from dask_hpsearch.slots.plugin import SlotsPlugin
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
 _LOOPBACK = "127.0.0.1"
+_TUNNEL = "dask-hpsearch-tunnel"
 _DASHBOARD = "dask-hpsearch-dashboard"
 _logger = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ async def dask_setup(scheduler: Scheduler) -> None:
         name=SlotsPlugin.name,
         idempotent=True,
     )
+    scheduler.extensions[_TUNNEL] = await TunnelExit(COMM_PORT).start(TUNNEL_PORT)
     try:
         scheduler.extensions[_DASHBOARD] = serve_dashboard(scheduler, DASHBOARD_PORT)
     except ImportError as error:
@@ -41,6 +44,9 @@ async def dask_setup(scheduler: Scheduler) -> None:
 
 async def dask_teardown(scheduler: Scheduler) -> None:
     """End what was prepared."""
+    tunnel = scheduler.extensions.pop(_TUNNEL, None)
+    if tunnel is not None:
+        await tunnel.close()
     server = scheduler.extensions.pop(_DASHBOARD, None)
     if server is not None:
         server.stop()

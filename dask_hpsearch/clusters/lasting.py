@@ -1,0 +1,176 @@
+"""Streams that outlast the connections which carry them.
+
+A forwarded port breaks when the network, the API server or a proxy does; Dask's client then
+gives up all that it waits for. Here both ends keep what the other has not confirmed, and a
+new connection goes on where the old one was cut: neither client nor scheduler notices.
+
+On a connection, after a greeting (who: 16 bytes, and how much has been received: 8), each
+side sends frames: a kind of one byte, a number of 8 bytes, and for data as many bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections import deque
+
+Pipe = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+ID_BYTES = 16
+_FRAME = struct.Struct(">cQ")
+_DATA, _CONFIRM, _END = b"d", b"c", b"e"
+_CHUNK = 256 * 1024
+_MOST_UNCONFIRMED = 16 * 2**20
+_CONFIRM_EVERY = 1 * 2**20
+_CONFIRM_AFTER_S = 0.2
+_QUIET_S = 10.0  # a connection that says nothing for so long is taken for cut
+
+
+class LastingStream:
+    """One end of a stream: a local connection on one side, carriers on the other.
+
+    Parameters
+    ----------
+    local : (StreamReader, StreamWriter)
+        The connection whose bytes are carried.
+    """
+
+    def __init__(self, local: Pipe) -> None:
+        self._reader, self._writer = local
+        self._unconfirmed: deque[bytes] = deque()
+        self._confirmed = 0  # bytes of ours that the other side has
+        self._read = 0  # bytes taken from the local connection
+        self._received = 0  # bytes of theirs that we have
+        self._told = 0  # of which they know
+        self._ended = False  # the local connection has said all
+        self._changed = asyncio.Condition()
+        self.closed = asyncio.Event()
+
+    @property
+    def received(self) -> int:
+        """Bytes that have arrived from the other side."""
+        return self._received
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to carry, either way."""
+        all_said = self._ended and self._confirmed == self._read
+        return self.closed.is_set() or all_said
+
+    async def pump(self) -> None:
+        """Take bytes from the local connection, until it ends."""
+        while not self.closed.is_set():
+            async with self._changed:
+                await self._changed.wait_for(
+                    lambda: self._read - self._confirmed < _MOST_UNCONFIRMED
+                )
+            try:
+                chunk = await self._reader.read(_CHUNK)
+            except OSError:
+                chunk = b""
+            async with self._changed:
+                if chunk:
+                    self._unconfirmed.append(chunk)
+                    self._read += len(chunk)
+                else:
+                    self._ended = True
+                self._changed.notify_all()
+            if not chunk:
+                return
+
+    async def carry(self, carrier: Pipe, confirmed: int) -> None:
+        """Use a connection, until it breaks or the stream ends.
+
+        Parameters
+        ----------
+        carrier : (StreamReader, StreamWriter)
+            After its greeting.
+        confirmed : int
+            Bytes that the other side has received.
+        """
+        reader, writer = carrier
+        self._confirm(confirmed)
+        tasks = [
+            asyncio.ensure_future(self._send(writer)),
+            asyncio.ensure_future(self._receive(reader)),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def close(self) -> None:
+        """End the local connection."""
+        self.closed.set()
+        self._writer.close()
+
+    def _confirm(self, count: int) -> None:
+        """Forget what the other side has."""
+        while self._unconfirmed and self._confirmed < count:
+            first = self._unconfirmed.popleft()
+            if self._confirmed + len(first) > count:
+                kept = count - self._confirmed
+                self._unconfirmed.appendleft(first[kept:])
+                first = first[:kept]
+            self._confirmed += len(first)
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        """Send all that is not confirmed, then what comes."""
+        sent = self._confirmed
+        while True:
+            chunks = self._after(sent)
+            for chunk in chunks:
+                writer.write(_FRAME.pack(_DATA, len(chunk)) + chunk)
+                sent += len(chunk)
+                await writer.drain()
+            if self._ended and sent == self._read:
+                writer.write(_FRAME.pack(_END, 0))
+            self._told = self._received
+            # Also says that this side is there.
+            writer.write(_FRAME.pack(_CONFIRM, self._told))
+            await writer.drain()
+            await self._something_to_send(sent)
+
+    async def _something_to_send(self, sent: int) -> None:
+        def news() -> bool:
+            late = self._received - self._told >= _CONFIRM_EVERY
+            return self._read > sent or late
+
+        wait_s = _CONFIRM_AFTER_S if self._received > self._told else _QUIET_S / 4
+        with contextlib.suppress(TimeoutError):
+            async with self._changed, asyncio.timeout(wait_s):
+                await self._changed.wait_for(news)
+
+    def _after(self, position: int) -> list[bytes]:
+        """Return what comes after a position, of what is kept."""
+        at, found = self._confirmed, []
+        for chunk in self._unconfirmed:
+            if at + len(chunk) > position:
+                found.append(chunk[max(position - at, 0) :])
+            at += len(chunk)
+        return found
+
+    async def _receive(self, reader: asyncio.StreamReader) -> None:
+        """Hand on what arrives, until the connection breaks or the other side ends."""
+        while True:
+            async with asyncio.timeout(_QUIET_S):
+                kind, number = _FRAME.unpack(await reader.readexactly(_FRAME.size))
+                data = await reader.readexactly(number) if kind == _DATA else b""
+            if kind == _END:
+                self.close()
+                return
+            if kind == _DATA:
+                self._received += len(data)
+                try:
+                    self._writer.write(data)
+                    await self._writer.drain()
+                except OSError:
+                    self.close()
+                    return
+            async with self._changed:
+                if kind == _CONFIRM:
+                    self._confirm(number)
+                self._changed.notify_all()

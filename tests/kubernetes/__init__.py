@@ -1,0 +1,3 @@
+"""Tests on a real Kubernetes cluster."""
+
+from __future__ import annotations

@@ -1,0 +1,228 @@
+"""Clusters on Kubernetes: what they are, and searches on them."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.naive_bayes import GaussianNB
+
+from dask_hpsearch import DaskSearchCV, kube_cluster
+from dask_hpsearch.clusters import manifests
+from dask_hpsearch.clusters.forward import PortForward
+from tests.kubernetes.conftest import SPEC, asked, objects_of
+from tests.kubernetes.estimators import Sleeper
+from tests.oracle.structure import difference
+from tests.processes import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed import Client
+
+    from dask_hpsearch.clusters.kube import SearchKubeCluster
+
+X, y = np.zeros((20, 2)), np.arange(20) % 2
+
+
+@pytest.fixture
+def client(cluster: SearchKubeCluster) -> Iterator[Client]:
+    """Connect to the cluster."""
+    with cluster.get_client() as client:
+        yield client
+
+
+def test_ten_lines_are_enough(namespace: str, image: str, home: Path) -> None:
+    """A script starts a cluster, fits, and leaves nothing behind."""
+    script = Path(__file__).with_name("ten_lines.py")
+    before = objects_of(namespace)
+
+    done = subprocess.run(
+        [sys.executable, str(script), str(SPEC), image, namespace],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    search = RandomizedSearchCV(
+        GaussianNB(), {"var_smoothing": [1e-9, 1e-6, 1e-3]}, n_iter=3, random_state=0
+    ).fit(*load_digits(return_X_y=True))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{search.best_params_} {search.best_score_:.6f}\n"
+    assert objects_of(namespace) == before
+
+
+def test_a_search_uses_what_there_is_as_it_scales(
+    cluster: SearchKubeCluster, client: Client
+) -> None:
+    """From 2 workers to 4 and down to 1: the result is that of a plain fit."""
+    client.wait_for_workers(2, timeout=60)
+
+    def search(seconds: float) -> GridSearchCV:
+        sleeper = Sleeper(seconds=seconds)
+        return GridSearchCV(sleeper, {"number": range(70)}, cv=2, error_score="raise")
+
+    plain = search(0).fit(X, y)
+    most = 0
+
+    def change() -> None:
+        nonlocal most
+        cluster.scale(4)
+        with contextlib.suppress(TimeoutError):
+            client.wait_for_workers(4, timeout=60)
+        most = len(client.scheduler_info(n_workers=-1)["workers"])
+        cluster.scale(1)
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    found = DaskSearchCV(search(0.5), client=client).fit(X, y)
+    changing.join()
+
+    found.search_.set_params(estimator__seconds=0)
+    found.search_.best_estimator_.set_params(seconds=0)
+    assert difference(plain, found.search_) is None
+    assert most == 4
+    wait_until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 1)
+
+
+def test_every_pod_may_do_little(cluster: SearchKubeCluster, client: Client) -> None:
+    """Read back from the API: no root, no token, nothing to write, limits as requests."""
+    client.wait_for_workers(1, timeout=60)
+    labels = f"dask.org/cluster-name={cluster.name}"
+
+    pods = asked(lambda api: api.list("Pod", labels), cluster.namespace)
+    policies = asked(lambda api: api.list("NetworkPolicy", labels), cluster.namespace)
+
+    assert len(pods) >= 2
+    for pod in pods:
+        assert_little(pod["spec"])
+        assert pod["metadata"]["labels"]["purpose"] == "tests"
+    assert len(policies) == 2
+
+
+def assert_little(pod: dict[str, Any]) -> None:
+    """Assert what a pod's specification promises."""
+    [container] = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["serviceAccountName"] != "default"
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["resources"]["limits"] == container["resources"]["requests"]
+    volumes = {name for volume in pod["volumes"] for name in volume if name != "name"}
+    assert volumes == {"emptyDir", "secret"}  # no projected token, no path of the node
+    for variable in container["env"]:
+        assert "PRIVATE" not in variable.get("value", "")
+
+
+def test_no_key_is_in_a_log(cluster: SearchKubeCluster) -> None:
+    """Nor in what the cluster's object shows of itself."""
+    shown = repr(cluster) + repr(cluster.security)
+    for log in cluster.get_logs().values():
+        shown += log
+
+    assert "PRIVATE KEY" not in shown
+    assert "Registered to" in shown or "Register worker" in shown
+
+
+def answer(url: str) -> int:
+    """Return the status of an answer over HTTP."""
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_scheduler_tells_nothing_over_http(
+    cluster: SearchKubeCluster, namespace: str
+) -> None:
+    """Only what the operator asks is answered; the dashboard is on loopback."""
+    ports = [manifests.HTTP_PORT, manifests.DASHBOARD_PORT]
+    where = {"namespace": namespace}
+    forward = PortForward(f"{cluster.name}-scheduler", ports, where).start()
+    try:
+        base = f"http://127.0.0.1:{forward.port(manifests.HTTP_PORT)}"
+        assert answer(f"{base}/health") == 200
+        assert answer(f"{base}/api/v1/check_idle") == 200
+        for path in ("info/main/workers.html", "json/counts.json", "status", "metrics"):
+            assert answer(f"{base}/{path}") == 404
+        assert answer(f"{base}/api/v1/get_workers") == 404
+        own = f"http://127.0.0.1:{forward.port(manifests.DASHBOARD_PORT)}/status"
+        assert answer(own) == 200
+    finally:
+        forward.close()
+    assert answer(cluster.dashboard_link) == 200
+
+
+INTRUDER = """
+import sys
+from distributed import Client
+try:
+    Client(sys.argv[1], timeout="2s")
+except Exception as error:
+    print("refused", type(error).__name__)
+else:
+    print("let in")
+"""
+
+
+def test_another_pod_is_not_let_in(
+    cluster: SearchKubeCluster, namespace: str, image: str
+) -> None:
+    """Without a certificate there is no way in, from inside either."""
+    address = manifests.scheduler_address(cluster.name, namespace)
+    for scheme in ("tls", "tcp"):
+        place = address.replace("tls:", f"{scheme}:")
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"intruder-{scheme}"},
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [
+                    {
+                        "name": "intruder",
+                        "image": image,
+                        "args": ["python", "-c", INTRUDER, place],
+                    }
+                ],
+            },
+        }
+        asked(lambda api, pod=pod: api.create(pod), namespace)
+
+    for scheme in ("tls", "tcp"):
+        name = f"intruder-{scheme}"
+
+        def ended(name: str = name) -> bool:
+            pod = asked(lambda api: api.get("Pod", name), namespace)
+            return pod["status"]["phase"] in ("Succeeded", "Failed")
+
+        wait_until(ended)
+        log = asked(lambda api, name=name: api.logs(name), namespace)
+        assert "refused" in log
+        assert "let in" not in log
+
+
+def test_a_cluster_is_found_by_its_name(
+    cluster: SearchKubeCluster, namespace: str
+) -> None:
+    """Another object for the same cluster; closing it ends nothing."""
+    with (
+        kube_cluster(name=cluster.name, namespace=namespace) as again,
+        again.get_client() as client,
+    ):
+        client.wait_for_workers(1, timeout=60)
+        assert client.submit(sum, [1, 2]).result(timeout=30) == 3
+
+    assert asked(lambda api: api.get("DaskCluster", cluster.name), namespace)

@@ -1,0 +1,128 @@
+"""What is lost on the way: connections, pods; and what of a search is not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from sklearn.model_selection import GridSearchCV
+
+from dask_hpsearch import DaskSearchCV, kube_cluster
+from tests.kubernetes.conftest import SPEC, asked
+from tests.kubernetes.estimators import Sleeper
+from tests.kubernetes.watching import FitLog, breaking_kubeconfig
+from tests.oracle.structure import difference
+from tests.processes import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_hpsearch.clusters.kube import SearchKubeCluster
+
+X, y = np.zeros((20, 2)), np.arange(20) % 2
+NOTICE_S = 8  # of the tests' spec
+MARGIN_S = 12  # Kubernetes' own time to remove a pod, on a busy machine
+
+
+def search(numbers: range, seconds: float) -> GridSearchCV:
+    """Make a search whose fits say in their pods' logs what they do."""
+    return GridSearchCV(
+        Sleeper(seconds=seconds), {"number": numbers}, cv=2, error_score="raise"
+    )
+
+
+def as_plain(found: GridSearchCV, numbers: range) -> None:
+    """Assert that a fitted search equals one of this process."""
+    found.set_params(estimator__seconds=0)
+    found.best_estimator_.set_params(seconds=0)
+    assert difference(search(numbers, 0).fit(X, y), found) is None
+
+
+def test_a_cut_connection_is_not_noticed(
+    cluster: SearchKubeCluster, namespace: str, tmp_path: Path
+) -> None:
+    """Five cuts in one search: the same result, and no fit runs twice."""
+    numbers = range(1000, 1030)
+    cut = []
+    done = threading.Event()
+    with (
+        breaking_kubeconfig(tmp_path) as (kubeconfig, proxy),
+        FitLog(cluster.name, namespace) as log,
+        kube_cluster(
+            name=cluster.name, namespace=namespace, kubeconfig=kubeconfig
+        ) as again,
+        again.get_client() as client,
+    ):
+        client.wait_for_workers(1, timeout=60)
+
+        def cut_often() -> None:
+            while len(cut) < 5 and not done.wait(0.8):
+                if log.counts("began", numbers):
+                    cut.append(proxy.cut())
+
+        cutting = threading.Thread(target=cut_often)
+        cutting.start()
+        found = DaskSearchCV(search(numbers, 0.5), client=client).fit(X, y)
+        done.set()
+        cutting.join()
+        wait_until(lambda: len(log.counts("ended", numbers)) == 60)
+        began = log.counts("began", numbers)
+
+    as_plain(found.search_, numbers)
+    assert len(cut) == 5
+    assert all(cut)
+    assert set(began.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("deletions", "candidates"),
+    [(2, 40), pytest.param(5, 100, marks=pytest.mark.slow)],
+)
+def test_a_worker_that_is_told_to_end_loses_nothing(
+    namespace: str, image: str, home: Path, deletions: int, candidates: int
+) -> None:
+    """Its fits end or are given back within the notice; no finished one runs again."""
+    numbers = range(2000, 2000 + candidates)
+    gone_after: list[float] = []
+    with (
+        kube_cluster(SPEC, image=image, namespace=namespace) as cluster,
+        cluster.get_client() as client,
+        FitLog(cluster.name, namespace) as log,
+    ):
+        client.wait_for_workers(2, timeout=60)
+        labels = f"dask.org/cluster-name={cluster.name},dask.org/component=worker"
+
+        def delete_one() -> None:
+            client.wait_for_workers(2, timeout=90)
+            pods = asked(lambda api: api.list("Pod", labels), namespace)
+            name = next(
+                pod["metadata"]["name"]
+                for pod in pods
+                if "deletionTimestamp" not in pod["metadata"]
+            )
+            began = time.monotonic()
+            asked(lambda api: api.delete("Pod", name), namespace)
+            wait_until(
+                lambda: asked(lambda api: api.get("Pod", name), namespace) is None
+            )
+            gone_after.append(time.monotonic() - began)
+
+        def delete_some() -> None:
+            wait_until(lambda: log.counts("began", numbers))
+            for _ in range(deletions):
+                delete_one()
+
+        deleting = threading.Thread(target=delete_some)
+        deleting.start()
+        found = DaskSearchCV(search(numbers, 1.0), client=client).fit(X, y)
+        deleting.join()
+        wait_until(lambda: len(log.counts("ended", numbers)) == 2 * candidates)
+        ended = log.counts("ended", numbers)
+
+    as_plain(found.search_, numbers)
+    assert set(ended.values()) == {1}
+    assert len(gone_after) == deletions
+    assert max(gone_after) < NOTICE_S + MARGIN_S
