@@ -232,7 +232,7 @@ def manifests(image: str) -> list[Manifest]:
 
 
 def _deployment(image: str) -> Manifest:
-    resources = {"cpu": "300m", "memory": "512Mi"}
+    resources = {"cpu": "200m", "memory": "512Mi"}
     health = {"httpGet": {"path": "/healthz", "port": _HEALTH_PORT}}
     container = {
         "name": "operator",

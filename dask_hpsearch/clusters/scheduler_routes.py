@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distributed.core import Status
 from distributed.http.utils import RequestHandler
 
 from dask_hpsearch.clusters.manifests import SLOTS_VARIABLE
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
-LEAVING = "dask-hpsearch-leaving"  # names of workers that were chosen to leave
+_LEAVING = "dask-hpsearch-leaving"  # when workers were chosen to leave, by name
+_JSON = "application/json"
+# Until a worker that was chosen has heard of it, and is paused. If it never hears, because
+# our answer was lost, the operator asks again after a minute, and it may be chosen again.
+_CHOSEN_FOR_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,14 +58,17 @@ class RetireWorkersHandler(RequestHandler):
         """Answer with the chosen ones, by address."""
         scheduler: Any = self.server
         asked = json.loads(self.request.body or b"{}")
-        gone: set[str] = scheduler.extensions.setdefault(LEAVING, set())
+        now = time.monotonic()
+        chosen_at: dict[str, float] = scheduler.extensions.setdefault(_LEAVING, {})
         loads = [
             Load(len(ws.processing), ws.nbytes, ws.address, str(ws.name))
             for ws in scheduler.workers.values()
-            if str(ws.name) not in gone
+            if ws.status == Status.running
+            and now - chosen_at.get(str(ws.name), -_CHOSEN_FOR_S) >= _CHOSEN_FOR_S
         ]
         chosen = choose_leaving(loads, int(asked.get("n") or 0))
-        gone.update(load.name for load in chosen)
+        chosen_at |= {load.name: now for load in chosen}
+        self.set_header("Content-Type", _JSON)
         self.write(json.dumps({load.address: {"name": load.name} for load in chosen}))
 
 
@@ -70,6 +79,7 @@ class AdaptiveTargetHandler(RequestHandler):
         """Answer with their number."""
         slots = int(os.environ.get(SLOTS_VARIABLE, "1"))
         tasks = unfinished_tasks(self.server)
+        self.set_header("Content-Type", _JSON)
         self.write(json.dumps({"workers": wanted_workers(tasks, slots)}))
 
 
@@ -79,6 +89,7 @@ class CheckIdleHandler(RequestHandler):
     def get(self) -> None:
         """Answer with a time, or with 0 if there is something to do."""
         scheduler: Any = self.server
+        self.set_header("Content-Type", _JSON)
         self.write(json.dumps({"idle_since": scheduler.check_idle() or 0}))
 
 

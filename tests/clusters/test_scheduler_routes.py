@@ -1,0 +1,66 @@
+"""A real scheduler's answers to the operator, asked as the operator asks."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import dask.config
+from distributed import Scheduler, Worker
+from distributed.core import Status
+
+ROUTES = {
+    "distributed.scheduler.http.routes": [
+        "distributed.http.health",
+        "dask_hpsearch.clusters.scheduler_routes",
+    ]
+}
+
+
+async def ask(scheduler: Scheduler, method: str, path: str, **body: Any) -> Any:
+    """Ask over HTTP, as dask-kubernetes does: only JSON is taken."""
+    port = scheduler.http_server.port  # type: ignore[attr-defined]
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(
+            method, f"http://127.0.0.1:{port}/api/v1/{path}", json=body or None
+        ) as response,
+    ):
+        assert response.status == 200
+        return await response.json()
+
+
+async def answers() -> dict[str, Any]:
+    """Ask all questions of a scheduler with three workers, one of them paused."""
+    found = {}
+    with dask.config.set(ROUTES):
+        async with Scheduler(
+            host="127.0.0.1", port=0, dashboard=False, dashboard_address=":0"
+        ) as scheduler:
+            found["target"] = await ask(scheduler, "GET", "adaptive_target")
+            found["idle"] = await ask(scheduler, "GET", "check_idle")
+            options = {"nthreads": 1, "dashboard": False, "dashboard_address": ":0"}
+            async with (
+                Worker(scheduler.address, name="a", **options),
+                Worker(scheduler.address, name="b", **options),
+                Worker(scheduler.address, name="c", **options) as leaving,
+            ):
+                leaving.status = Status.paused
+                state = scheduler.workers[leaving.address]
+                while state.status != Status.paused:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                found["first"] = await ask(scheduler, "POST", "retire_workers", n=1)
+                found["others"] = await ask(scheduler, "POST", "retire_workers", n=5)
+    return found
+
+
+def test_the_operators_questions_are_answered() -> None:
+    """No worker is chosen twice, and none that is leaving already."""
+    found = asyncio.run(answers())
+
+    assert found["target"] == {"workers": 0}
+    assert "idle_since" in found["idle"]
+    [first] = [one["name"] for one in found["first"].values()]
+    [other] = [one["name"] for one in found["others"].values()]
+    assert {first, other} == {"a", "b"}
