@@ -118,6 +118,12 @@ class PortForward:
         for forward in forwards:
             for server in forward.servers:
                 server.close()
+        # kr8s leaves the connections that it carries to their own tasks.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # closes the sockets
 
 
 def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

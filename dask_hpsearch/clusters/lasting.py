@@ -119,25 +119,26 @@ class LastingStream:
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         """Send all that is not confirmed, then what comes."""
-        sent = self._confirmed
+        sent, end_said = self._confirmed, False
         while True:
             chunks = self._after(sent)
             for chunk in chunks:
                 writer.write(_FRAME.pack(_DATA, len(chunk)) + chunk)
                 sent += len(chunk)
                 await writer.drain()
-            if self._ended and sent == self._read:
+            if self._ended and sent == self._read and not end_said:
                 writer.write(_FRAME.pack(_END, 0))
+                end_said = True
             self._told = self._received
             # Also says that this side is there.
             writer.write(_FRAME.pack(_CONFIRM, self._told))
             await writer.drain()
-            await self._something_to_send(sent)
+            await self._something_to_send(sent, end_said=end_said)
 
-    async def _something_to_send(self, sent: int) -> None:
+    async def _something_to_send(self, sent: int, *, end_said: bool) -> None:
         def news() -> bool:
             late = self._received - self._told >= _CONFIRM_EVERY
-            return self._read > sent or late
+            return self._read > sent or late or (self._ended and not end_said)
 
         wait_s = _CONFIRM_AFTER_S if self._received > self._told else _QUIET_S / 4
         with contextlib.suppress(TimeoutError):

@@ -252,7 +252,10 @@ def _shake_hands(
     except (OSError, ValueError) as error:
         said = _refusal(error, shaken=shaken)
         if said is None:
-            msg = f"the scheduler at {address} does not answer: {error!r}"
+            msg = (
+                f"what listens at {address} does not answer as a scheduler with TLS "
+                f"does: {error!r}"
+            )
             raise ClusterUnreachableError(msg) from error
         reason = said
     finally:
@@ -270,21 +273,19 @@ def _what_is_wrong_with_it(error: ssl.SSLCertVerificationError) -> str:
     )
 
 
-def _refusal(error: Exception, *, shaken: bool) -> str | None:  # noqa: PLR0911 (a list of cases)
+def _refusal(error: Exception, *, shaken: bool) -> str | None:
     """Say why a connection broke; None if the scheduler may be just starting."""
     alert = str(getattr(error, "reason", None) or "").upper()
     if "CERTIFICATE_EXPIRED" in alert:
         return "says that this client's certificate has expired: make a new cluster"
     if "UNKNOWN_CA" in alert or "CERTIFICATE" in alert:
         return "does not take this client's certificate: it is not of this cluster"
+    if isinstance(error, TimeoutError):
+        return None
     if shaken:
-        if isinstance(error, TimeoutError):
-            return "speaks TLS, but is no Dask scheduler: it says nothing"
         return "refuses this client's certificate: it is not of this cluster"
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         return "does not speak TLS: it is not this cluster's scheduler"
-    if isinstance(error, TimeoutError):
-        return "does not speak TLS: it does not answer a handshake"
     return None
 
 

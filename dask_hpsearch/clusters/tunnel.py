@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import struct
@@ -73,6 +74,7 @@ class TunnelEntry:
             pump.cancel()
             stream.close()
             await asyncio.gather(pump, return_exceptions=True)
+            await _closed(writer)
 
     async def _keep_going(self, stream: LastingStream) -> None:
         name = os.urandom(ID_BYTES)
@@ -90,7 +92,7 @@ class TunnelEntry:
                 failures = 0
                 await stream.carry(pipe, confirmed)
             finally:
-                pipe[1].close()
+                await _closed(pipe[1])
             alive = time.monotonic()
 
     async def _connect(
@@ -167,7 +169,7 @@ class TunnelExit:
         except (OSError, EOFError) as error:
             _logger.debug("a carrier ended: %r", error)
         finally:
-            writer.close()
+            await _closed(writer)
 
     async def _begin(self, name: bytes, confirmed: int) -> _Held | None:
         if confirmed:  # a stream that was begun with another process than this
@@ -235,6 +237,13 @@ def _begin(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> N
     task = asyncio.ensure_future(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
+
+
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, and wait until its socket is."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _end_all(tasks: set[asyncio.Task[None]]) -> None:

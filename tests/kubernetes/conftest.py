@@ -29,7 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == SPEC.parent:
             item.add_marker(pytest.mark.kubernetes)
-            item.add_marker(pytest.mark.timeout(240))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(240))
+            # kr8s' opinion; warnings cannot be ignored for one thread alone.
+            ignored = pytest.mark.filterwarnings("ignore:Kubernetes version")
+            item.add_marker(ignored)
 
 
 def asked(

@@ -79,7 +79,10 @@ def test_a_cut_connection_is_not_noticed(
 
 @pytest.mark.parametrize(
     ("deletions", "candidates"),
-    [(2, 40), pytest.param(5, 100, marks=pytest.mark.slow)],
+    [
+        (2, 40),
+        pytest.param(5, 100, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+    ],
 )
 def test_a_worker_that_is_told_to_end_loses_nothing(
     namespace: str, image: str, home: Path, deletions: int, candidates: int
