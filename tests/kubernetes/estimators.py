@@ -19,9 +19,9 @@ class Sleeper(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Self:
         self.classes_ = [0, 1]
-        say(f"began {self.number} {len(y)} {y[0]}")
+        say(f"began {self.number} {len(y)} {int(X[0][0])}")
         time.sleep(self.seconds)
-        say(f"ended {self.number} {len(y)} {y[0]}")
+        say(f"ended {self.number} {len(y)} {int(X[0][0])}")
         return self
 
     def predict(self, X: Any) -> Any:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.clusters.kube import SearchKubeCluster
 
-X, y = np.zeros((20, 2)), np.arange(20) % 2
+X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 
 
 @pytest.fixture
