@@ -22,7 +22,7 @@ from dask_hpsearch.errors import (
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.runs.beginning import Work, load
 from dask_hpsearch.runs.driving import drive_run
-from dask_hpsearch.runs.logs import keep_logs
+from dask_hpsearch.runs.logs import keep_logs, leave_word
 from dask_hpsearch.runs.processes import read_private
 from dask_hpsearch.stores import open_store
 
@@ -81,19 +81,20 @@ def main() -> int:
         _logger.info("the run was cancelled")
     except HPSearchError as error:
         _logger.error("the run ended: %s", error)  # noqa: TRY400 (a message is enough)
+        if isinstance(error, StoreError):  # its folder cannot tell
+            leave_word(_run_id(request), f"{type(error).__name__}: {error}")
         return 1
     except Exception:
         _logger.exception("the run ended")
         return 1
     finally:
-        _keep_log(request["run"])
+        with suppress(StoreError):
+            keep_logs(open_store(request["run"]), _run_id(request))
     return 0
 
 
-def _keep_log(url: str) -> None:
-    with suppress(StoreError):
-        store = open_store(url)
-        keep_logs(store, url.rpartition("/")[2])
+def _run_id(request: dict[str, Any]) -> str:
+    return str(request["run"]).rpartition("/")[2]
 
 
 if __name__ == "__main__":

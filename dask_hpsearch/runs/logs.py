@@ -34,6 +34,7 @@ def new_log(store: Store, run_id: str) -> BinaryIO:
     run_id : str
     """
     keep_logs(store, run_id)
+    _word(run_id).unlink(missing_ok=True)
     logs = _folder(store, run_id)
     logs.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(len(store.list(f"{LOGS}/"))):
@@ -72,8 +73,27 @@ def logs_of(store: Store, run_id: str) -> dict[str, str]:
 
 def forget_logs(store: Store, run_id: str) -> None:
     """Remove logs that are on this machine alone."""
+    _word(run_id).unlink(missing_ok=True)
     if store.local_path() is None:
         shutil.rmtree(_folder(store, run_id), ignore_errors=True)
+
+
+def leave_word(run_id: str, text: str) -> None:
+    """Leave a driver's last words where the run's store cannot take them."""
+    with contextlib.suppress(OSError):
+        _word(run_id).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _word(run_id).write_text(text, encoding="utf-8")
+
+
+def last_word(run_id: str) -> str:
+    """Return what the last driver of a run left on this machine, if it could no more."""
+    with contextlib.suppress(OSError):
+        return _word(run_id).read_text(encoding="utf-8")
+    return ""
+
+
+def _word(run_id: str) -> Path:
+    return trust.data_folder() / "drivers" / f"{run_id}.word"
 
 
 def _on_the_way(store: Store, run_id: str) -> list[Path]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dask_hpsearch.errors import (
     ObjectNotFoundError,
-    RunCancelledError,
     RunFailedError,
     RunNotFoundError,
     UnsupportedSearchError,
@@ -22,6 +21,7 @@ from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.runs import history
 from dask_hpsearch.runs.beginning import default_store
 from dask_hpsearch.runs.driving import REQUESTS, result_name
+from dask_hpsearch.runs.endings import why_no_result
 from dask_hpsearch.runs.logs import forget_logs, logs_of
 from dask_hpsearch.runs.processes import check_other_processes
 from dask_hpsearch.runs.starting import note_cancelled, start
@@ -41,7 +41,6 @@ Names = list[str]
 _POLL_S, _POLL_BUCKET_S = 0.2, 1.0
 _READERS = 16
 _EXTENSIONS = "extensions/"
-_LOG_TAIL = 2000
 
 
 class SearchRun:
@@ -211,7 +210,8 @@ class SearchRun:
                 result_name(generation, estimator=estimator)
             )
         except ObjectNotFoundError as error:
-            raise self._why_no_result() from error
+            state, text = self._state(self._events())
+            raise why_no_result(self._folder, state, text) from error
         return search
 
     def stop(self) -> Self:
@@ -361,7 +361,12 @@ class SearchRun:
 
     def _n_iter_more(self) -> int:
         store = self._folder.store
-        return sum(int(store.read(one.name)) for one in store.list(_EXTENSIONS))
+        names = [one.name for one in store.list(_EXTENSIONS)]
+        try:
+            return sum(int(store.read(name)) for name in names)
+        except ValueError as error:
+            msg = f"{_EXTENSIONS} of run {self.run_id} holds what is no number: {error}"
+            raise UntrustedObjectError(msg) from error
 
     def _start(
         self,
@@ -384,22 +389,3 @@ class SearchRun:
     def _request(self, what: str) -> Self:
         self._folder.store.create(f"{REQUESTS}{what}-{uuid.uuid4().hex[:12]}", b"")
         return self
-
-    def _why_no_result(self) -> Exception:
-        state, text = self._state(self._events())
-        if state == "cancelled":
-            return RunCancelledError(f"run {self.run_id} was cancelled")
-        if state == "failed" and not text.startswith("its driver"):
-            way = "logs() has more"
-        elif state == "failed":
-            way = f"its log ends with:\n{self.logs()[-_LOG_TAIL:]}"
-        else:
-            way = "resume() goes on"
-        why = f": {text}" if text else ""
-        return RunFailedError(
-            f"run {self.run_id} has no result, it {_was(state)}{why}; {way}"
-        )
-
-
-def _was(state: str) -> str:
-    return state if state == "failed" else f"was {state}"

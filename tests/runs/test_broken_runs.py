@@ -22,6 +22,7 @@ from dask_hpsearch import DaskSearchCV, SearchRun, trust
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.errors import (
     DataUnavailableError,
+    RunFailedError,
     StoreError,
     StoreFullError,
     StorePermissionError,
@@ -475,3 +476,22 @@ def test_a_store_that_fails_midway_costs_no_finished_fit(
     for params, score in zip(known["params"], known["mean_test_score"], strict=True):
         assert scores[str(params)] == score
     assert ours.predict(X).shape == y.shape
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a disk in memory")
+def test_a_submitted_run_tells_of_a_full_disk(client: Client, tmp_path: Path) -> None:
+    """Its folder cannot; once there is space again, it goes on."""
+    log, gate = str(tmp_path / "fits.log"), tmp_path / "gate"
+    own = grid(log, gate=str(gate))
+    with small_disk(tmp_path / "disk", mib=2) as disk:
+        run = DaskSearchCV(own, client=client, store=disk).submit(X, y)
+        wait_until(lambda: len(seen(log, "wait")) == 2)
+        fill(disk)
+        gate.touch()
+
+        with pytest.raises(RunFailedError, match="no space left to write"):
+            run.result(60)
+
+        assert run.state == "interrupted"
+        (disk / "filling").unlink()
+        assert difference(own.fit(X, y), run.resume(client).result(60)) is None

@@ -1,0 +1,39 @@
+"""Why a run that is over has no result, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_hpsearch.errors import HPSearchError, RunCancelledError, RunFailedError
+from dask_hpsearch.runs.logs import last_word, logs_of
+
+if TYPE_CHECKING:
+    from dask_hpsearch.journal.folder import RunFolder
+
+_LOG_TAIL = 2000
+
+
+def why_no_result(folder: RunFolder, state: str, text: str) -> HPSearchError:
+    """Make the error of a run without a result.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    state : str
+        One of `states.ENDED`.
+    text : str
+        The error that ended it, if its journal has one.
+    """
+    run_id = folder.run_id
+    if state == "cancelled":
+        return RunCancelledError(f"run {run_id} was cancelled")
+    if state == "failed" and text.startswith("its driver"):
+        logs = logs_of(folder.store, run_id)
+        tail = "\n".join(logs.values())[-_LOG_TAIL:]
+        way = f"its log ends with:\n{tail}"
+    else:
+        way = "logs() has more" if state == "failed" else "resume() goes on"
+    text = text or last_word(run_id)
+    was = state if state == "failed" else f"was {state}"
+    why = f": {text}" if text else ""
+    return RunFailedError(f"run {run_id} has no result, it {was}{why}; {way}")
