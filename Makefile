@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-EXTRAS := bayes,dask-ml,gcp,kubernetes,plots
+EXTRAS := bayes,dask-ml,gcp,kubernetes,plots,tables
 
 PYTEST_ARGS ?=
 BENCH_ARGS ?=

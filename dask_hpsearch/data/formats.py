@@ -62,7 +62,7 @@ def read(source: Source, paths: list[Path]) -> Any:
     except ImportError as error:
         msg = (
             f"reading {source.name} needs the module {error.name!r}: install "
-            "dask-hpsearch[gcp] here and on the workers"
+            "dask-hpsearch[tables] here and on the workers"
         )
         raise DataFormatError(msg) from error
     except Exception as error:
@@ -156,11 +156,15 @@ _READERS: dict[str, Callable[[Source, list[Path]], Any]] = {
 
 def unsigned(url: str) -> UntrustedObjectError:
     """Make the error of a pickle that this user has not signed."""
+    way = f"sign it with dask_hpsearch.sign({url!r})"
+    if format_of(url) is None:
+        way = (
+            "save it with joblib.dump as .joblib, and sign that with dask_hpsearch.sign"
+        )
     return UntrustedObjectError(
         f"{url} is a pickle that you have not signed, and was not loaded: loading one runs "
-        "whatever its writer put in it. If you know who wrote it, sign it with "
-        f"dask_hpsearch.sign({url!r}); or keep the data as .npy or .parquet, or hand it "
-        "over once with dask_hpsearch.upload"
+        f"whatever its writer put in it. If you know who wrote it, {way}; or keep the "
+        "data as .npy or .parquet, or hand it over once with dask_hpsearch.upload"
     )
 
 

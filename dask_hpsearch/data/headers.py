@@ -58,7 +58,7 @@ def header_of(source: Source) -> Header:
     except ImportError as error:
         msg = (
             f"looking into {source.name} needs the module {error.name!r}: install "
-            "dask-hpsearch[gcp]"
+            "dask-hpsearch[tables]"
         )
         raise DataFormatError(msg) from error
     except Exception as error:

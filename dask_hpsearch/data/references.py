@@ -26,6 +26,7 @@ from dask_hpsearch.errors import (
 
 # Arguments of fit that may be a URL or a column's name; `upload`'s references may be any.
 _BY_NAME = ("sample_weight", "groups")
+_PICKLES = (".pkl", ".pickle")
 _TABLES = ("parquet", "csv")
 _SIGNATURE = ".signature"
 _SIGNED_AS = "data"
@@ -257,6 +258,8 @@ def _parts(url: str, name: str) -> Source:
 
 
 def _unknown(url: str, name: str) -> Exception:
+    if url.lower().endswith(_PICKLES):
+        return formats.unsigned(url)
     suffixes = " ".join(formats.SUFFIXES)
     msg = (
         f"{name}={url!r}: its name does not say what it is; known are {suffixes}, and "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pickle
 import signal
+import socket
 import sys
 import threading
 import time
@@ -26,7 +27,7 @@ from dask_hpsearch.trials import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -98,7 +99,7 @@ class SlotPool:
                 paths = stack.enter_context(self._data(batch, ask))
             except HPSearchError as error:
                 if not self._ended(batch.group):
-                    return [_without_data(task, error) for task in batch.tasks]
+                    return _without_data(batch.tasks, error)
                 paths = {}
             return self._run(_BatchRun(batch, report), batch, paths)
 
@@ -332,6 +333,7 @@ def _cause_of_death(
     return "exited", f"its process ended with exit code {code} (last memory: {peak})"
 
 
-def _without_data(task: Task, error: HPSearchError) -> bytes:
-    payload = pickle.dumps(error, protocol=5)
-    return Outcome(task.job, "no data", payload, message=str(error)).to_bytes()
+def _without_data(tasks: Iterable[Task], error: HPSearchError) -> list[bytes]:
+    error.add_note(f"(on the worker at {socket.gethostname()})")
+    payload, message = pickle.dumps(error, protocol=5), str(error)
+    return [Outcome(one.job, "no data", payload, message).to_bytes() for one in tasks]

@@ -233,6 +233,23 @@ def test_uploaded_data_serve_many_searches(client: Client, tmp_path: Path) -> No
     assert difference(search().fit(X, y), run.result(60)) is None
 
 
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, pd.DataFrame, np.asfortranarray])
+def test_whatever_is_uploaded_comes_back(
+    client: Client, tmp_path: Path, kind: Callable[[Any], Any]
+) -> None:
+    """Sparse matrices and tables too; weights and groups in any order."""
+    weights, groups = np.linspace(1, 2, len(y)), np.arange(len(y)) % 5
+    references = dask_hpsearch.upload(kind(X), y, weights, groups, store=tmp_path)
+    own = search(cv=GroupKFold(3))
+
+    found = DaskSearchCV(own, client=client).fit(
+        references[0], references[1], sample_weight=references[2], groups=references[3]
+    )
+
+    expected = own.fit(kind(X), y, sample_weight=weights, groups=groups)
+    assert difference(expected, found.search_) is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
@@ -249,6 +266,7 @@ def test_uploaded_data_serve_many_searches(client: Client, tmp_path: Path) -> No
         (("X.npy", "label"), DataFormatError, "no table"),
         ((X, "label"), DataFormatError, "no table"),
         (("pickle.joblib", y), UntrustedObjectError, r"pickle.*sign"),
+        (("pickle.pkl", y), UntrustedObjectError, r"pickle.*sign"),
         (("objects.npy", y), UntrustedObjectError, "Python objects"),
         (("objects.npz", y), UntrustedObjectError, "Python objects"),
         (("cut.npy", y), DataFormatError, "cut off"),
