@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from contextlib import ExitStack
 from dataclasses import replace
@@ -46,7 +47,7 @@ def fit_here(
     with ExitStack() as stack:
         try:
             folder, home = _begin_if_possible(work, settings, stack)
-            work = opened(work, home)
+            work = _opened(work, home, folder)
             if folder is None:
                 fitted = fit_trials(
                     fresh, work.X, work.y, work.params, settings, home=home
@@ -58,6 +59,17 @@ def fit_here(
             raise
     _give_back_cv(fitted.search, own_cv)
     return replace(fitted, url=None if folder is None else folder.store.url)
+
+
+def _opened(work: Work, home: DataHome, folder: RunFolder | None) -> Work:
+    """Read data by URL; what cannot be read leaves no run behind."""
+    try:
+        return opened(work, home)
+    except BaseException:
+        if folder is not None:
+            with contextlib.suppress(StoreError):
+                SearchRun(folder).delete()
+        raise
 
 
 def _give_back_cv(search: Any, cv: Any) -> None:

@@ -307,6 +307,20 @@ def test_what_cannot_work_is_told_before_a_fit(
     assert not (tmp_path / "store" / "runs").exists()
 
 
+def test_lengths_that_only_reading_tells_leave_no_run(
+    client: Client, tmp_path: Path
+) -> None:
+    """The rows of a CSV file are counted before the first fit."""
+    save_csv(tmp_path)
+    np.save(tmp_path / "short.npy", y[:80])
+
+    with pytest.raises(DataFormatError, match=r"X .*has 90, y .*has 80"):
+        DaskSearchCV(search(), client=client, store=tmp_path / "store").fit(
+            tmp_path / "table.csv", tmp_path / "short.npy"
+        )
+    assert SearchRun.list(tmp_path / "store") == []
+
+
 def test_a_signed_pickle_that_was_altered_is_refused(tmp_path: Path) -> None:
     """The signature is for the content."""
     save_joblib(tmp_path)
