@@ -242,6 +242,13 @@ class RunFolder:
         self.check_versions()
         return pickle.loads(content)  # noqa: S301 (the seal is the run's)
 
+    def delete(self) -> None:
+        """Delete all objects, the manifest first: after it, there is no run."""
+        names = [one.name for one in self.store.list("")]
+        for name in sorted(names, key=lambda name: name != MANIFEST):
+            self.store.delete(name)
+        private_key_path(self.run_id).unlink(missing_ok=True)
+
     def exists(self, name: str) -> bool:
         """Whether there is an object of this very name."""
         return any(one.name == name for one in self.store.list(name))

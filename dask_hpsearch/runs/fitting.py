@@ -68,7 +68,7 @@ def _opened(work: Work, home: DataHome, folder: RunFolder | None) -> Work:
     except BaseException:
         if folder is not None:
             with contextlib.suppress(StoreError):
-                SearchRun(folder).delete()
+                folder.delete()
         raise
 
 

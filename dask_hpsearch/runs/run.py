@@ -16,7 +16,7 @@ from dask_hpsearch.errors import (
     UntrustedObjectError,
     VersionSkewWarning,
 )
-from dask_hpsearch.journal.folder import RUNS, RunFolder, private_key_path
+from dask_hpsearch.journal.folder import RUNS, RunFolder
 from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.runs import history
 from dask_hpsearch.runs.beginning import default_store
@@ -306,11 +306,8 @@ class SearchRun:
         if self.state in UNDER_WAY:
             msg = f"run {self.run_id} still runs: cancel() it first"
             raise RunFailedError(msg)
-        names = [one.name for one in self._folder.store.list("")]
-        for name in sorted(names, key=lambda name: name != "manifest.json"):
-            self._folder.store.delete(name)
+        self._folder.delete()
         forget_logs(self._folder.store, self.run_id)
-        private_key_path(self.run_id).unlink(missing_ok=True)
 
     def __repr__(self) -> str:
         return f"<SearchRun {self.run_id} {self.state} {self.url}>"

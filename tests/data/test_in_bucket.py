@@ -158,6 +158,22 @@ def test_data_go_to_the_bucket_once_and_to_each_worker_once(
     assert reads(watched, middle)[X_name] == 0  # "two" and "late" have it
 
 
+def test_the_workers_of_a_node_read_once_together(watched: Proxy, bucket: str) -> None:
+    """Two processes of two slots each ask at the same moment, and share one file."""
+    mine = X + secrets.randbelow(1000)
+    since = len(watched.seen)
+    with (
+        local_cluster(2, 2, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        found = DaskSearchCV(
+            search(8), client=client, store=f"gs://{bucket}/one-node"
+        ).fit(mine, y)
+
+    digest = SearchRun.attach(found.run_url_)._folder.manifest.data["X"]["digest"]
+    assert reads(watched, since)[digest] == 1
+
+
 @pytest.mark.parametrize("way", ["fit", "submit"])
 def test_data_by_url_are_read_once_by_each_node(
     watched: Proxy, bucket: str, nodes: Nodes, way: str
