@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -207,9 +206,7 @@ async def connect(
     KubernetesUnreachableError
         If there is no kubeconfig, no such context in it, or nothing answers.
     """
-    with warnings.catch_warnings(), _connecting(context):
-        # kr8s' opinion on versions of Kubernetes; what matters is what the calls say.
-        warnings.filterwarnings("ignore", message="Kubernetes version")
+    with _connecting(context):
         connection = await kr8s.asyncio.api(kubeconfig=kubeconfig, context=context)
         connection.timeout = _ANSWER_WAIT_S
     return KubernetesApi(connection, namespace or connection.namespace)

@@ -131,9 +131,10 @@ async def _leave(worker: Worker, notice_s: float) -> None:
     worker.status = Status.paused
     until = began + max(notice_s - _RETIRE_S, 0.0)
     await asyncio.to_thread(drain_slots, worker, until - time.monotonic())
-    # The client takes a finished batch at once, and then there is nothing to hand on.
+    # Its batches are about to say what became of their fits. The client takes that at once,
+    # and then there is nothing to hand on; what went with the worker would run again.
     end = began + notice_s - 1
-    while worker.data and time.monotonic() < end - 1:  # noqa: ASYNC110 (no event)
+    while _has_something(worker) and time.monotonic() < end - 1:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     with contextlib.suppress(Exception):  # the scheduler may be leaving too
         await asyncio.wait_for(
@@ -144,6 +145,10 @@ async def _leave(worker: Worker, notice_s: float) -> None:
         )
     _logger.info("drained in %.1f s", time.monotonic() - began)
     await worker.close(timeout=1, executor_wait=False, reason="drained")
+
+
+def _has_something(worker: Worker) -> bool:
+    return bool(worker.state.executing_count or worker.data)
 
 
 if __name__ == "__main__":
