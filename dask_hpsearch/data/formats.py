@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from dask_hpsearch.data.sources import Format, Source
+    from dask_hpsearch.data.sources import Format, ObjectPin, Source
 
 SUFFIXES: dict[str, Format] = {
     ".npy": "npy",
@@ -35,14 +35,33 @@ def format_of(url: str) -> Format | None:
     return SUFFIXES[max(matching, key=len)] if matching else None
 
 
-def read(source: Source, paths: list[Path]) -> Any:
-    """Read data from local files of a source's objects.
+def read(source: Source, one: ObjectPin, path: Path) -> Any:
+    """Read one of a source's objects from a local file.
+
+    Returns
+    -------
+    array, sparse matrix, DataFrame, or table of pyarrow's
+        For `whole`.
+
+    Raises
+    ------
+    DataFormatError
+        If the file is not what its name says, or lacks a column.
+    UntrustedObjectError
+        If it is a pickle that was not signed, or has one in it.
+    """
+    with _told(source):
+        return _READERS[source.format](source, one, path)
+
+
+def whole(source: Source, parts: list[Any]) -> Any:
+    """Put what was read of a source's objects together.
 
     Parameters
     ----------
     source : Source
-    paths : list of Path
-        In the order of its objects.
+    parts : list
+        In the order of its objects, as `read` returned them.
 
     Returns
     -------
@@ -51,12 +70,23 @@ def read(source: Source, paths: list[Path]) -> Any:
     Raises
     ------
     DataFormatError
-        If a file is not what its name says, or lacks a column.
-    UntrustedObjectError
-        If it is a pickle that was not signed, or has one in it.
+        If the parts are not of one table.
     """
+    with _told(source):
+        if source.format not in _WHOLE:
+            return parts[0]
+        table = _WHOLE[source.format](parts)
+        if source.take:
+            return table[source.take]
+        if source.leave:
+            table = table.drop(columns=list(source.leave))
+        return table.iloc[:, 0] if source.flat and len(table.columns) == 1 else table
+
+
+@contextlib.contextmanager
+def _told(source: Source) -> Iterator[None]:
     try:
-        value = _READERS[source.format](source, paths)
+        yield
     except (DataFormatError, UntrustedObjectError):
         raise
     except ImportError as error:
@@ -71,23 +101,21 @@ def read(source: Source, paths: list[Path]) -> Any:
             f"{type(error).__name__}: {error}"
         )
         raise DataFormatError(msg) from error
-    is_table = hasattr(value, "columns")
-    if source.flat and is_table and len(value.columns) == 1:
-        return value.iloc[:, 0]
-    return value
 
 
-def _read_npy(source: Source, paths: list[Path]) -> Any:
+def _read_npy(source: Source, one: ObjectPin, path: Path) -> Any:
+    del one
     with refusing_pickles(source.name):
-        return np.load(paths[0], mmap_mode="c").view(np.ndarray)
+        return np.load(path, mmap_mode="c").view(np.ndarray)
 
 
-def _read_npz(source: Source, paths: list[Path]) -> Any:
-    with refusing_pickles(source.name), np.load(paths[0]) as arrays:
+def _read_npz(source: Source, one: ObjectPin, path: Path) -> Any:
+    del one
+    with refusing_pickles(source.name), np.load(path) as arrays:
         if is_sparse(arrays.files):
             from scipy import sparse
 
-            return sparse.load_npz(paths[0])
+            return sparse.load_npz(path)
         return arrays[source.take or arrays.files[0]]
 
 
@@ -96,61 +124,59 @@ def is_sparse(names: list[str]) -> bool:
     return set(names) >= SPARSE
 
 
-def _read_parquet(source: Source, paths: list[Path]) -> Any:
-    import pyarrow as pa
+def _read_parquet(source: Source, one: ObjectPin, path: Path) -> Any:
     import pyarrow.parquet as pq
 
+    del one
     columns = [source.take] if source.take else None
-    tables = []
-    for path in paths:
-        with pq.ParquetFile(path) as file:
-            tables.append(
-                file.read(columns=columns, use_pandas_metadata=len(paths) == 1)
-            )
-    table = tables[0]
-    if len(tables) > 1:
-        table = pa.concat_tables(tables, promote_options="default")
-        table = table.replace_schema_metadata(None)  # an index of one part only
-    return _part(table.to_pandas(), source)
+    with pq.ParquetFile(path) as file:
+        return file.read(columns=columns, use_pandas_metadata=len(source.objects) == 1)
 
 
-def _read_csv(source: Source, paths: list[Path]) -> Any:
+def _whole_parquet(parts: list[Any]) -> Any:
+    import pyarrow as pa
+
+    if len(parts) == 1:
+        return parts[0].to_pandas()
+    table = pa.concat_tables(parts, promote_options="default")
+    # What the first part says of its index is of that part only.
+    return table.replace_schema_metadata(None).to_pandas()
+
+
+def _read_csv(source: Source, one: ObjectPin, path: Path) -> Any:
     import pandas as pd
 
     columns = [source.take] if source.take else None
-    parts = [
-        pd.read_csv(path, usecols=columns, compression=_compression(one.url))
-        for path, one in zip(paths, source.objects, strict=True)
-    ]
-    whole = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
-    return _part(whole, source)
+    compression: Any = "gzip" if one.url.lower().endswith(".gz") else None
+    return pd.read_csv(path, usecols=columns, compression=compression)
 
 
-def _compression(url: str) -> Any:
-    return "gzip" if url.lower().endswith(".gz") else None
+def _whole_csv(parts: list[Any]) -> Any:
+    import pandas as pd
+
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
 
-def _part(table: Any, source: Source) -> Any:
-    if source.take:
-        return table[source.take]
-    return table.drop(columns=list(source.leave)) if source.leave else table
-
-
-def _read_joblib(source: Source, paths: list[Path]) -> Any:
+def _read_joblib(source: Source, one: ObjectPin, path: Path) -> Any:
     import joblib
 
-    expected = source.objects[0].checksum
-    if not expected.startswith("sha256:") or checksum(paths[0], "sha256") != expected:
-        raise unsigned(source.objects[0].url)
-    return joblib.load(paths[0])  # what this user has signed
+    del source
+    signed = one.checksum.startswith("sha256:")
+    if not signed or checksum(path, "sha256") != one.checksum:
+        raise unsigned(one.url)
+    return joblib.load(path)  # what this user has signed
 
 
-_READERS: dict[str, Callable[[Source, list[Path]], Any]] = {
+_READERS: dict[str, Callable[[Source, ObjectPin, Path], Any]] = {
     "npy": _read_npy,
     "npz": _read_npz,
     "parquet": _read_parquet,
     "csv": _read_csv,
     "joblib": _read_joblib,
+}
+_WHOLE: dict[str, Callable[[list[Any]], Any]] = {
+    "parquet": _whole_parquet,
+    "csv": _whole_csv,
 }
 
 

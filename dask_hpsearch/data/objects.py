@@ -37,7 +37,7 @@ _ATTEMPTS = 3
 _CHUNK = 2**22
 _EMULATOR = "STORAGE_EMULATOR_HOST"  # it asks for no credentials
 _KINDS = "gs://BUCKET/NAME, file:///PATH, memory://NAME, or a path"
-_TIMEOUT_S = {"sock_connect": 20.0, "sock_read": 60.0}
+_TIMEOUT_S = {"sock_connect": 20.0, "sock_read": 30.0}
 _logger = logging.getLogger(__name__)
 
 

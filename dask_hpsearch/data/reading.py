@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import bundles
 from dask_hpsearch.data import formats, objects
-from dask_hpsearch.errors import DataUnavailableError, ObjectNotFoundError
+from dask_hpsearch.errors import (
+    DataUnavailableError,
+    ObjectNotFoundError,
+    UntrustedObjectError,
+)
 from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_hpsearch.data.sources import ObjectPin, Source
-    from dask_hpsearch.node_cache import Held, NodeCache
+    from dask_hpsearch.node_cache import NodeCache
 
 
 class DataReader:
@@ -40,7 +43,9 @@ class DataReader:
         Raises
         ------
         DataUnavailableError
-            If it is gone, or is not what was stored.
+            If it is gone.
+        UntrustedObjectError
+            If it is not what was stored; it is not loaded then.
         StoreError
             If the store cannot be read.
         """
@@ -54,10 +59,11 @@ class DataReader:
             bundles.verify(path, digest)
         except OSError as error:
             msg = (
-                f"{url} does not have the content that its name says: somebody altered "
-                "it. Delete it, and begin the search anew: it is written again then"
+                f"{url} does not have the content that its name says, and was not loaded: "
+                "somebody altered it. Delete it, and begin the search (or upload) anew: "
+                "it is written again then"
             )
-            raise DataUnavailableError(msg) from error
+            raise UntrustedObjectError(msg) from error
         return f"bundle:{digest}"
 
     def make(self, source: Source, path: Path, cache: NodeCache) -> str:
@@ -77,23 +83,17 @@ class DataReader:
         """
         if source.format == "npy":
             return objects.download(source.objects[0], path)
-        with ExitStack() as stack:
-            paths = [one.path for one in _held(source, cache, stack)]
-            bundle = bundles.Bundle(formats.read(source, paths))
+
+        def part(one: ObjectPin) -> Any:
+            load = functools.partial(objects.download, one)
+            with cache.hold(one.key, one.nbytes, load) as held:
+                return formats.read(source, one, held.path)
+
+        with ThreadPoolExecutor(
+            objects.AT_ONCE, thread_name_prefix="dask-hpsearch-data"
+        ) as threads:
+            parts = list(threads.map(part, source.objects))
+        bundle = bundles.Bundle(formats.whole(source, parts))
         with path.open("wb") as file:
             bundle.write_to(file)
         return f"bundle:{bundle.digest}"
-
-
-def _held(source: Source, cache: NodeCache, stack: ExitStack) -> list[Held]:
-    """Have a source's objects in the cache, several read at a time."""
-
-    def hold(one: ObjectPin) -> Held:
-        load = functools.partial(objects.download, one)
-        held = cache.hold(one.key, one.nbytes, load)
-        stack.callback(held.close)
-        return held
-
-    name = "dask-hpsearch-data"
-    with ThreadPoolExecutor(objects.AT_ONCE, thread_name_prefix=name) as threads:
-        return list(threads.map(hold, source.objects))

@@ -23,6 +23,7 @@ from dask_hpsearch.errors import (
     ObjectNotFoundError,
     UntrustedObjectError,
 )
+from dask_hpsearch.stores import open_store
 
 # Arguments of fit that may be a URL or a column's name; `upload`'s references may be any.
 _BY_NAME = ("sample_weight", "groups")
@@ -100,12 +101,32 @@ def check(data: FitData) -> None:
             _check_shape(name, shown, header)
             length = None if header.shape is None else header.shape[0]
         else:
+            if isinstance(value, DataReference):
+                _check_there(value)
             length = n_samples(value)
         if length is not None and (
             name in ("X", "y", *_BY_NAME) or is_reference(value)
         ):
             lengths[shown] = length
     check_lengths(lengths)
+
+
+def _check_there(reference: DataReference) -> None:
+    """Look whether what was uploaded is still there."""
+    found = [
+        one
+        for one in open_store(reference.store).list(reference.digest)
+        if one.name == reference.digest
+    ]
+    if not found:
+        msg = f"{reference.name}, which was uploaded, is gone: upload it again"
+        raise ObjectNotFoundError(msg)
+    if found[0].nbytes != reference.nbytes:
+        msg = (
+            f"{reference.name} has {found[0].nbytes} bytes, {reference.nbytes} were "
+            "uploaded: somebody altered it. Delete it, and upload it again"
+        )
+        raise UntrustedObjectError(msg)
 
 
 def check_values(values: dict[str, Any], data: FitData) -> None:
@@ -320,8 +341,6 @@ def sign(url: str | os.PathLike[str]) -> None:
     ObjectNotFoundError, StorePermissionError, StoreError
         If it is not there or cannot be read, or the signature cannot be written.
     """
-    from dask_hpsearch.stores import open_store
-
     whole = _url(url)
     one = objects.pin(whole)
     content = objects.sha256_of(one)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import secrets
 import threading
 from collections import Counter
@@ -27,6 +28,7 @@ from dask_hpsearch.errors import (
     DataChangedError,
     DataFormatError,
     ObjectNotFoundError,
+    RunFailedError,
     StorePermissionError,
     UntrustedObjectError,
 )
@@ -34,7 +36,7 @@ from dask_hpsearch.session import Session
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen
 from tests.gcs.faults import Fault
-from tests.gcs.held import names_in, new_bucket, put
+from tests.gcs.held import names_in, new_bucket, put, remove
 from tests.gcs.proxy import Proxy, proxy
 from tests.nodes import Nodes
 from tests.oracle.structure import difference
@@ -391,6 +393,29 @@ def test_uploaded_data_serve_many_searches(
     assert not [
         one for one in writes(watched, since) if one.rpartition("/")[2] in digests
     ]
+
+
+@pytest.mark.parametrize("way", ["fit", "submit"])
+def test_uploaded_data_that_are_gone_or_altered_are_not_used(
+    watched: Proxy, bucket: str, tmp_path: Path, way: str
+) -> None:
+    """A pickle that is not the one that was uploaded is never loaded."""
+    mine = X + secrets.randbelow(10_000)
+    store = f"gs://{bucket}/altered"
+    (reference,) = dask_hpsearch.upload(mine, store=store)
+    name = reference.name.removeprefix(f"gs://{bucket}/")
+    begin = getattr(DaskSearchCV(search(2), store=store), way)
+
+    evil = pickle.dumps(tmp_path / "loaded").ljust(reference.nbytes, b".")
+    put(watched.port, bucket, name, evil)
+    with pytest.raises((UntrustedObjectError, RunFailedError), match="altered"):
+        begin(reference, y).result(60)
+    put(watched.port, bucket, name, evil + b".")
+    with pytest.raises(UntrustedObjectError, match="altered"):
+        begin(reference, y)
+    remove(watched.port, bucket, name)
+    with pytest.raises(ObjectNotFoundError, match="upload it again"):
+        begin(reference, y)
 
 
 CLOSED_NOTEBOOK = """
