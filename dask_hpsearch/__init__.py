@@ -16,7 +16,7 @@ from dask_hpsearch.release import __version__
 if TYPE_CHECKING:
     from dask_hpsearch.clusters.kube import kube_cluster
     from dask_hpsearch.clusters.local import local_cluster
-    from dask_hpsearch.data.references import sign
+    from dask_hpsearch.data.signing import sign
     from dask_hpsearch.data.sources import DataReference
     from dask_hpsearch.data.uploading import upload
     from dask_hpsearch.runs import SearchRun
@@ -39,7 +39,7 @@ _EXPORTS = {
     "SearchRun": "dask_hpsearch.runs",
     "kube_cluster": "dask_hpsearch.clusters.kube",
     "local_cluster": "dask_hpsearch.clusters.local",
-    "sign": "dask_hpsearch.data.references",
+    "sign": "dask_hpsearch.data.signing",
     "upload": "dask_hpsearch.data.uploading",
 }
 

@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -30,7 +31,6 @@ from dask_hpsearch.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 AT_ONCE = 8
 _ATTEMPTS = 3
@@ -39,6 +39,17 @@ _EMULATOR = "STORAGE_EMULATOR_HOST"  # it asks for no credentials
 _KINDS = "gs://BUCKET/NAME, file:///PATH, memory://NAME, or a path"
 _TIMEOUT_S = {"sock_connect": 20.0, "sock_read": 30.0}
 _logger = logging.getLogger(__name__)
+
+
+def url_of(place: str | os.PathLike[str]) -> str:
+    """Return the URL of what a URL or a path names."""
+    text = os.fspath(place)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        path = Path(text).expanduser().absolute()
+        # What is there has that very name; else it may be a pattern.
+        return f"file://{quote(str(path), safe='/' if path.exists() else '/*?[]')}"
+    return f"{scheme.lower()}://{rest}"
 
 
 def pin(url: str) -> ObjectPin:
@@ -275,7 +286,7 @@ def _told(url: str, permission: str) -> Iterator[None]:
     except StoreError:
         raise
     except FileNotFoundError as error:
-        raise _not_found(url) from error
+        raise not_found(url) from error
     except Exception as error:
         text = f"{type(error).__name__}: {error}".strip()
         if "Forbidden" in text or isinstance(error, PermissionError) or _is_401(error):
@@ -287,7 +298,8 @@ def _told(url: str, permission: str) -> Iterator[None]:
         raise StoreError(msg) from error
 
 
-def _not_found(url: str) -> StoreError:
+def not_found(url: str) -> StoreError:
+    """Make the error of an object that is not there, or of its bucket."""
     if url.startswith("gs://"):
         bucket = url.removeprefix("gs://").partition("/")[0]
         if not _bucket_exists(bucket):
@@ -296,7 +308,7 @@ def _not_found(url: str) -> StoreError:
                 "the project that your credentials are for"
             )
             return BucketNotFoundError(msg)
-    return ObjectNotFoundError(f"there is no object {url}: check the name")
+    return ObjectNotFoundError(f"there is no object {url}: check its name")
 
 
 def _bucket_exists(bucket: str) -> bool:

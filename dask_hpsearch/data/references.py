@@ -6,18 +6,17 @@ groups, it may also be the name of a column of the table that is X.
 
 from __future__ import annotations
 
-import json
 import os
+import re
 from collections.abc import Sized
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import unquote
 
-from dask_hpsearch import trust
 from dask_hpsearch.data import formats, objects
 from dask_hpsearch.data.headers import Header, header_of
-from dask_hpsearch.data.sources import DataReference, ObjectPin, Reference, Source
+from dask_hpsearch.data.signing import signed
+from dask_hpsearch.data.sources import DataReference, Reference, Source
 from dask_hpsearch.errors import (
     DataFormatError,
     ObjectNotFoundError,
@@ -29,8 +28,6 @@ from dask_hpsearch.stores import open_store
 _BY_NAME = ("sample_weight", "groups")
 _PICKLES = (".pkl", ".pickle")
 _TABLES = ("parquet", "csv")
-_SIGNATURE = ".signature"
-_SIGNED_AS = "data"
 _TWO = 2  # dimensions
 
 
@@ -190,9 +187,12 @@ def _is_text(value: Any) -> bool:
 def _part(value: Any, name: str, X: Any) -> Source:
     """Find a target or the like: by URL, or as a column of X."""
     text = os.fspath(value)
-    if "://" in text or os.sep in text or formats.format_of(text) is not None:
-        return replace(_located(value, name), flat=True)
-    if not isinstance(X, Source) or X.format not in (*_TABLES, "npz"):
+    has_columns = isinstance(X, Source) and X.format in (*_TABLES, "npz")
+    is_place = "://" in text or formats.format_of(text) is not None
+    if is_place or (os.sep in text and not has_columns):
+        source = replace(_located(value, name), flat=True)
+        return _array_for(name, source, []) if source.format == "npz" else source
+    if not has_columns:
         what = X.name if is_reference(X) else "no data by URL"
         msg = (
             f"{name}={text!r} is no URL and no path to a file, and X ({what}) is no table "
@@ -214,50 +214,46 @@ def _without(X: Any, others: list[Any]) -> Any:
     ]
     if X.format != "npz":
         return replace(X, leave=tuple(dict.fromkeys(mine)))
-    return _array_for_x(X, taken)
+    return _array_for("X", X, taken)
 
 
-def _array_for_x(X: Source, taken: list[str]) -> Source:
-    """Pick an array of several for X: the one of that name, or the only one left."""
-    columns = header_of(X).columns
+def _array_for(name: str, source: Source, taken: list[str]) -> Source:
+    """Pick an array of several: the one of this name, or the only one left."""
+    columns = header_of(source).columns
     if columns is None:  # a sparse matrix
-        return X
-    left = [name for name in columns if name not in taken]
-    if "X" in left:
-        return replace(X, take="X")
+        return source
+    left = [column for column in columns if column not in taken]
+    if name in left:
+        return replace(source, take=name)
     if len(left) == 1:
-        return replace(X, take=left[0])
+        return replace(source, take=left[0])
     msg = (
-        f"{X.name} holds the arrays {', '.join(map(repr, columns))}: name the one for X "
-        "'X', or keep it in a file of its own"
+        f"{source.name} holds the arrays {', '.join(map(repr, columns))}: name the one "
+        f"for {name} {name!r}, or keep it in a file of its own"
     )
     raise DataFormatError(msg)
 
 
 def _located(value: Any, name: str) -> Source:
     """Pin the object or objects that a URL or a path names."""
-    url = _url(value)
+    url = objects.url_of(value)
     pattern = any(sign in url.partition("://")[2] for sign in "*?[")
     kind = formats.format_of(url)
-    if pattern or url.endswith("/") or (kind in (None, "parquet") and _is_folder(url)):
+    may_be_folder = kind in (None, "parquet")
+    if pattern or url.endswith("/") or (may_be_folder and objects.is_folder(url)):
         return _parts(url, name)
     if kind is None:
         raise _unknown(url, name)
     if kind == "joblib":
-        return Source((_signed(url),), kind)
+        return Source((signed(url),), kind)
     return Source((objects.pin(url),), kind)
-
-
-def _is_folder(url: str) -> bool:
-    return objects.is_folder(url)
 
 
 def _parts(url: str, name: str) -> Source:
     """Pin the parts of a table."""
     pins = objects.pin_all(url)
     if not pins:
-        msg = f"there are no objects at {url}: check the name"
-        raise ObjectNotFoundError(msg)
+        raise objects.not_found(url)
     kinds = {formats.format_of(one.url) for one in pins}
     if len(kinds) > 1 or not kinds <= set(_TABLES):
         others = [one.url for one in pins if formats.format_of(one.url) not in _TABLES]
@@ -266,7 +262,8 @@ def _parts(url: str, name: str) -> Source:
             f"or all .csv; {url} names {(others or [one.url for one in pins])[0]} too"
         )
         raise DataFormatError(msg)
-    partitioned = [one.url for one in pins if "=" in one.url.partition("://")[2]]
+    fixed = len(re.split(r"[*?\[]", url)[0].rpartition("/")[0])
+    partitioned = [one.url for one in pins if "=" in unquote(one.url[fixed:])]
     if partitioned:
         msg = (
             f"{partitioned[0]} is a part of a table whose columns are partly in the names "
@@ -287,16 +284,6 @@ def _unknown(url: str, name: str) -> Exception:
         "folders of .parquet"
     )
     return DataFormatError(msg)
-
-
-def _url(value: Any) -> str:
-    text = os.fspath(value)
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        path = Path(text).expanduser().absolute()
-        # What is there has that very name; else it may be a pattern.
-        return f"file://{quote(str(path), safe='/' if path.exists() else '/*?[]')}"
-    return f"{scheme.lower()}://{rest}"
 
 
 # --- shapes ---------------------------------------------------------------------------
@@ -321,61 +308,3 @@ def _check_shape(name: str, shown: str, header: Header) -> None:
     if not fits:
         msg = f"{shown} has the shape {shape}: {name} needs {needed}"
         raise DataFormatError(msg)
-
-
-# --- pickles --------------------------------------------------------------------------
-
-
-def sign(url: str | os.PathLike[str]) -> None:
-    """Say that you know who wrote a pickle of data (``.joblib``), and what is in it.
-
-    The signature, by your own key, is written beside it, as ``NAME.joblib.signature``; it
-    is for this content: once the object is altered, it must be signed anew.
-
-    Parameters
-    ----------
-    url : str or Path
-
-    Raises
-    ------
-    ObjectNotFoundError, StorePermissionError, StoreError
-        If it is not there or cannot be read, or the signature cannot be written.
-    """
-    whole = _url(url)
-    one = objects.pin(whole)
-    content = objects.sha256_of(one)
-    folder, _, name = whole.rpartition("/")
-    key = trust.user_key()
-    note = {
-        "sha256": content,
-        "nbytes": one.nbytes,
-        "generation": one.generation,
-        "signature": key.sign(_SIGNED_AS, name, content.encode()),
-    }
-    store = open_store(folder)
-    store.delete(name + _SIGNATURE)
-    store.create(name + _SIGNATURE, json.dumps(note).encode())
-
-
-def _signed(url: str) -> ObjectPin:
-    """Pin a pickle that this user has signed, by the content that was signed."""
-    one = objects.pin(url)
-    try:
-        note = objects.pin(url + _SIGNATURE)
-    except ObjectNotFoundError as error:
-        raise formats.unsigned(url) from error
-    try:
-        signed = json.loads(objects.read_part(note, 0, 2**16))
-        content, signature = str(signed["sha256"]), str(signed["signature"])
-        same = one.nbytes == signed["nbytes"] and (
-            one.checksum == f"sha256:{content}"
-            or one.generation == signed["generation"] != ""
-        )
-        own = trust.user_key().public
-        name = url.rpartition("/")[2]
-        trust.verify(own, _SIGNED_AS, name, content.encode(), signature)
-    except (ValueError, KeyError, TypeError, UntrustedObjectError) as error:
-        raise formats.unsigned(url) from error
-    if not same:
-        raise formats.unsigned(url)
-    return replace(one, checksum=f"sha256:{content}")

@@ -84,6 +84,14 @@ def save_parquet_folder(folder: Path) -> dict[str, Any]:
     return {"X": str(folder / "table.parquet"), "y": "label"}
 
 
+def save_odd_names(folder: Path) -> dict[str, Any]:
+    """Save the flowers, and return what fit is given."""
+    place = folder / "year=2026 (50%)"
+    place.mkdir()
+    TABLE.rename(columns={"label": "km/h"}).to_parquet(place / "a b-0.parquet")
+    return {"X": f"{place}/a b-*.parquet", "y": "km/h"}
+
+
 def save_csv(folder: Path) -> dict[str, Any]:
     """Save the flowers, and return what fit is given."""
     TABLE.to_csv(folder / "table.csv", index=False)
@@ -112,6 +120,7 @@ EXPECTED = {
     save_sparse: (sparse.csr_matrix(X), y),
     save_parquet: (TABLE[list("abcd")], TABLE["label"]),
     save_parquet_folder: (TABLE[list("abcd")], TABLE["label"]),
+    save_odd_names: (TABLE[list("abcd")], TABLE["label"]),
     save_csv: (TABLE[list("abcd")], TABLE["label"]),
     save_csv_parts: (TABLE, pd.Series(y, name="z")),
     save_joblib: (X, y),
@@ -254,7 +263,7 @@ def test_whatever_is_uploaded_comes_back(
     ("arguments", "error", "words"),
     [
         (("missing.npy", y), ObjectNotFoundError, r"no object .*missing\.npy"),
-        (("missing/*.parquet", y), ObjectNotFoundError, "no objects"),
+        (("missing/*.parquet", y), ObjectNotFoundError, "no object"),
         (("X.txt", y), DataFormatError, r"X\.txt.*\.parquet"),
         (("X.npy", "short.npy"), DataFormatError, "X .*has 90, y .*has 80"),
         (("X.npy", y[:5]), DataFormatError, "X .*has 90, y has 5"),
@@ -264,6 +273,8 @@ def test_whatever_is_uploaded_comes_back(
         (("table.csv", "lbl"), DataFormatError, "no column 'lbl'.*'label'"),
         (("both.npz", "trgt"), DataFormatError, "'target'"),
         (("X.npy", "label"), DataFormatError, "no table"),
+        (("X.npy", "both.npz"), DataFormatError, "'X', 'target'.*name the one for y"),
+        (("split/*/*.parquet", "label"), DataFormatError, "partitions"),
         ((X, "label"), DataFormatError, "no table"),
         (("pickle.joblib", y), UntrustedObjectError, r"pickle.*sign"),
         (("pickle.pkl", y), UntrustedObjectError, r"pickle.*sign"),
@@ -290,6 +301,8 @@ def test_what_cannot_work_is_told_before_a_fit(
     np.save(tmp_path / "objects.npy", np.array([[{}]] * 90), allow_pickle=True)
     np.savez(tmp_path / "objects.npz", X=np.array([[{}]] * 90))
     joblib.dump(X, tmp_path / "pickle.joblib")
+    (tmp_path / "split" / "a=1").mkdir(parents=True)
+    TABLE.to_parquet(tmp_path / "split" / "a=1" / "part.parquet")
     for name in ("X.npy", "table.parquet"):
         whole = (tmp_path / name).read_bytes()
         cut = tmp_path / f"cut{(tmp_path / name).suffix}"

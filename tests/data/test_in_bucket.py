@@ -328,7 +328,7 @@ def test_what_always_arrives_altered_is_never_used(watched: Proxy, bucket: str) 
     [
         ("{bucket}/missing.npy", None, ObjectNotFoundError, "no object gs://"),
         ("no-such-bucket-1/X.npy", None, BucketNotFoundError, "no bucket"),
-        ("{bucket}/none/*.csv", None, ObjectNotFoundError, "no objects"),
+        ("{bucket}/none/*.csv", None, ObjectNotFoundError, "no object"),
         ("{bucket}/X.npy", "short.npy", DataFormatError, "90.*80"),
         ("{bucket}/X.joblib", None, UntrustedObjectError, "sign"),
         ("{bucket}/X.dat", None, DataFormatError, r"\.npy"),

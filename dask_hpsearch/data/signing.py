@@ -1,0 +1,78 @@
+"""Pickles among data: loaded only if this user has signed their content."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dask_hpsearch import trust
+from dask_hpsearch.data import formats, objects
+from dask_hpsearch.errors import ObjectNotFoundError, UntrustedObjectError
+from dask_hpsearch.stores import open_store
+
+if TYPE_CHECKING:
+    import os
+
+    from dask_hpsearch.data.sources import ObjectPin
+
+_SIGNATURE = ".signature"
+_SIGNED_AS = "data"
+_MOST_BYTES = 2**16
+
+
+def sign(url: str | os.PathLike[str]) -> None:
+    """Say that you know who wrote a pickle of data (``.joblib``), and what is in it.
+
+    The signature, by your own key, is written beside it, as ``NAME.joblib.signature``; it
+    is for this content: once the object is altered, it must be signed anew.
+
+    Parameters
+    ----------
+    url : str or Path
+
+    Raises
+    ------
+    ObjectNotFoundError, StorePermissionError, StoreError
+        If it is not there or cannot be read, or the signature cannot be written.
+    """
+    whole = objects.url_of(url)
+    one = objects.pin(whole)
+    content = objects.sha256_of(one)
+    folder, _, name = whole.rpartition("/")
+    key = trust.user_key()
+    note = {
+        "sha256": content,
+        "nbytes": one.nbytes,
+        "generation": one.generation,
+        "signature": key.sign(_SIGNED_AS, name, content.encode()),
+    }
+    store = open_store(folder)
+    store.delete(name + _SIGNATURE)
+    store.create(name + _SIGNATURE, json.dumps(note).encode())
+
+
+def signed(url: str) -> ObjectPin:
+    """Pin a pickle that this user has signed, by the content that was signed."""
+    one = objects.pin(url)
+    try:
+        note = objects.pin(url + _SIGNATURE)
+    except ObjectNotFoundError as error:
+        raise formats.unsigned(url) from error
+    name, own = url.rpartition("/")[2], trust.user_key().public
+    try:
+        values = json.loads(objects.read_part(note, 0, _MOST_BYTES))
+        content = str(values["sha256"])
+        trust.verify(own, _SIGNED_AS, name, content.encode(), str(values["signature"]))
+        if not _same(one, content, values["nbytes"], values["generation"]):
+            raise formats.unsigned(url)
+    except (ValueError, KeyError, TypeError, UntrustedObjectError) as error:
+        raise formats.unsigned(url) from error
+    return replace(one, checksum=f"sha256:{content}")
+
+
+def _same(one: ObjectPin, content: str, nbytes: int, generation: str) -> bool:
+    """Whether an object is still the one that was signed, without reading a bucket's."""
+    if one.checksum.startswith("sha256:"):
+        return one.checksum == f"sha256:{content}"
+    return (one.nbytes, one.generation) == (nbytes, generation)
