@@ -187,19 +187,19 @@ def _is_text(value: Any) -> bool:
 def _part(value: Any, name: str, X: Any) -> Source:
     """Find a target or the like: by URL, or as a column of X."""
     text = os.fspath(value)
-    has_columns = isinstance(X, Source) and X.format in (*_TABLES, "npz")
+    table = X if isinstance(X, Source) and X.format in (*_TABLES, "npz") else None
     is_place = "://" in text or formats.format_of(text) is not None
-    if is_place or (os.sep in text and not has_columns):
+    if is_place or (os.sep in text and table is None):
         source = replace(_located(value, name), flat=True)
         return _array_for(name, source, []) if source.format == "npz" else source
-    if not has_columns:
+    if table is None:
         what = X.name if is_reference(X) else "no data by URL"
         msg = (
             f"{name}={text!r} is no URL and no path to a file, and X ({what}) is no table "
             "that could have such a column: give the data, their URL, or a table as X"
         )
         raise DataFormatError(msg)
-    return replace(X, take=text)
+    return replace(table, take=text)
 
 
 def _without(X: Any, others: list[Any]) -> Any:
