@@ -10,11 +10,17 @@ import threading
 import time
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data.ahead import PutAhead
 from dask_hpsearch.driver import Fitted, Settings, fit_trials
-from dask_hpsearch.errors import SearchStopped, StoreError, UnpicklableError
+from dask_hpsearch.errors import (
+    SearchStopped,
+    StoreError,
+    UnpicklableError,
+    UntrustedObjectError,
+)
 from dask_hpsearch.journal.record import RunJournal
 from dask_hpsearch.runs.states import StateNotes
 
@@ -123,7 +129,7 @@ def drive_run(
         with _watching(folder, journal, stop, ignored, notes):
             fitted = _fit(work, settings, home, journal, stop)
         try:
-            _store_result(folder, journal, fitted, generation)
+            fitted = _store_result(folder, journal, fitted, generation)
         except UnpicklableError as error:
             if driver is not None:  # nobody else has it
                 raise
@@ -179,17 +185,35 @@ def _close(journal: RunJournal) -> None:
 
 def _store_result(
     folder: RunFolder, journal: RunJournal, fitted: Fitted, generation: int
-) -> None:
-    """Store the result once: whoever comes second finds it there."""
-    slim = copy.copy(fitted.search)
-    vars(slim).pop("best_estimator_", None)
+) -> Fitted:
+    """Store the result once; whoever comes second takes what he finds there."""
+    whole, slim = (result_name(generation, estimator=one) for one in (True, False))
     try:
         journal.flush()
-        for one, estimator in ((slim, False), (fitted.search, True)):
-            name = result_name(generation, estimator=estimator)
-            folder.create_pickle(name, (one, fitted.stopped))
+        if not folder.create_pickle(whole, (fitted.search, fitted.stopped)):
+            fitted = _found(folder, whole, fitted)
+        folder.create_pickle(slim, (without_estimator(fitted.search), fitted.stopped))
     except StoreError as error:
         raise _with_partial(error, fitted) from error.__cause__
+    return fitted
+
+
+def _found(folder: RunFolder, name: str, own: Fitted) -> Fitted:
+    """Return the result that is there: its driver may have asked for other candidates."""
+    try:
+        search, stopped = folder.load_pickle(name)
+    except UntrustedObjectError as error:
+        _logger.warning("%s: another result is kept from its place", error)
+        return own
+    more_than_that = stopped is not None and own.stopped is None
+    return own if more_than_that else replace(own, search=search, stopped=stopped)
+
+
+def without_estimator(search: Any) -> Any:
+    """Return a fitted search without what is large."""
+    slim = copy.copy(search)
+    vars(slim).pop("best_estimator_", None)
+    return slim
 
 
 def _end_process(journal: RunJournal, notes: StateNotes) -> None:

@@ -20,7 +20,7 @@ from dask_hpsearch.journal.folder import RUNS, RunFolder
 from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.runs import history
 from dask_hpsearch.runs.beginning import default_store
-from dask_hpsearch.runs.driving import REQUESTS, result_name
+from dask_hpsearch.runs.driving import REQUESTS, result_name, without_estimator
 from dask_hpsearch.runs.endings import why_no_result
 from dask_hpsearch.runs.logs import forget_logs, logs_of
 from dask_hpsearch.runs.processes import check_other_processes
@@ -204,15 +204,19 @@ class SearchRun:
         """
         self._folder.check_versions()
         self.wait(timeout)
-        generation = self._generation()
         try:
-            search, _ = self._folder.load_pickle(
-                result_name(generation, estimator=estimator)
-            )
+            return self._load_result(self._generation(), estimator=estimator)
         except ObjectNotFoundError as error:
             state, text = self._state(self._events())
             raise why_no_result(self._folder, state, text) from error
-        return search
+
+    def _load_result(self, generation: int, *, estimator: bool) -> Any:
+        whole, slim = (result_name(generation, estimator=one) for one in (True, False))
+        if not estimator and self._folder.exists(slim):
+            return self._folder.load_pickle(slim)[0]
+        search, _ = self._folder.load_pickle(whole)
+        # Its driver may have been killed between the two.
+        return search if estimator else without_estimator(search)
 
     def stop(self) -> Self:
         """Ask for an end with what has finished: a result of that, refitted.

@@ -110,6 +110,25 @@ def test_two_drivers_at_once_give_one_right_result(client: Client, log: str) -> 
     assert len(folder.store.list("calls/")) == 1
 
 
+def test_of_two_drivers_that_ask_otherwise_the_first_result_counts(
+    client: Client, log: str
+) -> None:
+    """Candidates of a Bayes run depend on what ends when: there is one result all the same."""
+    deed = Deed(log=log, client=os.getpid())
+    own = BayesSearchCV(deed, {"number": (0, 4000)}, n_iter=8, cv=SPLITS)
+    own.set_params(optimizer_kwargs={"n_initial_points": 8})
+    with DataHome() as home:
+        folder = begun(own, X, y, new_store(), home)
+
+    with ThreadPoolExecutor(2) as threads:
+        drivers = [threads.submit(drive, folder, X, y, client) for _ in range(2)]
+        found = [driver.result(60).search for driver in drivers]
+
+    run = SearchRun(folder)
+    for one in (*found, run.result(estimator=False)):
+        assert difference(run.result().cv_results_, one.cv_results_) is None
+
+
 def test_a_run_outlives_the_process_that_submitted_it(log: str, tmp_path: Path) -> None:
     """With a local cluster of the driver's own; another process finds the same object."""
     own = grid(log)
@@ -429,6 +448,7 @@ def test_a_result_without_its_estimator_reads_no_estimator(
     assert "result-0.pkl" not in store.names
     assert "result-without-estimator-0.pkl" in store.names
     assert not hasattr(result, "best_estimator_")
+    assert hasattr(run.result(), "best_estimator_")
     assert result.best_params_ == recorded.fitted.best_params_
     assert difference(recorded.fitted.cv_results_, result.cv_results_) is None
 

@@ -217,7 +217,7 @@ def test_a_resumed_run_asks_the_same(
     events = [
         one for one in events_of(run.folder) if one["e"] in ("call", "ask", "fit")
     ]
-    for length in range(1, len(events), 4):
+    for length in range(1, len(events)):
         before = len(seen(log, "start"))
         kept = events[:length]
 
