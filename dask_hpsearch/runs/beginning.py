@@ -78,10 +78,17 @@ def begin(
         "settings": settings,
         "traits": {
             "refit": refit if isinstance(refit := work.search.refit, str) else None,
-            "extendable": hasattr(work.search, "n_iter"),
+            "extendable": hasattr(work.search, "n_iter")
+            and not _own_numbers(work.search),
         },
     }
     return RunFolder.create(store, manifest, work.search)
+
+
+def _own_numbers(search: Any) -> bool:
+    """Whether a Bayes search's spaces have numbers of candidates of their own."""
+    spaces = getattr(search, "search_spaces", None)
+    return isinstance(spaces, list) and any(isinstance(one, tuple) for one in spaces)
 
 
 def load(folder: RunFolder, home: DataHome) -> Work:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Event = dict[str, Any]
+_SPLIT = re.compile(r"split\d+_(.*)")
 
 
 def progress(
@@ -68,12 +70,21 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
         elif event["e"] == "fit" and _is_known(calls, event):
             _add_fit(rows, calls[event["c"]], event)
     table = pd.DataFrame(list(rows.values()))
-    for column in [name for name in table if str(name).startswith("split0_")]:
-        kind = str(column).removeprefix("split0_")
-        splits = [name for name in table if str(name).endswith(f"_{kind}")]
-        splits = [name for name in splits if str(name).startswith("split")]
-        table[f"mean_{kind}"] = table[splits].mean(axis=1, skipna=False)
+    kinds = [_SPLIT.fullmatch(str(name)) for name in table]
+    for kind in dict.fromkeys(found[1] for found in kinds if found):
+        n_splits = max(call["k"] for call in calls.values())
+        table[f"mean_{kind}"] = _mean(table, kind, n_splits)
     return table
+
+
+def _mean(table: pd.DataFrame, kind: str, n_splits: int) -> Any:
+    """Average over the splits as scikit-learn does; NaN where one is missing."""
+    import numpy as np
+
+    splits = [f"split{number}_{kind}" for number in range(n_splits)]
+    values = table.reindex(columns=splits).to_numpy(dtype=float, na_value=math.nan)
+    # To the last digit: the order of a sum is that of memory.
+    return np.average(np.ascontiguousarray(values), axis=1)
 
 
 def as_html(rows: Mapping[str, str]) -> str:

@@ -284,7 +284,7 @@ class SearchRun:
             raise ValueError(msg)
         kind = self._folder.manifest.search_class
         if not self._folder.manifest.traits["extendable"]:
-            msg = f"a {kind} cannot be extended: it has no n_iter"
+            msg = f"a {kind} cannot be extended: it has no n_iter, or none that counts"
             raise UnsupportedSearchError(msg)
         if self.state not in ("finished", "stopped"):
             msg = f"run {self.run_id} is {self.state}: wait for its end, or resume it"

@@ -44,7 +44,7 @@ MOMENTS = [
     pytest.param(("gs", 1), marks=pytest.mark.slow),
 ]
 N_CANDIDATES, N_SPLITS = 100, 2
-FIT_S = 0.02
+FIT_S = 0.04
 UNFLUSHED_S = 2.0
 NOTEBOOK = """
 import pickle, sys
