@@ -49,25 +49,32 @@ class Bundles:
     """Bundles that this slot has loaded, least recently used first to go."""
 
     def __init__(self) -> None:
-        self._loaded: collections.OrderedDict[str, tuple[Any, int]]
+        self._loaded: collections.OrderedDict[str, tuple[Any, Path, int]]
         self._loaded = collections.OrderedDict()
 
     def get(self, digest: str, paths: Mapping[str, str]) -> Any:
         """Return the object of a bundle, from its file the first time."""
         if digest not in self._loaded:
-            path = paths[digest]
-            self._loaded[digest] = bundles.load(path), Path(path).stat().st_size
+            self._drop_what_is_gone()
+            path = Path(paths[digest])
+            self._loaded[digest] = bundles.load(str(path)), path, path.stat().st_size
             self._drop_oldest()
         self._loaded.move_to_end(digest)
         return self._loaded[digest][0]
 
+    def _drop_what_is_gone(self) -> None:
+        """Unmap files that were removed: their searches have ended."""
+        for digest, (_, path, _) in list(self._loaded.items()):
+            if not path.exists():
+                del self._loaded[digest]
+
     def _drop_oldest(self) -> None:
         """Unmap what was not used for long, once it is much."""
-        nbytes = sum(size for _, size in self._loaded.values())
+        nbytes = sum(size for *_, size in self._loaded.values())
         while len(self._loaded) > _ALWAYS_KEPT and (
             len(self._loaded) > _KEPT_BUNDLES or nbytes > _KEPT_BYTES
         ):
-            nbytes -= self._loaded.popitem(last=False)[1][1]
+            nbytes -= self._loaded.popitem(last=False)[1][2]
 
 
 class CallUnpickler(pickle.Unpickler):
