@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from dask_hpsearch import bundles
 from dask_hpsearch.bundles import Bundle
+from dask_hpsearch.evaluation import Bundles
 
 # numpy's pickles of datetimes forget a foreign byte order.
 NATIVE = hnp.scalar_dtypes().filter(lambda dtype: dtype.isnative)
@@ -133,3 +134,18 @@ def test_locks_do_not_pickle() -> None:
     """An object that cannot be sent is an error of pickle's."""
     with pytest.raises(TypeError):
         Bundle(io.BufferedReader(io.BytesIO()))  # type: ignore[arg-type]
+
+
+def test_a_slot_lets_go_of_what_was_removed(tmp_path: Path) -> None:
+    """Data of a search that has ended is not mapped once another has begun."""
+    paths = {str(size): written(np.zeros(size), tmp_path) for size in (1000, 2000)}
+    slot = Bundles()
+    slot.get("1000", paths)
+    Path(paths["1000"]).unlink()
+
+    assert len(slot.get("1000", paths)) == 1000  # as long as nothing new comes
+    slot.get("2000", paths)
+
+    mapped = Path("/proc/self/maps").read_text("utf-8")
+    assert Path(paths["1000"]).name not in mapped
+    assert Path(paths["2000"]).name in mapped
