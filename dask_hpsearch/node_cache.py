@@ -147,18 +147,15 @@ class NodeCache:
         """
         path = self.folder / key
         while True:
-            with _closed_on_error(self._lock(key, fcntl.LOCK_SH, given_up)) as lock:
-                if self._is_whole(path, lock):
-                    return Held(path, lock)
-            os.close(lock)
-            with _closed_on_error(self._lock(key, fcntl.LOCK_EX, given_up)) as lock:
-                if not self._is_whole(path, lock):
-                    self._make(path, lock, nbytes, make)
-                # Others may get a moment between the two locks.
-                fcntl.flock(lock, fcntl.LOCK_SH)
-                if self._is_whole(path, lock) and _is_file(lock, _lock_of(path)):
-                    return Held(path, lock)
-            os.close(lock)
+            held = self._hold(path, None) or self._hold(
+                path, lambda lock: self._make(path, lock, nbytes, make)
+            )
+            if held is not None:
+                return held
+            if given_up():
+                msg = f"nobody needs {key} any more"
+                raise DataUnavailableError(msg)
+            time.sleep(_POLL_S)
 
     def nbytes(self) -> int:
         """Bytes that all entries take, or have reserved."""
@@ -188,20 +185,30 @@ class NodeCache:
 
     # --- one entry --------------------------------------------------------------------
 
-    def _lock(self, key: str, how: int, given_up: Callable[[], bool]) -> int:
+    def _hold(self, path: Path, make: Callable[[int], None] | None) -> Held | None:
+        """Hold an entry that is whole, or, with ``make``, one that is made for that."""
+        lock = self._lock(path, fcntl.LOCK_SH if make is None else fcntl.LOCK_EX)
+        if lock is None:
+            return None
+        with _closed_on_error(lock):
+            if make is not None:
+                if not self._is_whole(path, lock):
+                    make(lock)
+                fcntl.flock(lock, fcntl.LOCK_SH)  # others may get a moment in between
+            if self._is_whole(path, lock) and _is_file(lock, _lock_of(path)):
+                return Held(path, lock)
+        os.close(lock)
+        return None
+
+    def _lock(self, path: Path, how: int) -> int | None:
+        """Lock an entry now or not at all: who has it may use it for long."""
         self._open()
-        path = _lock_of(self.folder / key)
-        while True:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            with _closed_on_error(lock):
-                while not _try_lock(lock, how):
-                    if given_up():
-                        msg = f"nobody needs {key} any more"
-                        raise DataUnavailableError(msg)
-                    time.sleep(_POLL_S)
-                if _is_file(lock, path):
-                    return lock
-            os.close(lock)  # removed with its entry while we waited
+        lock = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with _closed_on_error(lock):
+            if _try_lock(lock, how) and _is_file(lock, _lock_of(path)):
+                return lock
+        os.close(lock)
+        return None
 
     def _is_whole(self, path: Path, lock: int) -> bool:
         """Whether the file is there, with the content that was written."""

@@ -61,6 +61,33 @@ def test_an_entry_is_made_once_however_many_ask(tmp_path: Path) -> None:
     assert calls == [b"abc"]
 
 
+def test_who_made_an_entry_may_use_it_while_others_do(tmp_path: Path) -> None:
+    """Of two who ask at the same moment, neither waits for the other to let go."""
+    n_keys = 50
+    together = threading.Barrier(2, timeout=60)
+    failed: list[threading.BrokenBarrierError] = []
+
+    def ask() -> None:
+        cache = NodeCache(tmp_path / "cache")
+        try:
+            for key in range(n_keys):
+                together.wait()
+                with cache.hold(
+                    str(key), 1, maker(b"x"), given_up=lambda: together.broken
+                ):
+                    together.wait()
+        except threading.BrokenBarrierError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not failed
+
+
 PROCESS = """
 import os, sys, time
 from pathlib import Path

@@ -197,6 +197,7 @@ class Bucket:
                         raise
                     if self._token_of(name) == token:
                         return True
+                    self._exists.clear()  # the bucket may have gone meanwhile
                     self._check_exists(error)
                     if not tries_left:
                         raise _not_received(self.name, name, error) from error

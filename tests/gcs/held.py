@@ -61,6 +61,11 @@ def remove(port: int, bucket: str, name: str) -> None:
     _ask(port, "DELETE", _path(bucket, name))
 
 
+def remove_bucket(port: int, bucket: str) -> None:
+    """Delete an empty bucket."""
+    _ask(port, "DELETE", f"/storage/v1/b/{bucket}")
+
+
 def _path(bucket: str, name: str) -> str:
     return f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}"
 

@@ -23,7 +23,7 @@ from dask_hpsearch.stores.gcs import GcsStore, open_bucket
 from dask_hpsearch.stores.gcs_bucket import Patience
 from tests.gcs.conftest import HASTY
 from tests.gcs.faults import Fault
-from tests.gcs.held import held_by, names_in, put, remove
+from tests.gcs.held import held_by, names_in, put, remove, remove_bucket
 from tests.processes import ROOT, wait_until
 
 if TYPE_CHECKING:
@@ -302,6 +302,18 @@ def test_a_missing_bucket_is_told(attempt: int, faulty: Proxy) -> None:
 
     with pytest.raises(BucketNotFoundError, match="gcloud storage buckets create"):
         attempts(store)[attempt]()
+
+
+def test_a_bucket_that_goes_meanwhile_is_told(
+    store: GcsStore, faulty: Proxy, bucket: str
+) -> None:
+    """By whoever writes next."""
+    store.create("a", b"1")
+    remove(faulty.port, bucket, "runs/a")
+    remove_bucket(faulty.port, bucket)
+
+    with pytest.raises(BucketNotFoundError, match=f"no bucket '{bucket}'"):
+        store.create("b", b"2")
 
 
 def test_a_missing_object_is_not_a_missing_bucket(store: GcsStore) -> None:

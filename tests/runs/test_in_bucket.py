@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, cli
 from dask_hpsearch.errors import (
     BucketNotFoundError,
+    RunCancelledError,
     StorePermissionError,
 )
 from dask_hpsearch.runs.cleaning import gc
@@ -92,6 +93,35 @@ def test_a_run_in_a_bucket_outlives_its_notebook(
     assert "== logs/driver-000.log" in run.logs()
     assert cli.main(["delete", url]) == 0
     assert not any("/runs/" in name for name in names_in(gcs.port, bucket))
+
+
+def test_a_run_in_a_bucket_is_cancelled_resumed_and_extended(
+    bucket: str, client: Client, tmp_path: Path
+) -> None:
+    """By handles that know its URL alone; no fit runs twice."""
+    log, gate = tmp_path / "fits.log", tmp_path / "gate"
+    space = {"number": list(range(18))}
+
+    def draws(n_iter: int) -> RandomizedSearchCV:
+        deed = Deed(log=str(log), client=os.getpid(), gate=str(gate))
+        options: dict[str, Any] = {"n_iter": n_iter, "cv": SPLITS, "random_state": 0}
+        return RandomizedSearchCV(deed, space, **options)
+
+    own = DaskSearchCV(draws(4), client=client, store=f"gs://{bucket}")
+    url = own.submit(X, y).url
+    wait_until(lambda: len(seen(str(log), "wait")) == 2)
+
+    SearchRun.attach(url).cancel()
+    with pytest.raises(RunCancelledError):
+        SearchRun.attach(url).result(60)
+    gate.touch()
+    log.write_text("")
+    SearchRun.attach(url).resume(client).result(60)
+    more = SearchRun.attach(url).extend(3, client).result(60)
+
+    # The driver refits in its own process, which notes that too.
+    assert len(seen(str(log), "start")) == 7 * SPLITS + 2
+    assert difference(draws(7).fit(X, y), more) is None
 
 
 def test_data_of_no_run_is_removed_from_a_bucket(
