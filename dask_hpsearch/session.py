@@ -125,7 +125,15 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return self.effective_n_jobs(n_jobs)
 
     def start_call(self) -> None:
-        """Begin a call."""
+        """Begin a call, and no tasks of one before.
+
+        joblib keeps what it had not handed over of a call that failed meanwhile, and hands
+        it over in the next call of the same ``Parallel`` object.
+        """
+        left = getattr(self.parallel, "_ready_batches", None)
+        if left is not None:
+            with left.mutex:
+                left.queue.clear()
         self._errors = ErrorsInTurn()
         self._group = Group(most_running=self._most_running)
         self._started = time.monotonic()

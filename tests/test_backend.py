@@ -198,6 +198,20 @@ def test_an_error_is_the_first_in_order_with_its_traceback(client: Client) -> No
     assert any("Traceback" in note for note in caught.value.__notes__)
 
 
+def test_a_call_that_fails_leaves_nothing_to_the_next(client: Client) -> None:
+    """Not even a task that joblib had made ready and not handed over by then."""
+    with (
+        joblib.parallel_config("dask_hpsearch", client=client),
+        joblib.Parallel(n_jobs=2) as parallel,
+    ):
+        assert parallel(joblib.delayed(abs)(number) for number in (1, -2)) == [1, 2]
+        backend = parallel._backend.get_nested_backend()
+        left = joblib.parallel.BatchedCalls([joblib.delayed(abs)(-9)], backend)
+        parallel._ready_batches.put(left)
+
+        assert parallel(joblib.delayed(abs)(number) for number in (3, -4)) == [3, 4]
+
+
 def test_a_task_that_kills_its_process_fails_by_name(client: Client) -> None:
     """Any joblib task is told as such, and the client stays usable."""
     with joblib.parallel_config("dask_hpsearch", client=client):
