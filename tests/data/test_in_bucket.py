@@ -221,6 +221,7 @@ def test_a_task_is_small_wherever_its_data_are(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_data_are_read_after_an_outage(
     watched: Proxy, bucket: str, nodes: Nodes
 ) -> None:
