@@ -151,6 +151,8 @@ with local_cluster(1, 2, dashboard_address=":0") as cluster:
         client.wait_for_workers(1)
         sys.path.append(str(folder))
         import my_missing_module as mine
+        text = (folder / "my_missing_module.py").read_text()
+        (folder / "my_missing_module.py").unlink()  # or it would be sent
         for search in (
             GridSearchCV(mine.Mine(max_iter=500), {"C": [0.1, 1]}),
             GridSearchCV(LogisticRegression(), {"C": [1]}, scoring=mine.accuracy),
@@ -160,6 +162,7 @@ with local_cluster(1, 2, dashboard_address=":0") as cluster:
                 DaskSearchCV(search, client=client).fit(X, y)
             except errors.MissingModuleError as error:
                 print(error.name, error)
+        (folder / "my_missing_module.py").write_text(text)
         client.upload_file(str(folder / "my_missing_module.py"))
         found = DaskSearchCV(GridSearchCV(mine.Mine(max_iter=500), {"C": [0.1, 1]}), client=client)
         print(type(found.fit(X, y).best_estimator_).__name__)
@@ -178,6 +181,51 @@ def test_a_module_that_the_workers_lack_is_named(tmp_path: Path) -> None:
         assert line.startswith("my_missing_module the workers lack the module")
         assert "client.upload_file('my_missing_module.py')" in line
     assert uploaded == "Mine"
+
+
+OWN = """
+import sys
+from pathlib import Path
+from distributed import Client
+from sklearn.datasets import load_iris
+from sklearn.model_selection import GridSearchCV
+from dask_hpsearch import DaskSearchCV, local_cluster
+
+folder = Path(sys.argv[0]).parent / "later"
+package = folder / "my_package"
+package.mkdir(parents=True)
+(folder / "my_module.py").write_text("import my_package.parts as parts\\nBASE = parts.Base")
+(package / "__init__.py").write_text("")
+(package / "parts.py").write_text('''
+from sklearn.linear_model import LogisticRegression
+class Base(LogisticRegression):
+    pass
+''')
+X, y = load_iris(return_X_y=True)
+with local_cluster(1, 1, dashboard_address=":0") as cluster:
+    with Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(1)
+        sys.path.append(str(folder))
+        import my_module
+        class Mine(my_module.BASE):
+            pass
+        for kind in (my_module.BASE, Mine):
+            search = GridSearchCV(kind(max_iter=500), {"C": [0.1, 1, 2]})
+            found = DaskSearchCV(search, client=client).fit(X, y)
+            print(found.search_.best_score_ == search.fit(X, y).best_score_)
+        cluster.scale(2)
+        client.wait_for_workers(2)
+        print(len(DaskSearchCV(search, client=client).fit(X, y).cv_results_["params"]))
+"""
+
+
+def test_the_users_own_modules_reach_the_workers(tmp_path: Path) -> None:
+    """A module and a package beside the notebook need no manual step."""
+    with script(OWN, tmp_path) as process:
+        output, errors = process.communicate(timeout=PATIENCE_S)
+
+    assert not errors
+    assert output.splitlines() == ["True", "True", "3"]
 
 
 @pytest.mark.usefixtures("nothing_left_running")

@@ -17,6 +17,7 @@ from dask_hpsearch.data import DataHome, DataSender
 from dask_hpsearch.engine.clients import check_client, reason_of, register_slots
 from dask_hpsearch.engine.fetching import when_ended, when_fetched
 from dask_hpsearch.engine.jobs import Flight, Group, Job, told_twice
+from dask_hpsearch.engine.modules import ModuleSender
 from dask_hpsearch.engine.policy import (
     batch_size,
     most_in_flight,
@@ -106,6 +107,7 @@ class Engine:
         self.task_bytes = 0
         self.tasks_sent = 0
         register_slots(client)
+        self._modules = ModuleSender(client)
         self._sender = DataSender(client, home, self._topic)
         client.subscribe_topic(self._topic, self._on_worker_event)
         self._watch = SlotWatch(
@@ -332,7 +334,7 @@ class Engine:
         flight.open.discard(outcome.job)
         if job is None or (outcome.status in _MAY_RUN_AGAIN and not mine):
             return
-        if outcome.status == "returned":
+        if outcome.status == "returned" or self._modules.sent_for(outcome):
             self._run_again(job)
         elif outcome.status == "killed" and not job.deaths:
             # Its own doing, or somebody else's: a second time tells.

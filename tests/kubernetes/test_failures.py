@@ -8,6 +8,7 @@ import pytest
 
 from dask_hpsearch import kube_cluster
 from dask_hpsearch.clusters import operator
+from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import (
     ClusterError,
     ClusterExistsError,
@@ -49,6 +50,20 @@ def test_an_image_that_is_nowhere_is_told(namespace: str, home: Path) -> None:
 
     with pytest.raises(PodStartError, match=r"localhost/nowhere:1.*cannot be pulled"):
         kube_cluster(SPEC, image="localhost/nowhere:1", namespace=namespace)
+
+    assert objects_of(namespace) == before
+
+
+def test_a_scheduler_that_crashes_is_told_with_its_log(
+    namespace: str, image: str, home: Path
+) -> None:
+    """The error has the end of what it wrote."""
+    before = objects_of(namespace)
+    broken = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "many"}
+    spec = load_spec(SPEC, image=image, namespace=namespace, environment=broken)
+
+    with pytest.raises(PodStartError, match=r"(?s)ends again and again.*TypeError"):
+        kube_cluster(spec, n_workers=0)
 
     assert objects_of(namespace) == before
 
