@@ -176,6 +176,11 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # upstream has no t
         port = self._forward.port(manifests.DASHBOARD_PORT)
         return str(format_dashboard_link("127.0.0.1", port))
 
+    @property
+    def attach_options(self) -> dict[str, Any]:
+        """What `kube_cluster` takes in another process, to attach to this cluster."""
+        return {"name": self.name, **self._where}
+
     async def _start(self) -> None:
         """Make or find the cluster and connect to it.
 

@@ -38,7 +38,7 @@ def drive(request: dict[str, Any]) -> None:
         home = stack.enter_context(DataHome.of(store))
         work = extended(load(folder, home), int(request["n_iter_more"]))
         if request["client"] is not None:
-            client = stack.enter_context(_connected(request["client"]))
+            client = _connected(request["client"], stack)
             settings = replace(settings, client=client)
         drive_run(
             folder,
@@ -51,11 +51,16 @@ def drive(request: dict[str, Any]) -> None:
         )
 
 
-def _connected(private: str) -> Client:
+def _connected(private: str, stack: ExitStack) -> Client:
     handed = read_private(private)
+    if handed["attach"] is not None:
+        from dask_hpsearch.clusters.kube import kube_cluster
+
+        cluster = stack.enter_context(kube_cluster(**handed["attach"]))
+        return stack.enter_context(cluster.get_client())
     try:
-        return Client(
-            handed["address"], security=handed["security"], set_as_default=False
+        return stack.enter_context(
+            Client(handed["address"], security=handed["security"], set_as_default=False)
         )
     except OSError as error:
         msg = f"the Dask scheduler at {handed['address']} does not answer: {error}"

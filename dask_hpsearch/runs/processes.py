@@ -130,7 +130,13 @@ def _write_private(run_id: str, client: Client | None) -> str | None:
     folder = trust.data_folder() / "drivers"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"{run_id}-{uuid.uuid4().hex[:12]}"
-    handed = {"address": _address_of(client), "security": client.security}
+    # A cluster on Kubernetes is reached from outside by a way of each process's own.
+    attach = getattr(client.cluster, "attach_options", None)
+    handed = {
+        "address": _address_of(client),
+        "security": client.security,
+        "attach": attach,
+    }
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(cloudpickle.dumps(handed))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -10,12 +13,12 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import DaskSearchCV, kube_cluster
+from dask_hpsearch import DaskSearchCV, SearchRun, kube_cluster
 from tests.kubernetes.conftest import SPEC, asked
 from tests.kubernetes.estimators import Sleeper
 from tests.kubernetes.watching import FitLog, breaking_kubeconfig
 from tests.oracle.structure import difference
-from tests.processes import wait_until
+from tests.processes import ROOT, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +78,40 @@ def test_a_cut_connection_is_not_noticed(
     assert len(cut) == 5
     assert all(cut)
     assert set(began.values()) == {1}
+
+
+SUBMIT = """
+import os, signal, sys
+import numpy as np
+from dask_hpsearch import DaskSearchCV, SearchRun, kube_cluster
+from tests.kubernetes.test_losses import X, search, y
+name, namespace, store = sys.argv[1:]
+cluster = kube_cluster(name=name, namespace=namespace)
+client = cluster.get_client()
+client.wait_for_workers(1)
+run = DaskSearchCV(search(range(3000, 3020), 0.3), client=client, store=store).submit(X, y)
+print(run.url, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_submitted_search_outlives_its_client(
+    cluster: SearchKubeCluster, namespace: str, tmp_path: Path
+) -> None:
+    """The client is killed at once; the result is there for another process."""
+    done = subprocess.run(
+        [sys.executable, "-c", SUBMIT, cluster.name, namespace, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout, done.stderr
+
+    run = SearchRun.attach(done.stdout.strip())
+    run.wait(120)
+
+    as_plain(run.result(), range(3000, 3020))
 
 
 @pytest.mark.parametrize(
