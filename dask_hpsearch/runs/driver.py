@@ -53,18 +53,22 @@ def drive(request: dict[str, Any]) -> None:
 
 def _connected(private: str, stack: ExitStack) -> Client:
     handed = read_private(private)
+    client: Client
     if handed["attach"] is not None:
         from dask_hpsearch.clusters.kube import kube_cluster
 
-        cluster = stack.enter_context(kube_cluster(**handed["attach"]))
-        return stack.enter_context(cluster.get_client())
-    try:
-        return stack.enter_context(
-            Client(handed["address"], security=handed["security"], set_as_default=False)
-        )
-    except OSError as error:
-        msg = f"the Dask scheduler at {handed['address']} does not answer: {error}"
-        raise ClientClosedError(msg) from error
+        client = stack.enter_context(kube_cluster(**handed["attach"])).get_client()
+    else:
+        try:
+            client = Client(
+                handed["address"], security=handed["security"], set_as_default=False
+            )
+        except OSError as error:
+            address = handed["address"]
+            msg = f"the Dask scheduler at {address} does not answer: {error}"
+            raise ClientClosedError(msg) from error
+    stack.callback(client.close)
+    return client
 
 
 def extended(work: Work, n_iter_more: int) -> Work:
