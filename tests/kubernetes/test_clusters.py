@@ -97,6 +97,18 @@ def test_a_search_uses_what_there_is_as_it_scales(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_start_succeeds(namespace: str, image: str, home: Path) -> None:
+    """Twenty clusters, one after the other, each with a worker that computes."""
+    for number in range(20):
+        with (
+            kube_cluster(SPEC, image=image, namespace=namespace, n_workers=1) as made,
+            made.get_client() as client,
+        ):
+            assert client.submit(int, number).result(timeout=90) == number
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_cluster_grows_with_work_and_ends_without(
     namespace: str, image: str, home: Path
