@@ -356,9 +356,9 @@ def test_what_is_no_search_is_refused(search: Any, client: Client) -> None:
 
 def test_a_store_elsewhere_is_refused(client: Client) -> None:
     """The message names it."""
-    ours = DaskSearchCV(logistic(), client=client, store="gs://bucket/folder")
+    ours = DaskSearchCV(logistic(), client=client, store="s3://bucket/folder")
 
-    with pytest.raises(ValueError, match="'gs://bucket/folder'"):
+    with pytest.raises(ValueError, match="'s3://bucket/folder'"):
         ours.fit(X, y)
 
 
