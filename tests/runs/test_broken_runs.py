@@ -242,7 +242,7 @@ def test_damaged_data_is_told_and_never_used(
 
     with (
         DataHome.of(store) as home,
-        pytest.raises(DataUnavailableError, match="altered"),
+        pytest.raises((DataUnavailableError, UntrustedObjectError), match="altered"),
     ):
         load(folder, home)
 
