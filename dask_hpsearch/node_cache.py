@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Self
 
 from dask_hpsearch.checksums import checksum, kind_of
 from dask_hpsearch.errors import CacheFullError, DataUnavailableError, StoreError
+from dask_hpsearch.file_locks import closed_on_error, is_file, try_lock
 from dask_hpsearch.whole_files import remove_if_stale
 
 if TYPE_CHECKING:
@@ -190,12 +191,12 @@ class NodeCache:
         lock = self._lock(path, fcntl.LOCK_SH if make is None else fcntl.LOCK_EX)
         if lock is None:
             return None
-        with _closed_on_error(lock):
+        with closed_on_error(lock):
             if make is not None:
                 if not self._is_whole(path, lock):
                     make(lock)
                 fcntl.flock(lock, fcntl.LOCK_SH)  # others may get a moment in between
-            if self._is_whole(path, lock) and _is_file(lock, _lock_of(path)):
+            if self._is_whole(path, lock) and is_file(lock, _lock_of(path)):
                 return Held(path, lock)
         os.close(lock)
         return None
@@ -204,8 +205,8 @@ class NodeCache:
         """Lock an entry now or not at all: who has it may use it for long."""
         self._open()
         lock = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with _closed_on_error(lock):
-            if _try_lock(lock, how) and _is_file(lock, _lock_of(path)):
+        with closed_on_error(lock):
+            if try_lock(lock, how) and is_file(lock, _lock_of(path)):
                 return lock
         os.close(lock)
         return None
@@ -313,7 +314,7 @@ class NodeCache:
         path = _lock_of(self.folder / key)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not _try_lock(lock, fcntl.LOCK_EX):
+            if not try_lock(lock, fcntl.LOCK_EX):
                 return False
             for ending in ("", _PARTIAL, _RESERVED, _LOCK):
                 path.with_name(key + ending).unlink(missing_ok=True)
@@ -332,7 +333,7 @@ class NodeCache:
                 with contextlib.suppress(FileNotFoundError):
                     users = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                     fcntl.flock(users, fcntl.LOCK_SH)
-                    if _is_file(users, path):
+                    if is_file(users, path):
                         break
                     os.close(users)  # the folder was removed while we waited
             self._users = users
@@ -341,31 +342,6 @@ class NodeCache:
 
 def _lock_of(path: Path) -> Path:
     return path.with_name(path.name + _LOCK)
-
-
-def _is_file(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one that has a name now."""
-    try:
-        return path.stat().st_ino == os.fstat(descriptor).st_ino
-    except FileNotFoundError:
-        return False
-
-
-def _try_lock(descriptor: int, how: int) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _closed_on_error(descriptor: int) -> Iterator[int]:
-    try:
-        yield descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
 
 
 def _noted(lock: int) -> str:

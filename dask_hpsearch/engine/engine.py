@@ -18,24 +18,11 @@ from dask_hpsearch.engine.clients import check_client, reason_of, register_slots
 from dask_hpsearch.engine.fetching import when_ended, when_fetched
 from dask_hpsearch.engine.jobs import Flight, Group, Job, told_twice
 from dask_hpsearch.engine.modules import ModuleSender
-from dask_hpsearch.engine.policy import (
-    batch_size,
-    most_in_flight,
-    quiet_time_s,
-)
+from dask_hpsearch.engine.policy import batch_size, most_in_flight, quiet_time_s
 from dask_hpsearch.engine.watching import CHECK_S, SlotWatch
-from dask_hpsearch.errors import (
-    HPSearchError,
-    SearchStopped,
-)
+from dask_hpsearch.errors import HPSearchError, SearchStopped
 from dask_hpsearch.slots.plugin import cancel_groups, run_batch
-from dask_hpsearch.trials import (
-    Batch,
-    DataRef,
-    Outcome,
-    Task,
-    decode_outcomes,
-)
+from dask_hpsearch.trials import Batch, DataRef, Outcome, Task, decode_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
