@@ -46,6 +46,7 @@ class Settings:
     worker_timeout_s: float = 60.0
     progress: bool = False
     asynchronous: bool | None = None
+    share_prefixes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,7 @@ def fit_trials(
         stack.enter_context(show(progress, enabled=settings.progress))
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(recorder.driving(fitted))
-        session = Session(engine, log=recorder)
+        session = Session(engine, log=recorder, share_prefixes=settings.share_prefixes)
         if _is_bayes(fitted):
             recorder.strategy = BayesStrategy(
                 session, recorder, asynchronous=settings.asynchronous

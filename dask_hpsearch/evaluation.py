@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import io
 import os
 import pickle
@@ -24,6 +25,7 @@ from joblib import parallel_config
 from joblib.parallel import SequentialBackend
 
 from dask_hpsearch import bundles, sklearn_adapter
+from dask_hpsearch.prefixes import MOST_BYTES, Prefixes
 from dask_hpsearch.trials import (
     BATCH_DONE,
     STOP_SIGN,
@@ -92,16 +94,20 @@ class CallUnpickler(pickle.Unpickler):
 
 def serve(connection: Connection) -> None:
     """Run tasks until the connection closes."""
-    loaded = Bundles()
+    loaded, prefixes = Bundles(), Prefixes()
     os.environ["LOKY_MAX_CPU_COUNT"] = os.environ.get("OMP_NUM_THREADS", "1")
     with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
         while True:
             message = connection.recv()
             if message == STOP_SIGN:  # came too late for the list it was meant for
                 continue
-            tasks, paths, sys_path = message
+            tasks, paths, sys_path, room = message
+            prefixes.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
             sys.path.extend(path for path in sys_path if path not in sys.path)
-            for outcome in _run_all(tasks, paths, loaded, connection):
+            prepare = functools.partial(
+                _prepare, paths=paths, loaded=loaded, prefixes=prefixes
+            )
+            for outcome in _run_all(tasks, prepare, connection):
                 connection.send_bytes(outcome.to_bytes())
             connection.send_bytes(BATCH_DONE)
 
@@ -119,8 +125,7 @@ def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
 
 def _run_all(
     tasks: tuple[Task, ...],
-    paths: Mapping[str, str],
-    loaded: Bundles,
+    prepare: Callable[[Task], Callable[[], Any]],
     connection: Connection,
 ) -> Iterator[Outcome]:
     """Run tasks in order; once anything arrives, give the others back unrun."""
@@ -131,14 +136,14 @@ def _run_all(
             connection.recv()
             yield from (Outcome(one.job, "returned") for one in tasks[position:])
             return
-        yield _run(task, paths, loaded)
+        yield _run(task, prepare)
 
 
-def _run(task: Task, paths: Mapping[str, str], loaded: Bundles) -> Outcome:
+def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
     """Run one task; whatever it raises becomes its outcome."""
     start = time.perf_counter()
     try:
-        work = _prepare(task, paths, loaded)
+        work = prepare(task)
     except Exception as error:  # noqa: BLE001 (the user's code may raise anything)
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         return Outcome(
@@ -159,22 +164,24 @@ def _run(task: Task, paths: Mapping[str, str], loaded: Bundles) -> Outcome:
 
 
 def _prepare(
-    task: Task, paths: Mapping[str, str], loaded: Bundles
+    task: Task, *, paths: Mapping[str, str], loaded: Bundles, prefixes: Prefixes
 ) -> Callable[[], Any]:
     """Load all that a task needs, without running any of it."""
     if isinstance(task, CallTask):
         calls = CallUnpickler(task.calls, lambda key: loaded.get(key, paths)).load()
         return lambda: [function(*args, **kwargs) for function, args, kwargs in calls]
-    return _prepare_fit(task, paths, loaded)
+    return _prepare_fit(task, paths, loaded, prefixes)
 
 
 def _prepare_fit(
-    task: FitTask, paths: Mapping[str, str], loaded: Bundles
+    task: FitTask, paths: Mapping[str, str], loaded: Bundles, prefixes: Prefixes
 ) -> Callable[[], Any]:
     spec: FitSpec = loaded.get(task.spec, paths)
     data = loaded.get(spec.X, paths), loaded.get(spec.y, paths)
     indices = loaded.get(task.split_data, paths)
     estimator = pickle.loads(spec.estimator)  # noqa: S301 (sent by the client)
+    if spec.share_prefixes:
+        prefixes.attach(estimator, (spec.X, spec.y, task.split_data))
     parameters = pickle.loads(task.parameters)  # noqa: S301
     progress = (
         _pair(task.split, task.n_splits),

@@ -83,6 +83,12 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         slots. False: skopt's own loop, whose candidates are those of a plain fit with
         the same ``random_state``. Default: True if there is more than one slot when the
         search begins.
+    share_prefixes : bool
+        Fit the steps that candidates of a `sklearn.pipeline.Pipeline` have in common once
+        in each slot and split, instead of once in each fit: scikit-learn's own steps with
+        plain parameters, which draw no random numbers or have an integer
+        ``random_state``. Scores are the same; ``mean_fit_time`` is shorter. False: every
+        fit fits all steps. Backend "trials" only; a pipeline with a ``memory`` keeps it.
 
     Attributes
     ----------
@@ -124,6 +130,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         worker_timeout: float = 60.0,
         progress: bool = False,
         asynchronous: bool | None = None,
+        share_prefixes: bool = True,
     ) -> None:
         self.search = search
         self.client = client
@@ -135,6 +142,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.worker_timeout = worker_timeout
         self.progress = progress
         self.asynchronous = asynchronous
+        self.share_prefixes = share_prefixes
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit the search.
@@ -236,6 +244,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             worker_timeout_s=self.worker_timeout,
             progress=self.progress,
             asynchronous=self.asynchronous,
+            share_prefixes=self.share_prefixes,
         )
 
     @available_if(_search_has("predict"))

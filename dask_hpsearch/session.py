@@ -87,6 +87,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         will be: the search's ``n_jobs`` is the cluster's affair, and a ``pre_dispatch``
         that is a string is in terms of an ``n_jobs`` frozen at the start. A number is
         obeyed.
+    share_prefixes : bool
+        Whether slots may keep a pipeline's steps that several fits have in common.
     """
 
     supports_retrieve_callback = True
@@ -95,11 +97,17 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     MAX_IDEAL_BATCH_DURATION = 1.0
 
     def __init__(
-        self, engine: Engine, *, log: FitLog | None = None, nesting_level: int = 0
+        self,
+        engine: Engine,
+        *,
+        log: FitLog | None = None,
+        share_prefixes: bool = False,
+        nesting_level: int = 0,
     ) -> None:
         super().__init__(nesting_level=nesting_level)
         self._engine = engine
         self._log = log
+        self._share_prefixes = share_prefixes
         self._known = KnownObjects(engine.home)
         self._group = Group()
         self._specs: list[tuple[FitCall, bytes, FitSpec, DataRef]] = []
@@ -322,6 +330,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             X=self._known.put(call.X, what="X").digest,
             y=self._known.put(call.y, what="y").digest,
             shared=call.shared,
+            share_prefixes=self._share_prefixes
+            and not call.shared.get("return_estimator"),
         )
         for name, value in call.shared.items():
             check_pickles(value, name)

@@ -204,6 +204,8 @@ class FitSpec:
         Digests of the data's bundles.
     shared : dict
         The other keywords: scorer, fit_params, error_score, …
+    share_prefixes : bool
+        Whether a slot may keep steps that several fits have in common.
     """
 
     function: Any
@@ -211,3 +213,4 @@ class FitSpec:
     X: str
     y: str
     shared: dict[str, Any]
+    share_prefixes: bool = False

@@ -132,4 +132,5 @@ def _kept(settings: Settings) -> dict[str, Any]:
         "worker_timeout_s": settings.worker_timeout_s,
         "max_time_s": settings.max_time_s,
         "asynchronous": settings.asynchronous,
+        "share_prefixes": settings.share_prefixes,
     }

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _MEMORY_CHECK_S = 0.1
 _EARLY_REPORT_S = 0.5
 _DRAIN_LOOK_S = 0.05
+_KEPT_PART = 10  # of its share, a slot keeps a tenth for what fits have in common
 GIB = 2**30
 
 
@@ -62,6 +63,7 @@ class SlotPool:
     ) -> None:
         self.data = NodeData(folder, reader)
         self._share_bytes = share_bytes
+        self._kept_bytes = None if share_bytes is None else share_bytes // _KEPT_PART
         self._nursery = nursery
         self._idle: list[Slot] = []
         self._busy: dict[Slot, str] = {}
@@ -108,7 +110,7 @@ class SlotPool:
             slot = None
             try:
                 slot = self._take(batch.group)
-                slot.send((tuple(run.waiting), paths, sys.path))
+                slot.send((tuple(run.waiting), paths, sys.path, self._kept_bytes))
                 run.follow(slot)
                 self._give_back(slot)
             except NurseryLostError:

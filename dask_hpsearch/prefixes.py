@@ -1,0 +1,250 @@
+"""Steps of pipelines that several fits have in common, fitted once in each slot.
+
+Candidates of a search often differ in a pipeline's later steps only: the earlier ones are
+then fitted on the same rows with the same parameters, over and over. scikit-learn's door
+for keeping them is ``Pipeline(memory=…)``, which takes any object with a method ``cache``;
+`PrefixMemory` is one that knows what it is given without hashing it: the data, the split,
+and the steps so far.
+
+Only what is sure to come out the same is kept: steps of scikit-learn's own whose
+parameters are plain values, and which draw no random numbers or have an integer seed.
+"""
+
+from __future__ import annotations
+
+import collections
+import copy
+import functools
+import pickle
+import warnings
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import sklearn
+from sklearn.base import BaseEstimator
+from sklearn.compose import make_column_selector
+from sklearn.feature_selection import chi2, f_classif, f_regression, r_regression
+from sklearn.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+MIB = 2**20
+MOST_BYTES = 256 * MIB
+_LARGEST_PART = 4  # one result takes at most a quarter of the room
+_MOST_STEPS = 10_000
+_PLAIN = (
+    *(type(None), bool, int, float, complex, str, bytes, slice),
+    *(np.generic, np.dtype, np.ufunc),
+)
+_EXACT_FUNCTIONS = (chi2, f_classif, f_regression, r_regression)
+
+
+class Prefixes:
+    """Fitted steps that this slot keeps, least recently used first to go.
+
+    Attributes
+    ----------
+    room : int
+        Bytes that their transformed data may take.
+    hits : int
+        How often a step needed no fitting.
+    """
+
+    def __init__(self, room: int = MOST_BYTES) -> None:
+        self.room = room
+        self.hits = 0
+        self._kept: collections.OrderedDict[Hashable, tuple[Any, Any, int]]
+        self._kept = collections.OrderedDict()
+        self._nbytes = 0
+        self._repeatable: dict[bytes, bool] = {}
+
+    def attach(self, estimator: Any, rows: tuple[str, ...]) -> None:
+        """Give a pipeline a memory of what was fitted on the same rows before.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Anything; only a `Pipeline` without a memory of its own gets one.
+        rows : tuple of str
+            Digests of X, y and the split.
+        """
+        if type(estimator) is Pipeline and estimator.memory is None:
+            estimator.memory = PrefixMemory(self, rows, estimator)
+
+    def get(self, key: Hashable) -> tuple[Any, Any] | None:
+        """Return a copy of the transformed data, and the fitted step."""
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        self.hits += 1
+        transformed, step, _ = self._kept[key]
+        return transformed.copy(), copy.copy(step)
+
+    def put(self, key: Hashable, transformed: Any, step: Any) -> None:
+        """Keep a step and what it made of its data, unless that is large."""
+        nbytes = _nbytes(transformed)
+        if nbytes is None or nbytes > self.room // _LARGEST_PART:
+            return
+        self._kept[key] = transformed.copy(), copy.copy(step), nbytes
+        self._nbytes += nbytes
+        while self._nbytes > self.room:
+            self._nbytes -= self._kept.popitem(last=False)[1][2]
+
+    def identity(self, step: Any) -> bytes | None:
+        """Return what tells an unfitted step from others; None if it may not be kept."""
+        try:
+            identity = pickle.dumps(step, protocol=5)
+        except Exception:  # noqa: BLE001 (whatever a user's parameters raise)
+            return None
+        if identity not in self._repeatable:
+            if len(self._repeatable) >= _MOST_STEPS:
+                self._repeatable.clear()
+            self._repeatable[identity] = is_repeatable(step)
+        return identity if self._repeatable[identity] else None
+
+
+class PrefixMemory:
+    """The ``memory`` of one pipeline, for its next fit alone.
+
+    Parameters
+    ----------
+    prefixes : Prefixes
+    rows : tuple of str
+        Names the data that the first step is given.
+    pipeline : Pipeline
+        Has no memory again as soon as that fit has begun: a scorer may fit it, or a clone
+        of it, on other rows.
+    """
+
+    def __init__(
+        self, prefixes: Prefixes, rows: tuple[str, ...], pipeline: Pipeline
+    ) -> None:
+        self._prefixes = prefixes
+        self._pipeline = pipeline
+        # Settings such as "transform_output" decide too what a step makes of its data.
+        self._so_far: Hashable = (rows, tuple(sklearn.get_config().items()))
+
+    def cache(self, function: Callable[..., Any], **_options: Any) -> Any:
+        """Wrap scikit-learn's function that fits a step; called as a fit begins."""
+        self._pipeline.memory = None
+        return functools.partial(self._fit_transform, function)
+
+    def _fit_transform(
+        self, function: Callable[..., Any], step: Any, X: Any, y: Any, **others: Any
+    ) -> Any:
+        """Fit a step to the data and transform it, or recall both."""
+        identity = None
+        if self._so_far is not None and not _asks_for_more(others):
+            identity = self._prefixes.identity(step)
+        if identity is None:  # nor can what follows be known
+            self._so_far = None
+            return function(step, X, y, **others)
+        key = self._so_far = (self._so_far, identity)
+        known = self._prefixes.get(key)
+        if known is not None:
+            return known
+        with _Silence() as silence:
+            transformed, fitted = function(step, X, y, **others)
+        if silence.held and not _is_part_of(transformed, X):
+            self._prefixes.put(key, transformed, fitted)
+        return transformed, fitted
+
+
+def is_repeatable(step: Any) -> bool:
+    """Whether fitting a step again on the same data is sure to give the same.
+
+    Parameters
+    ----------
+    step : estimator
+        Not fitted.
+    """
+    if not isinstance(step, BaseEstimator) or not _is_of_sklearn(type(step)):
+        return False
+    parameters = step.get_params(deep=False)
+    return all(_is_settled(name, value) for name, value in parameters.items())
+
+
+def _is_settled(name: str, value: Any) -> bool:
+    """Whether a parameter of a step leaves nothing to chance, or to a user's code."""
+    if name == "random_state":
+        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if name.startswith("copy") and value is False:  # it writes to the data it is given
+        return False
+    parts = _parts(value)
+    if parts is not None:
+        return all(_is_settled("", part) for part in parts)
+    return _is_plain(value) or is_repeatable(value)
+
+
+def _parts(value: Any) -> list[Any] | None:
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    if isinstance(value, make_column_selector):
+        value = vars(value)
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, type):
+        return value in {bool, int, float} or issubclass(value, np.generic)
+    if isinstance(value, np.ndarray):
+        return not value.dtype.hasobject
+    exact = any(value is function for function in _EXACT_FUNCTIONS)
+    return exact or isinstance(value, _PLAIN)
+
+
+def _is_of_sklearn(kind: type) -> bool:
+    return kind.__module__.startswith("sklearn.")
+
+
+def _asks_for_more(others: dict[str, Any]) -> bool:
+    """Whether a step is given metadata or weights, or is to print what it takes."""
+    params = others.get("params") or {}
+    return (
+        any(params.values())
+        or others.get("weight") is not None
+        or others.get("message") is not None
+    )
+
+
+def _nbytes(transformed: Any) -> int | None:
+    """Size of data that can be copied as a whole; None of anything else."""
+    if type(transformed) is np.ndarray:
+        return None if transformed.dtype.hasobject else int(transformed.nbytes)
+    parts = [getattr(transformed, name, None) for name in ("data", "indices", "indptr")]
+    if all(type(part) is np.ndarray for part in parts):  # CSR, CSC
+        return sum(int(part.nbytes) for part in parts if part is not None)
+    return None
+
+
+def _is_part_of(transformed: Any, X: Any) -> bool:
+    """Whether a step gave back its own input, perhaps altered."""
+    if transformed is X:
+        return True
+    ours = getattr(transformed, "data", None)
+    ours = transformed if isinstance(transformed, np.ndarray) else ours
+    theirs = X if isinstance(X, np.ndarray) else getattr(X, "data", None)
+    if not isinstance(ours, np.ndarray):
+        return False
+    return isinstance(theirs, np.ndarray) and np.may_share_memory(ours, theirs)
+
+
+class _Silence:
+    """Notes whether anything warned: what warns is fitted, and warns, every time."""
+
+    def __enter__(self) -> Self:
+        self.held = True
+        self._show = show = warnings.showwarning
+
+        def note(*args: Any, **options: Any) -> None:
+            self.held = False
+            show(*args, **options)
+
+        warnings.showwarning = note
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        warnings.showwarning = self._show

@@ -1,0 +1,316 @@
+"""Steps that fits have in common are fitted once, and nothing else changes."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.decomposition import PCA
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_selection import SelectKBest, f_classif, mutual_info_classif
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    KBinsDiscretizer,
+    OneHotEncoder,
+    QuantileTransformer,
+    StandardScaler,
+)
+
+from dask_hpsearch import DaskSearchCV
+from dask_hpsearch.prefixes import Prefixes, is_repeatable
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+ROWS = "X", "y", "split"
+
+
+@pytest.fixture(name="X")
+def _X() -> Any:
+    """Return 40 rows of 5 columns."""
+    return np.random.default_rng(0).normal(size=(40, 5))
+
+
+@pytest.fixture
+def y() -> Any:
+    """Return two classes."""
+    return np.arange(40) % 2
+
+
+def fitted(
+    prefixes: Prefixes, pipeline: Any, X: Any, y: Any, rows: Any = ROWS, **params: Any
+) -> Any:
+    """Fit a clone of a pipeline as a slot does."""
+    own = clone(pipeline)
+    prefixes.attach(own, rows)
+    return own.fit(X, y, **params)
+
+
+def test_a_step_is_fitted_once_for_all_that_come_after_it(X: Any, y: Any) -> None:
+    """The second candidate finds the first one's scaler, and predicts as a plain fit."""
+    prefixes = Prefixes()
+    first = make_pipeline(StandardScaler(), LogisticRegression(C=1))
+    second = make_pipeline(StandardScaler(), LogisticRegression(C=2))
+
+    fitted(prefixes, first, X, y)
+    found = fitted(prefixes, second, X, y)
+
+    assert prefixes.hits == 1
+    plain = clone(second).fit(X, y)
+    assert np.array_equal(found.decision_function(X), plain.decision_function(X))
+
+
+def test_a_pipeline_has_no_memory_once_its_fit_has_begun(X: Any, y: Any) -> None:
+    """What a scorer fits, the pipeline or a clone, is fitted on the scorer's rows."""
+    prefixes = Prefixes()
+    pipeline = make_pipeline(StandardScaler(), GaussianNB())
+    fitted(prefixes, pipeline, X, y)
+
+    found = fitted(prefixes, pipeline, X, y)
+    assert found.memory is None
+    again = found.fit(X[:20] + 7, y[:20])
+
+    plain = clone(pipeline).fit(X[:20] + 7, y[:20])
+    assert np.array_equal(again[0].mean_, plain[0].mean_)
+    assert prefixes.hits == 1
+
+
+def test_other_rows_are_other_data(X: Any, y: Any) -> None:
+    """A split of its own is fitted on its own."""
+    prefixes = Prefixes()
+    pipeline = make_pipeline(StandardScaler(), GaussianNB())
+    fitted(prefixes, pipeline, X, y)
+
+    found = fitted(prefixes, pipeline, X[:20], y[:20], ("X", "y", "another"))
+
+    assert prefixes.hits == 0
+    assert np.array_equal(found[0].mean_, X[:20].mean(axis=0))
+
+
+def test_what_comes_before_a_step_is_part_of_what_it_is(X: Any, y: Any) -> None:
+    """The same step behind other steps is fitted again."""
+    prefixes = Prefixes()
+    for n_bins in (3, 5):
+        bins = KBinsDiscretizer(
+            n_bins, encode="ordinal", strategy="uniform", random_state=0
+        )
+        pipeline = make_pipeline(bins, StandardScaler(), GaussianNB())
+        found = fitted(prefixes, pipeline, X, y)
+        assert np.array_equal(found[1].mean_, clone(pipeline).fit(X, y)[1].mean_)
+
+    assert prefixes.hits == 0
+
+
+def test_what_a_later_step_writes_to_is_not_what_is_kept(X: Any, y: Any) -> None:
+    """A step that alters its input in place alters a copy."""
+    prefixes = Prefixes()
+    in_place = FunctionTransformer(_doubled)
+    pipeline = make_pipeline(StandardScaler(), in_place, GaussianNB())
+    plain = clone(pipeline).fit(X, y)
+
+    for _ in range(3):
+        found = fitted(prefixes, pipeline, X, y)
+        assert np.array_equal(found[-1].theta_, plain[-1].theta_)
+
+    assert prefixes.hits == 2
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        StandardScaler(),
+        SelectKBest(f_classif, k=2),
+        TfidfVectorizer(ngram_range=(1, 2), stop_words=["a"]),
+        PCA(2, random_state=0),
+        FunctionTransformer(np.log1p),
+        SimpleImputer(missing_values=np.nan),
+        Pipeline([("scale", StandardScaler()), ("pca", PCA(random_state=1))]),
+        ColumnTransformer(
+            [("scale", StandardScaler(), make_column_selector(dtype_include="number"))]
+        ),
+    ],
+    ids=lambda step: type(step).__name__,
+)
+def test_what_is_sure_to_come_out_the_same(step: Any) -> None:
+    """scikit-learn's steps with plain parameters and seeds are kept."""
+    assert is_repeatable(step)
+
+
+class Own(TransformerMixin, BaseEstimator):
+    """A step of the user's."""
+
+
+def _doubled(X: Any) -> Any:
+    X *= 2
+    return X
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        Own(),
+        PCA(2),
+        PCA(2, random_state=np.random.RandomState(0)),
+        QuantileTransformer(),
+        StandardScaler(copy=False),
+        SelectKBest(mutual_info_classif, k=2),
+        FunctionTransformer(_doubled),
+        FunctionTransformer(np.random.permutation),
+        Pipeline([("scale", StandardScaler()), ("pca", PCA())]),
+        ColumnTransformer([("own", Own(), [0])]),
+        ColumnTransformer([("pca", PCA(), [0])]),
+    ],
+    ids=lambda step: repr(step)[:60].partition(" at 0x")[0],
+)
+def test_what_may_come_out_otherwise(step: Any) -> None:
+    """Unseeded steps, the user's own code, and what writes to its input are not."""
+    assert not is_repeatable(step)
+
+
+def test_behind_a_step_that_is_not_kept_nothing_is(X: Any, y: Any) -> None:
+    """What an unseeded step made is never taken for what another fit of it made."""
+    prefixes = Prefixes()
+    pipeline = make_pipeline(
+        QuantileTransformer(n_quantiles=5, subsample=10), StandardScaler(), GaussianNB()
+    )
+
+    fitted(prefixes, pipeline, X, y)
+    fitted(prefixes, pipeline, X, y)
+
+    assert prefixes.hits == 0
+
+
+def test_metadata_of_a_step_are_its_own(X: Any, y: Any) -> None:
+    """A step that is given sample weights is fitted each time."""
+    prefixes = Prefixes()
+    pipeline = make_pipeline(StandardScaler(), GaussianNB())
+    fitted(prefixes, pipeline, X, y)
+    weights = np.arange(40.0)
+
+    found = fitted(prefixes, pipeline, X, y, standardscaler__sample_weight=weights)
+
+    assert prefixes.hits == 0
+    assert np.allclose(found[0].mean_, np.average(X, axis=0, weights=weights))
+
+
+def test_what_warns_warns_each_time(X: Any, y: Any) -> None:
+    """Every fit has the warnings of its steps."""
+    prefixes = Prefixes()
+    X[:, 0] = 0
+    pipeline = make_pipeline(SelectKBest(f_classif, k=2), GaussianNB())
+
+    seen = []
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fitted(prefixes, pipeline, X, y)
+        seen.append(sorted(str(one.message) for one in caught))
+
+    assert seen[0] == seen[1] != []
+
+
+def test_settings_of_scikit_learn_are_part_of_a_step(X: Any, y: Any) -> None:
+    """A frame is not taken for an array."""
+    prefixes = Prefixes()
+    pipeline = make_pipeline(StandardScaler(), GaussianNB())
+    fitted(prefixes, pipeline, X, y)
+
+    with config_context(transform_output="pandas"):
+        found = fitted(prefixes, pipeline, pd.DataFrame(X, columns=list("abcde")), y)
+
+    assert list(found[-1].feature_names_in_) == list("abcde")
+
+
+def test_an_output_that_was_set_is_part_of_a_step(X: Any, y: Any) -> None:
+    """`set_output` makes another step of it."""
+    prefixes = Prefixes()
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    plain = make_pipeline(StandardScaler(), GaussianNB())
+    fitted(prefixes, plain, frame, y)
+    framed = make_pipeline(
+        StandardScaler().set_output(transform="pandas"), GaussianNB()
+    )
+
+    found = fitted(prefixes, framed, frame, y)
+
+    assert list(found[-1].feature_names_in_) == list("abcde")
+
+
+def test_sparse_results_are_kept(y: Any) -> None:
+    """What a vectorizer or encoder makes is kept, with all its parts."""
+    prefixes = Prefixes()
+    words = pd.DataFrame({"word": [f"w{n % 7}" for n in range(40)]})
+    pipeline = make_pipeline(OneHotEncoder(), LogisticRegression())
+
+    fitted(prefixes, pipeline, words, y)
+    found = fitted(prefixes, pipeline, words, y)
+
+    assert prefixes.hits == 1
+    assert sparse.issparse(found[0].transform(words))
+    assert np.array_equal(found[-1].coef_, clone(pipeline).fit(words, y)[-1].coef_)
+
+
+def test_room_is_bounded(X: Any, y: Any) -> None:
+    """The least recently used goes, and what is large is never kept."""
+    prefixes = Prefixes(room=4 * X.nbytes)
+    pipeline = make_pipeline(StandardScaler(), GaussianNB())
+    for split in "abcde":  # one too many
+        fitted(prefixes, pipeline, X, y, ("X", "y", split))
+    fitted(prefixes, pipeline, X, y, ("X", "y", "e"))
+    fitted(prefixes, pipeline, X, y, ("X", "y", "a"))
+    assert prefixes.hits == 1
+
+    small = Prefixes(room=4 * X.nbytes - 1)
+    for _ in range(2):
+        fitted(small, pipeline, X, y)
+    assert small.hits == 0
+
+
+def test_a_memory_of_the_users_own_stays(X: Any, y: Any, tmp_path: Any) -> None:
+    """A pipeline that keeps its steps already is left as it is."""
+    prefixes = Prefixes()
+    pipeline = make_pipeline(StandardScaler(), GaussianNB(), memory=str(tmp_path))
+
+    fitted(prefixes, pipeline, X, y)
+
+    assert any(tmp_path.rglob("*.pkl"))
+
+
+def hits(estimator: Any, X: Any, y: Any) -> float:
+    """Score a fit by how many steps its slot had at hand so far."""
+    del estimator, X, y
+    return sum(one.hits for one in gc.get_objects() if isinstance(one, Prefixes))
+
+
+@pytest.mark.parametrize("share_prefixes", [True, False])
+def test_a_search_shares_unless_told_otherwise(
+    client: Client, X: Any, y: Any, *, share_prefixes: bool
+) -> None:
+    """In the slots of a search, later candidates find the scaler fitted."""
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), GaussianNB()),
+        {"gaussiannb__var_smoothing": np.logspace(-9, -1, 30)},
+        scoring=hits,
+        cv=KFold(2),
+        refit=False,
+    )
+    found = DaskSearchCV(search, client=client, share_prefixes=share_prefixes).fit(X, y)
+
+    results = found.cv_results_
+    seen = {*results["split0_test_score"], *results["split1_test_score"]}
+    assert (
+        len(seen) > 2
+    ) == share_prefixes  # without, one number for each of two slots
