@@ -180,7 +180,7 @@ def _prepare_fit(
     data = loaded.get(spec.X, paths), loaded.get(spec.y, paths)
     indices = loaded.get(task.split_data, paths)
     estimator = pickle.loads(spec.estimator)  # noqa: S301 (sent by the client)
-    if spec.share_prefixes:
+    if spec.share_prefixes and not spec.shared.get("return_estimator"):
         prefixes.attach(estimator, (spec.X, spec.y, task.split_data))
     parameters = pickle.loads(task.parameters)  # noqa: S301
     progress = (

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.sklearn_adapter import FitCall
 
-
 _START_S = 0.3
 
 
@@ -330,8 +329,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             X=self._known.put(call.X, what="X").digest,
             y=self._known.put(call.y, what="y").digest,
             shared=call.shared,
-            share_prefixes=self._share_prefixes
-            and not call.shared.get("return_estimator"),
+            share_prefixes=self._share_prefixes,
         )
         for name, value in call.shared.items():
             check_pickles(value, name)

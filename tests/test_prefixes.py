@@ -39,7 +39,7 @@ ROWS = "X", "y", "split"
 
 
 @pytest.fixture(name="X")
-def _X() -> Any:
+def _features() -> Any:
     """Return 40 rows of 5 columns."""
     return np.random.default_rng(0).normal(size=(40, 5))
 
