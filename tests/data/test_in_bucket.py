@@ -358,18 +358,39 @@ def test_what_cannot_work_is_told_before_a_fit(
     assert not (tmp_path / "store" / "runs").exists()
 
 
+@pytest.mark.parametrize("way", ["fit", "submit"])
 @pytest.mark.parametrize("kinds", [("list",), ("download",), ()])
 def test_a_missing_permission_is_named(
-    watched: Proxy, bucket: str, tmp_path: Path, kinds: Any
+    watched: Proxy, bucket: str, tmp_path: Path, kinds: Any, way: str
 ) -> None:
-    """And the bucket that it is missing on."""
+    """And the bucket that it is missing on, before there is a run."""
     put(watched.port, bucket, "secret.npy", npy(X))
     said = "tester does not have storage.objects.get access"
     watched.faults.set(Fault("status", kinds, times=None, status=403, message=said))
     url = f"gs://{bucket}/" + ("*.csv" if kinds == ("list",) else "secret.npy")
 
     with pytest.raises(StorePermissionError, match=rf"storage\.objects.*{bucket}"):
-        DaskSearchCV(search(3), store=tmp_path).fit(url, y)
+        getattr(DaskSearchCV(search(3), store=tmp_path), way)(url, y)
+    watched.faults.set()
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("what", ["upload", "submit", "attach"])
+def test_a_permission_that_a_store_lacks_is_named(
+    watched: Proxy, bucket: str, what: str
+) -> None:
+    """To whoever writes data or a run there, or reads one."""
+    store = f"gs://{bucket}/closed"
+    ways = {
+        "upload": lambda: dask_hpsearch.upload(X + 1, y, store=store),
+        "submit": lambda: DaskSearchCV(search(3), store=store).submit(X + 2, y),
+        "attach": lambda: SearchRun.attach(f"{store}/runs/20261101-000000-abcdef"),
+    }
+    said = f"tester does not have storage.objects access to {bucket}"
+    watched.faults.set(Fault("status", times=None, status=403, message=said))
+
+    with pytest.raises(StorePermissionError, match=rf"storage\.objects.*{bucket}"):
+        ways[what]()
     watched.faults.set()
 
 

@@ -124,6 +124,30 @@ def test_a_run_in_a_bucket_is_cancelled_resumed_and_extended(
     assert difference(draws(7).fit(X, y), more) is None
 
 
+def test_a_run_in_a_bucket_is_stopped(
+    bucket: str, client: Client, tmp_path: Path
+) -> None:
+    """By a handle that knows its URL alone; it goes on with what it has."""
+    log = tmp_path / "fits.log"
+    # Without a refit, which would hold too: the driver is no process of this test's.
+    own = grid(log, hold_after=N_FITS // 2 + 1).set_params(refit=False)
+    url = DaskSearchCV(own, client=client, store=f"gs://{bucket}").submit(X, y).url
+    run = SearchRun.attach(url)
+    wait_until(lambda: len(seen(str(log), "wait")) == 2)
+    wait_until(lambda: run.progress().fits_done == len(seen(str(log), "end")))
+
+    SearchRun.attach(url).stop()
+    partial = run.result(60)
+
+    assert run.state == "stopped"
+    assert 0 < len(partial.cv_results_["params"]) < N_CANDIDATES
+    known = run.progress().fits_done
+    log.write_text("")  # nothing holds any more
+    whole = SearchRun.attach(url).resume(client).result(60)
+    assert difference(own.fit(X, y), whole) is None
+    assert len(seen(str(log), "start")) == N_FITS - known
+
+
 def test_data_of_no_run_is_removed_from_a_bucket(
     bucket: str, gcs: Proxy, client: Client, tmp_path: Path
 ) -> None:
