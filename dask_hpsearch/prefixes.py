@@ -79,14 +79,14 @@ class Prefixes:
         self._kept.move_to_end(key)
         self.hits += 1
         transformed, step, _ = self._kept[key]
-        return transformed.copy(), copy.copy(step)
+        return _copied(transformed), copy.copy(step)
 
     def put(self, key: Hashable, transformed: Any, step: Any) -> None:
         """Keep a step and what it made of its data, unless that is large."""
         nbytes = _nbytes(transformed)
         if nbytes is None or nbytes > self.room // _LARGEST_PART:
             return
-        self._kept[key] = transformed.copy(), copy.copy(step), nbytes
+        self._kept[key] = _copied(transformed), copy.copy(step), nbytes
         self._nbytes += nbytes
         while self._nbytes > self.room:
             self._nbytes -= self._kept.popitem(last=False)[1][2]
@@ -211,13 +211,23 @@ def _asks_for_more(others: dict[str, Any]) -> bool:
 
 
 def _nbytes(transformed: Any) -> int | None:
-    """Size of data that can be copied as a whole; None of anything else."""
+    """Size of data whose copy is the same in every way; None of anything else.
+
+    The order in memory counts too: sums of other orders differ in their last digits.
+    """
     if type(transformed) is np.ndarray:
-        return None if transformed.dtype.hasobject else int(transformed.nbytes)
+        whole = transformed.flags.forc and not transformed.dtype.hasobject
+        return int(transformed.nbytes) if whole else None
     parts = [getattr(transformed, name, None) for name in ("data", "indices", "indptr")]
     if all(type(part) is np.ndarray for part in parts):  # CSR, CSC
         return sum(int(part.nbytes) for part in parts if part is not None)
     return None
+
+
+def _copied(transformed: Any) -> Any:
+    if isinstance(transformed, np.ndarray):
+        return transformed.copy(order="K")
+    return transformed.copy()
 
 
 def _is_part_of(transformed: Any, X: Any) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gc
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn import config_context
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -261,6 +261,42 @@ def test_sparse_results_are_kept(y: Any) -> None:
     assert prefixes.hits == 1
     assert sparse.issparse(found[0].transform(words))
     assert np.array_equal(found[-1].coef_, clone(pipeline).fit(words, y)[-1].coef_)
+
+
+class Layout(ClassifierMixin, BaseEstimator):
+    """Keeps how its data lay in memory."""
+
+    def fit(self, X: Any, y: Any) -> Self:
+        self.classes_ = np.unique(y)
+        self.strides_ = X.strides
+        return self
+
+
+@pytest.mark.parametrize(
+    ("step", "hits"),
+    [
+        (SelectKBest(f_classif, k=2), 1),
+        (StandardScaler(), 1),
+        (FunctionTransformer(np.log1p), 1),
+        (ColumnTransformer([("scale", StandardScaler(), [1, 2])]), 1),
+        (PCA(2, random_state=0), 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_data_lie_in_memory_as_after_a_fit(
+    X: Any, y: Any, step: Any, hits: int, order: Any
+) -> None:
+    """Else sums over them would differ in their last digits."""
+    prefixes = Prefixes()
+    pipeline = make_pipeline(step, Layout())
+    data = np.abs(np.asarray(X, order=order))
+    plain = clone(pipeline).fit(data, y)[-1].strides_
+
+    found = [fitted(prefixes, pipeline, data, y)[-1].strides_ for _ in range(2)]
+
+    assert found == [plain, plain]
+    assert prefixes.hits == hits
 
 
 def test_room_is_bounded(X: Any, y: Any) -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from scipy.stats import expon, loguniform
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from sklearn.naive_bayes import GaussianNB
@@ -76,6 +78,24 @@ def test_step_left_out(oracle: Oracle, iris: Data) -> None:
     }
 
     oracle.check(partial(GridSearchCV, steps, grid, cv=3), *iris)
+
+
+@every_kind
+def test_steps_of_a_pipeline_in_common(kind: str, oracle: Oracle, iris: Data) -> None:
+    """Parameters of early and late steps, of branches too, together with failing ones."""
+    columns = ColumnTransformer(
+        [("scaled", StandardScaler(), [0, 1]), ("ranged", MinMaxScaler(), [2, 3])]
+    )
+    reduced = PCA(random_state=0)
+    model = LogisticRegression(max_iter=500)
+    steps = Pipeline([("columns", columns), ("reduced", reduced), ("model", model)])
+    space = {
+        "columns__scaled__with_std": [True, False],
+        "reduced__n_components": [2, 3, 9],
+        "model__C": [0.1, 1.0],
+    }
+
+    oracle.check(partial(build, kind, steps, space), *iris)
 
 
 def test_randomised_over_distributions(oracle: Oracle, iris: Data) -> None:
