@@ -90,9 +90,9 @@ def test_steps_of_a_pipeline_in_common(kind: str, oracle: Oracle, iris: Data) ->
     model = LogisticRegression(max_iter=500)
     steps = Pipeline([("columns", columns), ("reduced", reduced), ("model", model)])
     space = {
-        "columns__scaled__with_std": [True, False],
+        "columns__scaled": [StandardScaler(), MinMaxScaler(), "passthrough"],
         "reduced__n_components": [2, 3, 9],
-        "model__C": [0.1, 1.0],
+        "model__C": [0.1, 1.0, 10.0],
     }
 
     oracle.check(partial(build, kind, steps, space), *iris)
