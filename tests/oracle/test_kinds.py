@@ -91,7 +91,8 @@ def test_steps_of_a_pipeline_in_common(kind: str, oracle: Oracle, iris: Data) ->
     steps = Pipeline([("columns", columns), ("reduced", reduced), ("model", model)])
     space = {
         "columns__scaled": [StandardScaler(), MinMaxScaler(), "passthrough"],
-        "reduced__n_components": [2, 3, 9],
+        # 9 fails, of which skopt dies.
+        "reduced__n_components": [2, 3, 4 if kind == "bayes" else 9],
         "model__C": [0.1, 1.0, 10.0],
     }
 
