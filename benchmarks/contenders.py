@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,17 +55,20 @@ def start(name: str) -> Iterator[Contender]:
 
 
 @contextlib.contextmanager
-def _dask_hpsearch() -> Iterator[Contender]:
+def _dask_hpsearch(*, share_prefixes: bool = True) -> Iterator[Contender]:
     from dask_hpsearch import DaskSearchCV, local_cluster
 
     cluster = local_cluster(
         n_workers=1, slots_per_worker=N_SLOTS, dashboard_address=None
     )
     with cluster, cluster.get_client() as client:
+
+        def fit(search: Any, X: Any, y: Any) -> Any:
+            ours = DaskSearchCV(search, client=client, share_prefixes=share_prefixes)
+            return ours.fit(X, y)
+
         yield Contender(
-            sklearn.model_selection,
-            lambda search, X, y: DaskSearchCV(search, client=client).fit(X, y),
-            lambda: _sent_to_scheduler(client),
+            sklearn.model_selection, fit, lambda: _sent_to_scheduler(client)
         )
 
 
@@ -138,6 +142,7 @@ def _written() -> int:
 
 _STARTS = {
     "dask_hpsearch": _dask_hpsearch,
+    "dask_hpsearch, all steps": functools.partial(_dask_hpsearch, share_prefixes=False),
     "loky": _loky,
     "joblib-dask": _joblib_dask,
     "dask-ml": _dask_ml,

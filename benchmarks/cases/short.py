@@ -34,6 +34,7 @@ CASE = Case(
     search=search,
     entries=(
         Entry("dask_hpsearch"),
+        Entry("dask_hpsearch, all steps"),
         Entry("loky"),
         Entry("dask-ml"),
         Entry("joblib-dask"),
