@@ -36,7 +36,7 @@ CASE = Case(
         Entry("dask_hpsearch"),
         Entry("dask_hpsearch, all steps"),
         Entry("loky"),
-        Entry("dask-ml"),
-        Entry("joblib-dask"),
+        Entry("dask-ml", rare=True),
+        Entry("joblib-dask", rare=True),
     ),
 )
