@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.errors import RunCancelledError, SearchStopped, StoreError
+from dask_hpsearch.pardons import Pardons
 from dask_hpsearch.recorded import (
     BegunElsewhereError,
     RecordedCall,
@@ -69,8 +69,7 @@ class Recorder:
         self._progress = progress
         self._refit = refit
         self._tolerant = tolerant
-        self._pardoned: dict[int, str] = {}
-        self._error_score: Any = math.nan
+        self._pardons = Pardons(refit=refit, tolerant=tolerant)
         self._kept: list[int] | None = None
         self._lock = threading.Lock()
         self.stopped: str | None = None
@@ -145,7 +144,7 @@ class Recorder:
                 msg = "the run was cancelled"
                 raise RunCancelledError(msg) from None
             self._complete(search, evaluate, stop)
-        self._report_pardoned()
+        self._pardons.report(self.calls)
 
     def _evaluate(
         self, call: RecordedCall, evaluate: Evaluate, splitter: Any, more: Any
@@ -181,7 +180,7 @@ class Recorder:
             call.more_results = kept.more_results
             call.splits, call.results = kept.splits, kept.results
             if call.complete() == list(range(len(call.candidates))):
-                self._pardon(list(call.results.values()))
+                self._pardons.hide(list(call.results.values()), self.calls)
             return True
         earlier = self._journal.earlier_call(call.ordinal)
         if earlier is not None:
@@ -311,7 +310,8 @@ class Recorder:
         if kept:
             self._kept = kept
             splits = range(len(cut[-1].splits))
-            self._pardon([cut[-1].results[c, s] for c in kept for s in splits])
+            hidden = [cut[-1].results[c, s] for c in kept for s in splits]
+            self._pardons.hide(hidden, self.calls)
             finished.append([cut[-1].candidates[candidate] for candidate in kept])
             columns = {
                 key: [values[candidate] for candidate in kept]
@@ -363,39 +363,8 @@ class Recorder:
                 shown_as_finished=shown,
             )
         recorded.results[call.candidate, call.split] = result
-        self._error_score = call.shared.get("error_score")
+        self._pardons.error_score = call.shared.get("error_score")
         n_fits = len(recorded.candidates) * len(recorded.splits)
         if len(recorded.results) == n_fits and not recorded.still_open:
-            self._pardon(list(recorded.results.values()))
+            self._pardons.hide(list(recorded.results.values()), self.calls)
         return result
-
-    # --- a call whose every fit failed ------------------------------------------------
-
-    def _pardon(self, results: list[dict[str, Any]]) -> None:
-        """Hide failures from scikit-learn where they are all that a call has."""
-        if not self._tolerant or any(one["fit_error"] is None for one in results):
-            return
-        names = self._score_names()
-        if isinstance(self._refit, str) and not names:
-            return  # scores of a scoring function that has not yet named them
-        for one in results:
-            self._pardoned[id(one)] = one["fit_error"]
-            one["fit_error"] = None
-            for scores in {"test_scores", "train_scores"} & one.keys() if names else ():
-                one[scores] = dict.fromkeys(names, self._error_score)
-
-    def _score_names(self) -> list[str]:
-        """Names of the scores, if there are several and a fit has given them."""
-        for call in self.calls:
-            for one in call.results.values():
-                if isinstance(one["test_scores"], dict):
-                    return list(one["test_scores"])
-        return []
-
-    def _report_pardoned(self) -> None:
-        """Warn or raise about what was hidden, in scikit-learn's words."""
-        if not self._pardoned:
-            return
-        results = [one for call in self.calls for one in call.results.values()]
-        errors = [self._pardoned.get(id(one)) for one in results]
-        sklearn_adapter.report_fit_errors(errors, self._error_score)
