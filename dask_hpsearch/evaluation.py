@@ -95,15 +95,18 @@ class CallUnpickler(pickle.Unpickler):
 def serve(connection: Connection) -> None:
     """Run tasks until the connection closes."""
     loaded, prefixes = Bundles(), Prefixes()
+    places: list[str] = []
     os.environ["LOKY_MAX_CPU_COUNT"] = os.environ.get("OMP_NUM_THREADS", "1")
     with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
         while True:
             message = connection.recv()
             if message == STOP_SIGN:  # came too late for the list it was meant for
                 continue
-            tasks, paths, sys_path, room = message
+            tasks, paths, told, room = message
             prefixes.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
-            sys.path.extend(path for path in sys_path if path not in sys.path)
+            if told != places:
+                places = told
+                sys.path[:] = [*told, *(one for one in sys.path if one not in told)]
             prepare = functools.partial(
                 _prepare, paths=paths, loaded=loaded, prefixes=prefixes
             )

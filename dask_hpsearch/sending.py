@@ -62,9 +62,15 @@ def pickled(value: Any, what: str) -> bytes:
         raise UnpicklableError.of(what, error) from error
 
 
-def check_pickles(value: Any, name: str) -> None:
-    """Name the part that does not pickle; arrays always do."""
+def check_pickles(value: Any, name: str) -> bytes:
+    """Name the part that does not pickle; arrays always do.
+
+    Returns
+    -------
+    bytes
+        The pickle, without the data of arrays.
+    """
     try:
-        pickle.dumps(value, protocol=5, buffer_callback=lambda _: None)
+        return pickle.dumps(value, protocol=5, buffer_callback=lambda _: None)
     except Exception:  # noqa: BLE001 (cloudpickle may know better, or name it)
-        pickled(value, name)
+        return pickled(value, name)

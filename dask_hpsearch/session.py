@@ -141,6 +141,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         if left is not None:
             with left.mutex:
                 left.queue.clear()
+        if self._log is None:  # a search begins with an engine of its own
+            self._engine.modules.compare_anew()
         self._errors = ErrorsInTurn()
         self._group = Group(most_running=self._most_running)
         self._started = time.monotonic()
@@ -331,8 +333,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             shared=call.shared,
             share_prefixes=self._share_prefixes,
         )
-        for name, value in call.shared.items():
-            check_pickles(value, name)
+        shared = [check_pickles(value, name) for name, value in call.shared.items()]
+        self._engine.modules.compare(b"".join([spec.estimator, *shared]))
         ref = self._engine.home.put(spec, what="the search")
         self._specs.append((call, estimator, spec, ref))
         return spec, ref
@@ -348,6 +350,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         if self._parameters is None or self._parameters[0] is not call.parameters:
             what = f"candidate {call.candidate} ({call.parameters!r:.200})"
             self._parameters = call.parameters, pickled(call.parameters, what)
+            self._engine.modules.compare(self._parameters[1])
         return self._parameters[1]
 
     def _pickled_calls(self, func: BatchedCalls, refs: dict[str, DataRef]) -> bytes:
@@ -362,6 +365,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
                 f"failed with {type(error).__name__}: {error}"
             )
             raise UnpicklableError(msg) from error
+        self._engine.modules.compare(buffer.getvalue())
         return buffer.getvalue()
 
 

@@ -59,6 +59,8 @@ class Engine:
     ----------
     hungry : bool
         Whether Dask could have more tasks than were submitted.
+    modules : ModuleSender
+        Sees to the user's own modules.
 
     Raises
     ------
@@ -94,7 +96,7 @@ class Engine:
         self.task_bytes = 0
         self.tasks_sent = 0
         register_slots(client)
-        self._modules = ModuleSender(client)
+        self.modules = ModuleSender(client)
         self._sender = DataSender(client, home, self._topic)
         client.subscribe_topic(self._topic, self._on_worker_event)
         self._watch = SlotWatch(
@@ -321,7 +323,7 @@ class Engine:
         flight.open.discard(outcome.job)
         if job is None or (outcome.status in _MAY_RUN_AGAIN and not mine):
             return
-        if outcome.status == "returned" or self._modules.sent_for(outcome):
+        if outcome.status == "returned" or self.modules.sent_for(outcome):
             self._run_again(job)
         elif outcome.status == "killed" and not job.deaths:
             # Its own doing, or somebody else's: a second time tells.

@@ -1,20 +1,26 @@
-"""Sends modules of the user's own to workers that turn out to lack them."""
+"""Sends modules of the user's own to workers that lack them, or have them as they were."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
 import logging
+import re
 import sys
 import sysconfig
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.slots.modules import ModulePlugin
+from dask_hpsearch.slots.modules import (
+    ModulePlugin,
+    outdated,
+    source_digest,
+    source_files,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Mapping
 
     from distributed import Client
 
@@ -22,13 +28,21 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 50 * 2**20
 _INSTALLED = ("site-packages", "dist-packages")
+_NEVER = ("__main__", "dask_hpsearch")  # by value; by its version
+_STANDARD = Path(sysconfig.get_paths()["stdlib"]).resolve()
+# Rather too many than too few: a word in a text that looks like an import does no harm.
+_IMPORT = re.compile(
+    rb"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([\w., \t]+))",
+    re.MULTILINE,
+)
 _logger = logging.getLogger(__name__)
 
 
 class ModuleSender:
     """Sends each module once, when a task says that its worker has none of that name.
 
-    What is installed here is left to the workers' own installation: their image.
+    Before the first task that refers to one, it asks whether the workers have it as it is
+    here. What is installed here is left to the workers' own installation: their image.
 
     Parameters
     ----------
@@ -39,6 +53,43 @@ class ModuleSender:
         self._client = client
         self._sent: dict[str, bool] = {}
         self._tried: set[tuple[int, str]] = set()
+        self._compared: set[str] = set()
+        self._own: dict[str, Path] | None = None
+
+    def compare(self, payload: bytes) -> None:
+        """Bring the workers up to date with the modules that a pickle refers to.
+
+        Parameters
+        ----------
+        payload : bytes
+            What is about to be sent.
+        """
+        if self._own is None:
+            self._own = own_modules()
+        own = self._own
+        named = {name for name in own if name.encode() in payload} - self._compared
+        if not named:
+            return
+        needed = with_what_they_import(named, own) - self._compared
+        self._compared |= needed
+        digests = {name: source_digest(own[name]) for name in needed}
+        for name in self._outdated(digests):
+            self._sent[name] = self._send(name, own[name])
+
+    def compare_anew(self) -> None:
+        """Compare again what is sent from now on: files may have been edited."""
+        self._compared.clear()
+        self._own = None
+
+    def _outdated(self, digests: dict[str, str]) -> list[str]:
+        try:
+            answers = self._client.run(outdated, digests, on_error="ignore")
+        except Exception as error:  # noqa: BLE001 (who has lost the client, learns elsewhere)
+            _logger.debug("no worker told of its modules: %r", error)
+            return []
+        if not answers:  # those to come may have anything
+            return sorted(digests)
+        return sorted({name for names in answers.values() for name in names})
 
     def sent_for(self, outcome: Outcome) -> bool:
         """Send what a task could not import; return whether it may be tried again."""
@@ -49,18 +100,51 @@ class ModuleSender:
             return False
         self._tried.add((outcome.job, top))
         if top not in self._sent:
-            self._sent[top] = self._send(top)
+            source = own_source(top)
+            self._sent[top] = source is not None and self._send(top, source)
         return self._sent[top]
 
-    def _send(self, module: str) -> bool:
-        source = own_source(module)
-        archive = None if source is None else packed(source)
+    def _send(self, module: str, source: Path) -> bool:
+        archive = packed(source)
         if archive is None:
             return False
-        _logger.info("the workers lack %s: sent from %s", module, source)
-        plugin = ModulePlugin(module, archive)
+        _logger.info("the workers lack %s as it is here: sent from %s", module, source)
+        plugin = ModulePlugin(module, archive, source_digest(source))
         self._client.register_plugin(plugin, name=plugin.name)
         return True
+
+
+def own_modules() -> dict[str, Path]:
+    """Return the sources of the user's own modules that are imported here."""
+    tops = {name.partition(".")[0] for name in list(sys.modules)}
+    found = {name: own_source(name) for name in sorted(tops.difference(_NEVER))}
+    return {name: source for name, source in found.items() if source is not None}
+
+
+def with_what_they_import(names: Iterable[str], own: Mapping[str, Path]) -> set[str]:
+    """Add to some modules of the user's own those that they import in turn."""
+    known: set[str] = set()
+    new = set(names)
+    while new:
+        known |= new
+        imported = {name for top in new for name in _imported_by(own[top])}
+        new = imported & own.keys() - known
+    return known
+
+
+def _imported_by(source: Path) -> set[str]:
+    """Name what a module's files import, as their text says."""
+    found: set[str] = set()
+    for path in source_files(source):
+        if path.suffix == ".py":
+            for one, several in _IMPORT.findall(path.read_bytes()):
+                names = [one] if one else several.split(b",")
+                found |= {_first_word(name) for name in names}
+    return found
+
+
+def _first_word(name: bytes) -> str:
+    return name.strip().partition(b" ")[0].partition(b".")[0].decode(errors="replace")
 
 
 def own_source(module: str) -> Path | None:
@@ -76,11 +160,12 @@ def own_source(module: str) -> Path | None:
     except (ImportError, ValueError):
         return None
     origin = None if found is None else found.origin
-    if origin is None or not origin.endswith(".py") or not Path(origin).is_file():
+    if origin is None or not origin.endswith(".py"):
+        return None
+    if any(name in origin for name in _INSTALLED) or not Path(origin).is_file():
         return None
     path = Path(origin).resolve()
-    standard = Path(sysconfig.get_paths()["stdlib"]).resolve()
-    if any(name in path.parts for name in _INSTALLED) or path.is_relative_to(standard):
+    if any(name in path.parts for name in _INSTALLED) or path.is_relative_to(_STANDARD):
         return None
     if path.is_relative_to(sys.prefix) and sys.prefix != sys.base_prefix:
         return None
@@ -92,23 +177,12 @@ def packed(source: Path) -> bytes | None:
     buffer = io.BytesIO()
     total = 0
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in _files(source):
+        for path in source_files(source):
             total += path.stat().st_size
             if total > _MOST_BYTES:
                 _logger.warning("%s is too large to be sent to workers", source)
                 return None
-            # A fixed time: the same content is the same archive, and is sent once.
+            # A fixed time: the same content is the same archive.
             entry = zipfile.ZipInfo(str(path.relative_to(source.parent)))
             archive.writestr(entry, path.read_bytes())
     return buffer.getvalue()
-
-
-def _files(source: Path) -> Iterator[Path]:
-    if source.is_file():
-        yield source
-        return
-    for path in sorted(source.rglob("*")):
-        inside = path.relative_to(source).parts
-        hidden = any(part.startswith(".") or part == "__pycache__" for part in inside)
-        if path.is_file() and not hidden:
-            yield path

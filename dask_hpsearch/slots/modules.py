@@ -1,20 +1,31 @@
-"""Modules of the user's own, as workers get them that cannot import them."""
+"""Modules of the user's own: how workers get them, and tell which they have."""
 
 from __future__ import annotations
 
 import hashlib
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin
 
+from dask_hpsearch.slots.plugin import PLUGIN_NAME
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from distributed import Worker
+
+    from dask_hpsearch.slots.pool import SlotPool
+
+_DIGITS = 16
 
 
 class ModulePlugin(WorkerPlugin):
-    """Puts a module on a worker's path, for its slots; later workers get it too.
+    """Puts a module before all others for a worker's slots; later workers get it too.
+
+    It takes the place of an earlier version of the module, whatever that was.
 
     Parameters
     ----------
@@ -22,23 +33,77 @@ class ModulePlugin(WorkerPlugin):
         Name of the module or package.
     archive : bytes
         A zip file with it.
+    digest : str
+        Of its source, as `source_digest` makes it.
     """
 
-    idempotent = True
+    idempotent = False  # an earlier version may come again
 
-    def __init__(self, module: str, archive: bytes) -> None:
-        digest = hashlib.sha256(archive).hexdigest()[:16]
-        self.name = f"dask-hpsearch-module-{module}-{digest}"
+    def __init__(self, module: str, archive: bytes, digest: str) -> None:
+        self.name = f"dask-hpsearch-module-{module}"
+        self._module = module
         self._archive = archive
+        self._digest = digest
 
     def setup(self, worker: Worker) -> None:
         """Write the archive into the worker's folder; nothing of it is run here."""
-        path = Path(worker.local_directory) / f"{self.name}.zip"
+        pool = _pool(worker)
+        if self._module not in pool.modules and _digest_here(self._module) == self._digest:
+            return
+        path = Path(worker.local_directory) / f"{self.name}-{self._digest}.zip"
         path.write_bytes(self._archive)
-        sys.path.append(str(path))
+        pool.put_module(self._module, str(path), self._digest)
 
-    def teardown(self, worker: Worker) -> None:
-        """Take it from the path."""
-        path = str(Path(worker.local_directory) / f"{self.name}.zip")
-        if path in sys.path:
-            sys.path.remove(path)
+
+def outdated(digests: Mapping[str, str], dask_worker: Worker) -> list[str]:
+    """Name the modules of which this worker's slots would find another version.
+
+    Those that it lacks are none of them. Slots that may have imported a file as it was
+    before it changed are replaced.
+
+    Parameters
+    ----------
+    digests : mapping of str to str
+        Digest of each module's source, at the client.
+    """
+    pool = _pool(dask_worker)
+    found = {name: pool.modules.get(name) or _digest_here(name) for name in digests}
+    here = {name: digest for name, digest in found.items() if digest is not None}
+    pool.saw_modules(here)
+    return [name for name, digest in here.items() if digest != digests[name]]
+
+
+def source_digest(source: Path) -> str:
+    """Return the digest of a module's file, or of all files of its folder."""
+    digest = hashlib.sha256()
+    for path in source_files(source):
+        digest.update(str(path.relative_to(source.parent)).encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:_DIGITS]
+
+
+def source_files(source: Path) -> Iterator[Path]:
+    """Yield the files that a module consists of, in a fixed order."""
+    if source.is_file():
+        yield source
+        return
+    for path in sorted(source.rglob("*")):
+        inside = path.relative_to(source).parts
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in inside)
+        if path.is_file() and not hidden:
+            yield path
+
+
+def _digest_here(name: str) -> str | None:
+    """Digest a module's source as an import would find it; None if there is none."""
+    found = PathFinder.find_spec(name, sys.path)
+    origin = Path(found.origin) if found and found.origin else None
+    if origin is None or not origin.is_file():
+        return None
+    return source_digest(origin.parent if origin.name == "__init__.py" else origin)
+
+
+def _pool(worker: Worker) -> SlotPool:
+    plugin: Any = worker.plugins[PLUGIN_NAME]
+    pool: SlotPool = plugin.pool
+    return pool

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MEMORY_CHECK_S = 0.1
+_NEAR_SHARE_CHECK_S = 0.02  # memory fills faster than the system counts to a tenth
 _EARLY_REPORT_S = 0.5
 _DRAIN_LOOK_S = 0.05
 _KEPT_PART = 10  # of its share, a slot keeps a tenth for what fits have in common
@@ -51,6 +52,11 @@ class SlotPool:
         Private memory that one slot may use; None: no limit.
     nursery : Nursery, optional
         One that runs already.
+
+    Attributes
+    ----------
+    modules : dict of str to str
+        Digests of the modules of users' own that it was sent, by name.
     """
 
     def __init__(
@@ -71,6 +77,10 @@ class SlotPool:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._draining = threading.Event()
+        self.modules: dict[str, str] = {}
+        self._module_places: dict[str, str] = {}
+        self._seen: dict[str, str] = {}
+        self._generation = 0
 
     def start(self) -> None:
         """Start the nursery, so that the first fit finds its imports done."""
@@ -110,7 +120,8 @@ class SlotPool:
             slot = None
             try:
                 slot = self._take(batch.group)
-                slot.send((tuple(run.waiting), paths, sys.path, self._kept_bytes))
+                message = tuple(run.waiting), paths, self._places(), self._kept_bytes
+                slot.send(message)
                 run.follow(slot)
                 self._give_back(slot)
             except NurseryLostError:
@@ -159,10 +170,37 @@ class SlotPool:
             nursery.close()
         self.data.close()
 
+    def put_module(self, name: str, place: str, digest: str) -> None:
+        """Let slots import a module from a file, before any other of that name."""
+        with self._lock:
+            self.modules[name] = digest
+            self._module_places[name] = place
+        self._renew()
+
+    def saw_modules(self, digests: dict[str, str]) -> None:
+        """Replace the slots if a module's file is not what it was."""
+        changed = any(self._seen.get(name, one) != one for name, one in digests.items())
+        self._seen |= digests
+        if changed:
+            self._renew()
+
     def pids(self) -> list[int]:
         """Return the processes of the slots that exist now."""
         with self._lock:
             return [slot.pid for slot in (*self._idle, *self._busy)]
+
+    def _places(self) -> list[str]:
+        """Where slots look for modules."""
+        with self._lock:
+            return [*self._module_places.values(), *sys.path]
+
+    def _renew(self) -> None:
+        """Let slots end that may have imported what has changed; busy ones, afterwards."""
+        with self._lock:
+            self._generation += 1
+            idle, self._idle = self._idle, []
+        for slot in idle:
+            slot.close()
 
     def _busy_now(self) -> list[Slot]:
         with self._lock:
@@ -194,12 +232,14 @@ class SlotPool:
 
     def _take(self, group: str) -> Slot:
         with self._lock:
+            generation = self._generation
             nursery = self._running_nursery()
             slot = self._idle.pop() if self._idle else None
             while slot is not None and slot.is_dead():
                 slot = self._idle.pop() if self._idle else None
         if slot is None:
             slot = nursery.fork()
+            slot.generation = generation
         with self._lock:
             self._busy[slot] = group
             cancelled = group in self._cancelled
@@ -210,8 +250,11 @@ class SlotPool:
     def _give_back(self, slot: Slot) -> None:
         with self._lock:
             del self._busy[slot]
-            if slot.ended_for is None:
+            current = slot.generation == self._generation
+            if slot.ended_for is None and current:
                 self._idle.append(slot)
+        if not current:
+            slot.close()
 
     def _drop(self, slot: Slot | None) -> None:
         with self._lock:
@@ -220,11 +263,17 @@ class SlotPool:
 
     def _watch_memory(self) -> None:
         """Note what busy slots use, and end one that exceeds its share."""
-        while not self._closing.wait(_MEMORY_CHECK_S):
+        pause = _MEMORY_CHECK_S
+        while not self._closing.wait(pause):
+            pause = _MEMORY_CHECK_S
             for slot in self._busy_now():
                 used = slot.private_bytes()
                 slot.peak_bytes = max(slot.peak_bytes, used)
-                if self._share_bytes is not None and used > self._share_bytes:
+                if self._share_bytes is None:
+                    continue
+                if used > self._share_bytes // 2:
+                    pause = _NEAR_SHARE_CHECK_S
+                if used > self._share_bytes:
                     slot.end("memory")
 
 

@@ -148,6 +148,8 @@ class Slot:
         Its process.
     peak_bytes : int
         Most private memory seen during the current task.
+    generation : int
+        How often the user's modules had changed when it began.
     ended_for : str or None
         Why the worker ended it: "memory", "timeout", "cancelled", or None.
     """
@@ -155,6 +157,7 @@ class Slot:
     def __init__(self, pid: int, connection: Connection, nursery: Nursery) -> None:
         self.pid = pid
         self.peak_bytes = 0
+        self.generation = 0
         self.ended_for: str | None = None
         self._connection = connection
         self._arrived = select.poll()
