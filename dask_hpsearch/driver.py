@@ -191,7 +191,7 @@ def wait_for_worker(client: Client, timeout_s: float) -> None:
     try:
         client.wait_for_workers(1, timeout=timeout_s)
     except TimeoutError as error:
-        raise no_workers(timeout_s) from error
+        raise no_workers(timeout_s, client) from error
 
 
 def _current_client() -> Client | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from dask_hpsearch.clusters.manifests import EXIT_REFUSED, EXIT_SKEW
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Manifest = dict[str, Any]
-# "wait": it may end by itself, when a node or a quota becomes free.
-Outlook = Literal["stuck", "wait", "crash"]
+# "wait": it may end by itself, when a node or a quota becomes free. "skew": other versions.
+Outlook = Literal["wait", "stuck", "crash", "skew"]
 
 _NO_IMAGE = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
@@ -19,6 +21,8 @@ _NO_CONTAINER = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
 _CRASHES = 2
+_REFUSED = "refused: "  # how our programs begin the line that says why they end
+_SEVERITY: tuple[Outlook, ...] = ("wait", "stuck", "crash", "skew")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +32,38 @@ class Trouble:
     Attributes
     ----------
     outlook : str
-        "stuck": it stays so; "wait": it may pass; "crash": its logs say more.
+        "stuck": it stays so; "wait": it may pass; "crash": it ends again and again;
+        "skew": so it does, since its versions are not those of the scheduler.
     message : str
     pod : str
         Its name; empty if there is no pod.
+    words : str
+        The end of its log, if Kubernetes has kept it.
     """
 
     outlook: Outlook
     message: str
     pod: str = ""
+    words: str = ""
+
+    def quoted(self, log: str = "") -> str:
+        """Say it with the last lines of the log."""
+        words = last_words(log or self.words)
+        return f"{self.message}. The end of its log:\n{words}" if words else self.message
 
 
 def pod_trouble(pod: Manifest, events: Iterable[Manifest] = ()) -> Trouble | None:
     """Return what keeps a pod from running; None if it runs, or is just starting."""
     name = pod["metadata"]["name"]
     status = pod.get("status", {})
+    if status.get("reason") == "Evicted":
+        said = status.get("message", "no reason given")
+        return Trouble("wait", f"pod {name} was evicted: {said}", name)
     for container in status.get("containerStatuses", []):
         found = _container_trouble(container, events)
         if found is not None:
-            return Trouble(found.outlook, f"pod {name}: {found.message}", name)
+            message = f"pod {name}: {found.message}"
+            return Trouble(found.outlook, message, name, found.words)
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             reason = condition.get("message", "no reason given")
@@ -69,6 +86,20 @@ def deployment_trouble(deployment: Manifest) -> Trouble | None:
                 "wait" if passing else "stuck", f"no pod for {name}: {reason}"
             )
     return None
+
+
+def worst(troubles: Iterable[Trouble | None]) -> Trouble | None:
+    """Return the one that is least likely to pass; None if there is none."""
+    found = [one for one in troubles if one is not None]
+    return max(found, key=lambda one: _SEVERITY.index(one.outlook), default=None)
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether a pod does its work, and is not about to end."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def last_words(log: str, lines: int = 12) -> str:
@@ -97,9 +128,20 @@ def _container_trouble(
         or container.get("lastState", {}).get("terminated")
         or {}
     )
+    return None if container.get("ready") else _end_of(container, ended)
+
+
+def _end_of(container: Manifest, ended: Manifest) -> Trouble | None:
+    """Say how a container that is not ready ended before."""
+    words, code = ended.get("message", ""), ended.get("exitCode")
     if ended.get("reason") == "OOMKilled":
-        return Trouble("crash", "it used more memory than its limit (OOMKilled)")
-    if container.get("restartCount", 0) >= _CRASHES and not container.get("ready"):
-        code = ended.get("exitCode", "unknown")
-        return Trouble("crash", f"it ends again and again, with exit code {code}")
+        text = "it used more memory than its limit (OOMKilled)"
+        return Trouble("crash", text, words=words)
+    if code in (EXIT_REFUSED, EXIT_SKEW):
+        said = [line for line in words.splitlines() if line.startswith(_REFUSED)]
+        text = said[-1].removeprefix(_REFUSED) if said else "it refuses to run"
+        return Trouble("skew" if code == EXIT_SKEW else "crash", text)
+    if container.get("restartCount", 0) >= _CRASHES:
+        text = f"it ends again and again, with exit code {code}"
+        return Trouble("crash", text, words=words)
     return None

@@ -14,18 +14,23 @@ from dask_kubernetes.operator import KubeCluster
 from dask_kubernetes.operator.kubecluster.kubecluster import CreateMode
 from distributed.core import Status, rpc
 from distributed.deploy.cluster import Cluster
-from distributed.protocol.pickle import dumps, loads
 from distributed.utils import Log, Logs, format_dashboard_link
 
 from dask_hpsearch.clusters import kubernetes_api, manifests, tls
 from dask_hpsearch.clusters.forward import PortForward
 from dask_hpsearch.clusters.lifecycle import Lifecycle
-from dask_hpsearch.clusters.versions import check_versions, versions_here
+from dask_hpsearch.clusters.versions import (
+    check_versions,
+    versions_here,
+    versions_of,
+)
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import (
     ClusterNotFoundError,
     ClusterUnreachableError,
     HPSearchError,
+    NoWorkersError,
+    VersionSkewError,
 )
 from dask_hpsearch.trust import data_folder
 
@@ -181,6 +186,27 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # upstream has no t
         """What `kube_cluster` takes in another process, to attach to this cluster."""
         return {"name": self.name, **self._where}
 
+    def why_no_workers(self, *, lasting: bool = False) -> HPSearchError | None:
+        """Return an error that says what keeps workers from running; None if nothing does.
+
+        Parameters
+        ----------
+        lasting : bool
+            Whether to tell only of what does not pass by itself.
+        """
+        error: HPSearchError | None = self.sync(self._why_no_workers, lasting)
+        return error
+
+    async def _why_no_workers(self, lasting: bool) -> HPSearchError | None:  # noqa: FBT001
+        lifecycle = self._needed(self._lifecycle)
+        trouble = await lifecycle.worker_trouble()
+        if trouble is None or (lasting and trouble.outlook == "wait"):
+            return None
+        said = f"the workers of {self.name} do not start: {await lifecycle.quoted(trouble)}"
+        if trouble.outlook == "skew":
+            return VersionSkewError(said)
+        return NoWorkersError(said)
+
     async def _start(self) -> None:
         """Make or find the cluster and connect to it.
 
@@ -242,11 +268,7 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # upstream has no t
         self.scheduler_comm = rpc(
             address, connection_args=self.security.get_connection_args("client")
         )
-        answer = await self.scheduler_comm.run_function(function=dumps(versions_here))
-        theirs = answer["result"]
-        if answer["status"] != "OK":
-            msg = f"the scheduler cannot tell its versions: {loads(answer['exception'])!r}"
-            raise ClusterUnreachableError(msg)
+        theirs = await versions_of(self.scheduler_comm)
         check_versions(versions_here(), theirs, image)
 
     async def _scheduler_address(self) -> str:

@@ -12,8 +12,9 @@ from dask_hpsearch.clusters import manifests
 from dask_hpsearch.clusters.diagnosis import (
     Trouble,
     deployment_trouble,
-    last_words,
+    is_ready,
     pod_trouble,
+    worst,
 )
 from dask_hpsearch.clusters.kubernetes_api import (
     KubernetesConflictError,
@@ -24,6 +25,7 @@ from dask_hpsearch.errors import (
     ClusterAccessError,
     ClusterError,
     ClusterExistsError,
+    KubernetesRightsError,
     OperatorMissingError,
     PodStartError,
 )
@@ -69,7 +71,9 @@ class Lifecycle:
         self.api = api
         self.name = name
         self._labels = f"{manifests.CLUSTER_LABEL}={name}"
-        self._scheduler_labels = f"{self._labels},{manifests.COMPONENT_LABEL}=scheduler"
+        component = f"{self._labels},{manifests.COMPONENT_LABEL}="
+        self._scheduler_labels = f"{component}scheduler"
+        self._worker_labels = f"{component}worker"
 
     async def find(self) -> Manifest | None:
         """Return the DaskCluster; None if there is none."""
@@ -96,8 +100,11 @@ class Lifecycle:
         try:
             for one in manifests.companions(self.name, spec, certificates, owner):
                 await self.api.create(one)
-        except BaseException:
-            await self.delete(_FINALIZER_WAIT_S)
+        except BaseException as error:
+            try:
+                await self.delete(_FINALIZER_WAIT_S)
+            except ClusterError as left:
+                error.add_note(f"(while tidying up: {left})")
             raise
 
     async def wait_for_scheduler(self, timeout_s: float) -> None:
@@ -117,7 +124,7 @@ class Lifecycle:
         while time.monotonic() - began < timeout_s:
             pending = await self._settle_phase(pending)
             pods = await self.api.list("Pod", self._scheduler_labels)
-            if any(_is_ready(pod) for pod in pods):
+            if any(is_ready(pod) for pod in pods):
                 return
             trouble = await self._trouble(pods)
             if trouble is not None and trouble.outlook != "wait":
@@ -162,8 +169,7 @@ class Lifecycle:
         leave too many.
         """
         await self.api.delete("DaskAutoscaler", self.name)
-        labels = f"{self._labels},{manifests.COMPONENT_LABEL}=worker"
-        workers = await self.api.list("Deployment", labels)
+        workers = await self.api.list("Deployment", self._worker_labels)
         surplus = len(workers) - n
         idle = [one for one in workers if not one["status"].get("availableReplicas")]
         for one in idle[: max(surplus, 0)]:
@@ -189,6 +195,28 @@ class Lifecycle:
             }
         )
 
+    async def worker_trouble(self) -> Trouble | None:
+        """Return the worst of what keeps workers from running; None if nothing does."""
+        pods = await self.api.list("Pod", self._worker_labels)
+        troubles = [
+            await self._told(pod)
+            for pod in pods
+            if not is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
+        ]
+        for deployment in await self.api.list("Deployment", self._worker_labels):
+            troubles.append(deployment_trouble(deployment))
+        return worst(troubles)
+
+    async def quoted(self, trouble: Trouble) -> str:
+        """Say what is wrong, with the end of the pod's log if that says more."""
+        log = trouble.words
+        for previous in (True, False) if trouble.outlook == "crash" else ():
+            try:
+                log = log or await self.api.logs(trouble.pod, previous=previous)
+            except ClusterError as error:
+                _logger.debug("no log of %s: %s", trouble.pod, error)
+        return trouble.quoted(log)
+
     async def pods(self) -> list[Manifest]:
         """Return the cluster's pods."""
         return await self.api.list("Pod", self._labels)
@@ -209,12 +237,8 @@ class Lifecycle:
             If any is there after ``timeout_s``; it is named.
         """
         await self.api.delete("DaskCluster", self.name)
-        for kind in (
-            "Secret",
-            "NetworkPolicy",
-            "ServiceAccount",
-        ):  # if it has no owner yet
-            for one in await self.api.list(kind, self._labels):
+        for kind in ("Secret", "NetworkPolicy", "ServiceAccount"):
+            for one in await self._seen(kind):  # it may have no owner yet
                 await self.api.delete(kind, one["metadata"]["name"])
         began = time.monotonic()
         freed = False
@@ -234,11 +258,19 @@ class Lifecycle:
     async def _left(self) -> list[str]:
         left = []
         for kind in _KINDS:
-            found = await self.api.list(kind, self._labels)
+            found = await self._seen(kind)
             left += [f"{kind} {one['metadata']['name']}" for one in found]
             if left:  # no need to ask for the others
                 break
         return left
+
+    async def _seen(self, kind: str) -> list[Manifest]:
+        """List the cluster's objects of a kind; what one may not see, one did not make."""
+        try:
+            return await self.api.list(kind, self._labels)
+        except KubernetesRightsError as error:
+            _logger.debug("%s", error)
+            return []
 
     async def _free(self) -> None:
         """Let objects go that wait for an operator which is not there."""
@@ -270,11 +302,9 @@ class Lifecycle:
 
     async def _trouble(self, pods: list[Manifest]) -> Trouble | None:
         for pod in pods:
-            selector = f"involvedObject.name={pod['metadata']['name']}"
-            found = pod_trouble(pod)
+            found = await self._told(pod)
             if found is not None:
-                events = await self.api.list("Event", fields=selector)
-                return pod_trouble(pod, events)
+                return found
         if not pods:
             for deployment in await self.api.list("Deployment", self._scheduler_labels):
                 found = deployment_trouble(deployment)
@@ -282,17 +312,20 @@ class Lifecycle:
                     return found
         return None
 
+    async def _told(self, pod: Manifest) -> Trouble | None:
+        """Return what keeps a pod from running, with what its events say of it."""
+        if pod_trouble(pod) is None:
+            return None
+        selector = f"involvedObject.name={pod['metadata']['name']}"
+        try:
+            events = await self.api.list("Event", fields=selector)
+        except KubernetesRightsError:
+            events = []
+        return pod_trouble(pod, events)
+
     async def _start_error(self, trouble: Trouble) -> PodStartError:
-        message = f"the scheduler of {self.name} does not start: {trouble.message}"
-        if trouble.outlook == "crash":
-            log = ""
-            for previous in (True, False):
-                try:
-                    log = log or await self.api.logs(trouble.pod, previous=previous)
-                except ClusterError as error:
-                    _logger.debug("no log of %s: %s", trouble.pod, error)
-            message += f". The end of its log:\n{last_words(log)}"
-        return PodStartError(message)
+        said = await self.quoted(trouble)
+        return PodStartError(f"the scheduler of {self.name} does not start: {said}")
 
     async def _check_operator(self) -> None:
         cluster = await self.find()
@@ -320,10 +353,3 @@ class Lifecycle:
             "Kubernetes knows no DaskCluster: install the Dask operator with "
             "dask-hpsearch operator install, or use another context"
         )
-
-
-def _is_ready(pod: Manifest) -> bool:
-    if pod["metadata"].get("deletionTimestamp"):
-        return False
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

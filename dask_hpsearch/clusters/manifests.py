@@ -31,6 +31,9 @@ COMPONENT_LABEL = "dask.org/component"
 SCRATCH = "/scratch"
 CERTIFICATES = "/etc/dask-hpsearch/tls"
 USER_ID = 1000
+IMAGE_VARIABLE = "DASK_HPSEARCH_IMAGE"  # tells a worker what its errors name
+EXIT_REFUSED = 3  # a worker that its scheduler does not take
+EXIT_SKEW = 4  # a worker with other versions than its scheduler
 # The worker and its nursery; the rest of a pod's memory is for the slots.
 _WORKER_OVERHEAD = 320 * 2**20
 _SCHEDULER_SCRATCH = "1Gi"
@@ -245,6 +248,7 @@ def _container(
         **spec.environment,
         **pod_environment(role, CERTIFICATES),
         **environment,
+        IMAGE_VARIABLE: spec.image,
         "DASK_TEMPORARY_DIRECTORY": SCRATCH,
         "HOME": SCRATCH,
         "TMPDIR": SCRATCH,
@@ -254,6 +258,8 @@ def _container(
         "image": spec.image,
         "imagePullPolicy": "IfNotPresent",  # its tag or digest names one image
         "env": [{"name": key, "value": value} for key, value in variables.items()],
+        # The end of its log stays with the pod when the container has gone.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": container_security(),
         "volumeMounts": [
             {"name": "scratch", "mountPath": SCRATCH},

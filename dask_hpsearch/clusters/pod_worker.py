@@ -1,9 +1,10 @@
 """The program of a worker in a pod: ``python -m dask_hpsearch.clusters.pod_worker``.
 
-It joins once its slots can be forked in milliseconds: a pod that is ready takes fits at
-once. When the pod is to end, it takes no more, lets fits that end within the notice finish,
-and gives back the rest. When the scheduler is lost it begins again, without a restart of the
-container, which Kubernetes would delay ever longer.
+It joins once its slots can be forked in milliseconds, and its versions are those of the
+scheduler: a pod that is ready takes fits at once. When the pod is to end, it takes no more,
+lets fits that end within the notice finish, and gives back the rest. When the scheduler is
+lost it begins again, without a restart of the container, which Kubernetes would delay ever
+longer.
 """
 
 from __future__ import annotations
@@ -18,12 +19,27 @@ import time
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any
 
-from distributed.core import Status
+from distributed.core import Status, rpc
 from distributed.security import Security
 
-from dask_hpsearch.clusters.manifests import SCRATCH, WORKER_HTTP_PORT
+from dask_hpsearch.clusters.manifests import (
+    EXIT_REFUSED,
+    EXIT_SKEW,
+    IMAGE_VARIABLE,
+    SCRATCH,
+    WORKER_HTTP_PORT,
+)
 from dask_hpsearch.clusters.tls import check_scheduler
-from dask_hpsearch.errors import ClusterAccessError, ClusterUnreachableError
+from dask_hpsearch.clusters.versions import (
+    check_worker_versions,
+    versions_here,
+    versions_of,
+)
+from dask_hpsearch.errors import (
+    ClusterAccessError,
+    ClusterUnreachableError,
+    VersionSkewError,
+)
 from dask_hpsearch.slots.plugin import EARLY_NURSERY, drain_slots
 from dask_hpsearch.slots.slot import Nursery
 
@@ -35,7 +51,6 @@ if TYPE_CHECKING:
 _NURSERY_WAIT_S = 60.0
 _TRY_AGAIN_S = 0.5
 _RETIRE_S = 3.0  # of the notice, kept for the results' way
-_EXIT_REFUSED = 3
 _logger = logging.getLogger("distributed.worker.dask_hpsearch")
 
 
@@ -46,9 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     nursery = Nursery(sys.path)  # its imports run beside the search for the scheduler
     try:
         left = asyncio.run(_work(arguments, nursery))
-    except ClusterAccessError as error:
+    except (ClusterAccessError, VersionSkewError) as error:
         print(f"refused: {error}", file=sys.stderr, flush=True)  # noqa: T201
-        sys.exit(_EXIT_REFUSED)
+        skew = isinstance(error, VersionSkewError)
+        sys.exit(EXIT_SKEW if skew else EXIT_REFUSED)
     finally:
         nursery.close()
     if not left:
@@ -96,6 +112,7 @@ async def _join(arguments: Namespace, nursery: Nursery) -> Worker:
     address = os.environ["DASK_SCHEDULER_ADDRESS"]
     await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
     await _find(address, security)
+    await _check_versions(address, security)
     extensions: Any = {**DEFAULT_EXTENSIONS, EARLY_NURSERY: lambda _worker: nursery}
     worker: Worker = await Worker(
         address,
@@ -121,6 +138,15 @@ async def _find(address: str, security: Security) -> None:
             await asyncio.sleep(_TRY_AGAIN_S)
         else:
             return
+
+
+async def _check_versions(address: str, security: Security) -> None:
+    """See that the scheduler has the versions of this worker, before it gets a task."""
+    arguments = security.get_connection_args("worker")
+    async with rpc(address, connection_args=arguments) as scheduler:
+        theirs = await versions_of(scheduler)
+    image = os.environ.get(IMAGE_VARIABLE, "of this worker")
+    check_worker_versions(theirs, versions_here(), image)
 
 
 async def _leave(worker: Worker, notice_s: float) -> None:

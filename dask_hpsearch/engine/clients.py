@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from distributed.comm.core import CommClosedError
@@ -18,9 +19,34 @@ from dask_hpsearch.slots.plugin import SlotsPlugin
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+_logger = logging.getLogger(__name__)
 
-def no_workers(timeout_s: float) -> NoWorkersError:
-    """Make the error of a cluster without workers."""
+
+def why_no_workers(client: Client, *, lasting: bool = False) -> HPSearchError | None:
+    """Ask a client's cluster what keeps workers from running; None if it knows nothing.
+
+    Parameters
+    ----------
+    client : Client
+    lasting : bool
+        Whether to ask only for what does not pass by itself.
+    """
+    ask = getattr(client.cluster, "why_no_workers", None)
+    if ask is None:
+        return None
+    try:
+        error: HPSearchError | None = ask(lasting=lasting)
+    except Exception as unknown:  # noqa: BLE001 (the search has an error of its own)
+        _logger.debug("the cluster does not say: %r", unknown)
+        return None
+    return error
+
+
+def no_workers(timeout_s: float, client: Client) -> HPSearchError:
+    """Make the error of a cluster without workers, with what it says of them."""
+    told = why_no_workers(client)
+    if told is not None:
+        return type(told)(f"no Dask worker within {timeout_s:g} s: {told}")
     msg = (
         f"no Dask worker within {timeout_s:g} s: start some, for example with "
         "cluster.scale(2), or give worker_timeout more seconds"

@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.engine.clients import check_client, no_workers
+from dask_hpsearch.engine.clients import check_client, no_workers, why_no_workers
 from dask_hpsearch.errors import ClientClosedError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CHECK_S = 0.4
+_ASK_EVERY_S = 5.0
 
 
 class SlotWatch:
@@ -46,7 +47,8 @@ class SlotWatch:
         self._worker_timeout_s = worker_timeout_s
         self._on_slots = on_slots
         self._counted_at = 0.0
-        self._waiting_since = time.monotonic()
+        self._slotless_since = self._asked_at = time.monotonic()
+        self._troubled_since: float | None = None
         self._saw_worker = False
         self.count()
 
@@ -103,24 +105,46 @@ class SlotWatch:
         try:
             probe.result(timeout=self._worker_timeout_s)
         except TimeoutError as error:
-            raise no_workers(self._worker_timeout_s) from error
+            raise no_workers(self._worker_timeout_s, self._client) from error
         self.count()
 
     def work_begins(self) -> None:
         """Begin to wait for a first worker now."""
-        self._waiting_since = time.monotonic()
+        self._slotless_since = time.monotonic()
 
     def check_for_workers(self) -> None:
-        """Give up if no worker ever came; a cluster that lost all its own may regrow.
+        """Give up if no worker ever came, or if those that there were cannot come again.
+
+        A cluster that lost all its own may regrow: it is waited for, unless it says itself,
+        for as long as a first worker is waited for, what keeps them from running.
 
         Raises
         ------
         NoWorkersError
+        VersionSkewError
+            If that is what the cluster says.
         """
-        self._saw_worker = self._saw_worker or self.slots > 0
-        waited = time.monotonic() - self._waiting_since
-        if not self._saw_worker and waited > self._worker_timeout_s:
-            raise no_workers(self._worker_timeout_s)
+        now = time.monotonic()
+        if self.slots:
+            self._saw_worker = True
+            self._slotless_since = self._asked_at = now
+            self._troubled_since = None
+        elif self._saw_worker:
+            if now - self._asked_at > _ASK_EVERY_S:
+                self._asked_at = now
+                self._look_into(now)
+        elif now - self._slotless_since > self._worker_timeout_s:
+            raise no_workers(self._worker_timeout_s, self._client)
+
+    def _look_into(self, now: float) -> None:
+        """Ask what keeps workers away; it must have been so for a while."""
+        told = why_no_workers(self._client, lasting=True)
+        if told is None:
+            self._troubled_since = None
+            return
+        self._troubled_since = self._troubled_since or now
+        if now - self._troubled_since >= self._worker_timeout_s:
+            raise told
 
     def tell(self, batches: int) -> None:
         """Tell who listens, with the batches that Dask has."""
