@@ -36,7 +36,7 @@ class Glutton(Sleeper):
 
     def fit(self, X: Any, y: Any) -> Self:
         if self.number == 1:
-            self.eaten_ = bytearray(2 * 2**30)
+            self.eaten_ = b"x" * (2 * 2**30)
         return super().fit(X, y)
 
 

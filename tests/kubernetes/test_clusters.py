@@ -213,55 +213,6 @@ def test_the_scheduler_tells_nothing_over_http(
     assert answer(cluster.dashboard_link) == 200
 
 
-INTRUDER = """
-import sys
-from distributed import Client
-try:
-    Client(sys.argv[1], timeout="2s")
-except Exception as error:
-    print("refused", type(error).__name__)
-else:
-    print("let in")
-"""
-
-
-def test_another_pod_is_not_let_in(
-    cluster: SearchKubeCluster, namespace: str, image: str
-) -> None:
-    """Without a certificate there is no way in, from inside either."""
-    address = manifests.scheduler_address(cluster.name, namespace)
-    for scheme in ("tls", "tcp"):
-        place = address.replace("tls:", f"{scheme}:")
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": f"intruder-{scheme}"},
-            "spec": {
-                "restartPolicy": "Never",
-                "containers": [
-                    {
-                        "name": "intruder",
-                        "image": image,
-                        "args": ["python", "-c", INTRUDER, place],
-                    }
-                ],
-            },
-        }
-        asked(lambda api, pod=pod: api.create(pod), namespace)
-
-    for scheme in ("tls", "tcp"):
-        name = f"intruder-{scheme}"
-
-        def ended(name: str = name) -> bool:
-            pod = asked(lambda api: api.get("Pod", name), namespace)
-            return pod["status"]["phase"] in ("Succeeded", "Failed")
-
-        wait_until(ended)
-        log = asked(lambda api, name=name: api.logs(name), namespace)
-        assert "refused" in log
-        assert "let in" not in log
-
-
 def test_a_cluster_is_found_by_its_name(
     cluster: SearchKubeCluster, namespace: str
 ) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dask_hpsearch import kube_cluster
-from dask_hpsearch.clusters import operator
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import (
     ClusterError,
@@ -128,65 +127,3 @@ def test_a_kubeconfig_that_is_not_there_is_told(image: str, tmp_path: Path) -> N
     """The error says where to look."""
     with pytest.raises(KubernetesUnreachableError, match="kubeconfig"):
         kube_cluster(SPEC, image=image, kubeconfig=str(tmp_path / "none"))
-
-
-def may(account: str, verb: str, group: str, resource: str, namespace: str) -> bool:
-    """Ask Kubernetes whether an account may do something."""
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": f"system:serviceaccount:{account}",
-            "resourceAttributes": {
-                "verb": verb,
-                "group": group,
-                "resource": resource,
-                "namespace": namespace,
-            },
-        },
-    }
-
-    async def ask(api: KubernetesApi) -> bool:
-        async with api.connection.call_api(
-            "POST",
-            version="authorization.k8s.io/v1",
-            url="subjectaccessreviews",
-            json=review,
-        ) as response:
-            status: dict[str, Any] = response.json()["status"]
-        return bool(status["allowed"])
-
-    allowed: bool = asked(ask)
-    return allowed
-
-
-def test_the_operator_may_do_what_it_does_and_no_more(namespace: str) -> None:
-    """Its rights are those of its rules."""
-    account = f"{operator.NAMESPACE}:{operator.NAME}"
-
-    for rule in operator.RULES:
-        [group], resource, verb = (
-            rule["apiGroups"],
-            rule["resources"][0],
-            rule["verbs"][-1],
-        )
-        assert may(account, verb, group, resource, namespace)
-    for verb, group, resource in (
-        ("get", "", "secrets"),
-        ("list", "", "secrets"),
-        ("delete", "", "pods"),
-        ("create", "", "pods/exec"),
-        ("delete", "", "services"),
-        ("patch", "apps", "deployments"),
-        ("create", "", "namespaces"),
-        ("create", "rbac.authorization.k8s.io", "clusterrolebindings"),
-    ):
-        assert not may(account, verb, group, resource, namespace)
-
-
-def test_a_clusters_own_account_may_do_nothing(cluster: SearchKubeCluster) -> None:
-    """Its pods have no business with Kubernetes."""
-    account = f"{cluster.namespace}:{cluster.name}"
-
-    for resource in ("pods", "secrets", "configmaps", "services"):
-        assert not may(account, "get", "", resource, str(cluster.namespace))

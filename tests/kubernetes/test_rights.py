@@ -1,0 +1,152 @@
+"""What accounts may do, and what becomes of those who may not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dask_hpsearch import kube_cluster
+from dask_hpsearch.clusters import operator
+from dask_hpsearch.errors import KubernetesRightsError
+from tests.kubernetes.accounts import (
+    AUTHORIZATION,
+    RBAC,
+    account,
+    granted,
+    kubeconfig_with,
+    may,
+    rights_of,
+    token_of,
+    tried,
+)
+from tests.kubernetes.conftest import SPEC, asked, objects_of
+from tests.processes import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from dask_hpsearch.clusters.kube import SearchKubeCluster
+
+HALF = (
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    {
+        "apiGroups": ["kubernetes.dask.org"],
+        "resources": ["daskclusters"],
+        "verbs": ["get", "list", "create", "delete"],
+    },
+)
+NO = 403
+
+
+def test_one_without_rights_is_told(
+    namespace: str, image: str, tmp_path: Path
+) -> None:
+    """The error has what is not allowed; nothing is left."""
+    before = objects_of(namespace)
+
+    with (
+        account(namespace, "nobody", (), tmp_path) as kubeconfig,
+        pytest.raises(KubernetesRightsError, match="not allow this user to read Pod"),
+    ):
+        kube_cluster(SPEC, image=image, namespace=namespace, kubeconfig=kubeconfig)
+
+    assert objects_of(namespace) == before
+
+
+def test_one_with_half_of_the_rights_leaves_nothing(
+    namespace: str, image: str, tmp_path: Path
+) -> None:
+    """What was made before the refusal goes again, though the rest cannot be seen."""
+    before = objects_of(namespace)
+
+    with (
+        account(namespace, "half", HALF, tmp_path) as kubeconfig,
+        pytest.raises(KubernetesRightsError, match="not allow .* create Secret"),
+    ):
+        kube_cluster(SPEC, image=image, namespace=namespace, kubeconfig=kubeconfig)
+
+    # What the operator made in that moment goes with its owner, a moment later.
+    wait_until(lambda: objects_of(namespace) == before)
+
+
+@pytest.fixture(scope="module")
+def operators(
+    namespace: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Return a kubeconfig with the operator's token."""
+    path = tmp_path_factory.mktemp("operator") / "kubeconfig"
+    with token_of(operator.NAMESPACE, operator.NAME) as token:
+        yield kubeconfig_with(token, namespace, path)
+
+
+def test_the_operator_has_the_rights_that_it_uses(
+    operators: str, namespace: str
+) -> None:
+    """All that its rules say and, what everybody has aside, nothing else."""
+    said = {right for rule in operator.RULES for right in rights_of(rule)}
+    has = granted(operators, namespace)
+    everybodys = {
+        right for right in has if right[1] in (AUTHORIZATION, "authentication.k8s.io")
+    }
+
+    assert has - everybodys == said
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "in_namespace"),
+    [
+        ("GET", "secrets", True),
+        ("POST", "secrets", True),
+        ("GET", "configmaps", True),
+        ("DELETE", "pods/some", True),
+        ("POST", "pods/some/exec", True),
+        ("DELETE", "services/some", True),
+        ("PATCH", "apps/v1 deployments/some", True),
+        ("POST", "apps/v1 daemonsets", True),
+        ("POST", "batch/v1 jobs", True),
+        ("DELETE", "kubernetes.dask.org/v1 daskworkergroups/some", True),
+        ("POST", f"{RBAC}/v1 rolebindings", True),
+        ("POST", f"{RBAC}/v1 clusterrolebindings", False),
+        ("POST", "namespaces", False),
+        ("GET", "nodes", False),
+        ("DELETE", "apiextensions.k8s.io/v1 customresourcedefinitions/some", False),
+    ],
+)
+def test_the_operator_is_refused_more(
+    operators: str, namespace: str, method: str, url: str, *, in_namespace: bool
+) -> None:
+    """Tried with its own token."""
+    place = namespace if in_namespace else None
+
+    assert tried(operators, method, url, place) == NO
+
+
+def test_the_operators_token_is_good(operators: str, namespace: str) -> None:
+    """It was not for a bad token that it was refused."""
+    assert tried(operators, "GET", "pods", namespace) == 200
+
+
+def test_a_clusters_own_account_may_do_nothing(cluster: SearchKubeCluster) -> None:
+    """Its pods have no business with Kubernetes."""
+    namespace = str(cluster.namespace)
+    who = f"{namespace}:{cluster.name}"
+    kinds = ("pods", "secrets", "configmaps", "services")
+
+    for resource in kinds:
+        for verb in ("get", "list", "create", "delete"):
+            assert not may(who, (verb, "", resource), namespace)
+
+
+def test_pods_have_no_token(cluster: SearchKubeCluster) -> None:
+    """Nor does anything else of the cluster's account lie in a pod."""
+    labels = f"dask.org/cluster-name={cluster.name}"
+
+    for pod in asked(lambda api: api.list("Pod", labels), cluster.namespace):
+        mounts = [
+            one["mountPath"]
+            for container in pod["spec"]["containers"]
+            for one in container["volumeMounts"]
+        ]
+        assert sorted(mounts) == ["/etc/dask-hpsearch/tls", "/scratch"]

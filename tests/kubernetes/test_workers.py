@@ -1,0 +1,234 @@
+"""Workers that cannot work, and those that get what they lack."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from sklearn.model_selection import GridSearchCV
+
+from dask_hpsearch import DaskSearchCV, kube_cluster
+from dask_hpsearch.config.reading import load_spec
+from dask_hpsearch.errors import NoWorkersError, VersionSkewError
+from tests.kubernetes.conftest import SPEC, asked, objects_of
+from tests.kubernetes.estimators import Glutton, Sleeper
+from tests.processes import PATIENCE_S, ROOT, script, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from dask_hpsearch.clusters.kube import SearchKubeCluster
+    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+
+X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+WAIT_S = 20.0
+OLD = "/scratch/old"  # where a pod finds versions that its image does not have
+
+
+def search(estimator: Any = None) -> GridSearchCV:
+    """Make a small search."""
+    return GridSearchCV(estimator or Sleeper(), {"number": range(2)}, cv=2)
+
+
+def test_workers_that_use_too_much_memory_are_told(
+    namespace: str, image: str, home: Path
+) -> None:
+    """The search's error has Kubernetes' word for it; nothing is left."""
+    before = objects_of(namespace)
+    greedy = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.kubernetes.eater"}
+    spec = load_spec(SPEC, image=image, namespace=namespace, environment=greedy)
+
+    with (
+        pytest.raises(NoWorkersError, match=r"no Dask worker within 20 s.*OOMKilled"),
+        kube_cluster(spec, n_workers=1) as made,
+        made.get_client() as client,
+    ):
+        DaskSearchCV(search(), client=client, worker_timeout=WAIT_S).fit(X, y)
+
+    assert objects_of(namespace) == before
+
+
+def test_a_fit_that_uses_too_much_memory_fails_alone(
+    cluster: SearchKubeCluster,
+) -> None:
+    """It is named as such; its pod goes on, and so do the other fits."""
+    with cluster.get_client() as client, pytest.warns() as caught:
+        client.wait_for_workers(1, timeout=60)
+        found = DaskSearchCV(search(Glutton()), client=client).fit(X, y)
+
+    scores = found.cv_results_["mean_test_score"]
+    assert np.isnan(scores[1])
+    assert scores[0] == 1.0
+    assert "more than its slot's share" in "".join(str(one.message) for one in caught)
+    labels = f"dask.org/cluster-name={cluster.name},dask.org/component=worker"
+    for pod in asked(lambda api: api.list("Pod", labels), cluster.namespace):
+        [state] = pod["status"]["containerStatuses"]
+        assert state["restartCount"] == 0
+
+
+@pytest.fixture
+def small_namespace(namespace: str) -> Iterator[str]:
+    """Return a namespace whose quota admits a scheduler, and no worker."""
+    name = f"{namespace}-small"
+
+    async def prepare(api: KubernetesApi) -> None:
+        manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        await api.create(manifest)
+        quota = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "1"}}}
+        async with api.connection.call_api(
+            "POST",
+            url="resourcequotas",
+            namespace=name,
+            json={"apiVersion": "v1", "kind": "ResourceQuota", **quota},
+        ):
+            pass
+
+    asked(prepare)
+    yield name
+    asked(lambda api: api.delete("Namespace", name))
+
+
+def test_a_quota_that_admits_no_worker_is_told(
+    small_namespace: str, image: str, home: Path
+) -> None:
+    """What Kubernetes says of it is in the search's error; nothing is left."""
+    with (
+        pytest.raises(NoWorkersError, match="exceeded quota: small"),
+        kube_cluster(SPEC, image=image, namespace=small_namespace) as made,
+        made.get_client() as client,
+    ):
+        DaskSearchCV(search(), client=client, worker_timeout=WAIT_S).fit(X, y)
+
+    assert objects_of(small_namespace) == []
+
+
+def test_workers_with_other_versions_do_not_join(
+    cluster: SearchKubeCluster, namespace: str
+) -> None:
+    """They compare theirs with the scheduler's; the error has both lists and the way out."""
+    name = f"{cluster.name}-old"
+    metadata = "Metadata-Version: 2.1\\nName: joblib\\nVersion: 0.1\\n"
+    setup = f"mkdir -p {OLD}/joblib-0.1.dist-info"
+    setup += f" && printf '{metadata}' > {OLD}/joblib-0.1.dist-info/METADATA"
+
+    async def add(api: KubernetesApi) -> None:
+        group = await api.get("DaskWorkerGroup", f"{cluster.name}-default")
+        assert group is not None
+        worker = group["spec"]["worker"] | {"replicas": 1}
+        [container] = worker["spec"]["containers"]
+        run = f'{setup} && PYTHONPATH={OLD} exec "$@"'
+        container["args"] = ["sh", "-c", run, "sh", *container["args"]]
+        labels = {"dask.org/cluster-name": cluster.name}
+        await api.create(
+            {
+                "apiVersion": "kubernetes.dask.org/v1",
+                "kind": "DaskWorkerGroup",
+                "metadata": {"name": name, "labels": labels},
+                "spec": {"cluster": cluster.name, "worker": worker},
+            }
+        )
+
+    asked(add, namespace)
+    try:
+        with cluster.get_client() as client:
+            wait_until(lambda: isinstance(cluster.why_no_workers(), VersionSkewError))
+            told = str(cluster.why_no_workers(lasting=True))
+            workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    finally:
+        asked(lambda api: api.delete("DaskWorkerGroup", name), namespace)
+
+    assert "Worker: joblib 0.1" in told
+    assert "Scheduler: joblib" in told
+    assert "dask-hpsearch image build" in told
+    assert not [one for one in workers if str(one["name"]).startswith(name)]
+
+
+ATTACH = """
+import sys, warnings
+warnings.filterwarnings("ignore", "Kubernetes version")
+from dask_hpsearch import kube_cluster
+kube_cluster(name=sys.argv[1], namespace=sys.argv[2])
+"""
+
+
+def test_a_client_with_other_versions_is_refused(
+    cluster: SearchKubeCluster, namespace: str, tmp_path: Path
+) -> None:
+    """Before it sends anything; the error has both lists and the way out."""
+    folder = tmp_path / "joblib-0.1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: joblib\nVersion: 0.1\n")
+
+    done = subprocess.run(
+        [sys.executable, "-c", ATTACH, cluster.name, namespace],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode != 0
+    assert "VersionSkewError" in done.stderr
+    assert "Client: joblib 0.1" in done.stderr
+    assert "Image: joblib" in done.stderr
+    assert "dask-hpsearch image build" in done.stderr
+
+
+# What a user has in a notebook, and beside it; the module is edited between searches.
+NOTEBOOK = '''
+import importlib, os, sys, warnings
+warnings.filterwarnings("ignore", "Kubernetes version")
+from pathlib import Path
+import numpy as np
+from sklearn.model_selection import GridSearchCV
+from dask_hpsearch import DaskSearchCV, kube_cluster
+
+MINE = """
+from sklearn.base import BaseEstimator
+import my_constants
+class Constant(BaseEstimator):
+    def __init__(self, number=0):
+        self.number = number
+    def fit(self, X, y):
+        return self
+    def score(self, X, y):
+        return my_constants.BASE + {more} - self.number
+"""
+
+def write(base, more):
+    Path("my_constants.py").write_text(f"BASE = {base}\\n")
+    Path("my_estimators.py").write_text(MINE.replace("{more}", more))
+
+write("1.0", "0")
+sys.path.insert(0, os.getcwd())
+import my_constants, my_estimators
+X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+name, namespace = os.environ["CLUSTER"].split()
+with kube_cluster(name=name, namespace=namespace) as cluster:
+    client = cluster.get_client()
+    client.wait_for_workers(1, timeout=60)
+    for base, more in (("1.0", "0"), ("10.0", "0"), ("10.0", "500"), ("1.0", "0")):
+        write(base, more)
+        importlib.reload(my_constants)
+        importlib.reload(my_estimators)
+        search = GridSearchCV(my_estimators.Constant(), {"number": [0, 1]}, cv=2)
+        print(DaskSearchCV(search, client=client).fit(X, y).best_score_)
+    client.close()
+'''
+
+
+def test_the_users_own_modules_reach_the_workers_as_they_are(
+    cluster: SearchKubeCluster, namespace: str, tmp_path: Path
+) -> None:
+    """Without a manual step, and again when they, or what they import, were edited."""
+    place = {"CLUSTER": f"{cluster.name} {namespace}", "PYTHONDONTWRITEBYTECODE": "1"}
+    with script(NOTEBOOK, tmp_path, environment=place) as process:
+        output, errors = process.communicate(timeout=2 * PATIENCE_S)
+
+    assert not errors
+    assert output.splitlines() == ["1.0", "10.0", "510.0", "1.0"]
