@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import uuid
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dask_hpsearch.clusters import kubernetes_api, operator
+from dask_hpsearch.clusters import kubernetes_api, manifests, operator
 from dask_hpsearch.clusters.kube import kube_cluster
+from dask_hpsearch.clusters.kubernetes_api import ObjectMissingError
+from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import KubernetesUnreachableError
 
 if TYPE_CHECKING:
@@ -21,7 +25,20 @@ if TYPE_CHECKING:
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
 
 SPEC = Path(__file__).with_name("spec.yaml")
+USERS_SECRET, PASSWORD = "users-own", f"sesame-{uuid.uuid4().hex}"
 IMAGE_VARIABLE = "DASK_HPSEARCH_TEST_IMAGE"
+# What a cluster consists of.
+KINDS = (
+    "DaskCluster",
+    "DaskWorkerGroup",
+    "DaskAutoscaler",
+    "Deployment",
+    "NetworkPolicy",
+    "Pod",
+    "Secret",
+    "Service",
+    "ServiceAccount",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,12 +71,8 @@ def image() -> str:
     name = os.environ.get(IMAGE_VARIABLE)
     if not name:
         pytest.skip(f"no image: name one that the cluster has in {IMAGE_VARIABLE}")
-
-    async def version(api: KubernetesApi) -> None:
-        await api.list("Namespace")
-
     try:
-        asked(version)
+        asked(lambda api: api.list("Namespace"))
     except KubernetesUnreachableError as error:
         pytest.skip(f"no Kubernetes: {error}")
     return name
@@ -77,8 +90,14 @@ def bare_namespace(image: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def namespace(bare_namespace: str, image: str) -> str:
-    """Return the namespace once the operator acts."""
-    asked(lambda api: operator.install(api, image))
+    """Return the namespace once the operator acts; one that does is left alone."""
+
+    async def prepare(api: KubernetesApi) -> None:
+        found = await operator.status(api)
+        if not found.ready or found.version != version("dask-kubernetes"):
+            await operator.install(api, image)
+
+    asked(prepare)
     return bare_namespace
 
 
@@ -97,31 +116,41 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def cluster(namespace: str, image: str, home: Path) -> Iterator[SearchKubeCluster]:
-    """Run a cluster of two workers."""
-    with kube_cluster(SPEC, image=image, namespace=namespace) as cluster:
+    """Run a cluster of two workers, which have a secret of the user's."""
+    secret = {"metadata": {"name": USERS_SECRET}, "stringData": {"PASSWORD": PASSWORD}}
+    asked(
+        lambda api: api.create({"apiVersion": "v1", "kind": "Secret", **secret}),
+        namespace,
+    )
+    spec = load_spec(SPEC, image=image, namespace=namespace, secrets=[USERS_SECRET])
+    with kube_cluster(spec) as cluster:
         yield cluster
 
 
 def objects_of(namespace: str) -> list[str]:
     """Name all objects that clusters have made in a namespace."""
-    kinds = (
-        "DaskCluster",
-        "DaskWorkerGroup",
-        "DaskAutoscaler",
-        "Deployment",
-        "NetworkPolicy",
-        "Pod",
-        "Secret",
-        "Service",
-        "ServiceAccount",
-    )
-
     async def listed(api: KubernetesApi) -> list[str]:
-        return [
-            f"{kind} {one['metadata']['name']}"
-            for kind in kinds
-            for one in await api.list(kind, "dask.org/cluster-name")
-        ]
+        found: list[str] = []
+        for kind in KINDS:
+            with contextlib.suppress(ObjectMissingError):  # there is no operator
+                objects = await api.list(kind, manifests.CLUSTER_LABEL)
+                found += [f"{kind} {one['metadata']['name']}" for one in objects]
+        return found
 
     found: list[str] = asked(listed, namespace)
     return found
+
+
+def clusters_in(namespace: str) -> set[str]:
+    """Name the clusters of which any object is in a namespace."""
+
+    async def listed(api: KubernetesApi) -> set[str]:
+        found: set[str] = set()
+        for kind in KINDS:
+            with contextlib.suppress(ObjectMissingError):  # there is no operator
+                for one in await api.list(kind, manifests.CLUSTER_LABEL):
+                    found.add(one["metadata"]["labels"][manifests.CLUSTER_LABEL])
+        return found
+
+    clusters: set[str] = asked(listed, namespace)
+    return clusters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 import socket
 import threading
@@ -24,13 +25,20 @@ _LOOK_EVERY_S = 0.3
 
 
 class FitLog:
-    """Collects what fits say in the logs of a cluster's pods, also of pods that go."""
+    """Collects what fits say in the logs of a cluster's pods, also of pods that go.
+
+    Attributes
+    ----------
+    followed : dict
+        Pods whose logs are read.
+    """
 
     def __init__(self, cluster: str, namespace: str) -> None:
         self._labels = f"dask.org/cluster-name={cluster},dask.org/component=worker"
         self._namespace = namespace
         self._lines: list[str] = []
         self._end = threading.Event()
+        self.followed: dict[str, asyncio.Task[None]] = {}
         self._thread = threading.Thread(target=lambda: asyncio.run(self._follow()))
 
     def __enter__(self) -> Self:
@@ -43,16 +51,26 @@ class FitLog:
 
     def counts(self, word: str, numbers: range) -> Counter[str]:
         """Count the fits of some numbers that have begun, or ended."""
-        found: Counter[str] = Counter()
+        return Counter(fit for fit, _, _ in self._said(word, numbers))
+
+    def first_begun(self, numbers: range) -> dict[str, dt.datetime]:
+        """Tell when the first fit of some numbers began, for each pod."""
+        first: dict[str, dt.datetime] = {}
+        for _, pod, when in self._said("began", numbers):
+            first[pod] = min(when, first.get(pod, when))
+        return first
+
+    def _said(
+        self, word: str, numbers: range
+    ) -> Iterator[tuple[str, str, dt.datetime]]:
         for line in list(self._lines):
-            _, said, number, *rest = line.split()
+            when, _, said, number, samples, first, pod = line.split()
             if said == word and int(number) in numbers:
-                found[" ".join([number, *rest[:2]])] += 1
-        return found
+                yield f"{number} {samples} {first}", pod, moment_of(when)
 
     async def _follow(self) -> None:
         async with kubernetes_api.connected(namespace=self._namespace) as api:
-            followed: dict[str, asyncio.Task[None]] = {}
+            followed = self.followed
             while not self._end.is_set():
                 for pod in await api.list("Pod", self._labels):
                     name = pod["metadata"]["name"]
@@ -68,13 +86,20 @@ class FitLog:
             "GET",
             url=f"pods/{name}/log",
             namespace=self._namespace,
-            params={"follow": "true"},
+            params={"follow": "true", "timestamps": "true"},
             stream=True,
             timeout=None,
         ) as response:
             async for line in response.aiter_lines():
-                if line.startswith("fit "):
+                if line.partition(" ")[2].startswith("fit "):
                     self._lines.append(line)
+
+
+def moment_of(text: str) -> dt.datetime:
+    """Read a time of Kubernetes'; its nanoseconds are more than Python reads."""
+    fraction = text[19:].rstrip("Z").partition("+")[0]
+    whole = dt.datetime.fromisoformat(f"{text[:19]}+00:00")
+    return whole + dt.timedelta(seconds=float(fraction or 0))
 
 
 class BreakingProxy:
