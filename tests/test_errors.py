@@ -228,6 +228,77 @@ def test_the_users_own_modules_reach_the_workers(tmp_path: Path) -> None:
     assert output.splitlines() == ["True", "True", "3"]
 
 
+EDITED = """
+import importlib, os, sys
+from pathlib import Path
+import numpy as np
+from distributed import Client
+from sklearn.model_selection import GridSearchCV
+from dask_hpsearch import DaskSearchCV, local_cluster
+import joblib
+
+MINE = '''
+from sklearn.base import BaseEstimator
+import my_constants
+class Constant(BaseEstimator):
+    def __init__(self, number=0):
+        self.number = number
+    def fit(self, X, y):
+        return self
+    def score(self, X, y):
+        return my_constants.BASE + MORE - self.number
+def told():
+    return my_constants.BASE + MORE
+'''
+
+def write(base, more):
+    (folder / "my_constants.py").write_text(f"BASE = {base}\\n")
+    (folder / "my_estimators.py").write_text(MINE.replace("MORE", str(more)))
+
+def search():
+    own = GridSearchCV(my_estimators.Constant(), {"number": [0, 1]}, cv=2)
+    return DaskSearchCV(own, client=client).fit(X, y).best_score_
+
+X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+folder = Path(sys.argv[0]).parent / "later"
+folder.mkdir()
+write(1, 0)
+places = {"client": [], "workers": [str(folder)]}[os.environ["SEEN_BY"]]
+sys.path[:0] = places
+cluster = local_cluster(1, 1, dashboard_address=":0")
+sys.path[:0] = [] if places else [str(folder)]
+import my_constants, my_estimators
+with cluster, Client(cluster, set_as_default=False) as client:
+    client.wait_for_workers(1)
+    for base, more in ((1, 0), (10, 0), (10, 500), (1, 0)):
+        write(base, more)
+        importlib.reload(my_constants)
+        importlib.reload(my_estimators)
+        print(search())
+    cluster.scale(2)
+    client.wait_for_workers(2)
+    print(search())
+    with joblib.parallel_config("dask_hpsearch", client=client):
+        for base in (7, 80):
+            write(base, 0)
+            importlib.reload(my_constants)
+            print(*joblib.Parallel(n_jobs=2)(joblib.delayed(my_estimators.told)() for _ in "ab"))
+"""
+
+
+@pytest.mark.parametrize("seen_by", ["client", "workers"])
+def test_a_module_that_was_edited_is_used_as_it_is_now(
+    tmp_path: Path, seen_by: str
+) -> None:
+    """The module, or one that it imports; whether workers were sent it or see the file."""
+    place = {"SEEN_BY": seen_by, "PYTHONDONTWRITEBYTECODE": "1"}
+    with script(EDITED, tmp_path, environment=place) as process:
+        output, errors = process.communicate(timeout=PATIENCE_S)
+
+    assert not errors
+    assert output.splitlines() == ["1.0", "10.0", "510.0", "1.0", "1.0", "7 7", "80 80"]
+
+
 @pytest.mark.usefixtures("nothing_left_running")
 def test_nan_in_x_fails_as_scikit_learn_says(client: Client) -> None:
     """The estimator's own words reach the user."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CHECK_S = 0.4
-_ASK_EVERY_S = 5.0
+_ASK_EVERY_S = 2.0
 
 
 class SlotWatch:

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from dask_hpsearch.clusters import manifests, tls
-from dask_hpsearch.clusters.diagnosis import deployment_trouble, last_words, pod_trouble
+from dask_hpsearch.clusters.diagnosis import (
+    Trouble,
+    deployment_trouble,
+    last_words,
+    pod_trouble,
+    worst,
+)
 from dask_hpsearch.clusters.scheduler_routes import (
     Load,
     choose_leaving,
@@ -251,3 +257,50 @@ def test_differing_versions_are_refused_with_both_lists() -> None:
     assert "Image: dask none, numpy 1.0" in message
     assert "dask-hpsearch image build" in message
     check_versions(ours, ours | {"pandas": "9"} if "pandas" not in ours else ours, "i")
+
+
+@pytest.mark.parametrize(
+    ("code", "outlook"),
+    [(manifests.EXIT_SKEW, "skew"), (manifests.EXIT_REFUSED, "crash")],
+)
+def test_why_a_worker_refused_is_told(code: int, outlook: str) -> None:
+    """In its own words, which are the last line of its log, at its first end."""
+    words = "a line\nrefused: the image x:1 has other versions\n"
+    ended = {"exitCode": code, "message": words}
+    container = {"restartCount": 0, "state": {"terminated": ended}}
+
+    trouble = pod_trouble(pod_with(containerStatuses=[container]))
+
+    assert trouble is not None
+    assert trouble.outlook == outlook
+    assert trouble.message == "pod p: the image x:1 has other versions"
+
+
+def test_what_a_pod_wrote_last_is_kept() -> None:
+    """Kubernetes has it when the container is gone; it is quoted."""
+    ended = {"reason": "OOMKilled", "exitCode": 137, "message": "one\ntwo\n"}
+    container = {"restartCount": 1, "state": {}, "lastState": {"terminated": ended}}
+
+    trouble = pod_trouble(pod_with(containerStatuses=[container]))
+
+    assert trouble is not None
+    assert trouble.quoted() == (
+        "pod p: it used more memory than its limit (OOMKilled). The end of its log:\n"
+        "    one\n    two"
+    )
+
+
+def test_a_pod_that_has_recovered_is_no_trouble() -> None:
+    """What ended before counts no more once it is ready."""
+    ended = {"reason": "OOMKilled", "exitCode": 137}
+    container = {"ready": True, "restartCount": 1, "lastState": {"terminated": ended}}
+
+    assert pod_trouble(pod_with(containerStatuses=[container])) is None
+
+
+def test_the_worst_trouble_is_told() -> None:
+    """Rather what stays so than what may pass."""
+    troubles = [Trouble("wait", "a"), None, Trouble("crash", "b"), Trouble("stuck", "c")]
+
+    assert worst(troubles) == Trouble("crash", "b")
+    assert worst([None]) is None
