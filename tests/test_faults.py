@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV
 from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.errors import FitKilledError, FitMemoryError, FitTimeoutError
 from dask_hpsearch.slots.plugin import slot_pids
-from dask_hpsearch.slots.pool import _BatchRun
+from dask_hpsearch.slots.batch_run import BatchRun
 from dask_hpsearch.trials import (
     Batch,
     CallTask,
@@ -294,7 +294,7 @@ def test_a_slot_ended_just_as_its_task_ended_blames_no_other() -> None:
     """The task behind it has not begun: it waits for another slot."""
     tasks = tuple(CallTask(job, b"") for job in range(3))
     batch = Batch("group", "topic", tasks, (), fit_timeout_s=1.0, patience_s=60.0)
-    run = _BatchRun(batch, report=lambda _: None)
+    run = BatchRun(batch, report=lambda _: None)
     slot: Any = LateEnd()
 
     with pytest.raises(EOFError):

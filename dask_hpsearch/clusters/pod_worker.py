@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status, rpc
@@ -40,7 +41,8 @@ from dask_hpsearch.errors import (
     ClusterUnreachableError,
     VersionSkewError,
 )
-from dask_hpsearch.slots.plugin import EARLY_NURSERY, drain_slots
+from dask_hpsearch.slots.black_box import BlackBox, read_black_box
+from dask_hpsearch.slots.plugin import BLACK_BOX, EARLY_NURSERY, drain_slots
 from dask_hpsearch.slots.slot import Nursery
 
 if TYPE_CHECKING:
@@ -113,7 +115,13 @@ async def _join(arguments: Namespace, nursery: Nursery) -> Worker:
     await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
     await _find(address, security)
     await _check_versions(address, security)
-    extensions: Any = {**DEFAULT_EXTENSIONS, EARLY_NURSERY: lambda _worker: nursery}
+    scratch = Path(arguments.scratch)
+    crashed = read_black_box(scratch)
+    extensions: Any = {
+        **DEFAULT_EXTENSIONS,
+        EARLY_NURSERY: lambda _worker: nursery,
+        BLACK_BOX: lambda _worker: BlackBox(scratch),
+    }
     worker: Worker = await Worker(
         address,
         name=os.environ.get("DASK_WORKER_NAME"),
@@ -125,6 +133,9 @@ async def _join(arguments: Namespace, nursery: Nursery) -> Worker:
         security=security,
         extensions=extensions,
     )
+    if crashed is not None:  # this container's predecessor, in the same pod
+        report = {"crashed": crashed.job, "nbytes": crashed.nbytes, "name": worker.name}
+        worker.log_event(crashed.topic, report)
     return worker
 
 

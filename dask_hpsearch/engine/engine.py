@@ -15,14 +15,14 @@ from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataHome, DataSender
 from dask_hpsearch.engine.clients import check_client, reason_of, register_slots
-from dask_hpsearch.engine.fetching import when_ended, when_fetched
-from dask_hpsearch.engine.jobs import Flight, Group, Job, told_twice
+from dask_hpsearch.engine.fetching import take_back, when_ended, when_fetched
+from dask_hpsearch.engine.jobs import Flight, Group, Job, crash_outcome, told_twice
 from dask_hpsearch.engine.modules import ModuleSender
-from dask_hpsearch.engine.policy import batch_size, most_in_flight, quiet_time_s
+from dask_hpsearch.engine.policy import most_in_flight
 from dask_hpsearch.engine.watching import CHECK_S, SlotWatch
 from dask_hpsearch.errors import HPSearchError, SearchStopped
 from dask_hpsearch.slots.plugin import cancel_groups, run_batch
-from dask_hpsearch.trials import Batch, DataRef, Outcome, Task, decode_outcomes
+from dask_hpsearch.trials import DataRef, Outcome, Task, decode_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from dask_hpsearch.engine.fetching import Fetched
 
 _logger = logging.getLogger(__name__)
-_LEAST_PATIENCE_S = 1.0
 _MOST_RETURNS = 20
 _MAY_RUN_AGAIN = ("returned", "killed")
 _CANCEL_WAIT_S = 2.0
@@ -59,8 +58,6 @@ class Engine:
     ----------
     hungry : bool
         Whether Dask could have more tasks than were submitted.
-    modules : ModuleSender
-        Sees to the user's own modules.
 
     Raises
     ------
@@ -93,8 +90,7 @@ class Engine:
         self._flights: dict[int, Flight] = {}
         self._failure: HPSearchError | None = None
         self._closed = False
-        self.task_bytes = 0
-        self.tasks_sent = 0
+        self.task_bytes = self.tasks_sent = 0
         register_slots(client)
         self.modules = ModuleSender(client)
         self._sender = DataSender(client, home, self._topic)
@@ -247,25 +243,11 @@ class Engine:
         self.hungry = room > 0 or self._failure is not None
 
     def _submit_batch(self, group: Group) -> None:
-        size = batch_size(
-            waiting=len(group.waiting),
-            slots=self._watch.slots,
-            mean_s=group.durations.mean_s,
-        )
-        jobs = group.take(size)
-        mean_s = group.durations.mean_s or 0.0
+        jobs = group.take_batch(self._watch.slots)
         number = self.next_number()
-        batch = Batch(
-            group=group.name,
-            topic=self._topic,
-            tasks=tuple(job.task for job in jobs),
-            data=tuple(dict.fromkeys(ref for job in jobs for ref in job.data)),
-            fit_timeout_s=self._fit_timeout_s,
-            patience_s=max(_LEAST_PATIENCE_S, 2 * len(jobs) * mean_s),
-            quiet_s=quiet_time_s(len(jobs), mean_s),
-            number=number,
-        )
-        payload = batch.to_bytes()
+        payload = group.batch_of(
+            jobs, number, topic=self._topic, fit_timeout_s=self._fit_timeout_s
+        ).to_bytes()
         self.task_bytes += len(payload)
         self.tasks_sent += len(jobs)
         # One key prefix for all: the scheduler then queues what has no free slot yet,
@@ -335,6 +317,24 @@ class Engine:
                 job.group.durations.add(outcome.seconds)
             self._resolve(job, told_twice(outcome) if job.deaths else outcome)
 
+    def _note_crash(self, report: dict[str, Any]) -> None:
+        """Blame a fit for its worker's end; after the first, Dask runs it again itself."""
+        job = self._jobs.get(report["crashed"])
+        if job is None:
+            return
+        job.deaths += 1
+        outcome = crash_outcome(report)
+        if job.deaths == 1:
+            _logger.warning("%s: the fit is tried once more", outcome.message)
+            return
+        for key in [n for n, one in self._flights.items() if outcome.job in one.open]:
+            flight = self._flights.pop(key)
+            flight.group.in_flight -= 1
+            for one in flight.open - {outcome.job}:
+                flight.group.waiting.appendleft(self._jobs[one])
+            take_back(self.client, flight.future, self._topic, outcome.job)
+        self._resolve(job, told_twice(outcome))
+
     def _run_again(self, job: Job) -> None:
         job.returns += 1
         if job.returns > _MOST_RETURNS:
@@ -390,6 +390,8 @@ class Engine:
         _, message = event
         if "need" in message:
             self._sender.request(message["need"], message["worker"])
+        elif "crashed" in message:
+            self._events.put(lambda: self._note_crash(message))
         elif "outcomes" in message:
             number, outcomes = message["batch"], message["outcomes"]
             self._events.put(lambda: self._take_report(number, outcomes))

@@ -1,10 +1,13 @@
-"""Gets what Dask tasks returned, without a thread that waits for it."""
+"""Gets what Dask tasks returned, without a thread that waits for it, or takes them back."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.slots.plugin import end_task
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
     Fetched = concurrent.futures.Future[bytes]
+
+_logger = logging.getLogger(__name__)
 
 
 def when_ended(future: Future[bytes], then: Callable[[], None]) -> None:
@@ -49,6 +54,25 @@ def when_fetched(
             _gather(client, future), loop.asyncio_loop
         )
         fetched.add_done_callback(then)
+
+
+def take_back(client: Client, future: Future[bytes], topic: str, job: int) -> None:
+    """Take a batch from Dask, and end one of its tasks if that runs already.
+
+    Parameters
+    ----------
+    client : Client
+    future : Future
+        The batch's.
+    topic : str
+    job : int
+        The task's number among those of the topic's engine.
+    """
+    try:
+        client.cancel([future])
+        client.run(end_task, topic, job, on_error="ignore")
+    except Exception as error:  # noqa: BLE001 (who has lost the client, learns elsewhere)
+        _logger.debug("a batch is not taken back: %r", error)
 
 
 async def _gather(client: Client, future: Future[bytes]) -> bytes:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.engine.policy import Durations
+from dask_hpsearch.engine.policy import Durations, batch_size, quiet_time_s
+from dask_hpsearch.trials import Batch, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from distributed import Future
 
     from dask_hpsearch.errors import HPSearchError
-    from dask_hpsearch.trials import DataRef, Outcome, Task
+    from dask_hpsearch.trials import DataRef, Task
+
+_LEAST_PATIENCE_S = 1.0
+GIB = 2**30
 
 
 @dataclass(slots=True)
@@ -35,14 +39,33 @@ class Group:
     durations: Durations = field(default_factory=Durations)
     cancelled: bool = False
 
-    def take(self, size: int) -> list[Job]:
+    def take_batch(self, slots: int) -> list[Job]:
         """Take the jobs of the next batch; one whose process was killed goes alone."""
+        size = batch_size(
+            waiting=len(self.waiting), slots=slots, mean_s=self.durations.mean_s
+        )
         jobs = [self.waiting.popleft()]
         while len(jobs) < size and self.waiting:
             if jobs[0].deaths or self.waiting[0].deaths:
                 break
             jobs.append(self.waiting.popleft())
         return jobs
+
+    def batch_of(
+        self, jobs: list[Job], number: int, *, topic: str, fit_timeout_s: float | None
+    ) -> Batch:
+        """Put some of its jobs together as they go to a worker."""
+        mean_s = self.durations.mean_s or 0.0
+        return Batch(
+            group=self.name,
+            topic=topic,
+            tasks=tuple(job.task for job in jobs),
+            data=tuple(dict.fromkeys(ref for job in jobs for ref in job.data)),
+            fit_timeout_s=fit_timeout_s,
+            patience_s=max(_LEAST_PATIENCE_S, 2 * len(jobs) * mean_s),
+            quiet_s=quiet_time_s(len(jobs), mean_s),
+            number=number,
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -86,3 +109,13 @@ def told_twice(outcome: Outcome) -> Outcome:
     if not outcome.message:
         return outcome
     return replace(outcome, message=f"{outcome.message}; it was tried twice")
+
+
+def crash_outcome(report: Mapping[str, Any]) -> Outcome:
+    """Make a fit's outcome of what its worker's successor found in the same pod."""
+    message = (
+        f"the container of its worker {report['name']} ended while it used "
+        f"{report['nbytes'] / GIB:.2f} GiB of memory, more than any other fit there: for "
+        "lack of memory, most likely"
+    )
+    return Outcome(report["crashed"], "memory", message=message)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 # larger ones wait to be fetched, which takes three messages more.
 _MOST_BY_EVENT = 2**16
 PLUGIN_NAME = "dask-hpsearch-slots"
-# Name of the worker extension by which our own worker program hands over a nursery.
+# Names of the worker extensions by which our own worker programs hand over a nursery, and
+# what outlasts a crash.
 EARLY_NURSERY = "dask-hpsearch-nursery"
+BLACK_BOX = "dask-hpsearch-black-box"
 
 
 class SlotsPlugin(WorkerPlugin):
@@ -48,6 +50,7 @@ class SlotsPlugin(WorkerPlugin):
             self._reader,
             share_bytes=None if limit is None else limit // threads,
             nursery=worker.extensions.pop(EARLY_NURSERY, None),
+            black_box=worker.extensions.pop(BLACK_BOX, None),
         )
         self.pool.start()
 
@@ -88,6 +91,11 @@ def run_batch(payload: bytes) -> bytes:
 def cancel_groups(groups: list[str], dask_worker: Worker) -> None:
     """End the running tasks of some joblib calls on this worker."""
     _pool(dask_worker).cancel(groups)
+
+
+def end_task(topic: str, job: int, dask_worker: Worker) -> None:
+    """End one task, if this worker runs it; what waits behind it is given back."""
+    _pool(dask_worker).end_task(topic, job)
 
 
 def receive_chunk(  # noqa: PLR0917 (sent by position)

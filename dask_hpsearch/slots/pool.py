@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import pickle
-import signal
-import socket
 import sys
 import threading
 import time
-from collections import deque
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.errors import HPSearchError
+from dask_hpsearch.slots.batch_run import BatchRun, without_data
+from dask_hpsearch.slots.black_box import BlackBox, Load
 from dask_hpsearch.slots.node_data import NodeData, Reader
 from dask_hpsearch.slots.slot import Nursery, NurseryLostError, Slot
-from dask_hpsearch.trials import (
-    BATCH_DONE,
-    STOP_SIGN,
-    Batch,
-    DataRef,
-    Outcome,
-    Status,
-    Task,
-)
+from dask_hpsearch.trials import STOP_SIGN, Batch, DataRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
 _MEMORY_CHECK_S = 0.1
 _NEAR_SHARE_CHECK_S = 0.02  # memory fills faster than the system counts to a tenth
-_EARLY_REPORT_S = 0.5
 _DRAIN_LOOK_S = 0.05
 _KEPT_PART = 10  # of its share, a slot keeps a tenth for what fits have in common
-GIB = 2**30
 
 
 class SlotPool:
@@ -52,6 +39,8 @@ class SlotPool:
         Private memory that one slot may use; None: no limit.
     nursery : Nursery, optional
         One that runs already.
+    black_box : BlackBox, optional
+        Told which fit uses most when memory is short; default: one in the folder.
 
     Attributes
     ----------
@@ -66,7 +55,9 @@ class SlotPool:
         *,
         share_bytes: int | None,
         nursery: Nursery | None = None,
+        black_box: BlackBox | None = None,
     ) -> None:
+        self._black_box = black_box or BlackBox(folder)
         self.data = NodeData(folder, reader)
         self._share_bytes = share_bytes
         self._kept_bytes = None if share_bytes is None else share_bytes // _KEPT_PART
@@ -111,11 +102,11 @@ class SlotPool:
                 paths = stack.enter_context(self._data(batch, ask))
             except HPSearchError as error:
                 if not self._ended(batch.group):
-                    return _without_data(batch.tasks, error)
+                    return without_data(batch.tasks, error)
                 paths = {}
-            return self._run(_BatchRun(batch, report), batch, paths)
+            return self._run(BatchRun(batch, report), batch, paths)
 
-    def _run(self, run: _BatchRun, batch: Batch, paths: dict[str, str]) -> list[bytes]:
+    def _run(self, run: BatchRun, batch: Batch, paths: dict[str, str]) -> list[bytes]:
         while run.waiting and not self._ended(batch.group):
             slot = None
             try:
@@ -140,6 +131,12 @@ class SlotPool:
         for slot in slots:
             slot.end("cancelled")
         self.data.look_again()
+
+    def end_task(self, topic: str, job: int) -> None:
+        """End the slot that runs a task; what waits behind it is given back."""
+        for slot in self._busy_now():
+            if slot.task == (topic, job):
+                slot.end("cancelled")
 
     def drain(self, seconds: float) -> None:
         """Begin nothing more; wait for running tasks, and give back what takes longer.
@@ -169,6 +166,7 @@ class SlotPool:
         if nursery is not None:
             nursery.close()
         self.data.close()
+        self._black_box.clear()
 
     def put_module(self, name: str, place: str, digest: str) -> None:
         """Let slots import a module from a file, before any other of that name."""
@@ -265,126 +263,18 @@ class SlotPool:
         """Note what busy slots use, and end one that exceeds its share."""
         pause = _MEMORY_CHECK_S
         while not self._closing.wait(pause):
-            pause = _MEMORY_CHECK_S
-            for slot in self._busy_now():
-                used = slot.private_bytes()
-                slot.peak_bytes = max(slot.peak_bytes, used)
-                if self._share_bytes is None:
-                    continue
-                if used > self._share_bytes // 2:
-                    pause = _NEAR_SHARE_CHECK_S
-                if used > self._share_bytes:
-                    slot.end("memory")
+            large = [load for slot in self._busy_now() if (load := self._weigh(slot))]
+            pause = _NEAR_SHARE_CHECK_S if large else _MEMORY_CHECK_S
+            self._black_box.note(large)
 
-
-class _BatchRun:
-    """The state of one batch: what is waiting, what is known."""
-
-    def __init__(self, batch: Batch, report: Callable[[list[bytes]], None]) -> None:
-        self.waiting: deque[Task] = deque(batch.tasks)
-        self.outcomes: list[bytes] = []
-        self._batch = batch
-        self._report = report
-        self._reported = 0
-        self._started = time.monotonic()
-        self._task_started = self._started
-        self._stopped = False
-        self._blameless = False
-
-    def follow(self, slot: Slot) -> None:
-        """Take a slot's answers until it is done with what it was sent."""
-        self._stopped = self._blameless = False
-        self._begin_task(slot)
-        # Short fits report hundreds of times a second: take what has gathered at once.
-        time.sleep(self._batch.quiet_s)
-        while True:
-            try:
-                answer = slot.receive(self._next_check_s())
-            except TimeoutError:
-                self._check(slot)
-                continue
-            if answer == BATCH_DONE:
-                return
-            self.waiting.popleft()  # a slot answers in order
-            self.outcomes.append(answer)
-            # A slot that was ended as its task ended: the next one is not to blame.
-            self._blameless = slot.ended_for is not None
-            self._begin_task(slot)
-
-    def note_death(self, slot: Slot | None, *, excused: bool) -> None:
-        """Blame the running task for its slot's death, unless the worker did it."""
-        if slot is None or excused or not self.waiting:
+    def _weigh(self, slot: Slot) -> Load | None:
+        """Look what a slot uses; return it if that is more than half of its share."""
+        used = slot.private_bytes()
+        slot.peak_bytes = max(slot.peak_bytes, used)
+        if self._share_bytes is None or used <= self._share_bytes // 2:
             return None
-        code = slot.exit_code()
-        if slot.ended_for == "cancelled" or code is None:
-            return self.give_back_all()
-        status, message = _cause_of_death(slot, code, self._batch.fit_timeout_s)
-        seconds = time.monotonic() - self._task_started
-        if not self._blameless:
-            self._note(
-                Outcome(self.waiting[0].job, status, message=message, seconds=seconds)
-            )
-        if self._stopped:  # the others are someone else's by now
-            self.give_back_all()
-        return None
+        if used > self._share_bytes:
+            slot.end("memory")
+        topic, job = slot.task
+        return Load(topic, job, used)
 
-    def give_back_all(self) -> None:
-        """Return what has not run."""
-        while self.waiting:
-            self._note(Outcome(self.waiting[0].job, "returned"))
-
-    def _begin_task(self, slot: Slot) -> None:
-        self._task_started = time.monotonic()
-        slot.peak_bytes = 0
-
-    def _note(self, outcome: Outcome) -> None:
-        """Note the end of the first task that waits, when its slot cannot say it."""
-        self.waiting.popleft()
-        self.outcomes.append(outcome.to_bytes())
-
-    def _next_check_s(self) -> float:
-        limit = self._batch.fit_timeout_s
-        if limit is None:
-            return _EARLY_REPORT_S
-        left = self._task_started + limit - time.monotonic()
-        return max(0.0, min(left, _EARLY_REPORT_S))
-
-    def _check(self, slot: Slot) -> None:
-        """Look after a task that is slow, and tasks that wait behind it."""
-        now = time.monotonic()
-        limit = self._batch.fit_timeout_s
-        if limit is not None and now - self._task_started >= limit:
-            slot.end("timeout")
-        if self._reported < len(self.outcomes):
-            self._report(self.outcomes[self._reported :])
-            self._reported = len(self.outcomes)
-        patient = now - self._started < self._batch.patience_s
-        if len(self.waiting) > 1 and not patient and not self._stopped:
-            self._stopped = True  # others can begin what this slot has not
-            slot.send(STOP_SIGN)
-            later = list(self.waiting)[1:]
-            self._report([Outcome(task.job, "returned").to_bytes() for task in later])
-
-
-def _cause_of_death(
-    slot: Slot, code: int, fit_timeout_s: float | None
-) -> tuple[Status, str]:
-    """Say in words why a slot's process ended."""
-    peak = f"{slot.peak_bytes / GIB:.2f} GiB"
-    if slot.ended_for == "memory":
-        return "memory", f"it used {peak} of memory, more than its slot's share"
-    if slot.ended_for == "timeout":
-        return "timeout", f"it ran longer than fit_timeout={fit_timeout_s:g} s"
-    with contextlib.suppress(ValueError):
-        if code < 0:
-            name = signal.Signals(-code).name
-            return "killed", (
-                f"its process was killed by {name} (last memory seen: {peak})"
-            )
-    return "exited", f"its process ended with exit code {code} (last memory: {peak})"
-
-
-def _without_data(tasks: Iterable[Task], error: HPSearchError) -> list[bytes]:
-    error.add_note(f"(on the worker at {socket.gethostname()})")
-    payload, message = pickle.dumps(error, protocol=5), str(error)
-    return [Outcome(one.job, "no data", payload, message).to_bytes() for one in tasks]

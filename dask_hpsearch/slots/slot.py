@@ -148,6 +148,8 @@ class Slot:
         Its process.
     peak_bytes : int
         Most private memory seen during the current task.
+    task : (str, int)
+        Topic and number of what it runs.
     generation : int
         How often the user's modules had changed when it began.
     ended_for : str or None
@@ -157,6 +159,7 @@ class Slot:
     def __init__(self, pid: int, connection: Connection, nursery: Nursery) -> None:
         self.pid = pid
         self.peak_bytes = 0
+        self.task = ("", -1)
         self.generation = 0
         self.ended_for: str | None = None
         self._connection = connection

@@ -1,0 +1,138 @@
+"""One batch as a slot runs it: what waits, what is known, and whom to blame for a death."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import signal
+import socket
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from dask_hpsearch.trials import BATCH_DONE, STOP_SIGN, Batch, Outcome, Status, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from dask_hpsearch.errors import HPSearchError
+    from dask_hpsearch.slots.slot import Slot
+
+_EARLY_REPORT_S = 0.5
+GIB = 2**30
+
+
+class BatchRun:
+    """The state of one batch: what is waiting, what is known."""
+
+    def __init__(self, batch: Batch, report: Callable[[list[bytes]], None]) -> None:
+        self.waiting: deque[Task] = deque(batch.tasks)
+        self.outcomes: list[bytes] = []
+        self._batch = batch
+        self._report = report
+        self._reported = 0
+        self._started = time.monotonic()
+        self._task_started = self._started
+        self._stopped = False
+        self._blameless = False
+
+    def follow(self, slot: Slot) -> None:
+        """Take a slot's answers until it is done with what it was sent."""
+        self._stopped = self._blameless = False
+        self._begin_task(slot)
+        # Short fits report hundreds of times a second: take what has gathered at once.
+        time.sleep(self._batch.quiet_s)
+        while True:
+            try:
+                answer = slot.receive(self._next_check_s())
+            except TimeoutError:
+                self._check(slot)
+                continue
+            if answer == BATCH_DONE:
+                return
+            self.waiting.popleft()  # a slot answers in order
+            self.outcomes.append(answer)
+            # A slot that was ended as its task ended: the next one is not to blame.
+            self._blameless = slot.ended_for is not None
+            self._begin_task(slot)
+
+    def note_death(self, slot: Slot | None, *, excused: bool) -> None:
+        """Blame the running task for its slot's death, unless the worker did it."""
+        if slot is None or excused or not self.waiting:
+            return None
+        code = slot.exit_code()
+        if slot.ended_for == "cancelled" or code is None:
+            return self.give_back_all()
+        status, message = _cause_of_death(slot, code, self._batch.fit_timeout_s)
+        seconds = time.monotonic() - self._task_started
+        if not self._blameless:
+            self._note(
+                Outcome(self.waiting[0].job, status, message=message, seconds=seconds)
+            )
+        if self._stopped:  # the others are someone else's by now
+            self.give_back_all()
+        return None
+
+    def give_back_all(self) -> None:
+        """Return what has not run."""
+        while self.waiting:
+            self._note(Outcome(self.waiting[0].job, "returned"))
+
+    def _begin_task(self, slot: Slot) -> None:
+        self._task_started = time.monotonic()
+        slot.peak_bytes = 0
+        if self.waiting:
+            slot.task = self._batch.topic, self.waiting[0].job
+
+    def _note(self, outcome: Outcome) -> None:
+        """Note the end of the first task that waits, when its slot cannot say it."""
+        self.waiting.popleft()
+        self.outcomes.append(outcome.to_bytes())
+
+    def _next_check_s(self) -> float:
+        limit = self._batch.fit_timeout_s
+        if limit is None:
+            return _EARLY_REPORT_S
+        left = self._task_started + limit - time.monotonic()
+        return max(0.0, min(left, _EARLY_REPORT_S))
+
+    def _check(self, slot: Slot) -> None:
+        """Look after a task that is slow, and tasks that wait behind it."""
+        now = time.monotonic()
+        limit = self._batch.fit_timeout_s
+        if limit is not None and now - self._task_started >= limit:
+            slot.end("timeout")
+        if self._reported < len(self.outcomes):
+            self._report(self.outcomes[self._reported :])
+            self._reported = len(self.outcomes)
+        patient = now - self._started < self._batch.patience_s
+        if len(self.waiting) > 1 and not patient and not self._stopped:
+            self._stopped = True  # others can begin what this slot has not
+            slot.send(STOP_SIGN)
+            later = list(self.waiting)[1:]
+            self._report([Outcome(task.job, "returned").to_bytes() for task in later])
+
+
+def _cause_of_death(
+    slot: Slot, code: int, fit_timeout_s: float | None
+) -> tuple[Status, str]:
+    """Say in words why a slot's process ended."""
+    peak = f"{slot.peak_bytes / GIB:.2f} GiB"
+    if slot.ended_for == "memory":
+        return "memory", f"it used {peak} of memory, more than its slot's share"
+    if slot.ended_for == "timeout":
+        return "timeout", f"it ran longer than fit_timeout={fit_timeout_s:g} s"
+    with contextlib.suppress(ValueError):
+        if code < 0:
+            name = signal.Signals(-code).name
+            return "killed", (
+                f"its process was killed by {name} (last memory seen: {peak})"
+            )
+    return "exited", f"its process ended with exit code {code} (last memory: {peak})"
+
+
+def without_data(tasks: Iterable[Task], error: HPSearchError) -> list[bytes]:
+    """Make the outcomes of tasks whose data did not reach the worker."""
+    error.add_note(f"(on the worker at {socket.gethostname()})")
+    payload, message = pickle.dumps(error, protocol=5), str(error)
+    return [Outcome(one.job, "no data", payload, message).to_bytes() for one in tasks]

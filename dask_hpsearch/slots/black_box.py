@@ -1,0 +1,82 @@
+"""What a worker's slots were doing when memory became short, to be read after a crash.
+
+Where the kernel ends a whole container for lack of memory (cgroups of version 2, since
+Kubernetes 1.28), no process is left that could tell which fit it was: Dask would run it
+again, on one worker after the other. A file in the pod's volume outlasts the container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_FILE = "short-of-memory.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A fit, and the memory that its slot used.
+
+    Attributes
+    ----------
+    topic : str
+        Event topic of its engine.
+    job : int
+        Its number within the engine.
+    nbytes : int
+    """
+
+    topic: str
+    job: int
+    nbytes: int
+
+
+class BlackBox:
+    """Notes the fit that uses most, as long as memory is short.
+
+    Parameters
+    ----------
+    folder : Path
+        Outlasts the container.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _FILE
+        self._noted: Load | None = None
+
+    def note(self, loads: Sequence[Load]) -> None:
+        """Note the largest of some; with none of them, memory is no longer short."""
+        most = max(loads, key=lambda load: load.nbytes, default=None)
+        if most is None:
+            if self._noted is not None:
+                self.clear()
+            return
+        self._noted = most
+        draft = self._path.with_suffix(".new")
+        with contextlib.suppress(OSError):  # a full disk is no reason to end anything
+            draft.write_text(json.dumps(asdict(most)), encoding="ascii")
+            os.replace(draft, self._path)  # noqa: PTH105 (20 times a second)
+
+    def clear(self) -> None:
+        """Forget it: the worker goes on, or ends as it should."""
+        self._noted = None
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+def read_black_box(folder: Path) -> Load | None:
+    """Take out what a worker that crashed has noted; None if it noted nothing."""
+    path = folder / _FILE
+    try:
+        found = Load(**json.loads(path.read_text("ascii")))
+    except (OSError, ValueError, TypeError):
+        return None
+    path.unlink(missing_ok=True)
+    return found
