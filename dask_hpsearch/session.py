@@ -16,6 +16,7 @@ from joblib.parallel import (
 )
 
 from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.captured import CapturedFit
 from dask_hpsearch.data import KnownObjects
 from dask_hpsearch.engine.jobs import Group
 from dask_hpsearch.errors import HPSearchError, UnpicklableError
@@ -46,33 +47,6 @@ class FitLog(Protocol):
 
     def finished(self, call: FitCall, result: dict[str, Any]) -> dict[str, Any]:
         """Take in a result; what is returned goes to scikit-learn."""
-
-
-class CapturedFit(Exception):  # noqa: N818 (no error: it leaves a call of scikit-learn's)
-    """Ends a call whose first fit was captured.
-
-    Attributes
-    ----------
-    call : FitCall or None
-        None if it is no fit that can be taken apart.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("the fit was captured")
-        self.call: FitCall | None = None
-        self._taken = False
-
-    def take(
-        self,
-        call: FitCall | None,
-        call_soon: Callable[[Callable[[], None]], None],
-        deliver: Callable[[Any], None],
-    ) -> None:
-        """Take the first fit; it, and any after it, is never run."""
-        if not self._taken:
-            self._taken, self.call = True, call
-            # Raised while joblib hands tasks over, it would leave some for later calls.
-            call_soon(lambda: deliver(self))
 
 
 class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
