@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
+from sklearn.datasets import load_iris
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
 
-from dask_hpsearch import kube_cluster
+from dask_hpsearch import DaskSearchCV, kube_cluster
 from dask_hpsearch.clusters import operator
 from dask_hpsearch.errors import KubernetesRightsError
 from tests.kubernetes.accounts import (
@@ -25,7 +30,6 @@ from tests.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from dask_hpsearch.clusters.kube import SearchKubeCluster
 
@@ -38,6 +42,7 @@ HALF = (
     },
 )
 NO = 403
+SPECS = Path(__file__).parents[2] / "cluster_specs"
 
 
 def test_one_without_rights_is_told(
@@ -137,3 +142,33 @@ def test_a_clusters_own_account_may_do_nothing(cluster: SearchKubeCluster) -> No
     for resource in kinds:
         for verb in ("get", "list", "create", "delete"):
             assert not may(who, (verb, "", resource), namespace)
+
+
+@pytest.mark.slow
+def test_the_users_role_is_enough(
+    namespace: str, image: str, home: Path, tmp_path: Path
+) -> None:
+    """From nothing to a fitted search, scaled meanwhile, and back to nothing."""
+    role = yaml.safe_load((SPECS / "user-role.yaml").read_text())
+    search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, cv=2)
+    before = clusters_in(namespace)
+
+    with account(namespace, "user", role["rules"], tmp_path) as kubeconfig:
+        with (
+            kube_cluster(
+                SPEC, image=image, namespace=namespace, kubeconfig=kubeconfig
+            ) as made,
+            made.get_client() as client,
+        ):
+            found = DaskSearchCV(search, client=client).fit(*load_iris(return_X_y=True))
+            made.scale(1)
+            made.adapt(0, 2)
+            assert len(made.get_logs()) >= 2
+            assert made.why_no_workers(lasting=True) is None
+            with kube_cluster(
+                name=made.name, namespace=namespace, kubeconfig=kubeconfig
+            ) as again:
+                assert again.dashboard_link
+        assert clusters_in(namespace) <= before
+
+    assert found.best_score_ > 0.9
