@@ -149,7 +149,7 @@ def test_the_users_role_is_enough(
     namespace: str, image: str, home: Path, tmp_path: Path
 ) -> None:
     """From nothing to a fitted search, scaled meanwhile, and back to nothing."""
-    role = yaml.safe_load((SPECS / "user-role.yaml").read_text())
+    role = yaml.safe_load((SPECS / "rights" / "user.yaml").read_text())
     search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-3]}, cv=2)
     before = clusters_in(namespace)
 
