@@ -133,7 +133,7 @@ async def install(api: KubernetesApi, image: str, *, timeout_s: float = 120.0) -
         await api.apply(one)
     until = time.monotonic() + timeout_s
     while not (await status(api)).ready:
-        await _check_start(api, late=time.monotonic() > until)
+        await _check_start(api, image, late=time.monotonic() > until)
         await asyncio.sleep(_LOOK_EVERY_S)
 
 
@@ -299,12 +299,13 @@ async def _refuse_another(api: KubernetesApi, definitions: list[Manifest]) -> No
             raise ClusterError(msg)
 
 
-async def _check_start(api: KubernetesApi, *, late: bool) -> None:
+async def _check_start(api: KubernetesApi, image: str, *, late: bool) -> None:
     place = _in_namespace(api)
     troubles = [
         pod_trouble(pod)
         for pod in await place.list("Pod", f"{OPERATOR_LABEL}=true")
         if not pod["metadata"].get("deletionTimestamp")
+        and pod["spec"]["containers"][0]["image"] == image  # not one that is replaced
     ]
     deployment = await place.get("Deployment", NAME)
     if deployment is not None:
