@@ -18,6 +18,7 @@ from distributed.security import Security
 
 from dask_hpsearch.clusters import tls
 from dask_hpsearch.errors import ClusterAccessError, ClusterUnreachableError
+from tests.certificates import Authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +188,22 @@ def test_dasks_own_client_does_not_get_in_either(
         Client(address, security=security, timeout=TIMEOUT, set_as_default=False)
 
     assert clients_of(address, folders["own"]) == 0
+
+
+def test_what_the_own_authority_made_and_has_expired_is_refused(tmp_path: Path) -> None:
+    """By us in words; and the scheduler takes no such client, whatever it thinks."""
+    authority = Authority("own")
+    authority.issue().save(tmp_path / "valid")
+    authority.issue(expired=True).save(tmp_path / "expired")
+    expired = tls.client_security(tmp_path / "expired")
+
+    with scheduler(tmp_path / "valid") as address:
+        tls.check_scheduler(address, tls.client_security(tmp_path / "valid"))
+        with pytest.raises(ClusterAccessError, match="expired at"):
+            tls.check_scheduler(address, expired)
+        with pytest.raises((OSError, AssertionError)):
+            Client(address, security=expired, timeout=TIMEOUT, set_as_default=False)
+        assert clients_of(address, tmp_path / "valid") == 0
 
 
 def test_plain_tcp_is_refused(address: str, folders: dict[str, Path]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -134,6 +136,17 @@ def test_one_without_a_certificate_is_refused(
         pytest.raises(ClusterAccessError, match="takes nobody without"),
     ):
         tls.check_scheduler(f"tls://{door}", bare)
+    context = ssl.create_default_context(cafile=bare.tls_ca_file)
+    context.check_hostname = False
+    host, _, port = door.partition(":")
+    with (
+        within(REFUSED_WITHIN_S, "TLS without a certificate"),
+        pytest.raises(OSError),  # noqa: PT011 (an alert, or a closed connection)
+        socket.create_connection((host, int(port))) as raw,
+        context.wrap_socket(raw) as connection,
+    ):
+        if not connection.recv(1):
+            raise ConnectionResetError
     with within(REFUSED_WITHIN_S + BUSY_S, "plain TCP"), pytest.raises(OSError):  # noqa: PT011
         Client(f"tcp://{door}", timeout="2s", set_as_default=False)
 
