@@ -2,26 +2,131 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from distributed import Client
+from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import kube_cluster
+from dask_hpsearch import DaskSearchCV, kube_cluster
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import (
     ClusterError,
     ClusterExistsError,
     ClusterNotFoundError,
+    HPSearchError,
     KubernetesUnreachableError,
+    NoWorkersError,
     PodStartError,
 )
 from tests.kubernetes.conftest import SPEC, asked, clusters_in, objects_of
+from tests.kubernetes.estimators import Sleeper
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from dask_hpsearch.clusters.kube import SearchKubeCluster
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+
+X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
+WORKER_WAIT_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of something that cannot work.
+
+    Attributes
+    ----------
+    error : HPSearchError or None
+    left : list of str
+        Objects that are there afterwards.
+    """
+
+    error: HPSearchError | None
+    left: list[str]
+
+
+Attempts = dict[str, Future[Attempt]]
+
+
+@pytest.fixture(scope="module")
+def attempts(namespace: str, image: str, home: Path) -> Iterator[Attempts]:
+    """Begin all that takes its time to fail, at the same moment."""
+    del home
+    own = {"namespace": namespace, "image": image}
+    broken = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "many"}
+    greedy = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.kubernetes.eater"}
+    no_scheduler, no_worker = f"{namespace}-a", f"{namespace}-b"
+    asked(lambda api: add_namespace(api, no_scheduler, {"requests.cpu": "100m"}))
+    asked(lambda api: add_namespace(api, no_worker, {"requests.memory": "800Mi"}))
+    ways: dict[str, dict[str, Any]] = {
+        "image": own | {"image": "localhost/nowhere:1"},
+        "crash": own | {"environment": broken},
+        "memory": own | {"environment": greedy},
+        "no-scheduler": own | {"namespace": no_scheduler},
+        "no-worker": own | {"namespace": no_worker},
+    }
+    with ThreadPoolExecutor(len(ways)) as pool:
+        yield {name: pool.submit(attempt, name, **way) for name, way in ways.items()}
+    for place in (no_scheduler, no_worker):
+        asked(lambda api, place=place: api.delete("Namespace", place))
+
+
+def attempt(name: str, **spec: Any) -> Attempt:
+    """Start a cluster of one worker, and fit a search on it."""
+    search = GridSearchCV(Sleeper(), {"number": range(2)}, cv=2)
+    error: HPSearchError | None = None
+    try:
+        with (
+            kube_cluster(load_spec(SPEC, **spec), name=name, n_workers=1) as made,
+            Client(made, set_as_default=False) as client,
+        ):
+            DaskSearchCV(search, client=client, worker_timeout=WORKER_WAIT_S).fit(X, y)
+    except HPSearchError as caught:
+        error = caught
+    left = [one for one in objects_of(spec["namespace"]) if name in one]
+    return Attempt(error, left)
+
+
+async def add_namespace(api: KubernetesApi, name: str, quota: dict[str, str]) -> None:
+    """Make a namespace with a quota."""
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    await api.create(manifest)
+    limits = {"metadata": {"name": "small"}, "spec": {"hard": quota}}
+    async with api.connection.call_api(
+        "POST",
+        url="resourcequotas",
+        namespace=name,
+        json={"apiVersion": "v1", "kind": "ResourceQuota", **limits},
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "says"),
+    [
+        ("image", PodStartError, r"localhost/nowhere:1.*cannot be pulled"),
+        ("crash", PodStartError, r"(?s)ends again and again.*log:.*TypeError"),
+        ("no-scheduler", PodStartError, "exceeded quota: small"),
+        ("no-worker", NoWorkersError, "within 20 s: .*exceeded quota: small"),
+        ("memory", NoWorkersError, r"within 20 s: .*pod memory-.*\(OOMKilled\)"),
+    ],
+)
+def test_what_keeps_pods_from_running_is_told(
+    attempts: Attempts, name: str, kind: type[HPSearchError], says: str
+) -> None:
+    """In the words of Kubernetes' events, or of the pod's log; nothing is left."""
+    found = attempts[name].result()
+
+    assert type(found.error) is kind
+    assert re.search(says, str(found.error)), found.error
+    assert found.left == []
 
 
 def test_a_block_that_fails_leaves_nothing(
@@ -41,60 +146,6 @@ def test_a_block_that_fails_leaves_nothing(
 
     assert clusters_in(namespace) <= before
     assert not (home / "clusters" / f"{namespace}.{caught.value.args[0]}").exists()
-
-
-def test_an_image_that_is_nowhere_is_told(namespace: str, home: Path) -> None:
-    """The error has the image's name; nothing is left."""
-    before = clusters_in(namespace)
-
-    with pytest.raises(PodStartError, match=r"localhost/nowhere:1.*cannot be pulled"):
-        kube_cluster(SPEC, image="localhost/nowhere:1", namespace=namespace)
-
-    assert clusters_in(namespace) <= before
-
-
-def test_a_scheduler_that_crashes_is_told_with_its_log(
-    namespace: str, image: str, home: Path
-) -> None:
-    """The error has the end of what it wrote."""
-    before = clusters_in(namespace)
-    broken = {"DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "many"}
-    spec = load_spec(SPEC, image=image, namespace=namespace, environment=broken)
-
-    with pytest.raises(PodStartError, match=r"(?s)ends again and again.*TypeError"):
-        kube_cluster(spec, n_workers=0)
-
-    assert clusters_in(namespace) <= before
-
-
-def test_a_used_up_quota_is_told(namespace: str, image: str, home: Path) -> None:
-    """The error has what Kubernetes says of it."""
-    name = f"{namespace}-quota"
-
-    async def prepare(api: KubernetesApi) -> None:
-        await api.create(
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        )
-        async with api.connection.call_api(
-            "POST",
-            url="resourcequotas",
-            namespace=name,
-            json={
-                "apiVersion": "v1",
-                "kind": "ResourceQuota",
-                "metadata": {"name": "small"},
-                "spec": {"hard": {"requests.cpu": "100m"}},
-            },
-        ):
-            pass
-
-    asked(prepare)
-    try:
-        with pytest.raises(PodStartError, match="exceeded quota: small"):
-            kube_cluster(SPEC, image=image, namespace=name)
-        assert objects_of(name) == []
-    finally:
-        asked(lambda api: api.delete("Namespace", name))
 
 
 def test_a_taken_name_is_told(cluster: SearchKubeCluster, image: str) -> None:

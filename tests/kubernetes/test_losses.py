@@ -14,7 +14,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, kube_cluster
-from tests.kubernetes.conftest import SPEC, asked
+from tests.kubernetes.conftest import asked
 from tests.kubernetes.estimators import Sleeper
 from tests.kubernetes.watching import FitLog, breaking_kubeconfig
 from tests.oracle.structure import difference
@@ -117,21 +117,18 @@ def test_a_submitted_search_outlives_its_client(
 @pytest.mark.parametrize(
     ("deletions", "candidates"),
     [
-        (2, 40),
+        (2, 24),
         pytest.param(5, 100, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
     ],
 )
 def test_a_worker_that_is_told_to_end_loses_nothing(
-    namespace: str, image: str, home: Path, deletions: int, candidates: int
+    cluster: SearchKubeCluster, namespace: str, deletions: int, candidates: int
 ) -> None:
     """Its fits end or are given back within the notice; no finished one runs again."""
     numbers = range(2000, 2000 + candidates)
     gone_after: list[float] = []
-    with (
-        kube_cluster(SPEC, image=image, namespace=namespace) as cluster,
-        cluster.get_client() as client,
-        FitLog(cluster.name, namespace) as log,
-    ):
+    with cluster.get_client() as client, FitLog(cluster.name, namespace) as log:
+        cluster.scale(2)
         client.wait_for_workers(2, timeout=60)
         labels = f"dask.org/cluster-name={cluster.name},dask.org/component=worker"
 

@@ -12,22 +12,19 @@ import pytest
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import DaskSearchCV, kube_cluster
-from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.errors import NoWorkersError, VersionSkewError
-from tests.kubernetes.conftest import SPEC, asked, clusters_in, objects_of
+from dask_hpsearch import DaskSearchCV
+from dask_hpsearch.errors import VersionSkewError
+from tests.kubernetes.conftest import asked
 from tests.kubernetes.estimators import Glutton, Sleeper
 from tests.processes import PATIENCE_S, ROOT, script, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from dask_hpsearch.clusters.kube import SearchKubeCluster
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
 
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
-WAIT_S = 20.0
 OLD = "/scratch/old"  # where a pod finds versions that its image does not have
 
 
@@ -35,24 +32,6 @@ def search(estimator: Any = None) -> GridSearchCV:
     """Make a small search."""
     own = estimator or Sleeper()
     return GridSearchCV(own, {"number": range(2)}, cv=2, error_score=-1.0)
-
-
-def test_workers_that_use_too_much_memory_are_told(
-    namespace: str, image: str, home: Path
-) -> None:
-    """The search's error has Kubernetes' word for it; nothing is left."""
-    before = clusters_in(namespace)
-    greedy = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.kubernetes.eater"}
-    spec = load_spec(SPEC, image=image, namespace=namespace, environment=greedy)
-
-    with (
-        pytest.raises(NoWorkersError, match=r"no Dask worker within 20 s.*OOMKilled"),
-        kube_cluster(spec, n_workers=1) as made,
-        made.get_client() as client,
-    ):
-        DaskSearchCV(search(), client=client, worker_timeout=WAIT_S).fit(X, y)
-
-    assert clusters_in(namespace) <= before
 
 
 def test_a_fit_that_uses_too_much_memory_fails_alone(
@@ -70,42 +49,6 @@ def test_a_fit_that_uses_too_much_memory_fails_alone(
     for pod in asked(lambda api: api.list("Pod", labels), cluster.namespace):
         [state] = pod["status"]["containerStatuses"]
         assert state["restartCount"] == 0
-
-
-@pytest.fixture
-def small_namespace(namespace: str) -> Iterator[str]:
-    """Return a namespace whose quota admits a scheduler, and no worker."""
-    name = f"{namespace}-small"
-
-    async def prepare(api: KubernetesApi) -> None:
-        manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-        await api.create(manifest)
-        quota = {"metadata": {"name": "small"}, "spec": {"hard": {"pods": "1"}}}
-        async with api.connection.call_api(
-            "POST",
-            url="resourcequotas",
-            namespace=name,
-            json={"apiVersion": "v1", "kind": "ResourceQuota", **quota},
-        ):
-            pass
-
-    asked(prepare)
-    yield name
-    asked(lambda api: api.delete("Namespace", name))
-
-
-def test_a_quota_that_admits_no_worker_is_told(
-    small_namespace: str, image: str, home: Path
-) -> None:
-    """What Kubernetes says of it is in the search's error; nothing is left."""
-    with (
-        pytest.raises(NoWorkersError, match="exceeded quota: small"),
-        kube_cluster(SPEC, image=image, namespace=small_namespace) as made,
-        made.get_client() as client,
-    ):
-        DaskSearchCV(search(), client=client, worker_timeout=WAIT_S).fit(X, y)
-
-    assert objects_of(small_namespace) == []
 
 
 def test_workers_with_other_versions_do_not_join(
