@@ -65,7 +65,7 @@ def test_workers_with_other_versions_do_not_join(
         assert group is not None
         worker = group["spec"]["worker"] | {"replicas": 1}
         [container] = worker["spec"]["containers"]
-        run = f'{setup} && PYTHONPATH={OLD} exec "$@"'
+        run = f'{setup} && PYTHONPATH={OLD}:$PYTHONPATH exec "$@"'
         container["args"] = ["sh", "-c", run, "sh", *container["args"]]
         labels = {"dask.org/cluster-name": cluster.name}
         await api.create(
