@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import os
 import re
 import sys
 import sysconfig
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 _MOST_BYTES = 50 * 2**20
 _INSTALLED = ("site-packages", "dist-packages")
 _NEVER = ("__main__", "dask_hpsearch")  # by value; by its version
-_STANDARD = Path(sysconfig.get_paths()["stdlib"]).resolve()
+_STANDARD_TEXT = sysconfig.get_paths()["stdlib"] + os.sep
+_STANDARD = Path(_STANDARD_TEXT).resolve()
 # Rather too many than too few: a word in a text that looks like an import does no harm.
 _IMPORT = re.compile(
     rb"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([\w., \t]+))",
@@ -162,7 +164,10 @@ def own_source(module: str) -> Path | None:
     origin = None if found is None else found.origin
     if origin is None or not origin.endswith(".py"):
         return None
-    if any(name in origin for name in _INSTALLED) or not Path(origin).is_file():
+    # Most are told by their text, in microseconds.
+    if origin.startswith(_STANDARD_TEXT) or any(one in origin for one in _INSTALLED):
+        return None
+    if not Path(origin).is_file():
         return None
     path = Path(origin).resolve()
     if any(name in path.parts for name in _INSTALLED) or path.is_relative_to(_STANDARD):
