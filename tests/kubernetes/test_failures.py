@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import yaml
 from distributed import Client
 from sklearn.model_selection import GridSearchCV
 
@@ -23,6 +24,7 @@ from dask_hpsearch.errors import (
     NoWorkersError,
     PodStartError,
 )
+from tests.kubernetes.accounts import own_kubeconfig
 from tests.kubernetes.conftest import SPEC, asked, clusters_in, objects_of
 from tests.kubernetes.estimators import Sleeper
 
@@ -178,3 +180,15 @@ def test_a_kubeconfig_that_is_not_there_is_told(image: str, tmp_path: Path) -> N
     """The error says where to look."""
     with pytest.raises(KubernetesUnreachableError, match="kubeconfig"):
         kube_cluster(SPEC, image=image, kubeconfig=str(tmp_path / "none"))
+
+
+def test_a_kubernetes_that_does_not_answer_is_told(image: str, tmp_path: Path) -> None:
+    """A context may lead to a cluster that is gone."""
+    del image
+    config = own_kubeconfig()
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+
+    with pytest.raises(KubernetesUnreachableError, match="does not answer"):
+        kube_cluster(SPEC, image="image:1", kubeconfig=str(path))
