@@ -15,8 +15,8 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.errors import FitKilledError, FitMemoryError, FitTimeoutError
-from dask_hpsearch.slots.plugin import slot_pids
 from dask_hpsearch.slots.batch_run import BatchRun
+from dask_hpsearch.slots.plugin import slot_pids
 from dask_hpsearch.trials import (
     Batch,
     CallTask,

@@ -49,7 +49,9 @@ class Trouble:
     def quoted(self, log: str = "") -> str:
         """Say it with the last lines of the log."""
         words = last_words(log or self.words)
-        return f"{self.message}. The end of its log:\n{words}" if words else self.message
+        return (
+            f"{self.message}. The end of its log:\n{words}" if words else self.message
+        )
 
 
 def pod_trouble(pod: Manifest, events: Iterable[Manifest] = ()) -> Trouble | None:

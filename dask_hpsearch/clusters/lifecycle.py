@@ -203,9 +203,8 @@ class Lifecycle:
             for pod in pods
             if not is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
         ]
-        for deployment in await self.api.list("Deployment", self._worker_labels):
-            troubles.append(deployment_trouble(deployment))
-        return worst(troubles)
+        deployments = await self.api.list("Deployment", self._worker_labels)
+        return worst([*troubles, *map(deployment_trouble, deployments)])
 
     async def quoted(self, trouble: Trouble) -> str:
         """Say what is wrong, with the end of the pod's log if that says more."""

@@ -167,14 +167,16 @@ def own_source(module: str) -> Path | None:
     # Most are told by their text, in microseconds.
     if origin.startswith(_STANDARD_TEXT) or any(one in origin for one in _INSTALLED):
         return None
-    if not Path(origin).is_file():
-        return None
     path = Path(origin).resolve()
-    if any(name in path.parts for name in _INSTALLED) or path.is_relative_to(_STANDARD):
-        return None
-    if path.is_relative_to(sys.prefix) and sys.prefix != sys.base_prefix:
+    if not path.is_file() or _is_installed(path):
         return None
     return path.parent if path.name == "__init__.py" else path
+
+
+def _is_installed(path: Path) -> bool:
+    in_environment = path.is_relative_to(sys.prefix) and sys.prefix != sys.base_prefix
+    packages = any(name in path.parts for name in _INSTALLED)
+    return packages or in_environment or path.is_relative_to(_STANDARD)
 
 
 def packed(source: Path) -> bytes | None:

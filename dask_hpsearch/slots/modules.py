@@ -48,7 +48,10 @@ class ModulePlugin(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Write the archive into the worker's folder; nothing of it is run here."""
         pool = _pool(worker)
-        if self._module not in pool.modules and _digest_here(self._module) == self._digest:
+        if (
+            self._module not in pool.modules
+            and _digest_here(self._module) == self._digest
+        ):
             return
         path = Path(worker.local_directory) / f"{self.name}-{self._digest}.zip"
         path.write_bytes(self._archive)

@@ -277,4 +277,3 @@ class SlotPool:
             slot.end("memory")
         topic, job = slot.task
         return Load(topic, job, used)
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -21,9 +22,25 @@ from tests.estimators import Deed, flowers, times_begun
 from tests.processes import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    Run = Callable[[], AbstractContextManager[subprocess.Popen[bytes]]]
+
 X, y = flowers()
+
+
+def crash_twice(run: Run, box: Path, done: threading.Event) -> None:
+    """Kill a worker twice when it is short of memory; let the third one be."""
+    for _ in range(2):
+        with run() as process:
+            wait_until(box.exists)
+            process.kill()
+            process.wait()
+    with run():
+        done.wait(PATIENCE_S)
 
 
 def test_the_fit_that_took_the_memory_is_named(tmp_path: Path) -> None:
@@ -41,21 +58,12 @@ def test_the_fit_that_took_the_memory_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     done = threading.Event()
 
-    def crash_twice(client: Client) -> None:
-        for crash in (True, True, False):
-            with worker(client, certificates, tmp_path, "a") as process:
-                if not crash:
-                    done.wait(PATIENCE_S)
-                    return
-                wait_until(box.exists)
-                process.kill()
-                process.wait()
-
     with (
         scheduler(certificates) as address,
         Client(address, security=tls.client_security(certificates)) as client,
     ):
-        crashing = threading.Thread(target=crash_twice, args=[client])
+        run = functools.partial(worker, client, certificates, tmp_path, "a")
+        crashing = threading.Thread(target=crash_twice, args=(run, box, done))
         crashing.start()
         try:
             with pytest.warns(FitFailedWarning) as caught:

@@ -300,7 +300,12 @@ def test_a_pod_that_has_recovered_is_no_trouble() -> None:
 
 def test_the_worst_trouble_is_told() -> None:
     """Rather what stays so than what may pass."""
-    troubles = [Trouble("wait", "a"), None, Trouble("crash", "b"), Trouble("stuck", "c")]
+    troubles = [
+        Trouble("wait", "a"),
+        None,
+        Trouble("crash", "b"),
+        Trouble("stuck", "c"),
+    ]
 
     assert worst(troubles) == Trouble("crash", "b")
     assert worst([None]) is None

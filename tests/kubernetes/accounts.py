@@ -141,7 +141,10 @@ def may(account: str, right: Right, namespace: str) -> bool:
         "subresource": part,
         "namespace": namespace,
     }
-    spec = {"user": f"system:serviceaccount:{account}", "resourceAttributes": attributes}
+    spec = {
+        "user": f"system:serviceaccount:{account}",
+        "resourceAttributes": attributes,
+    }
     status = asked(lambda api: _review(api, "subjectaccessreviews", spec))
     return bool(status["allowed"])
 

@@ -129,6 +129,7 @@ def cluster(namespace: str, image: str, home: Path) -> Iterator[SearchKubeCluste
 
 def objects_of(namespace: str) -> list[str]:
     """Name all objects that clusters have made in a namespace."""
+
     async def listed(api: KubernetesApi) -> list[str]:
         found: list[str] = []
         for kind in KINDS:

@@ -45,9 +45,7 @@ NO = 403
 SPECS = Path(__file__).parents[2] / "cluster_specs"
 
 
-def test_one_without_rights_is_told(
-    namespace: str, image: str, tmp_path: Path
-) -> None:
+def test_one_without_rights_is_told(namespace: str, image: str, tmp_path: Path) -> None:
     """The error has what is not allowed; nothing is left."""
     before = clusters_in(namespace)
 
@@ -68,7 +66,7 @@ def test_one_with_half_of_the_rights_leaves_nothing(
 
     with (
         account(namespace, "half", HALF, tmp_path) as kubeconfig,
-        pytest.raises(KubernetesRightsError, match="not allow .* create Secret"),
+        pytest.raises(KubernetesRightsError, match=r"not allow .* create Secret"),
     ):
         kube_cluster(SPEC, image=image, namespace=namespace, kubeconfig=kubeconfig)
 

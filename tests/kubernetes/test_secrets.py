@@ -105,7 +105,13 @@ def test_there_are_secrets_to_look_for(secrets: dict[str, str]) -> None:
     """A search for nothing finds nothing."""
     kinds = " ".join(secrets)
 
-    for name in ("scheduler.key", "worker.key", "client.key", "signing-key.pem", "token"):
+    for name in (
+        "scheduler.key",
+        "worker.key",
+        "client.key",
+        "signing-key.pem",
+        "token",
+    ):
         assert name in kinds
     assert given_away(secrets, {"x": f"a {PASSWORD} b"})
 
@@ -156,7 +162,9 @@ def test_no_secret_is_in_a_run_folder(
     assert given_away(secrets, texts) == []
 
 
-def test_no_secret_is_shown(cluster: SearchKubeCluster, secrets: dict[str, str]) -> None:
+def test_no_secret_is_shown(
+    cluster: SearchKubeCluster, secrets: dict[str, str]
+) -> None:
     """As text or as a notebook shows it: cluster, client, security, spec."""
     with cluster.get_client() as client:
         things: list[Any] = [cluster, client, cluster.security, cluster.spec]

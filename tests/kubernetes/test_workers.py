@@ -38,9 +38,11 @@ def test_a_fit_that_uses_too_much_memory_fails_alone(
     cluster: SearchKubeCluster,
 ) -> None:
     """It is named as such; its pod goes on, and so do the other fits."""
-    with cluster.get_client() as client, pytest.warns(FitFailedWarning) as caught:
+    with cluster.get_client() as client:
         client.wait_for_workers(1, timeout=60)
-        found = DaskSearchCV(search(Glutton()), client=client).fit(X, y)
+        own = DaskSearchCV(search(Glutton()), client=client)
+        with pytest.warns(FitFailedWarning) as caught:
+            found = own.fit(X, y)
 
     scores = found.cv_results_["mean_test_score"]
     assert scores.tolist() == [1.0, -1.0]
@@ -106,7 +108,9 @@ def test_a_client_with_other_versions_is_refused(
     """Before it sends anything; the error has both lists and the way out."""
     folder = tmp_path / "joblib-0.1.dist-info"
     folder.mkdir()
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: joblib\nVersion: 0.1\n")
+    (folder / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: joblib\nVersion: 0.1\n"
+    )
 
     done = subprocess.run(
         [sys.executable, "-c", ATTACH, cluster.name, namespace],
