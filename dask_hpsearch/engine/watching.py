@@ -72,6 +72,7 @@ class SlotWatch:
             msg = f"the Dask scheduler does not answer: {error!r}"
             raise ClientClosedError(msg) from error
         self.workers, self.slots = len(threads), sum(threads.values())
+        self._saw_worker = self._saw_worker or self.slots > 0
         self._counted_at = time.monotonic()
 
     def _threads(self) -> dict[str, int]:
@@ -126,7 +127,6 @@ class SlotWatch:
         """
         now = time.monotonic()
         if self.slots:
-            self._saw_worker = True
             self._slotless_since = self._asked_at = now
             self._troubled_since = None
         elif self._saw_worker:

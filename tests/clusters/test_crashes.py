@@ -36,6 +36,7 @@ def crash_twice(run: Run, box: Path, done: threading.Event) -> None:
     """Kill a worker twice when it is short of memory; let the third one be."""
     for _ in range(2):
         with run() as process:
+            wait_until(lambda: not box.exists())  # the note before was read
             wait_until(box.exists)
             process.kill()
             process.wait()
