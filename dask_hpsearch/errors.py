@@ -189,6 +189,46 @@ class ImageBuildError(HPSearchError, RuntimeError):
     """An image cannot be built."""
 
 
+class CloudError(HPSearchError, RuntimeError):
+    """Google Cloud does not do what it is asked to."""
+
+
+class CloudRightsError(CloudError, PermissionError):
+    """There are no credentials for Google Cloud, or they do not allow something."""
+
+
+class CloudApiDisabledError(CloudError):
+    """The project has not enabled one of Google's APIs, or billing."""
+
+
+class CloudQuotaError(CloudError):
+    """The project has no quota, or Google no machines, for what is asked."""
+
+
+class CloudUnreachableError(CloudError, ConnectionError):
+    """A service of Google's does not answer, for longer than it is waited for."""
+
+
+class CloudTimeoutError(CloudError, TimeoutError):
+    """An operation at Google takes longer than it is waited for."""
+
+
+class OperationFailedError(CloudError):
+    """An operation at Google ended with an error."""
+
+
+class CloudNotFoundError(CloudError, LookupError):
+    """Google Cloud has no such thing."""
+
+
+class ForeignResourceError(CloudError):
+    """Something of that name is there, and dask_hpsearch has not made it."""
+
+
+class GKEMismatchError(CloudError):
+    """The GKE cluster that is there is not what the spec says."""
+
+
 class UntrustedObjectError(HPSearchError, RuntimeError):
     """An object of a run was not signed by the key that it should be signed by."""
 

@@ -100,6 +100,7 @@ def _name(longest: int) -> StringConstraints:
     )
 
 
+Image = Annotated[str, AfterValidator(_fixed_image)]
 Name = Annotated[str, _name(63)]
 Cpu = Annotated[str, BeforeValidator(_cpu)]
 Memory = Annotated[str, AfterValidator(_memory)]
@@ -112,17 +113,23 @@ VariableName = Annotated[
 ]
 NodesName = Literal["any", "on-demand", "spot"]
 
-_A_NAME = "lower-case letters, digits and dashes, up to 63"
+AN_IMAGE = (
+    "an image by its digest (NAME@sha256:…), or by a tag that stays the same "
+    "(NAME:1.2; not latest, main and the like)"
+)
+A_NAME = "lower-case letters, digits and dashes, up to 63"
 _A_CPU = "CPUs, as 2, 0.5 or '500m'"
 _A_MEMORY = "an amount with its unit, as '512Mi' or '4Gi'"
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a spec: read strictly, and never changed."""
+
     # strict: what YAML took for another kind of value is told, not guessed at
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
-class Toleration(_Part):
+class Toleration(Part):
     """A taint that pods put up with."""
 
     key: LabelName = Field(description="the taint's key, as a label's name")
@@ -135,7 +142,7 @@ class Toleration(_Part):
     )
 
 
-class NodeKind(_Part):
+class NodeKind(Part):
     """Which nodes pods may run on."""
 
     selector: dict[LabelName, LabelValue] = Field(
@@ -149,7 +156,7 @@ class NodeKind(_Part):
     )
 
 
-class Nodes(_Part):
+class Nodes(Part):
     """The two kinds of nodes that a spec can speak of."""
 
     on_demand: NodeKind = Field(
@@ -158,7 +165,7 @@ class Nodes(_Part):
     spot: NodeKind = Field(default=NodeKind(), description="selector and tolerations")
 
 
-class Scheduler(_Part):
+class Scheduler(Part):
     """The pod of the Dask scheduler."""
 
     cpu: Cpu = Field("500m", description=_A_CPU)
@@ -175,7 +182,7 @@ class Scheduler(_Part):
         return self
 
 
-class Workers(_Part):
+class Workers(Part):
     """The pods of Dask workers; each has slots, in which fits run."""
 
     cpu: Cpu = Field(description=_A_CPU)
@@ -223,17 +230,11 @@ class Workers(_Part):
         return self
 
 
-class ClusterSpec(_Part):
-    """A Dask cluster on Kubernetes, as a file of ``cluster_specs/`` describes it."""
+class ClusterFields(Part):
+    """A Dask cluster on Kubernetes, but for its image."""
 
-    image: Annotated[str, AfterValidator(_fixed_image)] = Field(
-        description=(
-            "an image by its digest (NAME@sha256:…), or by a tag that stays the same "
-            "(NAME:1.2; not latest, main and the like)"
-        )
-    )
     namespace: Name | None = Field(
-        None, description=f"{_A_NAME}; left out: that of the kubeconfig's context"
+        None, description=f"{A_NAME}; left out: that of the kubeconfig's context"
     )
     scheduler: Scheduler = Field(
         default=Scheduler(), description="cpu, memory and nodes"
@@ -252,7 +253,7 @@ class ClusterSpec(_Part):
         strict=False,
         description=(
             "names of Secrets of the namespace, whose keys become environment "
-            f"variables of the workers; each {_A_NAME}"
+            f"variables of the workers; each {A_NAME}"
         ),
     )
     requirements: tuple[Annotated[str, AfterValidator(_requirement)], ...] = Field(
@@ -268,12 +269,12 @@ class ClusterSpec(_Part):
     service_account: Annotated[Name, AfterValidator(_not_default)] | None = Field(
         None,
         description=(
-            f"an account of the namespace, {_A_NAME}, not 'default'; left out: one of "
+            f"an account of the namespace, {A_NAME}, not 'default'; left out: one of "
             "the cluster's own, without any rights"
         ),
     )
     image_pull_secrets: tuple[Name, ...] = Field(
-        (), strict=False, description=f"names of Secrets; each {_A_NAME}"
+        (), strict=False, description=f"names of Secrets; each {A_NAME}"
     )
     idle_timeout: int | None = Field(
         None,
@@ -295,3 +296,9 @@ class ClusterSpec(_Part):
             msg = f"labels {taken} are Dask's own: choose other names"
             raise ValueError(msg)
         return self
+
+
+class ClusterSpec(ClusterFields):
+    """A Dask cluster on Kubernetes, as a file of ``cluster_specs/`` describes it."""
+
+    image: Image = Field(description=AN_IMAGE)

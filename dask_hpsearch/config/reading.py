@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from dask_hpsearch.config.cluster import ClusterSpec
+from dask_hpsearch.config.gke import GKESpec
 from dask_hpsearch.errors import SpecError
 
 # What would give a pod rights over its node. No spec has such a field; whoever looks for
@@ -30,6 +31,7 @@ _REFUSED = {
     "requests": "limits equal requests: give cpu and memory",
 }
 _LONGEST_VALUE = 60
+Spec = TypeVar("Spec", bound=BaseModel)
 
 
 def load_spec(
@@ -53,20 +55,61 @@ def load_spec(
     SpecError
         If the file cannot be read, or any field is wrong; all of them are named.
     """
-    if isinstance(source, ClusterSpec):
-        content: Any = source.model_dump(exclude_unset=True)
-        name = "the spec"
-    elif isinstance(source, Mapping):
-        content, name = dict(source), "the spec"
-    else:
-        content, name = _read(Path(source)), str(source)
+    name, content = _content(source)
+    return _checked(ClusterSpec, name, content | changes)
+
+
+def load_gke_spec(
+    source: str | Path | Mapping[str, Any] | GKESpec, **changes: Any
+) -> GKESpec:
+    """Read and check a GKE cluster's spec.
+
+    Parameters
+    ----------
+    source : str, Path, mapping or GKESpec
+        A YAML file, or what such a file holds. The modules that a file names are found
+        from its folder.
+    **changes
+        Values of fields that take the place of the file's, as ``project=...``.
+
+    Returns
+    -------
+    GKESpec
+
+    Raises
+    ------
+    SpecError
+        If the file cannot be read, or any field is wrong; all of them are named.
+    """
+    name, content = _content(source)
+    spec = _checked(GKESpec, name, content | changes)
+    if isinstance(source, (GKESpec, Mapping)) or not spec.dask.modules:
+        return spec
+    folder = Path(source).resolve().parent
+    modules = tuple(str(folder / module) for module in spec.dask.modules)
+    dask = spec.dask.model_copy(update={"modules": modules})
+    return spec.model_copy(update={"dask": dask})
+
+
+def _content(
+    source: str | Path | Mapping[str, Any] | BaseModel,
+) -> tuple[str, dict[str, Any]]:
+    if isinstance(source, BaseModel):
+        return "the spec", source.model_dump(exclude_unset=True)
+    if isinstance(source, Mapping):
+        return "the spec", dict(source)
+    content = _read(Path(source))
     if not isinstance(content, dict):
-        raise SpecError(name, [f"it holds {_shown(content)}, not fields and values"])
-    content.update(changes)
+        problem = f"it holds {_shown(content)}, not fields and values"
+        raise SpecError(str(source), [problem])
+    return str(source), content
+
+
+def _checked(model: type[Spec], name: str, content: dict[str, Any]) -> Spec:
     try:
-        return ClusterSpec.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        raise SpecError(name, _problems(error)) from None
+        raise SpecError(name, _problems(error, model)) from None
 
 
 def _read(path: Path) -> Any:
@@ -100,18 +143,18 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
         return made
 
 
-def _problems(error: ValidationError) -> list[str]:
+def _problems(error: ValidationError, spec: type[BaseModel]) -> list[str]:
     """Put every wrong field into a line: where, which value, what is allowed."""
     found: dict[str, str] = {}
     for one in error.errors():
         path = ".".join(str(part) for part in one["loc"] if part != "[key]") or "spec"
-        found.setdefault(path, _problem(path, one))
+        found.setdefault(path, _problem(path, one, spec))
     return list(found.values())
 
 
-def _problem(path: str, error: Any) -> str:
+def _problem(path: str, error: Any, spec: type[BaseModel]) -> str:
     kind, value = error["type"], error["input"]
-    owner, allowed = _described(error["loc"])
+    owner, allowed = _described(error["loc"], spec)
     if kind == "extra_forbidden":
         name = str(error["loc"][-1])
         reason = _REFUSED.get(name.lower().replace("_", ""))
@@ -132,9 +175,10 @@ def _problem(path: str, error: Any) -> str:
     return f"{path} cannot be {_shown(value)}{reason}; allowed: {allowed}"
 
 
-def _described(location: tuple[Any, ...]) -> tuple[type[BaseModel], str]:
+def _described(
+    location: tuple[Any, ...], model: type[BaseModel]
+) -> tuple[type[BaseModel], str]:
     """Find the model that a location is in, and what its last field allows."""
-    model: type[BaseModel] = ClusterSpec
     allowed = "fields and values"
     for part in location:
         field = model.model_fields.get(str(part))
