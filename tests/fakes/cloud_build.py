@@ -1,0 +1,190 @@
+"""Cloud Build: builds that are queued, run, write a log into a bucket, and push.
+
+A build moves on when it is looked at. What it builds is the archive that really lies in
+the bucket; what it pushes is named by that archive's hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from google.cloud.devtools import cloudbuild_v1 as v1
+from google.longrunning.operations_pb2 import Operation
+
+from tests.fakes.serving import Method, Operations, Refused
+from tests.gcs.held import content_of, names_in, put
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.fakes.artifact_registry import FakeRegistry
+
+_STATUS = v1.Build.Status
+_FAILURES = v1.Build.FailureInfo.FailureType
+_TAG = re.compile(r"[\w][\w.-]{0,127}")
+_FILTER = re.compile(r'tags="([^"]*)"')
+_ENDED = (_STATUS.SUCCESS, _STATUS.FAILURE, _STATUS.TIMEOUT, _STATUS.CANCELLED)
+LINES = ("Already have image: gcr.io/cloud-builders/docker", "Step 1/9 : FROM python")
+
+
+class FakeBuilds:
+    """The builds of all projects, by their ids.
+
+    Parameters
+    ----------
+    operations : Operations
+    registry : FakeRegistry
+        Where images are pushed to.
+    storage_port : int
+        Of the emulator that holds sources and logs.
+
+    Attributes
+    ----------
+    builds : dict
+    lines : sequence of str
+        What a build writes while it runs.
+    exit_code : int
+        Of the step; 0: it goes well.
+    never_ends : bool
+        Whether builds stay at work.
+    may_push : bool
+    digest : str or None
+        Of what is pushed; None: made from the source.
+    """
+
+    name = "google.devtools.cloudbuild.v1.CloudBuild"
+
+    def __init__(
+        self, operations: Operations, registry: FakeRegistry, storage_port: int
+    ) -> None:
+        self.builds: dict[str, v1.Build] = {}
+        self.lines: Sequence[str] = LINES
+        self.exit_code = 0
+        self.never_ends = False
+        self.may_push = True
+        self.digest: str | None = None
+        self._operations, self._registry = operations, registry
+        self._port = storage_port
+
+    def methods(self) -> Mapping[str, Method]:
+        """Methods that clients of ours call."""
+        build = v1.Build
+        return {
+            "CreateBuild": Method(v1.CreateBuildRequest, Operation, self._create),
+            "GetBuild": Method(v1.GetBuildRequest, build, self._get),
+            "ListBuilds": Method(
+                v1.ListBuildsRequest, v1.ListBuildsResponse, self._list
+            ),
+            "CancelBuild": Method(v1.CancelBuildRequest, build, self._cancel),
+        }
+
+    def _create(self, request: Any) -> Operation:
+        asked = request.build
+        if not all(_TAG.fullmatch(tag) for tag in asked.tags):
+            raise Refused("INVALID_ARGUMENT", f"invalid tags {list(asked.tags)}")
+        if not asked.steps:
+            raise Refused("INVALID_ARGUMENT", "a build needs steps")
+        number = str(uuid.uuid4())
+        build = v1.Build(
+            asked,
+            id=number,
+            name=f"{request.parent}/builds/{number}",
+            project_id=request.project_id,
+            status=_STATUS.QUEUED,
+            log_url=f"https://console.cloud.google.com/cloud-build/builds/{number}",
+        )
+        self.builds[number] = build
+        metadata = v1.BuildOperationMetadata(build=build)
+        name = f"operations/build/{request.project_id}/{number}"
+        return self._operations.begin(name, build, metadata=metadata, looks=10**9)
+
+    def _get(self, request: Any) -> v1.Build:
+        build = self._found(request.id)
+        if build.status == _STATUS.QUEUED:
+            build.status = build.steps[0].status = _STATUS.WORKING
+            self._log(build, "starting build", self.lines[0][:10])
+        elif build.status == _STATUS.WORKING and not self.never_ends:
+            self._end(build)
+        return build
+
+    def _list(self, request: Any) -> v1.ListBuildsResponse:
+        tags = set(_FILTER.findall(request.filter))
+        builds = [one for one in self.builds.values() if tags <= set(one.tags)]
+        return v1.ListBuildsResponse(builds=builds)
+
+    def _cancel(self, request: Any) -> v1.Build:
+        build = self._found(request.id)
+        if build.status in _ENDED:
+            raise Refused("FAILED_PRECONDITION", "the build has ended")
+        build.status = build.steps[0].status = _STATUS.CANCELLED
+        return build
+
+    def _found(self, number: str) -> v1.Build:
+        if number not in self.builds:
+            raise Refused("NOT_FOUND", f"build {number} not found")
+        return self.builds[number]
+
+    def _end(self, build: v1.Build) -> None:
+        step = build.steps[0]
+        names = self._names(build)
+        if names is None:
+            step.status = _STATUS.QUEUED
+            self._fail(build, _FAILURES.FETCH_SOURCE_FAILED, "no source")
+            return
+        lines = self.lines
+        if "Dockerfile" not in names:
+            lines, self.exit_code = [*lines, "unable to find Dockerfile"], 1
+        if self.exit_code:
+            step.status, step.exit_code = _STATUS.FAILURE, self.exit_code
+            lines = [*lines, f"The command returned a non-zero code: {self.exit_code}"]
+            self._log(build, "starting build", *lines, "ERROR")
+            detail = "Build step failure: build step 0 failed"
+            self._fail(build, _FAILURES.USER_BUILD_STEP, detail)
+            return
+        step.status = _STATUS.SUCCESS
+        self._log(build, "starting build", *lines, "PUSH", "DONE")
+        self._push(build)
+
+    def _push(self, build: v1.Build) -> None:
+        image = build.images[0]
+        denied = 'denied: Permission "artifactregistry.repositories.uploadArtifacts"'
+        try:
+            if not self.may_push:
+                raise Refused("PERMISSION_DENIED", denied)
+            digest = self.digest or f"sha256:{self._hash(build)}"
+            self._registry.push(image, digest)
+        except Refused as refusal:
+            self._fail(build, _FAILURES.PUSH_FAILED, str(refusal))
+            return
+        build.status = _STATUS.SUCCESS
+        build.results = v1.Results(images=[v1.BuiltImage(name=image, digest=digest)])
+
+    def _fail(self, build: v1.Build, kind: Any, detail: str) -> None:
+        build.status = _STATUS.FAILURE
+        build.status_detail = detail
+        build.failure_info = v1.Build.FailureInfo(type_=kind, detail=detail)
+
+    def _log(self, build: v1.Build, *lines: str) -> None:
+        """Write the log as it is now, cut within a line while it goes on."""
+        bucket, _, folder = build.logs_bucket.removeprefix("gs://").partition("/")
+        name = f"{folder}/log-{build.id}.txt".lstrip("/")
+        put(self._port, bucket, name, "\n".join(lines).encode())
+
+    def _names(self, build: v1.Build) -> list[str] | None:
+        source = build.source.storage_source
+        if source.object_ not in names_in(self._port, source.bucket):
+            return None
+        with tarfile.open(fileobj=io.BytesIO(self._content(build))) as tar:
+            return tar.getnames()
+
+    def _hash(self, build: v1.Build) -> str:
+        return hashlib.sha256(self._content(build)).hexdigest()
+
+    def _content(self, build: v1.Build) -> bytes:
+        source = build.source.storage_source
+        return content_of(self._port, source.bucket, source.object_)
