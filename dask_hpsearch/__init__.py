@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from dask_hpsearch.data.uploading import upload
     from dask_hpsearch.runs import SearchRun
     from dask_hpsearch.search import DaskSearchCV
+    from dask_hpsearch.spending import Tariff
 
 __all__ = [
     "DaskSearchCV",
     "DataReference",
     "SearchRun",
+    "Tariff",
     "__version__",
     "kube_cluster",
     "local_cluster",
@@ -37,6 +39,7 @@ _EXPORTS = {
     "DaskSearchCV": "dask_hpsearch.search",
     "DataReference": "dask_hpsearch.data.sources",
     "SearchRun": "dask_hpsearch.runs",
+    "Tariff": "dask_hpsearch.spending",
     "kube_cluster": "dask_hpsearch.clusters.kube",
     "local_cluster": "dask_hpsearch.clusters.local",
     "sign": "dask_hpsearch.data.signing",

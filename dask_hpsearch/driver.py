@@ -6,7 +6,7 @@ import socket
 import threading
 import warnings
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -24,6 +24,7 @@ from dask_hpsearch.errors import (
 from dask_hpsearch.progress import SearchProgress, show
 from dask_hpsearch.recording import Recorder
 from dask_hpsearch.session import Session
+from dask_hpsearch.spending import Budget, CostMeter, Tariff
 from dask_hpsearch.strategies.bayes import BayesStrategy
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Settings:
     progress: bool = False
     asynchronous: bool | None = None
     share_prefixes: bool = True
+    max_cost_usd: float | None = None
+    tariff: dict[str, Any] | None = None  # a `Tariff`, as JSON has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class Fitted:
     search : object
         Of the user's own class.
     stopped : str or None
-        "max_time" or "interrupted" if it covers only a part.
+        "max_time", "max_cost" or "interrupted" if it covers only a part.
     url : str or None
         Of its run, if it keeps a journal.
     """
@@ -77,6 +80,7 @@ def fit_trials(
     *,
     home: DataHome,
     journal: RunJournal | None = None,
+    meter: CostMeter | None = None,
     on_engine: Callable[[Engine], None] = lambda _: None,
 ) -> Fitted:
     """Fit a scikit-learn search, its fits in the slots of a Dask client's workers.
@@ -93,6 +97,8 @@ def fit_trials(
         Where its data lies.
     journal : RunJournal, optional
         What the run has done before, and where new results go.
+    meter : CostMeter, optional
+        Adds up what the search costs.
     on_engine : callable
         Given the engine once it runs.
 
@@ -113,17 +119,18 @@ def fit_trials(
     with ExitStack() as stack:
         client = stack.enter_context(client_for(settings))
         _check_callbacks(fitted, client)
+        budget = _budget(meter, client, stack)
         engine = stack.enter_context(
             Engine(
                 client,
                 home,
                 fit_timeout_s=settings.fit_timeout_s,
                 worker_timeout_s=settings.worker_timeout_s,
-                on_slots=lambda workers, slots, running: progress.slots_changed(
-                    workers=workers, slots=slots, running=running
-                ),
+                on_slots=_shown(progress, budget),
             )
         )
+        if budget is not None:
+            budget.stop = engine.stop
         on_engine(engine)
         stack.enter_context(show(progress, enabled=settings.progress))
         stack.enter_context(_deadline(engine, settings.max_time_s))
@@ -200,6 +207,60 @@ def _current_client() -> Client | None:
     except ValueError:
         return None
     return client if client.status == "running" and not client.asynchronous else None
+
+
+def meter_of(
+    settings: Settings, spent_usd: float = 0.0, earlier_usd: float = 0.0
+) -> CostMeter | None:
+    """Return what adds up the cost of a search; None if the prices are not known.
+
+    Parameters
+    ----------
+    settings : Settings
+    spent_usd : float
+        What earlier drivers of its run have spent.
+    earlier_usd : float
+        The part of it that was spent before the run was resumed after a stop, or
+        extended: the limit does not count that.
+    """
+    if settings.tariff is None:
+        return None
+    limit_usd = settings.max_cost_usd
+    return CostMeter(
+        Tariff(**settings.tariff),
+        spent_usd=spent_usd,
+        limit_usd=None if limit_usd is None else limit_usd + earlier_usd,
+    )
+
+
+def tariff_of(client: Client | None) -> dict[str, Any] | None:
+    """Return the tariff of the cluster that a client, or else the current one, is of."""
+    cluster = getattr(client or _current_client(), "cluster", None)
+    tariff = getattr(cluster, "tariff", None)
+    return asdict(tariff) if isinstance(tariff, Tariff) else None
+
+
+def _budget(
+    meter: CostMeter | None, client: Client, stack: ExitStack
+) -> Budget | None:
+    if meter is None:
+        return None
+    budget = Budget(meter, client.cluster)
+    stack.callback(budget.close)
+    return budget
+
+
+def _shown(
+    progress: SearchProgress, budget: Budget | None
+) -> Callable[[int, int, int], None]:
+    """Return what shows how many slots there are, and what they have cost so far."""
+
+    def show_slots(workers: int, slots: int, running: int) -> None:
+        progress.slots_changed(workers=workers, slots=slots, running=running)
+        if budget is not None:
+            progress.spent(budget.count(workers))
+
+    return show_slots
 
 
 @contextmanager

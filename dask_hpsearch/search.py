@@ -11,7 +11,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 
 from dask_hpsearch import routes
-from dask_hpsearch.driver import Settings
+from dask_hpsearch.driver import Settings, tariff_of
 from dask_hpsearch.errors import StoreError, UnsupportedSearchError
 from dask_hpsearch.stores import open_store
 
@@ -71,6 +71,11 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     fit_timeout : float, optional
         Seconds after which a single fit is ended and counts as failed. Backend "trials"
         only.
+    max_cost : float, optional
+        US dollars, by list prices, after which the search ends as with ``max_time``, and
+        the cluster is scaled to zero workers. What counts is the cluster's time since the
+        search began; for that, the cluster must have a tariff, as those of `gke_cluster`
+        have. Backend "trials" only.
     worker_timeout : float
         Seconds to wait for a first worker.
     progress : bool
@@ -99,8 +104,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     backend_ : str
         The backend that was used.
     stopped_ : str or None
-        None if the search ran to its end, "max_time" or "interrupted" (Ctrl-C) if its
-        results cover only the candidates that had finished.
+        None if the search ran to its end, "max_time", "max_cost" or "interrupted"
+        (Ctrl-C) if its results cover only the candidates that had finished.
     run_url_ : str or None
         The run's folder: `SearchRun.attach` finds it from any process.
 
@@ -127,6 +132,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         backend: Backend = "auto",
         max_time: float | None = None,
         fit_timeout: float | None = None,
+        max_cost: float | None = None,
         worker_timeout: float = 60.0,
         progress: bool = False,
         asynchronous: bool | None = None,
@@ -139,6 +145,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.backend = backend
         self.max_time = max_time
         self.fit_timeout = fit_timeout
+        self.max_cost = max_cost
         self.worker_timeout = worker_timeout
         self.progress = progress
         self.asynchronous = asynchronous
@@ -226,15 +233,25 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _settings(self, route: str) -> Settings:
         for name in ("max_time", "fit_timeout", "worker_timeout"):
-            _check_seconds(name, getattr(self, name))
+            _check_number(name, getattr(self, name), "seconds")
+        _check_number("max_cost", self.max_cost, "US dollars")
         if route != "trials":
-            for name in ("max_time", "fit_timeout"):
+            for name in ("max_time", "fit_timeout", "max_cost"):
                 if getattr(self, name) is not None:
                     msg = (
                         f"{name}={getattr(self, name)!r} needs backend='trials'; this "
                         f"search runs with {route!r}: leave {name} out"
                     )
                     raise ValueError(msg)
+        tariff = tariff_of(self.client)
+        if self.max_cost is not None and tariff is None:
+            msg = (
+                f"max_cost={self.max_cost!r} needs a cluster whose prices are known: "
+                "make it with gke_cluster, or set its tariff (cluster.tariff = "
+                "dask_hpsearch.Tariff(fixed_usd_hour=..., worker_usd_hour=...)), and "
+                "connect with cluster.get_client()"
+            )
+            raise ValueError(msg)
         return Settings(
             client=self.client,
             store=None if self.store is None else open_store(self.store),
@@ -245,6 +262,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             progress=self.progress,
             asynchronous=self.asynchronous,
             share_prefixes=self.share_prefixes,
+            max_cost_usd=self.max_cost,
+            tariff=tariff,
         )
 
     @available_if(_search_has("predict"))
@@ -326,9 +345,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         return state | {"client": None}  # a connection does not outlive its process
 
 
-def _check_seconds(name: str, value: Any) -> None:
+def _check_number(name: str, value: Any, unit: str) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     optional = value is None and name != "worker_timeout"
     if not optional and not (number and value > 0):
-        msg = f"{name} must be a positive number of seconds, got {value!r}"
+        msg = f"{name} must be a positive number of {unit}, got {value!r}"
         raise ValueError(msg)

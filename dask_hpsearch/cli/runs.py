@@ -189,4 +189,7 @@ def _print_progress(run: SearchRun) -> None:
     from dask_hpsearch.progress import text
 
     snapshot = run.progress()
-    print(f"{text.fits(snapshot)}, {text.best(snapshot)}", flush=True)
+    parts = [text.fits(snapshot), text.best(snapshot)]
+    if snapshot.cost_usd is not None:
+        parts.append(text.cost(snapshot.cost_usd))
+    print(", ".join(parts), flush=True)

@@ -63,6 +63,11 @@ class RunJournal:
         Told once if events cannot be written.
     on_splits : callable
         Given the splits of every call that begins.
+
+    Attributes
+    ----------
+    spent_usd, spent_earlier_usd : float
+        What the run's drivers have spent; those of earlier generations alone.
     """
 
     def __init__(
@@ -82,6 +87,11 @@ class RunJournal:
         self._begun = _by_call(events, "call")
         self._fits = _by_call(events, "fit")
         self._asks = _by_call(events, "ask")
+        spent = [(one["g"], one["usd"]) for one in events if "usd" in one]
+        self.spent_usd = max((usd for _, usd in spent), default=0.0)
+        self.spent_earlier_usd = max(
+            (usd for number, usd in spent if number < generation), default=0.0
+        )
         self.give_up = on_error
         self._on_splits = on_splits
         self._digests: dict[int, tuple[Mapping[str, Any], str]] = {}

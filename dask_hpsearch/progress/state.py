@@ -46,6 +46,8 @@ class ProgressSnapshot:
         Whether the search is over.
     reason
         Why it was stopped early; None if it was not.
+    cost_usd
+        US dollars so far, by list prices; None if the cluster's prices are not known.
     """
 
     fits_done: int = 0
@@ -61,6 +63,7 @@ class ProgressSnapshot:
     running: int = 0
     ended: bool = False
     reason: str | None = None
+    cost_usd: float | None = None
 
 
 class SearchProgress:
@@ -83,6 +86,7 @@ class SearchProgress:
         self._ended_at: float | None = None
         self._reason: str | None = None
         self._workers = self._slots = self._running = 0
+        self._cost_usd: float | None = None
 
     def call_started(
         self,
@@ -151,6 +155,11 @@ class SearchProgress:
         with self._lock:
             self._workers, self._slots, self._running = workers, slots, running
 
+    def spent(self, usd: float) -> None:
+        """Note what the search has cost so far, in US dollars."""
+        with self._lock:
+            self._cost_usd = usd
+
     def ended(self, reason: str | None) -> None:
         """Stop the clock; ``reason`` is None unless the search was stopped early."""
         with self._lock:
@@ -179,6 +188,7 @@ class SearchProgress:
                 running=self._running,
                 ended=self._ended_at is not None,
                 reason=self._reason,
+                cost_usd=self._cost_usd,
             )
 
     def _start(self) -> None:

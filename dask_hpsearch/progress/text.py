@@ -28,11 +28,19 @@ def pace(snapshot: ProgressSnapshot) -> str:
         parts.insert(0, _rate(snapshot.rate))
     if snapshot.eta_s is not None and snapshot.fits_done < snapshot.fits_total:
         parts.append(f"about {_duration(snapshot.eta_s)} left")
+    if snapshot.cost_usd is not None:
+        parts.append(cost(snapshot.cost_usd))
     parts.append(
         f"{_count(snapshot.workers, 'worker')}, {_count(snapshot.slots, 'slot')} "
         f"({snapshot.running:,} busy)"
     )
     return " · ".join(parts)
+
+
+def cost(usd: float) -> str:
+    """Write what a search has cost so far."""
+    cents = round(usd * 100)
+    return f"about ${cents / 100:,.2f}" if cents else "less than $0.01"
 
 
 def best(snapshot: ProgressSnapshot) -> str:
@@ -55,6 +63,8 @@ def summary(snapshot: ProgressSnapshot) -> str:
     if snapshot.fits_done < snapshot.fits_total:
         fits_done = f"{snapshot.fits_done:,} of {_count(snapshot.fits_total, 'fit')}"
     text = f"{state}: {fits_done}{_failed(snapshot)}, {_duration(snapshot.elapsed_s)}"
+    if snapshot.cost_usd is not None:
+        text += f", {cost(snapshot.cost_usd)}"
     if snapshot.best_score is not None:
         text += f"; {best(snapshot)}"
     return text

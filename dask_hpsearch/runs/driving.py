@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data.ahead import PutAhead
-from dask_hpsearch.driver import Fitted, Settings, fit_trials
+from dask_hpsearch.driver import Fitted, Settings, fit_trials, meter_of
 from dask_hpsearch.errors import (
     SearchStopped,
     StoreError,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.runs.beginning import Work
+    from dask_hpsearch.spending import CostMeter
 
 _logger = logging.getLogger(__name__)
 REQUESTS = "requests/"
@@ -124,10 +125,11 @@ def drive_run(
         on_splits=functools.partial(ahead, what="a split"),
     )
     notes = StateNotes(journal, driver or uuid.uuid4().hex, own=driver is not None)
+    meter = meter_of(settings, journal.spent_usd, journal.spent_earlier_usd)
     try:
         notes.note("running")
-        with _watching(folder, journal, stop, ignored, notes):
-            fitted = _fit(work, settings, home, journal, stop)
+        with _watching(folder, journal, stop, ignored, notes, meter):
+            fitted = _fit(work, settings, home, journal, stop, meter)
         try:
             fitted = _store_result(folder, journal, fitted, generation)
         except UnpicklableError as error:
@@ -145,7 +147,12 @@ def drive_run(
 
 
 def _fit(
-    work: Work, settings: Settings, home: DataHome, journal: RunJournal, stop: _Stop
+    work: Work,
+    settings: Settings,
+    home: DataHome,
+    journal: RunJournal,
+    stop: _Stop,
+    meter: CostMeter | None,
 ) -> Fitted:
     try:
         fitted = fit_trials(
@@ -156,6 +163,7 @@ def _fit(
             settings,
             home=home,
             journal=journal,
+            meter=meter,
             on_engine=stop.engine_runs,
         )
     except SearchStopped as stopped:  # with nothing finished
@@ -230,6 +238,7 @@ def _watching(
     stop: _Stop,
     ignored: Collection[str],
     notes: StateNotes,
+    meter: CostMeter | None,
 ) -> Iterator[None]:
     """Look for requests to stop or cancel, and show that the driver is alive."""
     ended = threading.Event()
@@ -249,7 +258,7 @@ def _watching(
             if notes.own and stop.is_overdue():
                 _end_process(journal, notes)
             if looks % _BEATS_EVERY_LOOKS == 0:
-                journal.note("beat")
+                journal.note("beat", **_spent(meter))
 
     thread = threading.Thread(target=look, name="dask-hpsearch-requests", daemon=True)
     thread.start()
@@ -258,3 +267,10 @@ def _watching(
     finally:
         ended.set()
         thread.join()
+        if meter is not None:
+            journal.note("beat", **_spent(meter))
+
+
+def _spent(meter: CostMeter | None) -> dict[str, float]:
+    """Return what a beat says of the cost so far."""
+    return {} if meter is None else {"usd": round(meter.usd, 6)}

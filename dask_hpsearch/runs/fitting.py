@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.data.references import refer
-from dask_hpsearch.driver import Fitted, Settings, fit_trials
+from dask_hpsearch.driver import Fitted, Settings, fit_trials, meter_of
 from dask_hpsearch.errors import SigningKeyError, StoreError, UnpicklableError
 from dask_hpsearch.runs.beginning import (
     Work,
@@ -50,7 +50,13 @@ def fit_here(
             work = _opened(work, home, folder)
             if folder is None:
                 fitted = fit_trials(
-                    fresh, work.X, work.y, work.params, settings, home=home
+                    fresh,
+                    work.X,
+                    work.y,
+                    work.params,
+                    settings,
+                    home=home,
+                    meter=meter_of(settings),
                 )
             else:
                 fitted = drive_run(folder, work, home, settings)
@@ -133,4 +139,6 @@ def _kept(settings: Settings) -> dict[str, Any]:
         "max_time_s": settings.max_time_s,
         "asynchronous": settings.asynchronous,
         "share_prefixes": settings.share_prefixes,
+        "max_cost_usd": settings.max_cost_usd,
+        "tariff": settings.tariff,
     }

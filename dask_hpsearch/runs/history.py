@@ -49,6 +49,8 @@ def progress(
                 fit_time=float(result.get("fit_time") or 0.0),
                 failed=result.get("fit_error") is not None,
             )
+        if "usd" in event:
+            state.spent(event["usd"])
     if ended:
         state.ended(None)
     else:

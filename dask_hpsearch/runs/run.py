@@ -18,6 +18,7 @@ from dask_hpsearch.errors import (
 )
 from dask_hpsearch.journal.folder import RUNS, RunFolder
 from dask_hpsearch.journal.segments import JournalReader
+from dask_hpsearch.progress import text
 from dask_hpsearch.runs import history
 from dask_hpsearch.runs.beginning import default_store
 from dask_hpsearch.runs.driving import REQUESTS, result_name, without_estimator
@@ -151,7 +152,7 @@ class SearchRun:
         return self.state in ENDED
 
     def progress(self) -> ProgressSnapshot:
-        """How far it is: fits done and known of, rate, ETA, best so far."""
+        """How far it is: fits done and known of, rate, ETA, best so far, cost so far."""
         return self._progress(self._events())[0]
 
     def best(self) -> tuple[float | None, dict[str, Any] | None]:
@@ -328,6 +329,8 @@ class SearchRun:
             "best parameters": str(dict(snapshot.best_params or {}))[:300],
             "URL": self.url,
         }
+        if snapshot.cost_usd is not None:
+            rows["cost"] = text.cost(snapshot.cost_usd)
         return history.as_html(rows)
 
     def _events(self) -> Events:

@@ -1,0 +1,1 @@
+"""Google Cloud: GKE clusters, the images that run there, and what they cost."""
