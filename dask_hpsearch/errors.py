@@ -229,6 +229,10 @@ class GKEMismatchError(CloudError):
     """The GKE cluster that is there is not what the spec says."""
 
 
+class PriceUnknownError(HPSearchError, LookupError):
+    """There is no price for something, or no table of prices."""
+
+
 class UntrustedObjectError(HPSearchError, RuntimeError):
     """An object of a run was not signed by the key that it should be signed by."""
 
