@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_hpsearch import __version__
+from dask_hpsearch.cli.doctor import add_doctor
 from dask_hpsearch.cli.images import add_images
 from dask_hpsearch.cli.operator import add_operator
 from dask_hpsearch.cli.runs import add_runs
@@ -62,6 +63,7 @@ def _parser() -> ArgumentParser:
     add_runs(commands)
     add_images(commands)
     add_operator(commands)
+    add_doctor(commands)
     return parser
 
 

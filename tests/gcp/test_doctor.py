@@ -1,0 +1,329 @@
+"""What a project lacks is named, with the one command that mends it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from google.auth.credentials import AnonymousCredentials
+from google.auth.transport.requests import AuthorizedSession
+
+from dask_hpsearch.cli import main
+from dask_hpsearch.errors import CloudUnreachableError
+from dask_hpsearch.gcp.doctor import examine
+from dask_hpsearch.gcp.rest import GoogleRest, patient
+from tests.fakes.project import (
+    BUCKET,
+    BUILDER,
+    NODES,
+    PODS,
+    PROJECT,
+    SERVICES,
+    TOKEN,
+    FakeProject,
+    project_at,
+)
+from tests.gcp.specs import SMALL, spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from dask_hpsearch.gcp.findings import Report
+
+# The defect; what takes it away from a project that has all; words of its mend.
+DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
+    "no project": (
+        lambda one: setattr(one, "there", False),
+        f"gcloud projects add-iam-policy-binding {PROJECT} --member=user:YOU "
+        "--role=roles/viewer",
+    ),
+    "project to be deleted": (
+        lambda one: setattr(one, "state", "DELETE_REQUESTED"),
+        f"gcloud projects undelete {PROJECT}",
+    ),
+    "no billing": (
+        lambda one: setattr(one, "billing", False),
+        f"gcloud billing projects link {PROJECT} --billing-account=ACCOUNT",
+    ),
+    "an API is not enabled": (
+        lambda one: one.enabled.discard("cloudbuild.googleapis.com"),
+        f"gcloud services enable cloudbuild.googleapis.com --project={PROJECT}",
+    ),
+    "the user may not create clusters": (
+        lambda one: one.lacking.add("container.clusters.create"),
+        f"gcloud projects add-iam-policy-binding {PROJECT} --member=user:YOU "
+        "--role=roles/container.admin",
+    ),
+    "the user may not use the nodes' account": (
+        lambda one: one.lacking.add("iam.serviceAccounts.actAs"),
+        f"gcloud iam service-accounts add-iam-policy-binding {NODES} "
+        f"--project={PROJECT} --member=user:YOU --role=roles/iam.serviceAccountUser",
+    ),
+    "no account for the nodes": (
+        lambda one: one.accounts.clear(),
+        f"gcloud iam service-accounts create dask-hpsearch-nodes --project={PROJECT}",
+    ),
+    "the nodes may not pull": (
+        lambda one: one.roles.pop("roles/artifactregistry.reader"),
+        f"gcloud projects add-iam-policy-binding {PROJECT} "
+        f"--member=serviceAccount:{NODES} --role=roles/artifactregistry.reader",
+    ),
+    "the nodes may not be nodes": (
+        lambda one: one.roles.pop("roles/container.defaultNodeServiceAccount"),
+        f"--member=serviceAccount:{NODES} "
+        "--role=roles/container.defaultNodeServiceAccount",
+    ),
+    "builds may not push": (
+        lambda one: one.roles.pop("roles/artifactregistry.writer"),
+        f"--member=serviceAccount:{BUILDER} --role=roles/artifactregistry.writer",
+    ),
+    "builds may not read their sources": (
+        lambda one: one.bucket_roles["roles/storage.objectUser"].pop(),
+        f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
+        f"--member=serviceAccount:{BUILDER} --role=roles/storage.objectUser",
+    ),
+    "no bucket": (
+        lambda one: setattr(one, "bucket", None),
+        f"gcloud storage buckets create gs://{BUCKET} --project={PROJECT} "
+        "--location=europe-west4 --uniform-bucket-level-access",
+    ),
+    "a bucket far away": (
+        lambda one: one.bucket.update(location="US-CENTRAL1"),
+        f"gcloud storage buckets create gs://ANOTHER --project={PROJECT} "
+        "--location=europe-west4",
+    ),
+    "a bucket with rights for single objects": (
+        lambda one: one.bucket.pop("iamConfiguration"),
+        f"gcloud storage buckets update gs://{BUCKET} --uniform-bucket-level-access",
+    ),
+    "the user may not write to the bucket": (
+        lambda one: one.lacking.add("storage.objects.create"),
+        f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
+        "--member=user:YOU --role=roles/storage.objectUser",
+    ),
+    "no Workload Identity binding": (
+        lambda one: one.bucket_roles["roles/storage.objectUser"].remove(PODS),
+        f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
+        f"--member={PODS} --role=roles/storage.objectUser",
+    ),
+    "no network": (
+        lambda one: one.networks.clear(),
+        f"gcloud compute networks create default --project={PROJECT}",
+    ),
+    "private nodes do not reach Google": (
+        lambda one: setattr(one, "private_access", False),
+        f"gcloud compute networks subnets update default --project={PROJECT} "
+        "--region=europe-west4 --enable-private-ip-google-access",
+    ),
+    "no such machine in the zone": (
+        lambda one: one.machine_types.discard("n2-standard-8"),
+        f"gcloud compute machine-types list --project={PROJECT} "
+        "--filter=name=n2-standard-8",
+    ),
+    "a quota is too small": (
+        lambda one: one.quotas.update(PREEMPTIBLE_CPUS=(24, 8)),
+        f"gcloud beta quotas preferences create --project={PROJECT} "
+        "--service=compute.googleapis.com --dimensions=region=europe-west4 "
+        "--quota-id=PREEMPTIBLE-CPUS-per-project-region --preferred-value=88",
+    ),
+}
+
+
+@pytest.fixture
+def project() -> FakeProject:
+    """A project that has all that it needs."""
+    return FakeProject()
+
+
+@pytest.fixture
+def url(project: FakeProject) -> Iterator[str]:
+    """Where it is."""
+    with project_at(project) as url:
+        yield url
+
+
+@pytest.fixture
+def look(url: str) -> Iterator[Callable[..., Report]]:
+    """Examine the project for a spec."""
+    with AuthorizedSession(AnonymousCredentials()) as session:
+        rest = GoogleRest(patient(session), dict.fromkeys(SERVICES, url))
+
+        def look(**changes: Any) -> Report:
+            return examine(spec(**changes), rest=rest)
+
+        yield look
+
+
+def test_a_project_that_has_all_is_well(look: Callable[..., Report]) -> None:
+    """Nothing is found."""
+    assert look().ok
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_is_named_with_its_mend(
+    defect: str, project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """One finding, and the command that mends it."""
+    make, mend = DEFECTS[defect]
+    make(project)
+
+    report = look()
+
+    assert [mend in one.command for one in report.findings] == [True], report
+    assert report.unseen == ()
+
+
+def test_all_defects_are_named_at_once(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Who mends them one by one does not look again after each."""
+    names = [name for name in DEFECTS if "project" not in name]
+    for name in names:
+        if name not in {"no bucket", "no account for the nodes", "no network"}:
+            DEFECTS[name][0](project)
+
+    found = " ".join(one.command for one in look().findings)
+
+    for name in names:
+        if name not in {"no bucket", "no account for the nodes", "no network"}:
+            assert DEFECTS[name][1] in found, name
+
+
+def test_what_may_not_be_looked_at_is_said(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """And stops no other check."""
+    project.hidden.add(":getIamPolicy")
+    project.quotas["PREEMPTIBLE_CPUS"] = (8, 8)
+
+    report = look()
+
+    assert not report.ok
+    assert any("roles" in one for one in report.unseen)
+    assert [one.about for one in report.findings] == ["quota"]
+
+
+def test_spot_machines_without_a_quota_of_their_own_use_the_familys(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """As Compute Engine counts them."""
+    project.quotas |= {"PREEMPTIBLE_CPUS": (0, 0), "N2_CPUS": (8, 0)}
+
+    (found,) = look().findings
+
+    assert "N2_CPUS" in found.problem
+    assert "--quota-id=N2-CPUS-per-project-region" in found.command
+
+
+def test_a_role_of_the_project_will_do_for_the_bucket(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Who may use all buckets may use this one."""
+    project.bucket_roles.clear()
+    project.roles["roles/storage.objectAdmin"] = [PODS, f"serviceAccount:{BUILDER}"]
+
+    assert look().ok
+
+
+def test_nodes_may_lend_pods_their_rights(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Without Workload Identity it is the nodes' account that needs the bucket."""
+    (found,) = look(workload_identity=False).findings
+
+    assert f"--member=serviceAccount:{NODES}" in found.command
+
+
+def test_a_ready_image_needs_no_builds(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Then nobody asks what builds may do."""
+    project.roles.pop("roles/artifactregistry.writer")
+
+    assert look(image="example.org/image:1.0").ok
+
+
+def test_a_short_outage_is_not_noticed(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """A 503 is asked again."""
+    project.outages = 2
+
+    assert look().ok
+
+
+def test_who_does_not_answer_is_named() -> None:
+    """With the address that was tried."""
+    with project_at(FakeProject()) as url:
+        pass
+    session = AuthorizedSession(AnonymousCredentials())
+    rest = GoogleRest(session, dict.fromkeys(SERVICES, url))
+
+    with session, pytest.raises(CloudUnreachableError, match="does not answer"):
+        examine(spec(), rest=rest)
+
+
+def test_the_command_prints_findings_and_no_token(
+    project: FakeProject,
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Logged in with a key file; the token that comes of it is shown nowhere."""
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SMALL))
+    key = tmp_path / "key.json"
+    key.write_text(json.dumps(account_key(f"{url}/token")))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(key))
+    addresses = [f"--address={service}={url}" for service in SERVICES]
+    caplog.set_level("DEBUG")
+
+    well = main(["doctor", str(tmp_path / "spec.yaml"), *addresses])
+    project.billing = False
+    ill = main(["doctor", str(tmp_path / "spec.yaml"), *addresses])
+
+    assert (well, ill) == (0, 1)
+    shown = capsys.readouterr()
+    assert "has all that" in shown.out
+    assert "1. billing: the project" in shown.out
+    assert TOKEN not in shown.out + shown.err + caplog.text
+
+
+def test_without_credentials_the_log_in_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And nothing else is asked."""
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(SMALL))
+    (tmp_path / "key.json").write_text("{}")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+
+    code = main(["doctor", str(tmp_path / "spec.yaml")])
+
+    assert code == 1
+    assert "gcloud auth application-default login" in capsys.readouterr().out
+
+
+def account_key(token_uri: str) -> dict[str, str]:
+    """Make a service account's key, whose tokens come from a fake."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return {
+        "type": "service_account",
+        "project_id": PROJECT,
+        "private_key_id": "1",
+        "private_key": pem.decode(),
+        "client_email": f"me@{PROJECT}.iam.gserviceaccount.com",
+        "token_uri": token_uri,
+    }
