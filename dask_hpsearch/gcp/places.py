@@ -91,7 +91,7 @@ def check_pods_access(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     if spec.image is None:
         builder = f"serviceAccount:{build_account(spec, rest)}"
         enough = (*_ENOUGH, *_BUILDERS)
-        if builder not in members | _by_project(spec, rest, enough):
+        if builder not in members and builder not in _by_project(spec, rest, enough):
             yield Finding(
                 "build account",
                 f"builds may not read their sources from the bucket {spec.bucket!r}, nor "
