@@ -64,12 +64,11 @@ def _doctor(arguments: Namespace) -> int:
 
     spec = _spec(arguments)
     report = examine(spec, addresses=dict(arguments.address))
-    for number, one in enumerate(report.findings, 1):
-        print(f"{number}. {one.about}: {one.problem}\n   {one.command}")
-    for unseen in report.unseen:
-        print(f"?  could not look at {unseen}")
-    if report.ok:
-        print(f"project {spec.project} has all that {arguments.spec} needs")
+    print(
+        f"project {spec.project} has all that {arguments.spec} needs"
+        if report.ok
+        else report
+    )
     return 0 if report.ok else EXIT_ERROR
 
 

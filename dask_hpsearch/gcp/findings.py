@@ -46,6 +46,14 @@ class Report:
         """Whether nothing is wrong, and everything could be looked at."""
         return not self.findings and not self.unseen
 
+    def __str__(self) -> str:
+        lines = [
+            f"{number}. {one.about}: {one.problem}\n   {one.command}"
+            for number, one in enumerate(self.findings, 1)
+        ]
+        lines += [f"?  could not look at {unseen}" for unseen in self.unseen]
+        return "\n".join(lines) or "nothing is lacking"
+
 
 class UnseenError(Exception):
     """Something cannot be looked at; the report says so, and goes on."""
