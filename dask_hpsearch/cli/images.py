@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.errors import ImageBuildError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -20,14 +23,17 @@ def add_images(commands: Any) -> None:
     image.description = "Build the image that scheduler, workers and operator run on."
     ways = image.add_subparsers(title="commands", metavar="COMMAND", required=True)
     build = ways.add_parser("build", help="build it, and print its name")
-    build.description = (
-        "Build the image with buildah, podman or docker; print its name."
-    )
-    build.add_argument(
+    build.description = "Build the image; print its name."
+    where = build.add_mutually_exclusive_group(required=True)
+    where.add_argument(
         "--local",
         action="store_true",
-        required=True,
-        help="on this machine (the only way so far)",
+        help="on this machine, with buildah, podman or docker",
+    )
+    where.add_argument(
+        "--cloud",
+        action="store_true",
+        help="by Cloud Build, into Artifact Registry; --spec is a GKE cluster's",
     )
     build.add_argument("--tag", metavar="NAME", help="default: made from the content")
     build.add_argument("--builder", metavar="PROGRAM", help="default: what there is")
@@ -61,6 +67,8 @@ def _add_content(parser: ArgumentParser) -> None:
 
 
 def _build(arguments: Namespace) -> int:
+    if arguments.cloud:
+        return _build_in_cloud(arguments)
     from dask_hpsearch.images.local import build, find_builder
 
     find_builder(arguments.builder)  # say at once that there is none
@@ -72,6 +80,20 @@ def _build(arguments: Namespace) -> int:
             options=arguments.option,
         )
     print(name)
+    return 0
+
+
+def _build_in_cloud(arguments: Namespace) -> int:
+    if arguments.spec is None:
+        msg = "--cloud needs --spec FILE, the spec of a GKE cluster"
+        raise ImageBuildError(msg)
+    from dask_hpsearch.config.reading import load_gke_spec
+    from dask_hpsearch.gcp.images import ensure_image
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    print(ensure_image(load_gke_spec(arguments.spec), say=say))
     return 0
 
 
