@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SHIPPED = Path(__file__).with_name("prices.toml")
-_OLD_DAYS = 90
+_OLD_DAYS = 180
 _GIB = 2**30
 _HOURS_A_MONTH = 730
 
