@@ -65,12 +65,19 @@ def examine(
     from dask_hpsearch.gcp.rest import connect
 
     try:
-        rest = rest or connect(addresses)
-        first = list(project.check_project(spec, rest))
+        if rest is not None:
+            return _look(spec, rest)
+        own = connect(addresses)
+        with own.session:
+            return _look(spec, own)
     except GoogleAuthError as error:
         return Report((_no_credentials(error),))
+
+
+def _look(spec: GKESpec, rest: GoogleRest) -> Report:
+    first = tuple(project.check_project(spec, rest))
     if first:  # without a project there is nothing else to look at
-        return Report(tuple(first))
+        return Report(first)
     findings: list[Finding] = []
     unseen: list[str] = []
     for check in CHECKS:
