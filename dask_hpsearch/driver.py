@@ -240,9 +240,7 @@ def tariff_of(client: Client | None) -> dict[str, Any] | None:
     return asdict(tariff) if isinstance(tariff, Tariff) else None
 
 
-def _budget(
-    meter: CostMeter | None, client: Client, stack: ExitStack
-) -> Budget | None:
+def _budget(meter: CostMeter | None, client: Client, stack: ExitStack) -> Budget | None:
     if meter is None:
         return None
     budget = Budget(meter, client.cluster)

@@ -139,7 +139,9 @@ class Budget:
 
     def _scale_to_zero(self) -> None:
         if self._cluster is None:
-            _logger.warning("this client has no cluster: scale it down where you made it")
+            _logger.warning(
+                "this client has no cluster: scale it down where you made it"
+            )
             return
         try:
             self._cluster.scale(0)

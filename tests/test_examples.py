@@ -40,7 +40,9 @@ def test_a_headless_run_is_fetched_by_its_url(tmp_path: Path) -> None:
     """By another process than the one that submitted it."""
     store, output = str(tmp_path / "store"), tmp_path / "found.pkl"
 
-    url = example("headless_run.py", "submit", "--store", store, "--n-iter", "2").strip()
+    url = example(
+        "headless_run.py", "submit", "--store", store, "--n-iter", "2"
+    ).strip()
     shown = example("headless_run.py", "fetch", url, "--output", str(output))
 
     assert "finished" in shown

@@ -149,9 +149,7 @@ def test_a_search_without_a_limit_tells_its_cost(
     assert "about $" in run._repr_html_()
 
 
-def test_a_cluster_without_prices_has_no_cost(
-    client: object, tmp_path: Path
-) -> None:
+def test_a_cluster_without_prices_has_no_cost(client: object, tmp_path: Path) -> None:
     """And a limit there is refused, with the way out."""
     store = tmp_path / "store"
     found = DaskSearchCV(slow_search(1), client=client, store=store).fit(X, y)

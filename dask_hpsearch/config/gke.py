@@ -137,8 +137,10 @@ class GKESpec(Part):
         regional = self.region == self.location
         if regional and not self.zones:
             return [
-                f"location {self.location!r} is a region: name zones for its nodes, as "
-                f"zones: [{self.location}-b]"
+                (
+                    f"location {self.location!r} is a region: name zones for its nodes, as "
+                    f"zones: [{self.location}-b]"
+                )
             ]
         outside = [zone for zone in self.zones if zone[:-2] != self.region]
         if outside:

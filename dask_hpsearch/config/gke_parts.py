@@ -166,7 +166,9 @@ class Pool(Part):
             msg = f"min_nodes {self.min_nodes} is more than max_nodes {self.max_nodes}"
             raise ValueError(msg)
         if self.grace is not None and not self.spot:
-            msg = f"grace {self.grace} is for spot nodes: leave it out, or set spot: true"
+            msg = (
+                f"grace {self.grace} is for spot nodes: leave it out, or set spot: true"
+            )
             raise ValueError(msg)
         return self
 
@@ -215,7 +217,8 @@ class Pools(Part):
         default=SystemPool(), description="fields of a pool of nodes that stay"
     )
     workers: WorkerPool = Field(
-        default=WorkerPool(grace=120), description="fields of the pool of workers' nodes"
+        default=WorkerPool(grace=120),
+        description="fields of the pool of workers' nodes",
     )
 
 

@@ -17,7 +17,9 @@ _PREDEFINED = re.compile(
 # GiB for each CPU, where all sizes of a family have the same.
 _MEMORY_PER_CPU = {
     "standard": {
-        **dict.fromkeys(("c2", "c2d", "c3", "c3d", "e2", "n2", "n2d", "n4", "t2d"), 4.0),
+        **dict.fromkeys(
+            ("c2", "c2d", "c3", "c3d", "e2", "n2", "n2d", "n4", "t2d"), 4.0
+        ),
         "n1": 3.75,
     },
     "highmem": {

@@ -42,7 +42,10 @@ USER_NEEDS: Mapping[str, tuple[str, ...]] = {
         "artifactregistry.versions.update",
     ),
 }
-_NODE_ROLES = ("roles/container.defaultNodeServiceAccount", "roles/artifactregistry.reader")
+_NODE_ROLES = (
+    "roles/container.defaultNodeServiceAccount",
+    "roles/artifactregistry.reader",
+)
 # Any of these contains what the one that is asked for has.
 _READERS = (
     "roles/artifactregistry.reader",
@@ -78,7 +81,7 @@ def check_user(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     path = f"/v3/projects/{spec.project}:testIamPermissions"
     answer = rest.post("cloudresourcemanager", path, {"permissions": wanted})
     if not answer.ok:
-        raise UnseenError.of("what you may do in the project", answer)
+        raise UnseenError.of(answer, "what you may do in the project")
     held = set(answer.body.get("permissions", []))
     for role, needs in USER_NEEDS.items():
         lacking = [one for one in needs if one not in held]
@@ -104,7 +107,7 @@ def check_node_account(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
         )
         return
     if not answer.ok:
-        raise UnseenError.of(f"the service account {address}", answer)
+        raise UnseenError.of(answer, f"the service account {address}")
     permission = "iam.serviceAccounts.actAs"
     allowed = rest.post(
         "iam", f"{path}:testIamPermissions", {"permissions": [permission]}
@@ -127,7 +130,9 @@ def check_build_account(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     if spec.image is None:
         address = build_account(spec, rest)
         role = "roles/artifactregistry.writer"
-        yield from _lacking(spec, "build account", bindings_of(spec, rest), address, role)
+        yield from _lacking(
+            spec, "build account", bindings_of(spec, rest), address, role
+        )
 
 
 def build_account(spec: GKESpec, rest: GoogleRest) -> str:
@@ -137,7 +142,7 @@ def build_account(spec: GKESpec, rest: GoogleRest) -> str:
     place = f"/v1/projects/{spec.project}/locations/{spec.region}"
     answer = rest.get("cloudbuild", f"{place}/defaultServiceAccount")
     if not answer.ok:
-        raise UnseenError.of("the account of builds", answer)
+        raise UnseenError.of(answer, "the account of builds")
     return str(answer.body["serviceAccountEmail"]).rpartition("/")[2]
 
 
@@ -146,7 +151,7 @@ def bindings_of(spec: GKESpec, rest: GoogleRest) -> list[dict[str, Any]]:
     path = f"/v3/projects/{spec.project}:getIamPolicy"
     answer = rest.post("cloudresourcemanager", path, {})
     if not answer.ok:
-        raise UnseenError.of("the project's roles", answer)
+        raise UnseenError.of(answer, "the project's roles")
     found: list[dict[str, Any]] = answer.body.get("bindings", [])
     return found
 

@@ -92,7 +92,14 @@ def wanted(
         object_=f"{path}/{files.source}".lstrip("/"),
         generation=files.generation,
     )
-    arguments = ["build", "--tag", image, "--build-arg", f"PYTHON_VERSION={python}", "."]
+    arguments = [
+        "build",
+        "--tag",
+        image,
+        "--build-arg",
+        f"PYTHON_VERSION={python}",
+        ".",
+    ]
     options = builds_v1.BuildOptions(
         logging=builds_v1.BuildOptions.LoggingMode.GCS_ONLY,
         log_streaming_option=builds_v1.BuildOptions.LogStreamingOption.STREAM_ON,

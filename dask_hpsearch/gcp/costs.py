@@ -80,14 +80,20 @@ class CostEstimate:
 
     def __str__(self) -> str:
         lines = [
-            f"about ${self.idle_usd_hour:.2f} an hour while it stands idle "
-            f"(${self.fee_usd_hour:.2f} for the cluster, ${self.system_usd_hour:.2f} for "
-            "nodes that stay)",
-            f"and ${self.worker_usd_hour:.2f} an hour for each worker: "
-            f"${self.initial_usd_hour:.2f} with {self.initial}, "
-            f"${self.most_usd_hour:.2f} with {self.most}, the most",
-            f"so at most ${self.most_usd:.2f} until it deletes itself, after "
-            f"{self.ttl_hours:g} hours",
+            (
+                f"about ${self.idle_usd_hour:.2f} an hour while it stands idle "
+                f"(${self.fee_usd_hour:.2f} for the cluster, ${self.system_usd_hour:.2f} for "
+                "nodes that stay)"
+            ),
+            (
+                f"and ${self.worker_usd_hour:.2f} an hour for each worker: "
+                f"${self.initial_usd_hour:.2f} with {self.initial}, "
+                f"${self.most_usd_hour:.2f} with {self.most}, the most"
+            ),
+            (
+                f"so at most ${self.most_usd:.2f} until it deletes itself, after "
+                f"{self.ttl_hours:g} hours"
+            ),
             f"list prices of {self.dated}; {NOT_INCLUDED}",
         ]
         if self.warning:

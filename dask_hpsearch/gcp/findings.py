@@ -59,6 +59,6 @@ class UnseenError(Exception):
     """Something cannot be looked at; the report says so, and goes on."""
 
     @classmethod
-    def of(cls, what: str, answer: Answer) -> UnseenError:
+    def of(cls, answer: Answer, what: str) -> UnseenError:
         """Say that a service refused to tell something."""
         return cls(f"{what}: {answer.reason}")

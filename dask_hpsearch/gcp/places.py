@@ -39,7 +39,7 @@ def check_bucket(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     path = f"/storage/v1/b/{spec.bucket}/iam/testPermissions"
     held = rest.get("storage", path, permissions=list(_NEEDS))
     if not held.ok:
-        raise UnseenError.of(f"what you may do in the bucket {spec.bucket!r}", held)
+        raise UnseenError.of(held, f"what you may do in the bucket {spec.bucket!r}")
     lacking = set(_NEEDS) - set(held.body.get("permissions", []))
     if lacking:
         yield Finding(
@@ -76,7 +76,7 @@ def check_pods_access(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     if answer.missing:  # check_bucket has said it
         return
     if not answer.ok:
-        raise UnseenError.of(f"who may use the bucket {spec.bucket!r}", answer)
+        raise UnseenError.of(answer, f"who may use the bucket {spec.bucket!r}")
     members = _members(answer.body.get("bindings", []), _ENOUGH)
     pods = pods_member(spec, number_of(spec, rest))
     ways = {pods, *_other_ways(spec, pods)}
@@ -156,7 +156,7 @@ def check_network(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
         )
         return
     if not answer.ok:
-        raise UnseenError.of("the network", answer)
+        raise UnseenError.of(answer, "the network")
     part = (spec.network.subnetwork or network).rpartition("/")[2]
     found = rest.get("compute", f"{base}/regions/{spec.region}/subnetworks/{part}")
     if found.missing:
@@ -168,7 +168,7 @@ def check_network(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
             "--enable-private-ip-google-access",
         )
     elif not found.ok:
-        raise UnseenError.of("the subnetwork", found)
+        raise UnseenError.of(found, "the subnetwork")
     elif spec.network.private_nodes and not found.body.get("privateIpGoogleAccess"):
         yield Finding(
             "network",

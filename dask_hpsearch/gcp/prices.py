@@ -60,7 +60,7 @@ class Prices:
         size = machine(machine_type)
         per = self.machines.get(family, {}).get(region)
         if size is None or per is None:
-            raise self._unknown(f"{machine_type} in {region}")
+            raise self._unknown(machine_type, region)
         cpu, gib = per[2:] if spot else per[:2]
         return size.cpus * cpu + size.memory / _GIB * gib
 
@@ -74,7 +74,7 @@ class Prices:
         """
         per = self.disks.get(kind, {}).get(region)
         if per is None:
-            raise self._unknown(f"disks of kind {kind} in {region}")
+            raise self._unknown(kind, region)
         return gb * per / _HOURS_A_MONTH
 
     def age_days(self, today: dt.date) -> int:
@@ -91,9 +91,9 @@ class Prices:
             "https://cloud.google.com/compute/all-pricing, or give a table of your own"
         )
 
-    def _unknown(self, what: str) -> PriceUnknownError:
+    def _unknown(self, what: str, region: str) -> PriceUnknownError:
         return PriceUnknownError(
-            f"the price table of {self.dated} has no {what}: choose another, or give a "
+            f"the price table of {self.dated} has no {what} in {region}: choose another, or give a "
             "table of your own, which load_prices reads"
         )
 

@@ -46,7 +46,7 @@ def number_of(spec: GKESpec, rest: GoogleRest) -> str:
     """Return the number of a project, by which some of its accounts are named."""
     answer = rest.get("cloudresourcemanager", f"/v3/projects/{spec.project}")
     if not answer.ok:
-        raise UnseenError.of("the project's number", answer)
+        raise UnseenError.of(answer, "the project's number")
     return str(answer.body.get("name", "")).rpartition("/")[2]
 
 
@@ -54,7 +54,7 @@ def check_billing(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     """Look whether somebody pays."""
     answer = rest.get("cloudbilling", f"/v1/projects/{spec.project}/billingInfo")
     if not answer.ok:
-        raise UnseenError.of("whether there is a billing account", answer)
+        raise UnseenError.of(answer, "whether there is a billing account")
     if not answer.body.get("billingEnabled", False):
         yield Finding(
             "billing",
@@ -69,7 +69,7 @@ def check_apis(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     names = [f"projects/{spec.project}/services/{api}" for api in APIS]
     answer = rest.get("serviceusage", f"{path}:batchGet", names=names)
     if not answer.ok:
-        raise UnseenError.of("which APIs are enabled", answer)
+        raise UnseenError.of(answer, "which APIs are enabled")
     enabled = {
         str(one["name"]).rpartition("/")[2]
         for one in answer.body.get("services", [])

@@ -27,6 +27,7 @@ IMAGE = "dask-hpsearch"
 MANAGED_BY, OURS = "managed-by", "dask-hpsearch"
 SERVICE = "artifactregistry.googleapis.com"
 _USED_BY = "used-by-"
+_TRIES = 3
 _ADMIN = "roles/artifactregistry.admin"
 _REPO_ADMIN = "roles/artifactregistry.repoAdmin"
 
@@ -155,19 +156,22 @@ class Registry:
             repository_id=self.place.repository,
             repository=wanted,
         )
-        try:
-            operation = self.client.create_repository(request, **self.patience.once)
-            return operation.result(timeout=self.patience.deadline_s), True
-        except exceptions.AlreadyExists:
-            return self._repository(), False
-        except LOST:
-            found = self._repository()
-            if found is None:
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                operation = self.client.create_repository(request, **self.patience.once)
+                return operation.result(timeout=self.patience.deadline_s), True
+            except exceptions.AlreadyExists:
+                return self._repository(), False
+            except LOST:
+                found = self._repository()
+                if found is not None:
+                    return found, _is_ours(found.labels)
+                if not tries_left:
+                    raise
+            except BaseException:
+                self.remove_repository()
                 raise
-            return found, _is_ours(found.labels)
-        except BaseException:
-            self.remove_repository()
-            raise
+        raise AssertionError  # the last try returns or raises
 
     def mark(self, digest: str, *, built: bool) -> None:
         """Note on an image that it is ours, and that this GKE cluster uses it.
@@ -209,7 +213,8 @@ class Registry:
             repository = self._repository()
             if repository is None:
                 return Removed()
-            gone, kept = [], []
+            gone: list[str] = []
+            kept: list[str] = []
             for version in self._versions():
                 removed = self._remove_version(version)
                 (gone if removed else kept).append(version.name)

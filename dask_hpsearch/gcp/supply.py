@@ -34,7 +34,7 @@ def check_machines(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
                     f"--filter=name={machine_type}",
                 )
             elif not answer.ok:
-                raise UnseenError.of("machine types", answer)
+                raise UnseenError.of(answer, "machine types")
 
 
 def _machine_types(spec: GKESpec) -> tuple[str, str]:
@@ -46,7 +46,7 @@ def check_quotas(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     base = f"/compute/v1/projects/{spec.project}/regions/{spec.region}"
     answer = rest.get("compute", base)
     if not answer.ok:
-        raise UnseenError.of(f"quotas in {spec.region}", answer)
+        raise UnseenError.of(answer, f"quotas in {spec.region}")
     quotas = {str(one["metric"]): one for one in answer.body.get("quotas", [])}
     for metric, wanted in needs(spec, quotas).items():
         found = quotas.get(metric)

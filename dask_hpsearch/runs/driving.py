@@ -128,8 +128,8 @@ def drive_run(
     meter = meter_of(settings, journal.spent_usd, journal.spent_earlier_usd)
     try:
         notes.note("running")
-        with _watching(folder, journal, stop, ignored, notes, meter):
-            fitted = _fit(work, settings, home, journal, stop, meter)
+        with _watching(folder, journal, stop, ignored, notes, meter=meter):
+            fitted = _fit(work, settings, home, journal, stop, meter=meter)
         try:
             fitted = _store_result(folder, journal, fitted, generation)
         except UnpicklableError as error:
@@ -152,6 +152,7 @@ def _fit(
     home: DataHome,
     journal: RunJournal,
     stop: _Stop,
+    *,
     meter: CostMeter | None,
 ) -> Fitted:
     try:
@@ -238,6 +239,7 @@ def _watching(
     stop: _Stop,
     ignored: Collection[str],
     notes: StateNotes,
+    *,
     meter: CostMeter | None,
 ) -> Iterator[None]:
     """Look for requests to stop or cancel, and show that the driver is alive."""

@@ -111,7 +111,7 @@ class Bucket:
             If there are no credentials.
         """
         try:
-            from google.cloud import storage
+            from google.cloud import storage  # type: ignore[attr-defined]  # untyped part
         except ImportError as error:
             msg = (
                 f"gs://{name} needs google-cloud-storage, which is not installed: "

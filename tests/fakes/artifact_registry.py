@@ -64,7 +64,9 @@ class FakeRegistry:
                 v1.ListVersionsRequest, v1.ListVersionsResponse, self._list_versions
             ),
             "GetVersion": Method(v1.GetVersionRequest, version, self._get_version),
-            "UpdateVersion": Method(v1.UpdateVersionRequest, version, self._update_version),
+            "UpdateVersion": Method(
+                v1.UpdateVersionRequest, version, self._update_version
+            ),
             "DeleteVersion": Method(
                 v1.DeleteVersionRequest, Operation, self._delete_version
             ),

@@ -219,7 +219,9 @@ _ROUTES: tuple[tuple[str, Callable[..., Any]], ...] = (
     (f"{_P}/serviceAccounts/[^:]+:testIamPermissions", _held),
     (
         f"{_P}/locations/[^/]+/defaultServiceAccount",
-        lambda *_: {"serviceAccountEmail": f"projects/{PROJECT}/serviceAccounts/{BUILDER}"},
+        lambda *_: {
+            "serviceAccountEmail": f"projects/{PROJECT}/serviceAccounts/{BUILDER}"
+        },
     ),
     (_B, lambda one, *_: one.bucket),
     (f"{_B}/iam", _bucket_policy),

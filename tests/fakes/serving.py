@@ -39,9 +39,7 @@ class Refused(Exception):  # noqa: N818 (a refusal)
         self, code: str, message: str, reason: str = "", **metadata: str
     ) -> None:
         super().__init__(message)
-        self.status = status_pb2.Status(
-            code=code_pb2.Code.Value(code), message=message
-        )
+        self.status = status_pb2.Status(code=code_pb2.Code.Value(code), message=message)
         if reason:
             info = error_details_pb2.ErrorInfo(
                 reason=reason, domain="googleapis.com", metadata=metadata

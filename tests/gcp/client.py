@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from dask_hpsearch.gcp.images import ensure_image
@@ -13,7 +14,8 @@ def main(address: str, store: str) -> None:
     """Ensure an image, and say what the build's log says."""
 
     def say(line: str) -> None:
-        print(line, flush=True)
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
     with clients_for(address) as clients:
         ensure_image(spec(store=store), say=say, wait=time.sleep, **clients)

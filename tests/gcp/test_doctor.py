@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
     "no project": (
         lambda one: setattr(one, "there", False),
-        f"gcloud projects add-iam-policy-binding {PROJECT} --member=user:YOU "
-        "--role=roles/viewer",
+        (
+            f"gcloud projects add-iam-policy-binding {PROJECT} --member=user:YOU "
+            "--role=roles/viewer"
+        ),
     ),
     "project to be deleted": (
         lambda one: setattr(one, "state", "DELETE_REQUESTED"),
@@ -60,13 +62,17 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
     ),
     "the user may not create clusters": (
         lambda one: one.lacking.add("container.clusters.create"),
-        f"gcloud projects add-iam-policy-binding {PROJECT} --member=user:YOU "
-        "--role=roles/container.admin",
+        (
+            f"gcloud projects add-iam-policy-binding {PROJECT} --member=user:YOU "
+            "--role=roles/container.admin"
+        ),
     ),
     "the user may not use the nodes' account": (
         lambda one: one.lacking.add("iam.serviceAccounts.actAs"),
-        f"gcloud iam service-accounts add-iam-policy-binding {NODES} "
-        f"--project={PROJECT} --member=user:YOU --role=roles/iam.serviceAccountUser",
+        (
+            f"gcloud iam service-accounts add-iam-policy-binding {NODES} "
+            f"--project={PROJECT} --member=user:YOU --role=roles/iam.serviceAccountUser"
+        ),
     ),
     "no account for the nodes": (
         lambda one: one.accounts.clear(),
@@ -74,13 +80,17 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
     ),
     "the nodes may not pull": (
         lambda one: one.roles.pop("roles/artifactregistry.reader"),
-        f"gcloud projects add-iam-policy-binding {PROJECT} "
-        f"--member=serviceAccount:{NODES} --role=roles/artifactregistry.reader",
+        (
+            f"gcloud projects add-iam-policy-binding {PROJECT} "
+            f"--member=serviceAccount:{NODES} --role=roles/artifactregistry.reader"
+        ),
     ),
     "the nodes may not be nodes": (
         lambda one: one.roles.pop("roles/container.defaultNodeServiceAccount"),
-        f"--member=serviceAccount:{NODES} "
-        "--role=roles/container.defaultNodeServiceAccount",
+        (
+            f"--member=serviceAccount:{NODES} "
+            "--role=roles/container.defaultNodeServiceAccount"
+        ),
     ),
     "builds may not push": (
         lambda one: one.roles.pop("roles/artifactregistry.writer"),
@@ -88,18 +98,24 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
     ),
     "builds may not read their sources": (
         lambda one: one.bucket_roles["roles/storage.objectUser"].pop(),
-        f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
-        f"--member=serviceAccount:{BUILDER} --role=roles/storage.objectUser",
+        (
+            f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
+            f"--member=serviceAccount:{BUILDER} --role=roles/storage.objectUser"
+        ),
     ),
     "no bucket": (
         lambda one: setattr(one, "bucket", None),
-        f"gcloud storage buckets create gs://{BUCKET} --project={PROJECT} "
-        "--location=europe-west4 --uniform-bucket-level-access",
+        (
+            f"gcloud storage buckets create gs://{BUCKET} --project={PROJECT} "
+            "--location=europe-west4 --uniform-bucket-level-access"
+        ),
     ),
     "a bucket far away": (
         lambda one: one.bucket.update(location="US-CENTRAL1"),
-        f"gcloud storage buckets create gs://ANOTHER --project={PROJECT} "
-        "--location=europe-west4",
+        (
+            f"gcloud storage buckets create gs://ANOTHER --project={PROJECT} "
+            "--location=europe-west4"
+        ),
     ),
     "a bucket with rights for single objects": (
         lambda one: one.bucket.pop("iamConfiguration"),
@@ -107,13 +123,17 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
     ),
     "the user may not write to the bucket": (
         lambda one: one.lacking.add("storage.objects.create"),
-        f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
-        "--member=user:YOU --role=roles/storage.objectUser",
+        (
+            f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
+            "--member=user:YOU --role=roles/storage.objectUser"
+        ),
     ),
     "no Workload Identity binding": (
         lambda one: one.bucket_roles["roles/storage.objectUser"].remove(PODS),
-        f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
-        f"--member={PODS} --role=roles/storage.objectUser",
+        (
+            f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
+            f"--member={PODS} --role=roles/storage.objectUser"
+        ),
     ),
     "no network": (
         lambda one: one.networks.clear(),
@@ -121,19 +141,25 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
     ),
     "private nodes do not reach Google": (
         lambda one: setattr(one, "private_access", False),
-        f"gcloud compute networks subnets update default --project={PROJECT} "
-        "--region=europe-west4 --enable-private-ip-google-access",
+        (
+            f"gcloud compute networks subnets update default --project={PROJECT} "
+            "--region=europe-west4 --enable-private-ip-google-access"
+        ),
     ),
     "no such machine in the zone": (
         lambda one: one.machine_types.discard("n2-standard-8"),
-        f"gcloud compute machine-types list --project={PROJECT} "
-        "--filter=name=n2-standard-8",
+        (
+            f"gcloud compute machine-types list --project={PROJECT} "
+            "--filter=name=n2-standard-8"
+        ),
     ),
     "a quota is too small": (
         lambda one: one.quotas.update(PREEMPTIBLE_CPUS=(24, 8)),
-        f"gcloud beta quotas preferences create --project={PROJECT} "
-        "--service=compute.googleapis.com --dimensions=region=europe-west4 "
-        "--quota-id=PREEMPTIBLE-CPUS-per-project-region --preferred-value=88",
+        (
+            f"gcloud beta quotas preferences create --project={PROJECT} "
+            "--service=compute.googleapis.com --dimensions=region=europe-west4 "
+            "--quota-id=PREEMPTIBLE-CPUS-per-project-region --preferred-value=88"
+        ),
     ),
 }
 

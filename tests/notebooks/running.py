@@ -62,7 +62,10 @@ def run(name: str, folder: Path, *, settings: str = "", timeout_s: int = 300) ->
         text
         for cell in notebook.cells
         for output in cell.get("outputs", [])
-        for text in (output.get("text", ""), output.get("data", {}).get("text/plain", ""))
+        for text in (
+            output.get("text", ""),
+            output.get("data", {}).get("text/plain", ""),
+        )
     )
 
 
