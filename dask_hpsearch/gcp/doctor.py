@@ -85,7 +85,10 @@ def _look(spec: GKESpec, rest: GoogleRest) -> Report:
             for finding in check(spec, rest):  # what it found before it could not go on
                 findings.append(finding)  # noqa: PERF402
         except UnseenError as error:
-            unseen.append(str(error))
+            if not error.disabled_api:
+                unseen.append(str(error))
+            elif not any(error.disabled_api in one.command for one in findings):
+                findings.append(project.not_enabled(spec, error.disabled_api))
     return Report(tuple(findings), tuple(dict.fromkeys(unseen)))
 
 

@@ -56,9 +56,19 @@ class Report:
 
 
 class UnseenError(Exception):
-    """Something cannot be looked at; the report says so, and goes on."""
+    """Something cannot be looked at; the report says so, and goes on.
+
+    Attributes
+    ----------
+    disabled_api : str
+        What must be enabled for that; empty if it is something else.
+    """
+
+    def __init__(self, text: str, disabled_api: str = "") -> None:
+        super().__init__(text)
+        self.disabled_api = disabled_api
 
     @classmethod
     def of(cls, answer: Answer, what: str) -> UnseenError:
         """Say that a service refused to tell something."""
-        return cls(f"{what}: {answer.reason}")
+        return cls(f"{what}: {answer.reason}", answer.disabled_api)

@@ -26,7 +26,9 @@ APIS = (
 def check_project(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     """Look whether there is such a project, and the user may see it."""
     answer = rest.get("cloudresourcemanager", f"/v3/projects/{spec.project}")
-    if not answer.ok:
+    if answer.disabled_api:
+        yield not_enabled(spec, answer.disabled_api)
+    elif not answer.ok:
         # For who may not see it, a project that is not there looks the same.
         yield Finding(
             "project",
@@ -77,8 +79,13 @@ def check_apis(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     }
     lacking = [api for api in APIS if api not in enabled]
     if lacking:
-        yield Finding(
-            "API",
-            f"not enabled in project {spec.project!r}: {', '.join(lacking)}",
-            enable_command(spec.project, *lacking),
-        )
+        yield not_enabled(spec, *lacking)
+
+
+def not_enabled(spec: GKESpec, *apis: str) -> Finding:
+    """Say which APIs are not enabled."""
+    return Finding(
+        "API",
+        f"not enabled in project {spec.project!r}: {', '.join(apis)}",
+        enable_command(spec.project, *apis),
+    )

@@ -44,6 +44,14 @@ class Answer:
         return self.status == HTTPStatus.NOT_FOUND
 
     @property
+    def disabled_api(self) -> str:
+        """The API that must be enabled before this can be answered; else nothing."""
+        for one in self.body.get("error", {}).get("details", []):
+            if one.get("reason") == "SERVICE_DISABLED":
+                return str(one.get("metadata", {}).get("service", ""))
+        return ""
+
+    @property
     def reason(self) -> str:
         """Why it was refused, in Google's words and codes."""
         error = self.body.get("error", {})

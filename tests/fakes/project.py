@@ -47,6 +47,8 @@ class FakeProject:
         Permissions that the user has not, anywhere.
     hidden : set of str
         Paths, or parts of them, that the user may not look at.
+    disabled : dict
+        By parts of paths, the API without which they are refused.
     roles, bucket_roles : dict
         Members by role, of the project and of the bucket.
     quotas : dict
@@ -73,6 +75,7 @@ class FakeProject:
     )
     lacking: set[str] = field(default_factory=set)
     hidden: set[str] = field(default_factory=set)
+    disabled: dict[str, str] = field(default_factory=dict)
     roles: dict[str, list[str]] = field(
         default_factory=lambda: {
             "roles/container.defaultNodeServiceAccount": [f"serviceAccount:{NODES}"],
@@ -118,6 +121,9 @@ class FakeProject:
             return _error(HTTPStatus.SERVICE_UNAVAILABLE, "try again")
         if any(part in path for part in self.hidden):
             return _error(HTTPStatus.FORBIDDEN, f"no permission for {path}")
+        for part, api in self.disabled.items():
+            if part in path:
+                return _disabled(api)
         for pattern, function in _ROUTES:
             match = re.fullmatch(pattern, path)
             if match:
@@ -130,6 +136,19 @@ class FakeProject:
 
 def _error(status: HTTPStatus, message: str) -> tuple[int, Any]:
     return status, {"error": {"code": int(status), "message": message}}
+
+
+def _disabled(api: str) -> tuple[int, Any]:
+    message = f"{api} has not been used in project {NUMBER} before or it is disabled."
+    status, body = _error(HTTPStatus.FORBIDDEN, message)
+    info = {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "SERVICE_DISABLED",
+        "domain": "googleapis.com",
+        "metadata": {"service": api, "consumer": f"projects/{NUMBER}"},
+    }
+    body["error"]["details"] = [info]
+    return status, body
 
 
 def _project(project: FakeProject, *_: Any) -> Any:

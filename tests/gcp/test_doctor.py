@@ -238,6 +238,29 @@ def test_what_may_not_be_looked_at_is_said(
     assert [one.about for one in report.findings] == ["quota"]
 
 
+@pytest.mark.parametrize(
+    ("part", "api"),
+    [
+        ("/v3/projects", "cloudresourcemanager.googleapis.com"),
+        ("/billingInfo", "cloudbilling.googleapis.com"),
+        (":batchGet", "serviceusage.googleapis.com"),
+        ("/compute/", "compute.googleapis.com"),
+    ],
+)
+def test_an_api_that_a_check_needs_is_named_once(
+    part: str, api: str, project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Whichever check meets it first."""
+    project.disabled[part] = api
+    project.enabled.discard(api)
+
+    report = look()
+
+    enable = f"gcloud services enable {api} --project={PROJECT}"
+    assert [one.command for one in report.findings] == [enable]
+    assert report.unseen == ()
+
+
 def test_spot_machines_without_a_quota_of_their_own_use_the_familys(
     project: FakeProject, look: Callable[..., Report]
 ) -> None:
