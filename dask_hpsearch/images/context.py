@@ -25,6 +25,7 @@ _PROJECT = "dask-hpsearch"
 _USEFUL_EXTRAS = ("bayes", "gcp", "kubernetes")
 # What the client has of these goes into an image: the dashboard, and data frames.
 _WELCOME = ("bokeh", "pandas", "pyarrow")
+_KEY = b"PRIVATE KEY-----"  # of all files of keys, those of service accounts too
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
@@ -69,7 +70,7 @@ def lay_out(
     Raises
     ------
     ImageBuildError
-        If the folder holds something, or a module is not there.
+        If the folder holds something, a module is not there, or has a private key.
     """
     if folder.exists() and any(folder.iterdir()):
         msg = f"{folder} is not empty: name a new folder for the image's files"
@@ -93,6 +94,7 @@ def lay_out(
     _write(folder / "modules" / "README", ["Modules of the user's own."])
     for module in modules:
         _copy_module(module, folder / "modules")
+    _refuse_keys(folder / "modules")
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = _digest(folder, python)
     return Context(folder, f"{_PROJECT}:{__version__}-{digest[:12]}", python)
@@ -156,6 +158,19 @@ def _copy_module(module: Path, target: Path) -> None:
     else:
         msg = f"there is no module {str(module)!r}: name a file or folder, or leave it out"
         raise ImageBuildError(msg)
+
+
+def _refuse_keys(folder: Path) -> None:
+    """Keep out of an image what whoever may pull it must not have."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and _KEY in path.read_bytes():
+            name = path.relative_to(folder)
+            msg = (
+                f"{name} has a private key, and everybody who may pull the image would "
+                "have it too: move it out of the modules; pods get secrets by secrets: of "
+                "the spec, or act as accounts of their own"
+            )
+            raise ImageBuildError(msg)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -81,6 +81,16 @@ def test_the_users_requirement_has_the_last_word(tmp_path: Path) -> None:
     assert not any(pin.startswith("bokeh==") for pin in pins)
 
 
+def test_a_private_key_does_not_get_into_an_image(tmp_path: Path) -> None:
+    """Such as that of a service account, left among the modules."""
+    (tmp_path / "mine").mkdir()
+    key = '{"private_key": "-----BEGIN PRIVATE KEY-----\\nMIIE"}'
+    (tmp_path / "mine" / "account.json").write_text(key)
+
+    with pytest.raises(ImageBuildError, match=r"mine/account\.json has a private key"):
+        lay_out(tmp_path / "a", modules=[tmp_path / "mine"])
+
+
 def test_a_module_that_is_not_there_is_told(tmp_path: Path) -> None:
     """The error names it."""
     with pytest.raises(ImageBuildError, match=r"missing\.py"):
