@@ -38,7 +38,7 @@ from dask_hpsearch.config.quantities import cpu_millis, memory_bytes
 
 NAMESPACE = "dask-hpsearch"  # where searches run, if the spec says nothing
 # Names of labels that say whose a resource is, and until when.
-OUR_LABELS = ("managed-by", "owner", "expires-at", "creation", "spec", "kept")
+OUR_LABELS = ("managed-by", "owner", "expires-at", "creation", "kept")
 _NOTICE_MARGIN_S = 3  # between a worker's notice and its end
 
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"

@@ -12,9 +12,10 @@ from dask_hpsearch.config.cluster import Part
 ON_DEMAND_LABEL = "dask-hpsearch/on-demand"  # of nodes: schedulers, drivers, operator
 WORKERS_LABEL = "dask-hpsearch/workers"  # of nodes, and their taint: workers alone
 SPOT_TAINT = "cloud.google.com/gke-spot"  # GKE gives the label of this name by itself
-# What a node takes for itself before it lets go of pods, without a longer period.
+# Seconds for pods when a spot node is taken back: GKE's default, and, of a longer
+# period, what is kept back for pods of the system.
 _DEFAULT_GRACE_S = 15
-_SYSTEM_GRACE_S = 15
+SYSTEM_GRACE_S = 15
 
 _ZONE = r"^[a-z]+-[a-z]+[0-9]+-[a-z]$"
 _ACCOUNT = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?@[a-z0-9.-]+\.[a-z]+$"
@@ -152,8 +153,8 @@ class Pool(Part):
     )
     # Seconds for pods when a spot node is taken back; GKE 1.35 or later. Left out: pods
     # have 15. kubelet_config.shutdown_grace_period_seconds
-    grace: Literal[0, 30, 120] | None = Field(
-        None, description="0, 30 or 120 seconds, on spot nodes alone; or left out"
+    grace: Literal[30, 120] | None = Field(
+        None, description="30 or 120 seconds, on spot nodes alone; or left out"
     )
     # No node lives longer, whatever else fails: config.max_run_duration
     max_run_hours: int | None = Field(
@@ -191,8 +192,8 @@ class WorkerPool(Pool):
     spot: bool = Field(default=True, description=A_SWITCH)
     min_nodes: int = Field(0, ge=0, le=1000, description="a whole number, 0 to 1000")
     max_nodes: int = Field(10, ge=1, le=1000, description="a whole number, 1 to 1000")
-    grace: Literal[0, 30, 120] | None = Field(
-        None, description="0, 30 or 120 seconds, on spot nodes alone; or left out"
+    grace: Literal[30, 120] | None = Field(
+        None, description="30 or 120 seconds, on spot nodes alone; or left out"
     )
 
     @model_validator(mode="before")
@@ -207,7 +208,7 @@ class WorkerPool(Pool):
         """Seconds that pods have when a node of this pool is taken back."""
         if not self.grace:
             return _DEFAULT_GRACE_S
-        return self.grace - _SYSTEM_GRACE_S
+        return self.grace - SYSTEM_GRACE_S
 
 
 class Pools(Part):

@@ -1,0 +1,119 @@
+"""Single changes of a GKE cluster: asked for, repeated while it is busy, followed."""
+
+from __future__ import annotations
+
+from google.api_core import exceptions
+from google.cloud import container_v1 as v1
+
+from dask_hpsearch.gcp.waiting import is_busy, told_of_gke
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dask_hpsearch.gcp.waiting import Follower
+
+
+class Changes:
+    """Changes of the clusters of one project.
+
+    Whoever calls has looked at the labels. All changes may be asked for twice.
+
+    Parameters
+    ----------
+    follower : Follower
+        Its client is the one that is asked.
+    """
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._client = follower.client
+
+    def delete_cluster(self, path: str) -> None:
+        """Delete a cluster; nothing happens if it is gone."""
+        request = v1.DeleteClusterRequest(name=path)
+        limit_s = self._follower.limits.delete_s
+        self._change(
+            f"delete {path}", path, self._client.delete_cluster, request, limit_s
+        )
+
+    def delete_pool(self, path: str, pool: str) -> None:
+        """Delete a pool; nothing happens if it is gone."""
+        request = v1.DeleteNodePoolRequest(name=f"{path}/nodePools/{pool}")
+        doing = f"delete the pool {pool!r} of {path}"
+        self._change(doing, path, self._client.delete_node_pool, request)
+
+    def create_pool(self, path: str, pool: v1.NodePool) -> None:
+        """Create a pool; nothing happens if it is there."""
+        request = v1.CreateNodePoolRequest(parent=path, node_pool=pool)
+        doing = f"create the pool {pool.name!r} of {path}"
+        self._change(doing, path, self._client.create_node_pool, request)
+
+    def set_autoscaling(
+        self, path: str, pool: str, scaling: v1.NodePoolAutoscaling
+    ) -> None:
+        """Change between which numbers a pool's nodes come and go."""
+        request = v1.SetNodePoolAutoscalingRequest(
+            name=f"{path}/nodePools/{pool}", autoscaling=scaling
+        )
+        doing = f"change how the pool {pool!r} of {path} grows"
+        self._change(doing, path, self._client.set_node_pool_autoscaling, request)
+
+    def set_size(self, path: str, pool: str, nodes: int) -> None:
+        """Change how many nodes a pool has, in each of its zones."""
+        request = v1.SetNodePoolSizeRequest(
+            name=f"{path}/nodePools/{pool}", node_count=nodes
+        )
+        doing = f"change the size of the pool {pool!r} of {path}"
+        self._change(doing, path, self._client.set_node_pool_size, request)
+
+    def set_labels(
+        self, path: str, labels: Mapping[str, str], fingerprint: str
+    ) -> None:
+        """Change all labels, unless somebody has changed them meanwhile."""
+        request = v1.SetLabelsRequest(
+            name=path, resource_labels=dict(labels), label_fingerprint=fingerprint
+        )
+        doing = f"change the labels of {path}"
+        self._change(doing, path, self._client.set_labels, request)
+
+    def _change(
+        self,
+        doing: str,
+        path: str,
+        method: Callable[..., v1.Operation],
+        request: object,
+        limit_s: float | None = None,
+    ) -> None:
+        follower = self._follower
+        limit_s = follower.limits.change_s if limit_s is None else limit_s
+        until = follower.clock.now() + limit_s
+        operation = self._begun(doing, method, request, until)
+        if operation is not None:
+            parent = path.partition("/clusters/")[0]
+            left = until - follower.clock.now()
+            follower.follow(parent, operation, doing, left)
+
+    def _begun(
+        self,
+        doing: str,
+        method: Callable[..., v1.Operation],
+        request: object,
+        until: float,
+    ) -> v1.Operation | None:
+        """Ask until the cluster is not busy; None if it is as asked for already."""
+        follower = self._follower
+        while True:
+            with told_of_gke(doing, self._follower.project):
+                try:
+                    return method(request, **follower.patience.reading)
+                except exceptions.NotFound:
+                    if not doing.startswith("delete"):
+                        raise
+                    return None
+                except exceptions.AlreadyExists:
+                    return None
+                except (exceptions.FailedPrecondition, exceptions.Aborted) as error:
+                    if not is_busy(error) or follower.clock.now() > until:
+                        raise
+            follower.say(f"waiting to {doing}: GKE is busy with another operation")
+            follower.clock.sleep(follower.limits.poll_s)

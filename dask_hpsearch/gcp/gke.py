@@ -1,0 +1,362 @@
+"""GKE clusters: found, created, changed and deleted; none but our own are touched.
+
+Every change looks at the labels first. What is begun and fails is removed; what somebody
+has begun and left (a client that was killed) is finished by whoever asks for it next.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.api_core import exceptions
+from google.cloud import container_v1 as v1
+
+from dask_hpsearch.errors import (
+    CloudError,
+    CloudTimeoutError,
+    ForeignResourceError,
+    GKEMismatchError,
+    OperationFailedError,
+)
+from dask_hpsearch.gcp import labels as ours
+from dask_hpsearch.gcp import wishes
+from dask_hpsearch.gcp.changes import Changes
+from dask_hpsearch.gcp.creating import Creation
+from dask_hpsearch.gcp.description import GKECluster, described
+from dask_hpsearch.gcp.looking import Looker, check_ours
+from dask_hpsearch.gcp.patience import Patience
+from dask_hpsearch.gcp.waiting import (
+    Clock,
+    Follower,
+    Limits,
+    conditions,
+    failure,
+    told_of_gke,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_hpsearch.config.gke import GKESpec
+
+_logger = logging.getLogger(__name__)
+_STATUS = v1.Cluster.Status
+_LABEL_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ensured:
+    """A GKE cluster that is there.
+
+    Attributes
+    ----------
+    cluster : GKECluster
+    created : bool
+        Whether this call has created it.
+    """
+
+    cluster: GKECluster
+    created: bool
+
+
+class GKEClusters:
+    """The GKE clusters of a project that dask_hpsearch has made.
+
+    Parameters
+    ----------
+    client : ClusterManagerClient
+    project : str
+    patience : Patience, optional
+        How long single requests are waited for, and repeated.
+    limits : Limits, optional
+        How long operations may take.
+    clock : Clock, optional
+    say : callable
+        Given a line of progress now and then; default: the log of this module.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        project: str,
+        *,
+        patience: Patience | None = None,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        say: Callable[[str], None] = _logger.info,
+    ) -> None:
+        self._follower = Follower(
+            client,
+            project,
+            patience or Patience(),
+            say,
+            clock or Clock(),
+            limits or Limits(),
+        )
+        self._clock, self._say = self._follower.clock, say
+        self._looker = Looker(self._follower)
+        self._changes = Changes(self._follower)
+
+    def find(self, path: str) -> GKECluster | None:
+        """Return a GKE cluster, whosever it is; None if there is none.
+
+        Parameters
+        ----------
+        path : str
+            As `GKESpec.path` has it.
+
+        Raises
+        ------
+        CloudError
+            If Google does not tell.
+        """
+        found = self._looker.get(path)
+        return None if found is None else described(self._follower.project, found)
+
+    def list(self) -> list[GKECluster]:
+        """Return our GKE clusters of the project, in all locations.
+
+        Raises
+        ------
+        CloudError
+            If Google does not tell.
+        """
+        project, client = self._follower.project, self._follower.client
+        request = v1.ListClustersRequest(parent=f"projects/{project}/locations/-")
+        with told_of_gke("list GKE clusters", project):
+            answer = client.list_clusters(request, **self._follower.patience.reading)
+        if answer.missing_zones:
+            self._say(f"no answer from {', '.join(answer.missing_zones)}: look again")
+        return [
+            described(project, one)
+            for one in answer.clusters
+            if ours.is_ours(one.resource_labels)
+        ]
+
+    def ensure(self, spec: GKESpec, *, keep: bool = False) -> Ensured:
+        """Find a spec's GKE cluster, finish it if it is half made, or create it.
+
+        Parameters
+        ----------
+        spec : GKESpec
+        keep : bool
+            Whether it is to be marked as one that stays.
+
+        Returns
+        -------
+        Ensured
+            It is ready, and expires ``ttl_hours`` from now or later.
+
+        Raises
+        ------
+        ForeignResourceError
+            If the name is taken by a cluster, or a pool, that is not ours.
+        GKEMismatchError
+            If it is ours, but not as the spec says.
+        CloudError
+            If Google refuses or fails; its kinds say why. Nothing that this call created
+            is left.
+        """
+        broken = 0
+        while True:
+            found = self._looker.get(spec.path)
+            if found is None:
+                creation = Creation(spec, self._looker, self.delete, keep=keep)
+                created = creation.run()
+                if created is not None:
+                    return Ensured(created, created=True)
+                continue  # somebody was quicker
+            check_ours(spec.path, found)
+            if found.status == _STATUS.ERROR:
+                broken += 1
+                self._remove_broken(spec.path, found, last=broken > 1)
+            elif found.status == _STATUS.STOPPING:
+                self._say(f"waiting until the old GKE cluster {spec.name} is gone")
+                self._looker.until_gone(spec.path)
+            elif found.status == _STATUS.PROVISIONING:
+                self._say(f"the GKE cluster {spec.name} is being created already")
+                self._until_settled(spec.path)
+            else:
+                return Ensured(self._adopt(spec, found, keep=keep), created=False)
+
+    def extend(self, path: str, expires_at: float, *, keep: bool = False) -> None:
+        """Let a GKE cluster of ours live longer; never shorter.
+
+        Parameters
+        ----------
+        path : str
+        expires_at : float
+            Seconds since the epoch.
+        keep : bool
+            Whether it is to be marked as one that stays.
+
+        Raises
+        ------
+        CloudError
+            If there is no such cluster of ours, or Google refuses.
+        """
+        for remaining in reversed(range(_LABEL_TRIES)):
+            found = self._looker.mine(path)
+            before = dict(found.resource_labels)
+            labels = dict(before)
+            if expires_at > (ours.expiry(before) or 0.0):
+                labels[ours.EXPIRES_AT] = ours.time_text(expires_at)
+            if keep:
+                labels[ours.KEPT] = "true"
+            if labels == before:
+                return
+            try:
+                self._changes.set_labels(path, labels, found.label_fingerprint)
+            except CloudError as error:
+                changed = isinstance(error.__cause__, exceptions.FailedPrecondition)
+                if not (changed and remaining):  # by somebody else meanwhile
+                    raise
+            else:
+                return
+
+    def resize(self, path: str, max_nodes: int) -> None:
+        """Change how many nodes of workers there may be.
+
+        Raises
+        ------
+        CloudError
+            If there is no such cluster of ours, or Google refuses.
+        """
+        for pool in self._looker.mine(path).node_pools:
+            if pool.name == wishes.WORKERS and wishes.is_our_pool(pool):
+                scaling = v1.NodePoolAutoscaling(pool.autoscaling)
+                scaling.total_max_node_count = max_nodes
+                if scaling != pool.autoscaling:
+                    self._changes.set_autoscaling(path, pool.name, scaling)
+
+    def empty(self, path: str) -> None:
+        """End all nodes of workers: what costs most goes first.
+
+        Raises
+        ------
+        CloudError
+            If there is no such cluster of ours, or Google refuses.
+        """
+        for pool in self._looker.mine(path).node_pools:
+            if pool.name == wishes.WORKERS and wishes.is_our_pool(pool):
+                if pool.autoscaling.enabled:  # else it would bring them back
+                    off = v1.NodePoolAutoscaling(enabled=False)
+                    self._changes.set_autoscaling(path, pool.name, off)
+                self._changes.set_size(path, pool.name, 0)
+
+    def delete(self, path: str) -> bool:
+        """Delete a GKE cluster of ours, and wait until it is gone.
+
+        Returns
+        -------
+        bool
+            False if there was none.
+
+        Raises
+        ------
+        ForeignResourceError
+            If it is not ours, and nothing has happened; or if somebody has added pools of
+            nodes to it: then ours are gone, and the rest is left.
+        CloudError
+            If Google refuses or fails.
+        """
+        found = self._looker.get(path)
+        if found is None:
+            return False
+        check_ours(path, found)
+        foreign = [one.name for one in found.node_pools if not wishes.is_our_pool(one)]
+        if foreign:
+            for pool in found.node_pools:
+                if wishes.is_our_pool(pool):
+                    self._changes.delete_pool(path, pool.name)
+            raise _not_alone(path, foreign)
+        self._delete(path, found)
+        return True
+
+    def _delete(self, path: str, found: v1.Cluster | None) -> None:
+        creation = found.resource_labels.get(ours.CREATION) if found else None
+        until, failures = self._clock.now() + self._follower.limits.delete_s, 0
+        while found is not None and ours.is_ours(found.resource_labels):
+            if found.resource_labels.get(ours.CREATION) != creation:
+                return  # another one, of the same name
+            if self._clock.now() > until:
+                msg = (
+                    f"{path} is still there ({found.status.name}): delete it again with "
+                    "dask-hpsearch down, or look at it in the console"
+                )
+                raise CloudTimeoutError(msg)
+            if found.status != _STATUS.STOPPING:
+                try:
+                    self._changes.delete_cluster(path)
+                except OperationFailedError:
+                    failures += 1
+                    if failures > 1:
+                        raise
+            else:
+                self._clock.sleep(self._follower.limits.poll_s)
+            found = self._looker.get(path)
+
+    def _adopt(self, spec: GKESpec, found: v1.Cluster, *, keep: bool) -> GKECluster:
+        """Make a GKE cluster that is there what the spec says, as far as that is ours."""
+        there = {one.name: one for one in found.node_pools}
+        named = [there[name] for name in (wishes.SYSTEM, wishes.WORKERS) if name in there]
+        for pool in named:
+            if not wishes.is_our_pool(pool):
+                raise _foreign_pool(spec.path, pool.name)
+        problems = wishes.differences(spec, found)
+        if problems:
+            msg = (
+                f"the GKE cluster {spec.name!r} is another than the spec's: "
+                f"{'; '.join(problems)}. Remove it with dask-hpsearch down, or give the "
+                "spec another name"
+            )
+            raise GKEMismatchError(msg)
+        self.extend(spec.path, self._clock.now() + 3600 * spec.ttl_hours, keep=keep)
+        for pool in named:
+            if pool.status == v1.NodePool.Status.ERROR:
+                doing = f"run the nodes of pool {pool.name!r} of {spec.name!r}"
+                raise failure(doing, conditions(pool))
+        for name in (wishes.SYSTEM, wishes.WORKERS):
+            if name not in there:
+                self._changes.create_pool(spec.path, wishes.pool(spec, name))
+        self.resize(spec.path, spec.pools.workers.max_nodes)
+        return self._looker.until_ready(spec.path)
+
+    def _until_settled(self, path: str) -> None:
+        """Wait until another client's creation has ended, well or not."""
+        limit = self._clock.now() + self._follower.limits.create_s
+        while True:
+            found = self._looker.get(path)
+            if found is None or found.status != _STATUS.PROVISIONING:
+                return
+            if self._clock.now() > limit:
+                msg = f"{path} is still being created: look at it in the console"
+                raise CloudTimeoutError(msg)
+            self._clock.sleep(self._follower.limits.poll_s)
+
+    def _remove_broken(self, path: str, found: v1.Cluster, *, last: bool) -> None:
+        """Remove a cluster whose creation has failed, so that another can be made."""
+        if last:
+            raise failure(f"bring up {path}", conditions(found))
+        said = "; ".join(conditions(found))
+        self._say(f"the GKE cluster that is there has failed ({said}): making another")
+        self.delete(path)
+
+
+def _foreign_pool(path: str, pool: str) -> ForeignResourceError:
+    return ForeignResourceError(
+        f"{path} has a pool {pool!r} that dask-hpsearch has not made: rename or remove it, "
+        "or choose another name for the GKE cluster"
+    )
+
+
+def _not_alone(path: str, pools: list[str]) -> ForeignResourceError:
+    name, location = path.rpartition("/")[2], path.split("/")[3]
+    return ForeignResourceError(
+        f"the GKE cluster {name!r} has pools that dask-hpsearch has not made: "
+        f"{', '.join(pools)}. Our pools are gone; the cluster itself is left for whoever "
+        f"uses those, and costs its fee: gcloud container clusters delete {name} "
+        f"--location={location}"
+    )
