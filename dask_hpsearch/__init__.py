@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.data.signing import sign
     from dask_hpsearch.data.sources import DataReference
     from dask_hpsearch.data.uploading import upload
+    from dask_hpsearch.deploy.cluster import gke_cluster
     from dask_hpsearch.runs import SearchRun
     from dask_hpsearch.search import DaskSearchCV
     from dask_hpsearch.spending import Tariff
@@ -29,6 +30,7 @@ __all__ = [
     "SearchRun",
     "Tariff",
     "__version__",
+    "gke_cluster",
     "kube_cluster",
     "local_cluster",
     "sign",
@@ -40,6 +42,7 @@ _EXPORTS = {
     "DataReference": "dask_hpsearch.data.sources",
     "SearchRun": "dask_hpsearch.runs",
     "Tariff": "dask_hpsearch.spending",
+    "gke_cluster": "dask_hpsearch.deploy.cluster",
     "kube_cluster": "dask_hpsearch.clusters.kube",
     "local_cluster": "dask_hpsearch.clusters.local",
     "sign": "dask_hpsearch.data.signing",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dask_hpsearch import __version__
 from dask_hpsearch.cli.doctor import add_doctor
+from dask_hpsearch.cli.gke import add_gke
 from dask_hpsearch.cli.images import add_images
 from dask_hpsearch.cli.operator import add_operator
 from dask_hpsearch.cli.runs import add_runs
@@ -64,6 +65,7 @@ def _parser() -> ArgumentParser:
     add_images(commands)
     add_operator(commands)
     add_doctor(commands)
+    add_gke(commands)
     return parser
 
 

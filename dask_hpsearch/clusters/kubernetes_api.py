@@ -49,6 +49,7 @@ _RESOURCES = {
     "Event": ("v1", "events", True),
     "Namespace": ("v1", "namespaces", False),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies", True),
+    "Node": ("v1", "nodes", False),
     "Pod": ("v1", "pods", True),
     "ReplicaSet": ("apps/v1", "replicasets", True),
     "Role": ("rbac.authorization.k8s.io/v1", "roles", True),

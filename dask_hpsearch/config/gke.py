@@ -83,6 +83,8 @@ class GKESpec(Part):
     )
     # After so many hours the cluster deletes itself, whatever has become of the notebook.
     ttl_hours: float = Field(8.0, gt=0, le=24 * 7, description="hours, up to 168")
+    # A pod in the cluster sees to that. False: `dask-hpsearch sweep` does, if it is run.
+    reaper: bool = Field(default=True, description=A_SWITCH)
     # Where runs and data are; sources of images pass through its bucket.
     store: Annotated[str, _text(_STORE)] = Field(
         description="a folder in a bucket, as 'gs://BUCKET/searches'"

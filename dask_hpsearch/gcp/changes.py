@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from google.api_core import exceptions
 from google.cloud import container_v1 as v1
 

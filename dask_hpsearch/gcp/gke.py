@@ -115,7 +115,21 @@ class GKEClusters:
         found = self._looker.get(path)
         return None if found is None else described(self._follower.project, found)
 
-    def list(self) -> list[GKECluster]:
+    def check_name(self, path: str) -> None:
+        """See that a name is free, or that of a GKE cluster of ours.
+
+        Raises
+        ------
+        ForeignResourceError
+            If somebody else has a GKE cluster of that name.
+        CloudError
+            If Google does not tell.
+        """
+        found = self._looker.get(path)
+        if found is not None:
+            check_ours(path, found)
+
+    def list_ours(self) -> list[GKECluster]:
         """Return our GKE clusters of the project, in all locations.
 
         Raises

@@ -1,0 +1,1 @@
+"""From a spec to a Dask cluster on GKE, and back to nothing."""

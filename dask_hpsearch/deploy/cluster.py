@@ -1,0 +1,208 @@
+"""A Dask cluster on GKE, in one ``with`` block."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from distributed.core import Status
+
+from dask_hpsearch.clusters.kube import SearchKubeCluster
+from dask_hpsearch.config.reading import load_gke_spec
+from dask_hpsearch.deploy.ground import Grounds
+from dask_hpsearch.errors import HPSearchError
+from dask_hpsearch.gcp import costs
+from dask_hpsearch.gcp.clients import cloud_clients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from dask_hpsearch.config.gke import GKESpec
+    from dask_hpsearch.deploy.ground import Ground
+    from dask_hpsearch.gcp.clients import CloudClients
+
+_CLOSE_WAIT_S = 90.0
+
+
+def gke_cluster(
+    spec: str | Path | Mapping[str, Any] | GKESpec,
+    *,
+    n_workers: int | None = None,
+    name: str | None = None,
+    keep: bool = False,
+    quiet: bool = False,
+    timeout_s: float = 300.0,
+    clients: CloudClients | None = None,
+    options: Mapping[str, Any] | None = None,
+    **changes: Any,
+) -> SearchGKECluster:
+    """Start a Dask cluster on GKE: image, GKE cluster, operator, workers.
+
+    What is there already is used: an image of the same content, the spec's GKE cluster.
+    When it closes, all that is removed again, unless it was there before with ``keep``,
+    or others use it.
+
+    Parameters
+    ----------
+    spec : str, Path, mapping or GKESpec
+        What is wanted, as ``cluster_specs/gke-spot.yaml`` says it.
+    n_workers : int, optional
+        Workers to begin with; default: the spec's ``dask.workers.initial``.
+    name : str, optional
+        Of the Dask cluster; default: one that is free.
+    keep : bool
+        Whether the GKE cluster stays for the next search, until its time is over; then
+        ``dask-hpsearch down`` removes it.
+    quiet : bool
+        Whether to print nothing while it starts.
+    timeout_s : float
+        Seconds for each step inside Kubernetes, as until the scheduler is there.
+    clients : CloudClients, optional
+        Google's clients; default: ordinary ones with Application Default Credentials.
+    options : mapping, optional
+        For `dask_hpsearch.gcp.gke.GKEClusters`: patience, limits, clock.
+    **changes
+        Fields that take the place of the spec's, as ``project="my-project"``.
+
+    Returns
+    -------
+    SearchGKECluster
+        dask-kubernetes' ``KubeCluster``; a context manager.
+
+    Raises
+    ------
+    SpecError
+        If the spec is wrong.
+    CloudError
+        If Google refuses or fails; its kinds say why, and what mends it.
+    ImageBuildError
+        If the image cannot be built.
+    ClusterError
+        If Dask cannot be started there. After any error, what this call has created is
+        gone.
+
+    Examples
+    --------
+    >>> from dask_hpsearch import gke_cluster
+    >>> with gke_cluster("cluster_specs/gke-spot.yaml") as cluster:  # doctest: +SKIP
+    ...     client = cluster.get_client()
+    """
+    loaded = load_gke_spec(spec, **changes)
+    grounds = Grounds(
+        loaded,
+        clients or cloud_clients(loaded.endpoints),
+        _silent if quiet else _written,
+        dict(options or {}),
+        timeout_s,
+    )
+    if not quiet:
+        _show_cost(loaded, grounds.say)
+    ground = grounds.bring_up(keep=keep)
+    grounds.say("starting Dask")
+    try:
+        cluster = _dask_cluster(loaded, ground, name, n_workers, timeout_s)
+    except BaseException as error:
+        if ground.created:
+            grounds.undo(error)
+        raise
+    if not keep and (ground.created or not ground.cluster.kept):
+        cluster.end_with(lambda: _end(grounds))
+    return cluster
+
+
+class SearchGKECluster(SearchKubeCluster):
+    """A Dask cluster on a GKE cluster of ours, which may end with it.
+
+    Made by `gke_cluster`.
+
+    Attributes
+    ----------
+    ground : Ground
+        The GKE cluster, the image, and the kubeconfig.
+    tariff : Tariff or None
+        What it costs by the hour; searches count with it.
+    """
+
+    def __init__(self, *, ground: Ground, **options: Any) -> None:
+        self.ground = ground
+        self.tariff: Any = None
+        self._end: Callable[[], None] | None = None
+        super().__init__(**options)
+
+    def end_with(self, end: Callable[[], None]) -> None:
+        """Do something once the Dask cluster is closed."""
+        self._end = end
+
+    async def _close(
+        self,
+        timeout: float = _CLOSE_WAIT_S,  # noqa: ASYNC109 (Dask's name)
+        *,
+        wait: bool = True,
+    ) -> None:
+        if self.status == Status.closed:
+            return
+        try:
+            await super()._close(timeout, wait=wait)
+        finally:
+            end, self._end = self._end, None
+            if end is not None:
+                await _in_thread(end)
+
+
+def _dask_cluster(
+    spec: GKESpec,
+    ground: Ground,
+    name: str | None,
+    n_workers: int | None,
+    timeout_s: float,
+) -> SearchGKECluster:
+    dask = spec.cluster_spec(ground.image)
+    cluster = SearchGKECluster(
+        ground=ground,
+        name=name or f"search-{uuid.uuid4().hex[:8]}",
+        namespace=dask.namespace,
+        spec=dask,
+        n_workers=dask.workers.initial if n_workers is None else n_workers,
+        where={"kubeconfig": str(ground.kubeconfig)},
+        timeout_s=timeout_s,
+    )
+    try:
+        cluster.tariff = costs.estimate(spec).tariff
+    except HPSearchError:  # prices of its machines are not known
+        cluster.tariff = None
+    return cluster
+
+
+async def _in_thread(function: Callable[[], None]) -> None:
+    try:
+        await asyncio.to_thread(function)
+    except RuntimeError as error:
+        if "shutdown" not in str(error):
+            raise
+        function()  # the interpreter ends, and starts no threads any more
+
+
+def _end(grounds: Grounds) -> None:
+    """Take the GKE cluster down with the last Dask cluster on it."""
+    if not grounds.is_in_use():
+        grounds.say(f"removing the GKE cluster {grounds.spec.name} and its image")
+        grounds.take_down()
+
+
+def _show_cost(spec: GKESpec, say: Callable[[str], None]) -> None:
+    try:
+        say(str(costs.estimate(spec)))
+    except HPSearchError as error:
+        say(f"no estimate of the cost: {error}")
+
+
+def _written(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _silent(line: str) -> None:
+    del line

@@ -1,0 +1,238 @@
+"""The ground that a Dask cluster stands on: an image and a GKE cluster; and its removal."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.deploy.inside import look_inside, scale
+from dask_hpsearch.deploy.loops import run_apart
+from dask_hpsearch.deploy.preparing import prepare
+from dask_hpsearch.errors import CloudError, CloudNotFoundError, HPSearchError
+from dask_hpsearch.gcp.auth import kubeconfig_path, write_kubeconfig
+from dask_hpsearch.gcp.gke import GKEClusters
+from dask_hpsearch.gcp.images import ensure_image, remove_images
+from dask_hpsearch.gcp.labels import is_ours
+from dask_hpsearch.gcp.waiting import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from dask_hpsearch.config.gke import GKESpec
+    from dask_hpsearch.deploy.inside import DaskState, Inside
+    from dask_hpsearch.gcp.clients import CloudClients
+    from dask_hpsearch.gcp.description import GKECluster
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A GKE cluster on which Dask clusters can be started.
+
+    Attributes
+    ----------
+    cluster : GKECluster
+    created : bool
+        Whether this call has created it.
+    image : str
+        By its digest.
+    kubeconfig : Path
+    """
+
+    cluster: GKECluster
+    created: bool
+    image: str
+    kubeconfig: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What was removed, and what is left.
+
+    Attributes
+    ----------
+    gone, left : tuple of str
+        Names of resources; those that are left say why.
+    """
+
+    gone: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """Brings up and takes down what a spec says.
+
+    Attributes
+    ----------
+    spec : GKESpec
+    clients : CloudClients
+    say : callable
+        Given a line at each step.
+    options : mapping
+        For `GKEClusters`: patience, limits, clock.
+    timeout_s : float
+        Seconds for each step inside Kubernetes.
+    """
+
+    spec: GKESpec
+    clients: CloudClients
+    say: Callable[[str], None] = _logger.info
+    options: dict[str, Any] = field(default_factory=dict)
+    timeout_s: float = 300.0
+
+    @property
+    def gke(self) -> GKEClusters:
+        """The project's GKE clusters."""
+        return GKEClusters(
+            self.clients.clusters, self.spec.project, say=self.say, **self.options
+        )
+
+    def bring_up(self, *, keep: bool = False) -> Ground:
+        """Find or make the image and the GKE cluster, and prepare it for Dask.
+
+        Parameters
+        ----------
+        keep : bool
+            Whether the GKE cluster is to be marked as one that stays.
+
+        Raises
+        ------
+        HPSearchError
+            If any step fails; its kinds say why. What this call has created is gone.
+        """
+        spec = self.spec
+        self.gke.check_name(spec.path)  # and rights, and APIs: before anything is made
+        image = spec.image or self._image()
+        try:
+            ensured = self.gke.ensure(spec, keep=keep)
+        except BaseException:
+            self._forget_image()
+            raise
+        try:
+            kubeconfig = write_kubeconfig(ensured.cluster)
+            run_apart(
+                lambda: prepare(
+                    spec, image, kubeconfig, say=self.say, timeout_s=self.timeout_s
+                )
+            )
+        except BaseException as error:
+            if ensured.created:
+                self.undo(error)
+            raise
+        return Ground(ensured.cluster, ensured.created, image, kubeconfig)
+
+    def take_down(self) -> Remains:
+        """Remove the GKE cluster, and the images that it alone has used.
+
+        Returns
+        -------
+        Remains
+
+        Raises
+        ------
+        ForeignResourceError
+            If the GKE cluster, or a pool of it, is not ours.
+        CloudError
+            If Google refuses or fails.
+        """
+        spec = self.spec
+        gone = []
+        if self.gke.delete(spec.path):
+            gone.append(spec.path)
+        kubeconfig_path(spec.path).unlink(missing_ok=True)
+        removed = remove_images(spec, registry=self.clients.registry)
+        gone += removed.gone
+        left = [f"{one}: others use it, or made it" for one in removed.kept]
+        left += [
+            f"{one.path}: another of our GKE clusters, {one.status}, of {one.owner}"
+            for one in self.gke.list_ours()
+        ]
+        return Remains(tuple(gone), tuple(left))
+
+    def undo(self, error: BaseException) -> None:
+        """Take down what has just been made, because of an error.
+
+        If that fails too, an error of ours says what is left.
+        """
+        self.say("removing what was made")
+        try:
+            self.take_down()
+        except HPSearchError as second:
+            left = (
+                f"Besides, {self.spec.path} may be left behind ({second}): remove it with "
+                "dask-hpsearch down"
+            )
+            _logger.warning("%s", left)
+            if isinstance(error, HPSearchError):
+                error.add_note(left)
+
+    def inside(self) -> Inside:
+        """Look what is on the GKE cluster.
+
+        Raises
+        ------
+        CloudError
+            If there is no such GKE cluster.
+        ClusterError
+            If Kubernetes does not tell.
+        """
+        file = self._kubeconfig()
+        return run_apart(lambda: look_inside(file))
+
+    def scale(self, dask: DaskState, workers: int) -> None:
+        """Change how many workers a Dask cluster on it is to have.
+
+        Raises
+        ------
+        CloudError, ClusterError
+        """
+        file = self._kubeconfig()
+        run_apart(lambda: scale(file, dask, workers))
+
+    def is_in_use(self) -> bool:
+        """Whether there are Dask clusters on the GKE cluster."""
+        try:
+            found = self.inside().dask
+        except HPSearchError as error:
+            _logger.warning("cannot tell who uses %s: %s", self.spec.path, error)
+            return False
+        if found:
+            names = ", ".join(one.name for one in found)
+            self.say(f"{self.spec.name} stays: Dask clusters are on it ({names})")
+        return bool(found)
+
+    def _kubeconfig(self) -> Path:
+        found = self.gke.find(self.spec.path)
+        if found is None:
+            msg = f"there is no GKE cluster {self.spec.path}: dask-hpsearch up makes it"
+            raise CloudNotFoundError(msg)
+        return write_kubeconfig(found)
+
+    @property
+    def clock(self) -> Clock:
+        """What time it is."""
+        clock: Clock = self.options.get("clock") or Clock()
+        return clock
+
+    def _image(self) -> str:
+        return ensure_image(
+            self.spec,
+            builds=self.clients.builds,
+            registry=self.clients.registry,
+            say=self.say,
+            wait=self.clock.sleep,
+        )
+
+    def _forget_image(self) -> None:
+        """Remove the image again, unless there is a GKE cluster that uses it."""
+        try:
+            found = self.gke.find(self.spec.path)
+            free = found is None or not is_ours(found.labels)
+            if free and self.spec.image is None:
+                remove_images(self.spec, registry=self.clients.registry)
+        except CloudError as error:
+            _logger.warning("images may be left behind: %s", error)

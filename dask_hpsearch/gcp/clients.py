@@ -1,0 +1,77 @@
+"""Google's clients for a spec: ordinary ones, with Application Default Credentials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.errors import MissingExtraError
+from dask_hpsearch.gcp.auth import credentials
+
+if TYPE_CHECKING:
+    from dask_hpsearch.config.gke_parts import Endpoints
+
+
+@dataclass(frozen=True, slots=True)
+class CloudClients:
+    """The services that a GKE cluster and its image need.
+
+    Attributes
+    ----------
+    clusters : ClusterManagerClient
+    builds : CloudBuildClient or None
+    registry : ArtifactRegistryClient or None
+        None: made when an image is needed.
+    """
+
+    clusters: Any
+    builds: Any = None
+    registry: Any = None
+
+
+def cloud_clients(endpoints: Endpoints) -> CloudClients:
+    """Make the clients; nothing is contacted yet.
+
+    Parameters
+    ----------
+    endpoints : Endpoints
+        Where Google's APIs are reached, if not where everybody reaches them.
+
+    Raises
+    ------
+    CloudRightsError
+        If there are no credentials.
+    MissingExtraError
+        If Google's packages are not installed.
+    """
+    try:
+        from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
+        from google.cloud.container_v1 import ClusterManagerClient
+        from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
+    except ImportError as error:
+        msg = "GKE needs packages of Google's: pip install 'dask-hpsearch[gcp]'"
+        raise MissingExtraError(msg) from error
+    found = credentials()
+    return CloudClients(
+        _client(ClusterManagerClient, found, endpoints.container),
+        _client(CloudBuildClient, found, endpoints.cloudbuild),
+        _client(ArtifactRegistryClient, found, endpoints.artifactregistry),
+    )
+
+
+def cluster_manager(endpoint: str | None = None) -> Any:
+    """Make a client of GKE alone, as a pod needs it.
+
+    Parameters
+    ----------
+    endpoint : str, optional
+        Where its API is reached.
+    """
+    from google.cloud.container_v1 import ClusterManagerClient
+
+    return _client(ClusterManagerClient, credentials(), endpoint)
+
+
+def _client(kind: Any, found: Any, endpoint: str | None) -> Any:
+    options = None if endpoint is None else {"api_endpoint": endpoint}
+    return kind(credentials=found, client_options=options)

@@ -1,0 +1,136 @@
+"""The end of GKE clusters whose time is over.
+
+Two look after it. A *reaper* runs in the cluster itself, in a pod of its own that needs
+neither driver nor scheduler nor operator, nor anybody's notebook. A *sweep* can be started
+from anywhere, for clusters of which the reaper is lost (or never came: a creation that was
+given up).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dask_hpsearch.errors import CloudError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_hpsearch.gcp.description import GKECluster
+    from dask_hpsearch.gcp.gke import GKEClusters
+    from dask_hpsearch.gcp.waiting import Clock
+
+_logger = logging.getLogger(__name__)
+LOOK_EVERY_S = 30.0
+# What a reaper does with Google's API, and may do: with its own cluster, nothing else.
+PERMISSIONS = (
+    "container.clusters.get",
+    "container.clusters.update",  # pools of nodes to zero
+    "container.clusters.delete",
+    "container.operations.get",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What became of a GKE cluster whose time is over.
+
+    Attributes
+    ----------
+    cluster : GKECluster
+    error : str or None
+        Why it is still there; None: it is gone.
+    """
+
+    cluster: GKECluster
+    error: str | None = None
+
+
+def reap(clusters: GKEClusters, path: str, clock: Clock) -> bool:
+    """End a GKE cluster if its time is over: the workers' nodes first, then all of it.
+
+    Returns
+    -------
+    bool
+        Whether it is gone.
+
+    Raises
+    ------
+    CloudError
+        If Google refuses, or it is not ours.
+    """
+    found = clusters.find(path)
+    if found is None:
+        return True
+    if not found.has_expired(clock.now()):
+        return False
+    _logger.warning("the time of %s is over", path)
+    try:
+        clusters.empty(path)
+    except CloudError as error:  # then the nodes go with the cluster
+        _logger.warning("its workers' nodes stay for the moment: %s", error)
+    clusters.delete(path)
+    return True
+
+
+def watch(
+    clusters: GKEClusters,
+    path: str,
+    clock: Clock,
+    *,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Look every half minute whether a GKE cluster's time is over; end it then.
+
+    Whatever goes wrong is logged, and tried again.
+
+    Parameters
+    ----------
+    clusters : GKEClusters
+    path : str
+    clock : Clock
+    ready : callable
+        Called after every look that went well.
+    """
+    while True:
+        try:
+            if reap(clusters, path, clock):
+                return
+            ready()
+        except CloudError as error:
+            _logger.warning("cannot look after %s: %s", path, error)
+        clock.sleep(LOOK_EVERY_S)
+
+
+def sweep(clusters: GKEClusters, clock: Clock, *, dry_run: bool = False) -> list[Swept]:
+    """Delete the GKE clusters of ours in a project whose time is over.
+
+    Parameters
+    ----------
+    clusters : GKEClusters
+    clock : Clock
+    dry_run : bool
+        Whether to look only.
+
+    Returns
+    -------
+    list of Swept
+
+    Raises
+    ------
+    CloudError
+        If they cannot be listed.
+    """
+    over = [one for one in clusters.list_ours() if one.has_expired(clock.now())]
+    if dry_run:
+        return [Swept(one, "only looked at") for one in over]
+    return [_swept(clusters, one) for one in over]
+
+
+def _swept(clusters: GKEClusters, one: GKECluster) -> Swept:
+    try:
+        clusters.delete(one.path)
+    except CloudError as error:
+        return Swept(one, str(error))
+    return Swept(one)
