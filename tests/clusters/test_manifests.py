@@ -25,7 +25,7 @@ from dask_hpsearch.clusters.versions import check_versions, versions_here
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import VersionSkewError
 
-SPOT = Path(__file__).parents[2] / "cluster_specs" / "gke-spot.yaml"
+SPOT = Path(__file__).parents[2] / "cluster_specs" / "spot-nodes.yaml"
 OWNER = {
     "apiVersion": "kubernetes.dask.org/v1",
     "kind": "DaskCluster",

@@ -17,7 +17,8 @@ from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import SpecError
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "cluster_specs").glob("*.yaml"))
+SPECS = Path(__file__).parents[2] / "cluster_specs"
+EXAMPLES = sorted({*SPECS.glob("*.yaml")} - {*SPECS.glob("gke-*.yaml")})
 LEAST: dict[str, Any] = {
     "image": "localhost/x:1",
     "workers": {"cpu": 1, "memory": "1Gi", "slots": 1},
