@@ -17,6 +17,7 @@ from dask_hpsearch.clusters.manifests import (
     pod_security,
 )
 from dask_hpsearch.gcp.reaping import PERMISSIONS, watch
+from dask_hpsearch.gcp.waiting import Clock, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,8 @@ _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 SELECTOR = {"app.kubernetes.io/name": "dask-hpsearch-reaper"}
 _READY = f"{SCRATCH}/ready"  # as old as the last look that went well
 _FRESH_S = 300
+# Emptying the pool comes first, and must not hold up the rest.
+LIMITS = Limits(change_s=60.0, delete_s=2400.0)
 
 
 def manifests(spec: GKESpec, image: str) -> list[Manifest]:
@@ -87,7 +90,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Look after one GKE cluster, in a pod, until its time is over."""
     from dask_hpsearch.gcp.clients import cluster_manager
     from dask_hpsearch.gcp.gke import GKEClusters
-    from dask_hpsearch.gcp.waiting import Clock
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("path", help="projects/P/locations/L/clusters/C")
@@ -97,7 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     project = arguments.path.split("/")[1]
     clock = Clock()
-    clusters = GKEClusters(cluster_manager(arguments.endpoint), project, clock=clock)
+    client = cluster_manager(arguments.endpoint)
+    clusters = GKEClusters(client, project, clock=clock, limits=LIMITS)
     watch(clusters, arguments.path, clock, ready=arguments.ready.touch)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 SERVICE = "container.googleapis.com"
 ADMIN = "roles/container.admin"
 _ACT_AS = "serviceAccountUser"
+_OUT_OF_QUOTA = re.compile(r"(insufficient|exceed)[^.]*quota|quota[^.]*exceed", re.IGNORECASE)
 _DONE = v1.Operation.Status.DONE
 _CODES = v1.StatusCondition.Code
 _SHORT_OF = ("quota", "stockout", "does not have enough resources", "resource pool exh")
@@ -156,13 +158,16 @@ def told_of_gke(doing: str, project: str) -> Iterator[None]:
         with told(doing, project, SERVICE, ADMIN):
             yield
     except CloudRightsError as error:
-        if _ACT_AS not in str(error):
+        said = str(error)
+        if _OUT_OF_QUOTA.search(said):  # of which GKE tells with HTTP's 403
+            raise failure(doing, [said.partition("Google says: ")[2]]) from error
+        if _ACT_AS not in said:
             raise
         msg = (
             f"cannot {doing}: you may not let nodes run as their service account. Let its "
             "owner grant it: gcloud iam service-accounts add-iam-policy-binding ACCOUNT "
             f"--member=user:YOU --role=roles/iam.{_ACT_AS} --project={project}. "
-            f"Google says: {str(error).partition('Google says: ')[2]}"
+            f"Google says: {said.partition('Google says: ')[2]}"
         )
         raise CloudRightsError(msg) from error
 

@@ -1,0 +1,235 @@
+"""GKE clusters end when their time is over, whoever is dead by then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.cloud import container_v1 as v1
+
+from dask_hpsearch.clusters.operator import RULES
+from dask_hpsearch.errors import ForeignResourceError
+from dask_hpsearch.gcp import reaper
+from dask_hpsearch.gcp.reaping import PERMISSIONS, reap, sweep, watch
+from dask_hpsearch.gcp.waiting import Clock, Limits
+from tests.fakes.clock import START
+from tests.fakes.serving import Refused
+from tests.gcp.specs import spec
+
+if TYPE_CHECKING:
+    from dask_hpsearch.gcp.gke import GKEClusters
+    from tests.fakes.gke_service import GKEService
+
+PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
+TTL_S = 2 * 3600.0
+LATE_S = 300.0  # what may pass between the end of its time and its own
+DENIED = Refused("PERMISSION_DENIED", "no", "IAM_PERMISSION_DENIED")
+BUSY = Refused("UNAVAILABLE", "The service is currently unavailable.")
+
+
+def made(gke: GKEService) -> float:
+    """Make a cluster with workers at work; return when its time is over."""
+    found = gke.clusters().ensure(spec(ttl_hours=2)).cluster
+    name = f"{PATH}/nodePools/workers"
+    gke.client.set_node_pool_size(v1.SetNodePoolSizeRequest(name=name, node_count=5))
+    gke.time.sleep(100)
+    assert found.expires_at is not None
+    gke.traffic.calls.clear()
+    return found.expires_at
+
+
+def in_pod(gke: GKEService) -> GKEClusters:
+    """Return the clusters as the reaper's program has them."""
+    return gke.clusters(limits=reaper.LIMITS)
+
+
+def test_a_cluster_is_gone_soon_after_its_time(gke: GKEService) -> None:
+    """Nobody but the reaper is alive: neither notebook, driver, scheduler nor operator."""
+    expires_at = made(gke)
+
+    watch(in_pod(gke), PATH, gke.time.clock)
+
+    assert gke.fake.clusters == {}
+    assert expires_at <= gke.time.now() <= expires_at + LATE_S
+
+
+def test_nodes_of_workers_go_first(gke: GKEService) -> None:
+    """They cost most; the pool must not bring them back."""
+    made(gke)
+
+    watch(in_pod(gke), PATH, gke.time.clock)
+
+    assert gke.methods()[:2] == ["SetNodePoolAutoscaling", "SetNodePoolSize"]
+    assert gke.methods()[-1] == "DeleteCluster"
+    assert not gke.traffic.named("SetNodePoolAutoscaling")[0].autoscaling.enabled
+    size = gke.traffic.named("SetNodePoolSize")[0]
+    assert size.name.endswith("/nodePools/workers")
+    assert size.node_count == 0
+
+
+def test_before_its_time_nothing_happens(gke: GKEService) -> None:
+    """The reaper looks, and that is all."""
+    made(gke)
+
+    assert not reap(in_pod(gke), PATH, gke.time.clock)
+    assert gke.methods() == []
+
+
+def test_a_time_that_was_extended_counts(gke: GKEService) -> None:
+    """Another search has found the cluster: it lives on."""
+    expires_at = made(gke)
+    gke.time.sleep(TTL_S - 1800)
+    gke.clusters().ensure(spec(ttl_hours=2))
+    gke.time.sleep(expires_at + 60 - gke.time.now())
+
+    assert not reap(in_pod(gke), PATH, gke.time.clock)
+    assert list(gke.fake.clusters) == [PATH]
+
+
+@pytest.mark.parametrize(
+    ("method", "refusal", "times"),
+    [
+        ("SetNodePoolAutoscaling", DENIED, 1),
+        ("SetNodePoolSize", DENIED, 1),
+        ("DeleteCluster", BUSY, 3),
+        ("GetCluster", DENIED, 2),
+    ],
+)
+def test_what_goes_wrong_is_tried_again(
+    gke: GKEService, method: str, refusal: Refused, times: int
+) -> None:
+    """A refusal delays the end by a look or two, and no more."""
+    expires_at = made(gke)
+    gke.time.sleep(expires_at - gke.time.now())
+    gke.traffic.fail(method, refusal, times=times)
+
+    watch(in_pod(gke), PATH, gke.time.clock)
+
+    assert gke.fake.clusters == {}
+    assert gke.time.now() <= expires_at + LATE_S
+
+
+def test_nodes_that_do_not_go_hold_nothing_up(gke: GKEService) -> None:
+    """A pool that takes long to become empty: then it goes with the cluster."""
+    expires_at = made(gke)
+    gke.fake.durations[v1.Operation.Type.SET_NODE_POOL_SIZE] = 90.0
+    gke.fake.durations[v1.Operation.Type.DELETE_CLUSTER] = 120.0
+
+    watch(in_pod(gke), PATH, gke.time.clock)
+
+    assert gke.fake.clusters == {}
+    assert gke.time.now() <= expires_at + LATE_S
+
+
+def test_who_only_looks_shows_that_all_is_well(gke: GKEService) -> None:
+    """The pod is ready once its rights suffice for a look."""
+    made(gke)
+    looks: list[float] = []
+
+    class Enough(Exception):  # noqa: N818 (ends the test)
+        pass
+
+    def sleep(seconds: float) -> None:
+        gke.time.sleep(seconds)
+        if len(looks) == 3:
+            raise Enough
+
+    gke.traffic.fail("GetCluster", DENIED)
+    with pytest.raises(Enough):
+        watch(
+            in_pod(gke),
+            PATH,
+            Clock(gke.time.now, sleep),
+            ready=lambda: looks.append(gke.time.now()),
+        )
+
+    assert len(looks) == 3
+
+
+def test_a_sweep_removes_what_is_over_its_time(gke: GKEService) -> None:
+    """Also what never had a reaper; not what is within its time, nor a stranger's."""
+    gke.clusters().ensure(spec(ttl_hours=1))
+    gke.clusters().ensure(spec(name="younger", ttl_hours=100, pools=LONG))
+    theirs = PATH.replace("searches", "theirs")
+    gke.fake.add(theirs, resource_labels={"expires-at": "2020-01-01t00-00-00z"})
+    gke.time.sleep(2 * 3600)
+
+    looked = sweep(gke.clusters(), gke.time.clock, dry_run=True)
+    swept = sweep(gke.clusters(), gke.time.clock)
+
+    assert [one.cluster.name for one in looked] == ["searches"]
+    assert [(one.cluster.name, one.error) for one in swept] == [("searches", None)]
+    assert set(gke.there()) == {theirs, PATH.replace("searches", "younger")}
+
+
+LONG: dict[str, Any] = {"system": {"max_run_hours": 168}}
+
+
+def test_a_sweep_goes_on_after_a_failure(gke: GKEService) -> None:
+    """One that cannot be deleted is told of, the others go."""
+    for name in ("one", "two"):
+        gke.clusters().ensure(spec(name=name, ttl_hours=1))
+    gke.time.sleep(2 * 3600)
+    gke.traffic.fail("DeleteCluster", DENIED)
+
+    first, second = sweep(gke.clusters(), gke.time.clock)
+
+    assert "not allowed" in str(first.error)
+    assert second.error is None
+
+
+def test_a_strangers_cluster_is_not_reaped(gke: GKEService) -> None:
+    """A label of ours that somebody copied does not make it ours."""
+    labels = {"expires-at": "2020-01-01t00-00-00z"}
+    gke.fake.add(PATH, resource_labels=labels)
+
+    with pytest.raises(ForeignResourceError):
+        reap(in_pod(gke), PATH, gke.time.clock)
+
+    assert gke.methods() == []
+
+
+def test_the_reapers_pod_may_do_nothing_in_kubernetes() -> None:
+    """No role, no token: what it may do at Google is bound to its account there."""
+    manifests = {one["kind"]: one for one in reaper.manifests(spec(), "image:1")}
+
+    assert set(manifests) == {
+        "Namespace",
+        "ServiceAccount",
+        "NetworkPolicy",
+        "Deployment",
+    }
+    pod = manifests["Deployment"]["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    (container,) = pod["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["resources"]["limits"] == container["resources"]["requests"]
+    assert "nodeSelector" not in pod  # any node that is not tainted: the system's
+
+
+def test_the_reapers_role_is_four_rights_on_one_cluster() -> None:
+    """The commands name them, and the one Kubernetes account that gets them."""
+    create, bind = reaper.role_commands(spec(), "123")
+
+    assert create.endswith(f"--permissions={','.join(PERMISSIONS)}")
+    assert "ns/dask-hpsearch-system/sa/reaper" in bind
+    assert f"resource.name == '{PATH}'" in bind
+    assert all("delete" not in rule["verbs"] or rule["resources"] for rule in RULES)
+
+
+def test_times_in_labels_are_those_that_were_written() -> None:
+    """A label holds no colons and no capitals, and is read back to the second."""
+    from dask_hpsearch.gcp.labels import expiry, time_text
+
+    text = time_text(START + 0.4)
+
+    assert text == "2027-01-15t08-00-00z"
+    assert expiry({"expires-at": text}) == START
+    assert expiry({"expires-at": "tomorrow"}) is None
+    assert expiry({}) is None
+
+
+def test_limits_of_the_reaper_are_short() -> None:
+    """Of five minutes, it must not spend all on what is only a precaution."""
+    assert Limits(change_s=60.0, delete_s=2400.0) == reaper.LIMITS
