@@ -29,6 +29,7 @@ _FORBIDDEN = 403
 _UNAUTHORIZED = 401
 _NOT_FOUND = 404
 _ANSWER_WAIT_S = 30.0
+_NO_CREDENTIALS = "Process exited"  # how kr8s tells that the command for them failed
 # What clusters are made of: the API's version, and the word for it in a URL.
 _RESOURCES = {
     "ClusterRole": ("rbac.authorization.k8s.io/v1", "clusterroles", False),
@@ -240,6 +241,10 @@ def _connecting(context: str | None) -> Iterator[None]:
     except (httpx.HTTPError, kr8s.APITimeoutError, kr8s.ServerError) as error:
         msg = f"Kubernetes does not answer: {error!r}. Look at the kubeconfig"
         raise KubernetesUnreachableError(msg) from error
+    except RuntimeError as error:
+        if not str(error).startswith(_NO_CREDENTIALS):
+            raise
+        raise _credentials_error(error) from error
 
 
 @contextlib.asynccontextmanager
@@ -252,6 +257,20 @@ async def _translated(what: str) -> AsyncIterator[None]:
     except (httpx.HTTPError, kr8s.APITimeoutError, ssl.SSLError, OSError) as error:
         msg = f"Kubernetes did not answer when asked to {what}: {error!r}"
         raise KubernetesUnreachableError(msg) from error
+    except RuntimeError as error:
+        if not str(error).startswith(_NO_CREDENTIALS):
+            raise
+        raise _credentials_error(error) from error
+
+
+def _credentials_error(error: RuntimeError) -> KubernetesRightsError:
+    """Tell that the kubeconfig's command failed, which kr8s says with a plain error."""
+    said = str(error).strip().splitlines()[-1]
+    msg = (
+        f"the command that the kubeconfig has for credentials failed: {said}. Log in "
+        "again, or use another context"
+    )
+    return KubernetesRightsError(msg)
 
 
 def _refused(what: str, error: kr8s.ServerError) -> ClusterError:

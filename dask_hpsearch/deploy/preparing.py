@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 _LOOK_EVERY_S = 1.0
+_RIGHTS_WITHIN_S = 30.0
 _LOOKS_WITHIN_S = 90.0  # rights that were just granted take a minute to spread
 _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 
@@ -99,17 +100,20 @@ async def start_reaper(
 
 async def _until_answered(kubeconfig: Path, timeout_s: float) -> None:
     """Wait for the API: its name, and the user's rights, take a moment to spread."""
-    until = time.monotonic() + timeout_s
+    began = time.monotonic()
     while True:
         try:
             async with kubernetes_api.connected(kubeconfig=str(kubeconfig)) as api:
                 await api.list("Namespace")
-        except (KubernetesUnreachableError, KubernetesRightsError):
-            if time.monotonic() > until:
+        except KubernetesUnreachableError:
+            if time.monotonic() - began > timeout_s:
                 raise
-            await asyncio.sleep(_LOOK_EVERY_S)
+        except KubernetesRightsError:
+            if time.monotonic() - began > min(timeout_s, _RIGHTS_WITHIN_S):
+                raise
         else:
             return
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 async def _ensure_namespace(api: KubernetesApi, name: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +28,8 @@ from tests.gcp.specs import spec
 from tests.processes import script, wait_until
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.fakes.gke_service import GKEService
 
 PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
@@ -242,14 +241,13 @@ def test_an_interrupt_leaves_nothing(gke: GKEService) -> None:
     assert gke.there() == {}
 
 
-def test_a_killed_client_is_taken_up(gke: GKEService) -> None:
+def test_a_killed_client_is_taken_up(gke: GKEService, tmp_path: Path) -> None:
     """Whoever comes next finds the half-made cluster, and waits until it is ready."""
-    command = script(
-        "from tests.gcp.gke_client import main", f"main({gke.address!r})"
-    )
-    with subprocess.Popen([sys.executable, "-c", command]) as client:
+    text = f"from tests.gcp.gke_client import main\nmain({gke.address!r})\n"
+    with script(text, tmp_path) as client:
         wait_until(lambda: "GetOperation" in [name for name, _ in gke.traffic.calls])
-        client.send_signal(signal.SIGKILL)
+        client.kill()
+        client.communicate()
 
     found = gke.clusters().ensure(spec())
 

@@ -1,0 +1,243 @@
+"""The ground of a Dask cluster: made whole or not at all, and removed without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.cloud import artifactregistry_v1 as registry_v1
+from google.cloud import container_v1 as v1
+
+from dask_hpsearch.deploy.ground import Grounds
+from dask_hpsearch.deploy.loops import run_apart
+from dask_hpsearch.errors import (
+    CloudError,
+    CloudRightsError,
+    ClusterError,
+    ForeignResourceError,
+    HPSearchError,
+    ImageBuildError,
+)
+from dask_hpsearch.gcp.auth import kubeconfig_path
+from tests.fakes.cloud import Cloud, cloud
+from tests.fakes.gke import Place
+from tests.fakes.serving import Refused
+from tests.gcp.specs import spec
+from tests.gcs.held import content_of, names_in, new_bucket, put
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.gcs.proxy import Proxy
+
+PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
+DENIED = Refused("PERMISSION_DENIED", "no", "IAM_PERMISSION_DENIED")
+BUSY = Refused("UNAVAILABLE", "The service is currently unavailable.")
+TYPES = v1.Operation.Type
+
+
+@pytest.fixture
+def project(
+    gcs: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Cloud]:
+    """A project whose GKE clusters have a Kubernetes API that never answers."""
+    monkeypatch.setenv("DASK_HPSEARCH_HOME", str(tmp_path / "home"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = taken.getsockname()[1]
+    with cloud(gcs.port, Place(dns=f"127.0.0.1:{nobody}")) as found:
+        found.gke.durations = dict.fromkeys(found.gke.durations, 8.0)
+        yield found
+
+
+@pytest.fixture
+def bucket(gcs: Proxy) -> str:
+    """A bucket of this test alone."""
+    return new_bucket(gcs.port)
+
+
+def grounds(project: Cloud, bucket: str, **changes: Any) -> Grounds:
+    """Return what is under test."""
+    return Grounds(
+        spec(store=f"gs://{bucket}/runs", **changes),
+        project.clients,
+        project.said.append,
+        project.options,
+        timeout_s=0.1,
+    )
+
+
+def test_without_kubernetes_nothing_is_left(project: Cloud, bucket: str) -> None:
+    """Image and GKE cluster were made; the step after them fails, and they go."""
+    with pytest.raises(ClusterError):
+        grounds(project, bucket).bring_up()
+
+    assert [name for name, _ in project.traffic.calls].count("CreateCluster") == 1
+    assert [name for name, _ in project.traffic.calls].count("CreateBuild") == 1
+    assert project.ours(bucket) == []
+    assert not kubeconfig_path(PATH).exists()
+
+
+def test_a_failure_at_any_step_leaves_nothing(project: Cloud, bucket: str) -> None:
+    """Whichever request fails once, of all that are made on the way up and down."""
+    with pytest.raises(ClusterError):
+        grounds(project, bucket).bring_up()
+    names = [name for name, _ in project.traffic.calls]
+    down = len(names) - 1 - names[::-1].index("DeleteCluster")
+
+    for number in range(len(names)):
+        project.traffic.calls.clear()
+        # What is refused on the way down cannot be removed; that is told, and so is how.
+        refusal = DENIED if number < down - 1 else BUSY
+        project.traffic.fail_at(number, refusal)
+        with pytest.raises(HPSearchError):
+            grounds(project, bucket).bring_up()
+        assert project.ours(bucket) == [], (number, names[number])
+
+
+def test_a_build_that_fails_makes_no_cluster(project: Cloud, bucket: str) -> None:
+    """The error shows the failing step's lines; GKE was never asked for anything."""
+    project.builds.exit_code = 1
+
+    with pytest.raises(ImageBuildError, match="non-zero code"):
+        grounds(project, bucket).bring_up()
+
+    assert "CreateCluster" not in [name for name, _ in project.traffic.calls]
+    assert project.ours(bucket) == []
+
+
+def test_a_cluster_that_fails_takes_the_image_with_it(
+    project: Cloud, bucket: str
+) -> None:
+    """An image that no GKE cluster uses is nothing to keep."""
+    stockout = Refused("RESOURCE_EXHAUSTED", "Quota 'N2_CPUS' exceeded.")
+    project.gke.fails[TYPES.CREATE_CLUSTER] = stockout
+
+    with pytest.raises(CloudError, match="N2_CPUS"):
+        grounds(project, bucket).bring_up()
+
+    assert project.registry.versions == {}
+    assert project.ours(bucket) == []
+
+
+def test_a_taken_name_is_told_before_anything_is_built(
+    project: Cloud, bucket: str
+) -> None:
+    """No build for a GKE cluster that can never be."""
+    project.gke.add(PATH, resource_labels={"team": "theirs"})
+
+    with pytest.raises(ForeignResourceError):
+        grounds(project, bucket).bring_up()
+
+    assert [name for name, _ in project.traffic.calls] == ["GetCluster"]
+    assert list(project.gke.clusters) == [PATH]
+
+
+def test_a_cluster_that_was_there_outlives_a_failure(
+    project: Cloud, bucket: str
+) -> None:
+    """Somebody else may be using it: only what this call has made goes."""
+    ground = grounds(project, bucket)
+    ground.gke.ensure(ground.spec, keep=True)
+
+    with pytest.raises(ClusterError):
+        ground.bring_up()
+
+    assert list(project.gke.clusters) == [PATH]
+
+
+def test_all_goes_and_strangers_things_stay(project: Cloud, bucket: str) -> None:
+    """Foreign clusters, pools, images and objects are as they were."""
+    ground = grounds(project, bucket)
+    ground.gke.ensure(ground.spec)
+    theirs = PATH.replace("searches", "theirs")
+    project.gke.add(theirs, resource_labels={"managed-by": "terraform"})
+    parent = ground.spec.repository
+    project.registry.repositories[parent] = registry_v1.Repository(
+        name=parent, labels={"team": "theirs"}
+    )
+    image = project.registry.push(f"{ground.spec.image_name}:theirs", "sha256:1")
+    put(project.storage_port, bucket, "runs/precious", b"mine")
+    put(project.storage_port, bucket, "dask-hpsearch-builds/searches/notes", b"mine")
+
+    remains = ground.take_down()
+
+    assert remains.gone == (PATH,)
+    assert any(image in line for line in remains.left)
+    assert list(project.gke.clusters) == [theirs]
+    assert list(project.registry.versions) == [image]
+    assert list(project.registry.repositories) == [parent]
+    assert names_in(project.storage_port, bucket) == [
+        "dask-hpsearch-builds/searches/notes",
+        "runs/precious",
+    ]
+    assert content_of(project.storage_port, bucket, "runs/precious") == b"mine"
+
+
+def test_what_is_left_is_listed(project: Cloud, bucket: str) -> None:
+    """Another GKE cluster of ours, and who its owner is."""
+    ground = grounds(project, bucket)
+    other = grounds(project, bucket, name="other", owner="ada")
+    ground.gke.ensure(ground.spec)
+    other.gke.ensure(other.spec)
+
+    remains = ground.take_down()
+
+    (left,) = [line for line in remains.left if "clusters/other" in line]
+    assert "of ada" in left
+
+
+def test_down_twice_is_no_fault(project: Cloud, bucket: str) -> None:
+    """What is gone is gone."""
+    ground = grounds(project, bucket)
+    ground.gke.ensure(ground.spec)
+
+    assert ground.take_down().gone == (PATH,)
+    assert ground.take_down().gone == ()
+
+
+def test_what_cannot_be_removed_is_told(project: Cloud, bucket: str) -> None:
+    """The first error stays the error; what is left behind is said with it."""
+    project.traffic.fail("DeleteCluster", DENIED, times=100)
+
+    with pytest.raises(ClusterError) as raised:
+        grounds(project, bucket).bring_up()
+
+    assert any("dask-hpsearch down" in note for note in raised.value.__notes__)
+    assert PATH in project.gke.clusters
+
+
+def test_rights_are_looked_at_first(project: Cloud, bucket: str) -> None:
+    """Who may not even look is told so before an image is built."""
+    project.traffic.fail("GetCluster", DENIED, times=100)
+
+    with pytest.raises(CloudRightsError):
+        grounds(project, bucket).bring_up()
+
+    assert {name for name, _ in project.traffic.calls} == {"GetCluster"}
+
+
+def test_a_coroutine_runs_where_a_loop_runs_already() -> None:
+    """A notebook's cell is code inside an event loop."""
+
+    async def answer() -> int:
+        await asyncio.sleep(0)
+        return 42
+
+    async def cell() -> int:
+        return run_apart(answer)
+
+    assert asyncio.run(cell()) == 42
+
+
+def test_an_error_of_a_coroutine_is_the_callers() -> None:
+    """It comes out as it went in."""
+
+    async def fail() -> None:
+        msg = "no"
+        raise ClusterError(msg)
+
+    with pytest.raises(ClusterError, match="no"):
+        run_apart(fail)
