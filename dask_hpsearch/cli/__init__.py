@@ -42,7 +42,8 @@ def _exit_code(command: Callable[[], int]) -> int:
     try:
         return command()
     except HPSearchError as error:
-        message = " ".join(str(error).split())
+        told = [str(error), *getattr(error, "__notes__", ())]
+        message = " ".join(" ".join(told).split())
         print(f"dask-hpsearch: {message}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:

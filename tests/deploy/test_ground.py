@@ -24,6 +24,7 @@ from dask_hpsearch.gcp.auth import kubeconfig_path
 from tests.fakes.cloud import Cloud, cloud
 from tests.fakes.gke import Place
 from tests.fakes.serving import Refused
+from tests.fakes.tokens import token_service
 from tests.gcp.specs import spec
 from tests.gcs.held import content_of, names_in, new_bucket, put
 
@@ -47,7 +48,10 @@ def project(
     monkeypatch.setenv("DASK_HPSEARCH_HOME", str(tmp_path / "home"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nobody = taken.getsockname()[1]
-    with cloud(gcs.port, Place(dns=f"127.0.0.1:{nobody}")) as found:
+    place = Place(dns=f"127.0.0.1:{nobody}")
+    with token_service("token") as tokens, cloud(gcs.port, place) as found:
+        file = tokens.credentials(tmp_path)
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
         found.gke.durations = dict.fromkeys(found.gke.durations, 8.0)
         yield found
 
