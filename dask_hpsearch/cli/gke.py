@@ -23,15 +23,25 @@ def add_gke(commands: Any) -> None:
     """Add the commands to a parser's."""
     for name, function, says in (
         ("up", _up, "create a spec's GKE cluster, ready for Dask, and leave it there"),
-        ("status", _status, "show a spec's GKE cluster, its Dask clusters, and its cost"),
+        (
+            "status",
+            _status,
+            "show a spec's GKE cluster, its Dask clusters, and its cost",
+        ),
         ("scale", _scale, "change how many workers a Dask cluster on it has"),
-        ("down", _down, "remove a spec's GKE cluster and images, and list what is left"),
+        (
+            "down",
+            _down,
+            "remove a spec's GKE cluster and images, and list what is left",
+        ),
     ):
         parser = _command(commands, name, function, says)
         parser.add_argument("spec", type=Path, metavar="SPEC", help="a file of a spec")
         if function is _scale:
             parser.add_argument("workers", type=_count, metavar="N")
-            parser.add_argument("--name", help="of the Dask cluster, if there are several")
+            parser.add_argument(
+                "--name", help="of the Dask cluster, if there are several"
+            )
     for name, function, says in (
         ("ls", _ls, "list the GKE clusters that dask-hpsearch has made in a project"),
         ("sweep", _sweep, "delete those whose time is over"),
@@ -39,7 +49,9 @@ def add_gke(commands: Any) -> None:
         parser = _command(commands, name, function, says)
         where = parser.add_mutually_exclusive_group(required=True)
         where.add_argument("--project", help="id of a Google Cloud project")
-        where.add_argument("--spec", type=Path, metavar="SPEC", help="a spec that names it")
+        where.add_argument(
+            "--spec", type=Path, metavar="SPEC", help="a spec that names it"
+        )
         if function is _sweep:
             parser.add_argument("--dry-run", action="store_true", help="only show them")
     _command(
@@ -149,7 +161,9 @@ def _sweep(arguments: Namespace) -> int:
         print(f"{one.cluster.path}: {one.error or 'removed'}")
     if not swept:
         print("no GKE cluster of ours is over its time")
-    return EXIT_ERROR if any(one.error for one in swept) and not arguments.dry_run else 0
+    return (
+        EXIT_ERROR if any(one.error for one in swept) and not arguments.dry_run else 0
+    )
 
 
 def _token(arguments: Namespace) -> int:
@@ -163,7 +177,6 @@ def _token(arguments: Namespace) -> int:
 def _grounds(arguments: Namespace) -> Grounds:
     from dask_hpsearch.config.reading import load_gke_spec
     from dask_hpsearch.deploy.ground import Grounds
-    from dask_hpsearch.deploy.inside import Inside
     from dask_hpsearch.gcp.clients import cloud_clients
 
     spec = load_gke_spec(arguments.spec)

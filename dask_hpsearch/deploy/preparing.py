@@ -136,7 +136,9 @@ async def _is_ready(place: KubernetesApi) -> bool:
         return False
     now = found.get("status", {})
     current = now.get("observedGeneration") == found["metadata"]["generation"]
-    return bool(current and now.get("updatedReplicas") == now.get("availableReplicas") == 1)
+    return bool(
+        current and now.get("updatedReplicas") == now.get("availableReplicas") == 1
+    )
 
 
 async def _current_pods(place: KubernetesApi) -> list[Manifest]:

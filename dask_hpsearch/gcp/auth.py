@@ -46,7 +46,8 @@ def credentials() -> Any:
             warnings.filterwarnings("ignore", message="Your application has authent")
             found, _ = google.auth.default(scopes=[SCOPE])
     except GoogleAuthError as error:
-        raise not_known("find out who you are", error) from error
+        doing = "find out who you are"
+        raise not_known(doing, error) from error
     return found
 
 
@@ -70,7 +71,8 @@ def exec_credential(found: Any = None) -> str:
     try:
         found.refresh(Request())
     except GoogleAuthError as error:
-        raise not_known("get a token for GKE", error) from error
+        doing = "get a token for GKE"
+        raise not_known(doing, error) from error
     status = {"token": found.token}
     if found.expiry is not None:  # without a zone, and in UTC
         ends = found.expiry.replace(tzinfo=dt.UTC)

@@ -91,7 +91,7 @@ class Creation:
         with told_of_gke(self._doing, follower.project):
             for remaining in reversed(range(_TRIES)):
                 try:
-                    return follower.client.create_cluster(
+                    begun: v1.Operation = follower.client.create_cluster(
                         self._request, **follower.patience.once
                     )
                 except (exceptions.AlreadyExists, *LOST) as error:
@@ -102,6 +102,8 @@ class Creation:
                         return None
                     if not remaining:
                         raise
+                else:
+                    return begun
                 follower.clock.sleep(follower.patience.longest_delay_s)
         return None
 
@@ -120,7 +122,8 @@ class Creation:
             )
             _logger.warning("%s", left)
             if isinstance(error, CloudError):
-                raise type(error)(f"{error}. {left}") from second
+                msg = f"{error}. {left}"
+                raise type(error)(msg) from second
 
     def _is_mine(self, found: v1.Cluster) -> bool:
         return found.resource_labels.get(ours.CREATION) == self._token

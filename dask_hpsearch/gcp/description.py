@@ -6,14 +6,14 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from google.cloud import container_v1 as v1
-
 from dask_hpsearch.gcp import labels as ours
 from dask_hpsearch.gcp.waiting import conditions
 from dask_hpsearch.gcp.wishes import is_our_pool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from google.cloud import container_v1 as v1
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,4 +144,4 @@ def _server(found: v1.Cluster) -> tuple[str, str]:
 def _seconds(text: str) -> float | None:
     if not text:
         return None
-    return dt.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    return dt.datetime.fromisoformat(text).timestamp()

@@ -315,7 +315,9 @@ class GKEClusters:
     def _adopt(self, spec: GKESpec, found: v1.Cluster, *, keep: bool) -> GKECluster:
         """Make a GKE cluster that is there what the spec says, as far as that is ours."""
         there = {one.name: one for one in found.node_pools}
-        named = [there[name] for name in (wishes.SYSTEM, wishes.WORKERS) if name in there]
+        named = [
+            there[name] for name in (wishes.SYSTEM, wishes.WORKERS) if name in there
+        ]
         for pool in named:
             if not wishes.is_our_pool(pool):
                 raise _foreign_pool(spec.path, pool.name)
@@ -353,7 +355,8 @@ class GKEClusters:
     def _remove_broken(self, path: str, found: v1.Cluster, *, last: bool) -> None:
         """Remove a cluster whose creation has failed, so that another can be made."""
         if last:
-            raise failure(f"bring up {path}", conditions(found))
+            doing = f"bring up {path}"
+            raise failure(doing, conditions(found))
         said = "; ".join(conditions(found))
         self._say(f"the GKE cluster that is there has failed ({said}): making another")
         self.delete(path)

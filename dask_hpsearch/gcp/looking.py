@@ -41,9 +41,12 @@ class Looker:
         follower = self.follower
         with told_of_gke(f"look for {path}", follower.project):
             try:
-                return follower.client.get_cluster(request, **follower.patience.reading)
+                found: v1.Cluster = follower.client.get_cluster(
+                    request, **follower.patience.reading
+                )
             except exceptions.NotFound:
                 return None
+        return found
 
     def mine(self, path: str) -> v1.Cluster:
         """Return a cluster that is there and ours.
@@ -75,7 +78,8 @@ class Looker:
                 msg = f"{path} has gone while it was being created"
                 raise CloudNotFoundError(msg)
             if found.status in (_STATUS.ERROR, _STATUS.STOPPING):
-                raise failure(f"bring up {path}", conditions(found))
+                doing = f"bring up {path}"
+                raise failure(doing, conditions(found))
             cluster = described(self.follower.project, found)
             if found.status != _STATUS.PROVISIONING and cluster.server:
                 return cluster

@@ -79,10 +79,14 @@ def role_commands(spec: GKESpec, project_number: str = "PROJECT_NUMBER") -> list
         f"resource.name == '{spec.path}',title=one-cluster"
     )
     return [
-        f"gcloud iam roles create {ROLE} --project={spec.project} "
-        f"--permissions={','.join(PERMISSIONS)}",
-        f'gcloud projects add-iam-policy-binding {spec.project} --member="{member}" '
-        f'--role=projects/{spec.project}/roles/{ROLE} --condition="{condition}"',
+        (
+            f"gcloud iam roles create {ROLE} --project={spec.project} "
+            f"--permissions={','.join(PERMISSIONS)}"
+        ),
+        (
+            f'gcloud projects add-iam-policy-binding {spec.project} --member="{member}" '
+            f'--role=projects/{spec.project}/roles/{ROLE} --condition="{condition}"'
+        ),
     ]
 
 

@@ -19,7 +19,6 @@ from dask_hpsearch.errors import (
     CloudTimeoutError,
     OperationFailedError,
 )
-
 from dask_hpsearch.gcp.refusals import told
 
 if TYPE_CHECKING:
@@ -30,7 +29,9 @@ if TYPE_CHECKING:
 SERVICE = "container.googleapis.com"
 ADMIN = "roles/container.admin"
 _ACT_AS = "serviceAccountUser"
-_OUT_OF_QUOTA = re.compile(r"(insufficient|exceed)[^.]*quota|quota[^.]*exceed", re.IGNORECASE)
+_OUT_OF_QUOTA = re.compile(
+    r"(insufficient|exceed)[^.]*quota|quota[^.]*exceed", re.IGNORECASE
+)
 _DONE = v1.Operation.Status.DONE
 _CODES = v1.StatusCondition.Code
 _SHORT_OF = ("quota", "stockout", "does not have enough resources", "resource pool exh")
@@ -141,9 +142,12 @@ class Follower:
         request = v1.GetOperationRequest(name=name)
         with told_of_gke(doing, self.project):
             try:
-                return self.client.get_operation(request, **self.patience.reading)
+                found: v1.Operation = self.client.get_operation(
+                    request, **self.patience.reading
+                )
             except exceptions.NotFound:
                 return None
+        return found
 
 
 @contextlib.contextmanager
@@ -192,7 +196,9 @@ def failure(doing: str, reasons: Iterable[str], code: int = 0) -> CloudError:
 def conditions(found: v1.Cluster | v1.NodePool) -> list[str]:
     """Return what GKE says about the state of a cluster or a pool."""
     said = [
-        f"{_CODES(one.code).name}: {one.message}" if one.code else one.message
+        f"{_CODES(one.code).name}: {one.message}"
+        if one.code != _CODES.UNKNOWN
+        else one.message
         for one in found.conditions
     ]
     return said or [found.status_message]

@@ -120,7 +120,11 @@ def differences(spec: GKESpec, found: v1.Cluster) -> list[str]:
         if one.name in (SYSTEM, WORKERS):
             mine = pool(spec, one.name).config
             pairs += [
-                (f"pools.{one.name}.{name}", getattr(mine, field), _at(one.config, field))
+                (
+                    f"pools.{one.name}.{name}",
+                    getattr(mine, field),
+                    _at(one.config, field),
+                )
                 for name, field in _FIXED_OF_NODES.items()
             ]
     return [

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dask_hpsearch.config.cluster import ClusterSpec
-from dask_hpsearch.config.gke import GKESpec
 from dask_hpsearch.config.gke_parts import ON_DEMAND_LABEL, WORKERS_LABEL
 from dask_hpsearch.config.machines import machine
 from dask_hpsearch.config.reading import load_gke_spec
 from dask_hpsearch.errors import SpecError
 from tests.gcp.specs import SMALL, spec
+
+if TYPE_CHECKING:
+    from dask_hpsearch.config.gke import GKESpec
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "cluster_specs").glob("gke-*.yaml"))
 IMAGE = "localhost/x@sha256:" + "0" * 64
@@ -82,7 +84,10 @@ def test_the_spot_example_shows_the_defaults() -> None:
             {"pools": {"workers": {"min_nodes": 12}}},
             ["min_nodes 12 is more than max_nodes 10"],
         ),
-        ({"pools": {"workers": {"max_nodes": 3}}}, ["dask.workers.max 10", "max_nodes 3"]),
+        (
+            {"pools": {"workers": {"max_nodes": 3}}},
+            ["dask.workers.max 10", "max_nodes 3"],
+        ),
         ({"pools": {"worker": {}}}, ["did you mean 'workers'"]),
         (
             {"pools": {"workers": {"machine_type": "n2-standard-4"}}},
@@ -193,7 +198,9 @@ def test_what_a_node_keeps_for_itself_is_as_google_says(
     assert node.pod_memory / GIB == pytest.approx(gib - 500 / 1024, abs=0.1)
 
 
-@pytest.mark.parametrize("machine_type", ["e2-medium", "a3-highgpu-8g", "x9-standard-4"])
+@pytest.mark.parametrize(
+    "machine_type", ["e2-medium", "a3-highgpu-8g", "x9-standard-4"]
+)
 def test_of_machines_that_are_not_known_nothing_is_said(machine_type: str) -> None:
     """Then Kubernetes says whether a pod fits."""
     assert machine(machine_type) is None

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import container_v1 as v1
 from google.rpc import code_pb2, status_pb2
 
-from tests.fakes.clock import FakeClock
 from tests.fakes.gke_rules import check_cluster, check_pool
 from tests.fakes.serving import Method, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from tests.fakes.clock import FakeClock
 
 _STATUS = v1.Cluster.Status
 _POOL = v1.NodePool.Status
@@ -311,7 +312,7 @@ class FakeClusters:
         used = sum(_cpus(one) for one in self.clusters.values())
         if used + _cpus(made) > self._cpus:
             message = (
-                "Insufficient regional quota to satisfy request: resource \"CPUS\": "
+                'Insufficient regional quota to satisfy request: resource "CPUS": '
                 f"request requires '{_cpus(made)}.0' and is short."
             )
             raise Refused("PERMISSION_DENIED", message)  # as GKE does, with HTTP's 403

@@ -49,7 +49,7 @@ DISABLED = Refused(
 ACT_AS = Refused(
     "PERMISSION_DENIED",
     'The user does not have access to service account "a@b". Ask a project owner to '
-    'grant you the iam.serviceAccountUser role on the service account.',
+    "grant you the iam.serviceAccountUser role on the service account.",
 )
 BUSY = Refused("UNAVAILABLE", "The service is currently unavailable.")
 SLOW = Refused("DEADLINE_EXCEEDED", "Deadline exceeded")
@@ -107,8 +107,16 @@ def test_labels_that_change_meanwhile_are_kept(gke: GKEService) -> None:
 @pytest.mark.parametrize(
     ("refusal", "error", "says"),
     [
-        (DENIED, CloudRightsError, ["container.clusters.create", "roles/container.admin"]),
-        (ACT_AS, CloudRightsError, ["roles/iam.serviceAccountUser", "service-accounts"]),
+        (
+            DENIED,
+            CloudRightsError,
+            ["container.clusters.create", "roles/container.admin"],
+        ),
+        (
+            ACT_AS,
+            CloudRightsError,
+            ["roles/iam.serviceAccountUser", "service-accounts"],
+        ),
         (DISABLED, CloudApiDisabledError, ["services enable container.googleapis.com"]),
         (UNKNOWN, CloudRightsError, ["gcloud auth application-default login"]),
         (BROKEN, CloudUnreachableError, ["does not answer"]),
@@ -132,7 +140,9 @@ def test_a_refused_creation_says_what_mends_it(
 
 def test_a_quota_is_told_before_anything_is_made(gke: GKEService) -> None:
     """GKE answers with "forbidden"; the error says that it is the quota."""
-    big = {"system": {"machine_type": "e2-standard-32", "min_nodes": 40, "max_nodes": 40}}
+    big = {
+        "system": {"machine_type": "e2-standard-32", "min_nodes": 40, "max_nodes": 40}
+    }
 
     with pytest.raises(CloudQuotaError, match="Insufficient regional quota"):
         gke.clusters().ensure(spec(pools=big))
@@ -144,10 +154,20 @@ def test_a_quota_is_told_before_anything_is_made(gke: GKEService) -> None:
     ("refusal", "error", "says"),
     [
         (STOCKOUT, CloudQuotaError, "N2_CPUS"),
-        (Refused("INTERNAL", "All cluster resources were brought up, but: only 0 "
-                 "nodes out of 1 have registered"), OperationFailedError, "registered"),
-        (Refused("PERMISSION_DENIED", "the service account lacks x"), CloudRightsError,
-         "service account"),
+        (
+            Refused(
+                "INTERNAL",
+                "All cluster resources were brought up, but: only 0 "
+                "nodes out of 1 have registered",
+            ),
+            OperationFailedError,
+            "registered",
+        ),
+        (
+            Refused("PERMISSION_DENIED", "the service account lacks x"),
+            CloudRightsError,
+            "service account",
+        ),
     ],
     ids=["quota", "nodes", "account"],
 )

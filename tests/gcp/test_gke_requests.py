@@ -6,7 +6,6 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from google.cloud import container_v1 as v1
 
 from dask_hpsearch.config.gke_parts import ON_DEMAND_LABEL, WORKERS_LABEL
 from dask_hpsearch.gcp.labels import expiry
@@ -14,6 +13,8 @@ from tests.fakes.clock import START
 from tests.gcp.specs import spec
 
 if TYPE_CHECKING:
+    from google.cloud import container_v1 as v1
+
     from tests.fakes.gke_service import GKEService
 
 # What a careful engineer sets, by the fields of google.container.v1.
@@ -148,7 +149,11 @@ POOL_CHANGES: list[tuple[dict[str, Any], str, Any]] = [
         "config.kubelet_config.insecure_kubelet_readonly_port_enabled",
         True,
     ),
-    ({"metadata": "GCE_METADATA"}, "config.workload_metadata_config.mode", "GCE_METADATA"),
+    (
+        {"metadata": "GCE_METADATA"},
+        "config.workload_metadata_config.mode",
+        "GCE_METADATA",
+    ),
     ({"image_streaming": False}, "config.gcfs_config.enabled", False),
     ({"grace": 30}, "config.kubelet_config.shutdown_grace_period_seconds", 30),
     ({"max_run_hours": 12}, "config.max_run_duration", dt.timedelta(hours=12)),
@@ -207,7 +212,9 @@ def test_every_field_of_the_spec_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("changes", "path", "value"), POOL_CHANGES, ids=[str(one[0]) for one in POOL_CHANGES]
+    ("changes", "path", "value"),
+    POOL_CHANGES,
+    ids=[str(one[0]) for one in POOL_CHANGES],
 )
 def test_every_field_of_a_pool_is_asked_for(
     gke: GKEService, changes: dict[str, Any], path: str, value: Any
