@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -143,7 +144,8 @@ class Grounds:
         gone = []
         if self.gke.delete(spec.path):
             gone.append(spec.path)
-        kubeconfig_path(spec.path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            kubeconfig_path(spec.path).unlink(missing_ok=True)
         removed = remove_images(spec, registry=self.clients.registry)
         gone += removed.gone
         left = [f"{one}: others use it, or made it" for one in removed.kept]
@@ -161,7 +163,7 @@ class Grounds:
         self.say("removing what was made")
         try:
             self.take_down()
-        except HPSearchError as second:
+        except (HPSearchError, OSError) as second:
             left = (
                 f"Besides, {self.spec.path} may be left behind ({second}): remove it with "
                 "dask-hpsearch down"

@@ -225,23 +225,22 @@ def test_a_request_that_was_lost_is_repeated(gke: GKEService) -> None:
 
 def test_a_failure_at_any_call_leaves_nothing(gke: GKEService) -> None:
     """Whichever request is refused: a cluster that can be used, or none at all."""
-    gke.clusters().ensure(spec())
-    gke.clusters().delete(PATH)
+    limits = Limits(poll_s=60.0)
+    gke.clusters(limits=limits).ensure(spec())
     steps = len(gke.traffic.calls)
+    gke.clusters().delete(PATH)
 
     for number in range(steps):
         for refusal in REFUSALS:
             gke.traffic.calls.clear()
             gke.traffic.fail_at(number, refusal)
             try:
-                gke.clusters().ensure(spec())
+                gke.clusters(limits=limits).ensure(spec())
             except CloudError:
                 assert gke.there() == {}, (number, refusal)
             else:
-                (there,) = gke.fake.clusters.values()
-                assert there.status.name == "RUNNING"
-                gke.traffic.fail_at(-1, refusal)
-                gke.clusters().delete(PATH)
+                assert gke.fake.clusters[PATH].status.name == "RUNNING"
+                gke.clusters(limits=limits).delete(PATH)
             assert gke.fake.clusters == {}
 
 

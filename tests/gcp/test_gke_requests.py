@@ -157,7 +157,7 @@ POOL_CHANGES: list[tuple[dict[str, Any], str, Any]] = [
     ({"image_streaming": False}, "config.gcfs_config.enabled", False),
     ({"grace": 30}, "config.kubelet_config.shutdown_grace_period_seconds", 30),
     ({"max_run_hours": 12}, "config.max_run_duration", dt.timedelta(hours=12)),
-    ({"max_run_hours": None}, "config.max_run_duration", None),
+    ({"max_run_hours": None}, "config.max_run_duration", dt.timedelta(0)),
     (
         {"oauth_scopes": ["https://www.googleapis.com/auth/logging.write"]},
         "config.oauth_scopes",
