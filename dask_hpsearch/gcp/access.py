@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.gcp import reaper
 from dask_hpsearch.gcp.findings import Finding, UnseenError
+from dask_hpsearch.gcp.project import number_of
+from dask_hpsearch.gcp.reaping import PERMISSIONS
 from dask_hpsearch.gcp.refusals import grant_command
 
 if TYPE_CHECKING:
@@ -125,6 +128,45 @@ def check_node_account(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
         yield from _lacking(spec, "node account", bindings, address, role)
 
 
+def check_reaper(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
+    """Look whether what ends the GKE cluster when its time is over may do that."""
+    if not spec.reaper:
+        return
+    create, bind = reaper.role_commands(spec, number_of(spec, rest))
+    role = f"projects/{spec.project}/roles/{reaper.ROLE}"
+    answer = rest.get("iam", f"/v1/{role}")
+    if not answer.ok and not answer.missing:
+        raise UnseenError.of(answer, f"the role {reaper.ROLE}")
+    held = set(answer.body.get("includedPermissions", []))
+    lacking = [one for one in PERMISSIONS if one not in held]
+    if answer.missing or answer.body.get("deleted", False):
+        yield Finding(
+            "reaper",
+            f"there is no role {reaper.ROLE}, with which the GKE cluster ends itself",
+            create,
+        )
+    elif lacking:
+        yield Finding(
+            "reaper",
+            f"the role {reaper.ROLE} lacks {', '.join(lacking)}",
+            create.replace("roles create", "roles update", 1),
+        )
+    member = f"/subject/ns/{reaper.NAMESPACE}/sa/{reaper.NAME}"
+    if not any(
+        one["role"] in {role, "roles/container.admin"}
+        and any(
+            who.endswith(member) and f"/{spec.workload_pool}/" in who
+            for who in one.get("members", [])
+        )
+        for one in bindings_of(spec, rest)
+    ):
+        yield Finding(
+            "reaper",
+            "the pod that ends the GKE cluster when its time is over may not do that",
+            bind,
+        )
+
+
 def check_build_account(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     """Look whether builds may push images."""
     if spec.image is None:
@@ -149,7 +191,9 @@ def build_account(spec: GKESpec, rest: GoogleRest) -> str:
 def bindings_of(spec: GKESpec, rest: GoogleRest) -> list[dict[str, Any]]:
     """Return who has which role in the project."""
     path = f"/v3/projects/{spec.project}:getIamPolicy"
-    answer = rest.post("cloudresourcemanager", path, {})
+    # Without this version, bindings with a condition are told under other names.
+    options = {"options": {"requestedPolicyVersion": 3}}
+    answer = rest.post("cloudresourcemanager", path, options)
     if not answer.ok:
         raise UnseenError.of(answer, "the project's roles")
     found: list[dict[str, Any]] = answer.body.get("bindings", [])

@@ -25,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     project.check_billing,
     access.check_user,
     access.check_node_account,
+    access.check_reaper,
     access.check_build_account,
     places.check_bucket,
     places.check_pods_access,

@@ -23,6 +23,11 @@ PODS = (
     f"principalSet://iam.googleapis.com/projects/{NUMBER}/locations/global/"
     f"workloadIdentityPools/{PROJECT}.svc.id.goog/namespace/dask-hpsearch"
 )
+REAPER_ROLE = f"projects/{PROJECT}/roles/daskHpsearchReaper"
+REAPER = (
+    f"principal://iam.googleapis.com/projects/{NUMBER}/locations/global/"
+    f"workloadIdentityPools/{PROJECT}.svc.id.goog/subject/ns/dask-hpsearch-system/sa/reaper"
+)
 TOKEN = "ya29.a-token-that-nobody-may-see"
 SERVICES = (
     "cloudbilling",
@@ -81,6 +86,7 @@ class FakeProject:
             "roles/container.defaultNodeServiceAccount": [f"serviceAccount:{NODES}"],
             "roles/artifactregistry.reader": [f"serviceAccount:{NODES}"],
             "roles/artifactregistry.writer": [f"serviceAccount:{BUILDER}"],
+            REAPER_ROLE: [REAPER],
         }
     )
     bucket_roles: dict[str, list[str]] = field(
@@ -93,6 +99,16 @@ class FakeProject:
             "name": BUCKET,
             "location": "EUROPE-WEST4",
             "iamConfiguration": {"uniformBucketLevelAccess": {"enabled": True}},
+        }
+    )
+    own_roles: dict[str, list[str]] = field(
+        default_factory=lambda: {
+            REAPER_ROLE: [
+                "container.clusters.get",
+                "container.clusters.update",
+                "container.clusters.delete",
+                "container.operations.get",
+            ]
         }
     )
     accounts: set[str] = field(default_factory=lambda: {NODES})
@@ -198,6 +214,13 @@ def _services(project: FakeProject, _: Any, query: Any, __: Any) -> Any:
     }
 
 
+def _own_role(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
+    name = match[1]
+    if name not in project.own_roles:
+        return None
+    return {"name": name, "includedPermissions": project.own_roles[name]}
+
+
 def _account(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
     return {"email": match[1]} if match[1] in project.accounts else None
 
@@ -234,6 +257,7 @@ _ROUTES: tuple[tuple[str, Callable[..., Any]], ...] = (
     (f"{_V3}:testIamPermissions", _held),
     (f"{_P}/billingInfo", lambda one, *_: {"billingEnabled": one.billing}),
     (f"{_P}/services:batchGet", _services),
+    (f"/v1/(projects/{PROJECT}/roles/[^/]+)", _own_role),
     (f"{_P}/serviceAccounts/([^:]+)", _account),
     (f"{_P}/serviceAccounts/[^:]+:testIamPermissions", _held),
     (

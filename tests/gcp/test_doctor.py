@@ -26,6 +26,8 @@ from tests.fakes.project import (
     NODES,
     PODS,
     PROJECT,
+    REAPER,
+    REAPER_ROLE,
     SERVICES,
     TOKEN,
     FakeProject,
@@ -91,6 +93,18 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
             f"--member=serviceAccount:{NODES} "
             "--role=roles/container.defaultNodeServiceAccount"
         ),
+    ),
+    "no role for the reaper": (
+        lambda one: one.own_roles.clear(),
+        f"gcloud iam roles create daskHpsearchReaper --project={PROJECT} --permissions=",
+    ),
+    "the reaper's role lacks something": (
+        lambda one: one.own_roles[REAPER_ROLE].remove("container.clusters.delete"),
+        f"gcloud iam roles update daskHpsearchReaper --project={PROJECT} --permissions=",
+    ),
+    "the reaper has not its role": (
+        lambda one: one.roles.pop(REAPER_ROLE),
+        f'--member="{REAPER}" --role={REAPER_ROLE} --condition=',
     ),
     "builds may not push": (
         lambda one: one.roles.pop("roles/artifactregistry.writer"),
@@ -212,16 +226,17 @@ def test_all_defects_are_named_at_once(
     project: FakeProject, look: Callable[..., Report]
 ) -> None:
     """Who mends them one by one does not look again after each."""
-    names = [name for name in DEFECTS if "project" not in name]
+    # These hide others.
+    hiding = {"no bucket", "no account for the nodes", "no network"}
+    hiding |= {"no role for the reaper", "no project", "project to be deleted"}
+    names = [name for name in DEFECTS if name not in hiding]
     for name in names:
-        if name not in {"no bucket", "no account for the nodes", "no network"}:
-            DEFECTS[name][0](project)
+        DEFECTS[name][0](project)
 
     found = " ".join(one.command for one in look().findings)
 
     for name in names:
-        if name not in {"no bucket", "no account for the nodes", "no network"}:
-            assert DEFECTS[name][1] in found, name
+        assert DEFECTS[name][1] in found, name
 
 
 def test_what_may_not_be_looked_at_is_said(
@@ -290,6 +305,15 @@ def test_nodes_may_lend_pods_their_rights(
     (found,) = look(workload_identity=False).findings
 
     assert f"--member=serviceAccount:{NODES}" in found.command
+
+
+def test_who_sweeps_himself_needs_no_reaper(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Then nobody asks for its role."""
+    project.own_roles.clear()
+
+    assert look(reaper=False).ok
 
 
 def test_a_ready_image_needs_no_builds(
