@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ _PROJECT = "dask-hpsearch"
 _USEFUL_EXTRAS = ("bayes", "gcp", "kubernetes")
 # What the client has of these goes into an image: the dashboard, and data frames.
 _WELCOME = ("bokeh", "pandas", "pyarrow")
-_KEY = b"PRIVATE KEY-----"  # of all files of keys, those of service accounts too
+# In all files of keys; in those of service accounts, which are JSON, lines end with \\n.
+_KEY = re.compile(
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n)+([A-Za-z0-9+/=]|\s|\\n){60}"
+)
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
@@ -163,7 +167,7 @@ def _copy_module(module: Path, target: Path) -> None:
 def _refuse_keys(folder: Path) -> None:
     """Keep out of an image what whoever may pull it must not have."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and _KEY in path.read_bytes():
+        if path.is_file() and _KEY.search(path.read_bytes()):
             name = path.relative_to(folder)
             msg = (
                 f"{name} has a private key, and everybody who may pull the image would "

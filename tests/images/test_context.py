@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from dask_hpsearch.cli import main
 from dask_hpsearch.errors import ImageBuildError
@@ -81,14 +88,26 @@ def test_the_users_requirement_has_the_last_word(tmp_path: Path) -> None:
     assert not any(pin.startswith("bokeh==") for pin in pins)
 
 
-def test_a_private_key_does_not_get_into_an_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["account.json", "key.pem"])
+def test_a_private_key_does_not_get_into_an_image(name: str, tmp_path: Path) -> None:
     """Such as that of a service account, left among the modules."""
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    key = pem.decode()
     (tmp_path / "mine").mkdir()
-    key = '{"private_key": "-----BEGIN PRIVATE KEY-----\\nMIIE"}'
-    (tmp_path / "mine" / "account.json").write_text(key)
+    content = json.dumps({"private_key": key}) if name.endswith("json") else key
+    (tmp_path / "mine" / name).write_text(content)
 
-    with pytest.raises(ImageBuildError, match=r"mine/account\.json has a private key"):
+    with pytest.raises(ImageBuildError, match=rf"mine/{name} has a private key"):
         lay_out(tmp_path / "a", modules=[tmp_path / "mine"])
+
+
+def test_a_word_of_private_keys_is_no_key(tmp_path: Path) -> None:
+    """A module may speak of them."""
+    (tmp_path / "mine.py").write_text('BEGIN = "-----BEGIN PRIVATE KEY-----"\n')
+
+    lay_out(tmp_path / "a", modules=[tmp_path / "mine.py"])
 
 
 def test_a_module_that_is_not_there_is_told(tmp_path: Path) -> None:
