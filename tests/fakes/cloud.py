@@ -19,6 +19,8 @@ from tests.gcs.held import names_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import grpc
+
     from tests.fakes.gke import Place
 
 
@@ -79,7 +81,11 @@ class Cloud:
 
 @contextlib.contextmanager
 def cloud(
-    storage_port: int, place: Place | None = None, time: FakeClock | None = None
+    storage_port: int,
+    place: Place | None = None,
+    *,
+    time: FakeClock | None = None,
+    certificate: grpc.ServerCredentials | None = None,
 ) -> Iterator[Cloud]:
     """Serve a project that has nothing yet.
 
@@ -90,6 +96,8 @@ def cloud(
     place : Place, optional
         What new GKE clusters have as their Kubernetes API.
     time : FakeClock, optional
+    certificate : ServerCredentials, optional
+        To serve it by TLS; then nobody but programs with clients of their own can use it.
     """
     operations, time, traffic = Operations(), time or FakeClock(), Traffic()
     registry = FakeRegistry(operations)
@@ -97,7 +105,7 @@ def cloud(
     gke = FakeClusters(time, place)
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(
-            serving(traffic, gke, registry, builds, operations)
+            serving(traffic, gke, registry, builds, operations, certificate=certificate)
         )
         images = stack.enter_context(clients_for(address))
         clusters = stack.enter_context(gke_client(address))

@@ -202,8 +202,19 @@ def raw(message: Any) -> Any:
 
 
 @contextlib.contextmanager
-def serving(traffic: Traffic, *services: Service) -> Iterator[str]:
+def serving(
+    traffic: Traffic,
+    *services: Service,
+    certificate: grpc.ServerCredentials | None = None,
+) -> Iterator[str]:
     """Serve fakes while the context lasts.
+
+    Parameters
+    ----------
+    traffic : Traffic
+    *services : Service
+    certificate : ServerCredentials, optional
+        Of ``localhost``; without one they are served in plain text.
 
     Yields
     ------
@@ -220,10 +231,13 @@ def serving(traffic: Traffic, *services: Service) -> Iterator[str]:
             }
             handler = grpc.method_handlers_generic_handler(service.name, handlers)
             server.add_generic_rpc_handlers((handler,))
-        port = server.add_insecure_port("127.0.0.1:0")
+        if certificate is None:
+            host, port = "127.0.0.1", server.add_insecure_port("127.0.0.1:0")
+        else:
+            host, port = "localhost", server.add_secure_port("127.0.0.1:0", certificate)
         server.start()
         try:
-            yield f"127.0.0.1:{port}"
+            yield f"{host}:{port}"
         finally:
             server.stop(None).wait()
 
