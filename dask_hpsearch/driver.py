@@ -50,6 +50,7 @@ class Settings:
     share_prefixes: bool = True
     max_cost_usd: float | None = None
     tariff: dict[str, Any] | None = None  # a `Tariff`, as JSON has it
+    keep_cluster: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def client_for(settings: Settings) -> Iterator[Client]:
     ClientClosedError
         If the given client is closed.
     """
-    client = settings.client or _current_client()
+    client = settings.client or current_client()
     if client is not None:
         check_client(client)
         yield client
@@ -201,7 +202,8 @@ def wait_for_worker(client: Client, timeout_s: float) -> None:
         raise no_workers(timeout_s, client) from error
 
 
-def _current_client() -> Client | None:
+def current_client() -> Client | None:
+    """Return the Dask client that is in use where none is named; None without one."""
     try:
         client = Client.current(allow_global=True)
     except ValueError:
@@ -235,7 +237,7 @@ def meter_of(
 
 def tariff_of(client: Client | None) -> dict[str, Any] | None:
     """Return the tariff of the cluster that a client, or else the current one, is of."""
-    cluster = getattr(client or _current_client(), "cluster", None)
+    cluster = getattr(client or current_client(), "cluster", None)
     tariff = getattr(cluster, "tariff", None)
     return asdict(tariff) if isinstance(tariff, Tariff) else None
 
@@ -259,6 +261,18 @@ def _shown(
             progress.spent(budget.count(workers))
 
     return show_slots
+
+
+def end_cluster(client: Client | None) -> None:
+    """End the cluster of a client, or of the one in use, whoever made it."""
+    client = client or current_client()
+    if client is None:
+        return  # a search without one has had a cluster of its own
+    cluster: Any = client.cluster
+    if cluster is None:
+        client.shutdown()
+    else:
+        getattr(cluster, "end", cluster.close)()
 
 
 @contextmanager

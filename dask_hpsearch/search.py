@@ -11,7 +11,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 
 from dask_hpsearch import routes
-from dask_hpsearch.driver import Settings, tariff_of
+from dask_hpsearch.driver import Settings, end_cluster, tariff_of
 from dask_hpsearch.errors import StoreError, UnsupportedSearchError
 from dask_hpsearch.stores import open_store
 
@@ -94,6 +94,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         plain parameters, which draw no random numbers or have an integer
         ``random_state``. Scores are the same; ``mean_fit_time`` is shorter. False: every
         fit fits all steps. Backend "trials" only; a pipeline with a ``memory`` keeps it.
+    keep_cluster : bool
+        False: the client's cluster ends with the search, however that ends; also with one
+        that was submitted on Kubernetes, when nobody else is there any more.
 
     Attributes
     ----------
@@ -137,6 +140,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         progress: bool = False,
         asynchronous: bool | None = None,
         share_prefixes: bool = True,
+        keep_cluster: bool = True,
     ) -> None:
         self.search = search
         self.client = client
@@ -150,6 +154,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.progress = progress
         self.asynchronous = asynchronous
         self.share_prefixes = share_prefixes
+        self.keep_cluster = keep_cluster
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit the search.
@@ -195,6 +200,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
                 self.search_ = error.partial
                 self.stopped_: str | None = "store"
             raise
+        finally:
+            if not self.keep_cluster:
+                end_cluster(self.client)
         self.search_ = fitted.search
         self.backend_ = route
         self.stopped_ = fitted.stopped
@@ -202,7 +210,10 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def submit(self, X: Any, y: Any = None, **params: Any) -> SearchRun:
-        """Fit the search in a process of its own that outlives this one.
+        """Fit the search from a process elsewhere that outlives this one.
+
+        That is a process of this machine, or, on a cluster that `kube_cluster` made and with
+        a store at ``gs://``, a Job on Kubernetes, which is started again if it is lost.
 
         Parameters
         ----------
@@ -264,6 +275,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             share_prefixes=self.share_prefixes,
             max_cost_usd=self.max_cost,
             tariff=tariff,
+            keep_cluster=self.keep_cluster,
         )
 
     @available_if(_search_has("predict"))

@@ -72,10 +72,23 @@ class SigningKey:
             If the file is missing, holds no such key, or is open to others.
         """
         try:
-            private = load_pem_private_key(_read_secret(path), password=None)
+            content = _read_secret(path)
         except OSError as error:
             msg = f"the signing key {path} cannot be read: {error.strerror or error}"
             raise SigningKeyError(msg) from error
+        return cls.from_pem(content, path)
+
+    @classmethod
+    def from_pem(cls, content: bytes, path: Path) -> SigningKey:
+        """Take a key from the content of a file, such as one that a Secret became.
+
+        Raises
+        ------
+        SigningKeyError
+            If it holds no such key; names the file.
+        """
+        try:
+            private = load_pem_private_key(content, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise _no_key(path) from error
         if not isinstance(private, Ed25519PrivateKey):
@@ -90,7 +103,7 @@ class SigningKey:
         SigningKeyError
             If there is a file already, or none can be written.
         """
-        if not _write_secret(path, self._pem()):
+        if not _write_secret(path, self.to_pem()):
             msg = f"there is a file {path} already: a signing key is never overwritten"
             raise SigningKeyError(msg)
 
@@ -117,7 +130,8 @@ class SigningKey:
         """
         return self._private.sign(_statement(run_id, name, content)).hex()
 
-    def _pem(self) -> bytes:
+    def to_pem(self) -> bytes:
+        """Return the key as text: for a file or a Secret that its owner alone can read."""
         return self._private.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
         )
@@ -226,7 +240,7 @@ def user_key(folder: Path | None = None) -> SigningKey:
     path = (data_folder() if folder is None else folder) / _KEY_FILE
     if not path.exists():
         # Of several at once one writes its key; all use that one.
-        _write_secret(path, SigningKey.generate()._pem())  # noqa: SLF001 (same module)
+        _write_secret(path, SigningKey.generate().to_pem())
     return SigningKey.from_file(path)
 
 

@@ -53,6 +53,7 @@ def add_runs(commands: Any) -> None:
         ("resume", _resume, [run, on], "go on where a run was interrupted"),
         ("stop", _stop, [run], "end a run with what has finished"),
         ("cancel", _cancel, [run], "end a run without a result"),
+        ("logs", _logs, [run], "print what its drivers wrote, and its cluster's pods"),
         ("delete", _delete, [run], "delete a run that is not under way"),
         ("gc", _gc, [store], "remove data that no run of a store refers to"),
     ):
@@ -126,6 +127,11 @@ def _ask(arguments: Namespace, method: str, what: str) -> int:
         return EXIT_ERROR
     getattr(run, method)()
     print(f"{run.run_id} is asked {what}")
+    return 0
+
+
+def _logs(arguments: Namespace) -> int:
+    print(_run_of(arguments).logs())
     return 0
 
 

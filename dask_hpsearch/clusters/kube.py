@@ -18,6 +18,7 @@ from distributed.utils import Log, Logs, format_dashboard_link
 
 from dask_hpsearch.clusters import kubernetes_api, manifests, tls
 from dask_hpsearch.clusters.forward import PortForward
+from dask_hpsearch.clusters.hosting import HostsDrivers, spec_told_by
 from dask_hpsearch.clusters.lifecycle import Lifecycle
 from dask_hpsearch.clusters.versions import (
     check_versions,
@@ -123,7 +124,7 @@ def kube_cluster(
     )
 
 
-class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # upstream has no types
+class SearchKubeCluster(HostsDrivers, KubeCluster):  # type: ignore[misc]  # no types
     """dask-kubernetes' cluster, with TLS, slots, and pods that may do little.
 
     Made by `kube_cluster`. ``scale``, ``adapt``, ``get_logs``, ``dashboard_link``,
@@ -253,6 +254,7 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # upstream has no t
             raise ClusterNotFoundError(msg)
         worker = found["spec"]["worker"]
         self.image = worker["spec"]["containers"][0]["image"]
+        self.spec = spec_told_by(found)
         self.n_workers = worker["replicas"]
         if not (self._folder() / tls.CA_FILE).is_file():
             certificates = await lifecycle.read_certificates()
@@ -311,8 +313,10 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # upstream has no t
         if forward is not None:
             await asyncio.to_thread(forward.close)
         if self.shutdown_on_close and wait and self._lifecycle is not None:
-            await self._lifecycle.delete(min(timeout, _CLOSE_WAIT_S))
-            tls.forget(self._folder())
+            left = self._leaves_to_runs and await self._lifecycle.leave_to_runs()
+            if not left:
+                await self._lifecycle.delete(min(timeout, _CLOSE_WAIT_S))
+                tls.forget(self._folder())
         await self._let_go()
 
     async def _let_go(self) -> None:

@@ -30,6 +30,7 @@ _UNAUTHORIZED = 401
 _NOT_FOUND = 404
 _ANSWER_WAIT_S = 30.0
 _NO_CREDENTIALS = "Process exited"  # how kr8s tells that the command for them failed
+_LOG_LINES = 5000
 # What clusters are made of: the API's version, and the word for it in a URL.
 _RESOURCES = {
     "ClusterRole": ("rbac.authorization.k8s.io/v1", "clusterroles", False),
@@ -48,6 +49,7 @@ _RESOURCES = {
     "DaskWorkerGroup": ("kubernetes.dask.org/v1", "daskworkergroups", True),
     "Deployment": ("apps/v1", "deployments", True),
     "Event": ("v1", "events", True),
+    "Job": ("batch/v1", "jobs", True),
     "Namespace": ("v1", "namespaces", False),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies", True),
     "Node": ("v1", "nodes", False),
@@ -147,6 +149,39 @@ class KubernetesApi:
         ):
             text = str(response.text)
         return text  # noqa: RET504 (a context may end otherwise)
+
+    async def log_lines(
+        self, pod: str, *, since: str | None, follow: bool
+    ) -> AsyncIterator[tuple[str, str]]:
+        """Yield what a pod has written, and writes, as times and lines.
+
+        Parameters
+        ----------
+        pod : str
+        since : str, optional
+            Begin here, as a time of a line says it; default: the last few thousand lines.
+        follow : bool
+            Whether to wait for more, until the container ends.
+        """
+        version, words, _ = _RESOURCES["Pod"]
+        first = (
+            {"tailLines": str(_LOG_LINES)} if since is None else {"sinceTime": since}
+        )
+        async with (
+            _translated(f"read the logs of pod {pod}"),
+            self.connection.call_api(
+                "GET",
+                version=version,
+                url=f"{words}/{pod}/log",
+                namespace=self.namespace,
+                params={"timestamps": "true", "follow": str(follow).lower(), **first},
+                stream=True,
+                timeout=httpx.Timeout(_ANSWER_WAIT_S, read=None),
+            ) as response,
+        ):
+            async for line in response.aiter_lines():
+                time, _, text = line.partition(" ")
+                yield time, text
 
     async def _call(
         self,

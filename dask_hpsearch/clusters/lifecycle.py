@@ -8,7 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.clusters import manifests
+from dask_hpsearch.clusters import jobs, manifests
 from dask_hpsearch.clusters.diagnosis import (
     Trouble,
     deployment_trouble,
@@ -54,6 +54,7 @@ _KINDS = (
     "ServiceAccount",
     "Pod",
 )
+_ENDING_S = 3.0  # that a driver may take from its last look at the cluster to its end
 _logger = logging.getLogger(__name__)
 
 
@@ -227,6 +228,32 @@ class Lifecycle:
         except ClusterError as error:
             return f"no log: {error}"
 
+    async def end_with_runs(self) -> None:
+        """Let the cluster end as soon as no run needs it; the last driver sees to that."""
+        note = {manifests.ENDS_ANNOTATION: "true"}
+        await self.api.patch(
+            "DaskCluster", self.name, {"metadata": {"annotations": note}}
+        )
+
+    async def leave_to_runs(self) -> bool:
+        """Leave the cluster to the runs that are under way on it, if there are any."""
+        drivers = await jobs.under_way(self.api, self.name)
+        if not drivers:
+            return False
+        await self.end_with_runs()
+        # A driver that has just ended may have looked at the cluster before that.
+        until = time.monotonic() + _ENDING_S
+        while drivers and time.monotonic() < until:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            drivers = await jobs.under_way(self.api, self.name)
+        if drivers:
+            _logger.warning(
+                "the cluster %s stays for %s, and ends with it",
+                self.name,
+                ", ".join(drivers),
+            )
+        return bool(drivers)
+
     async def delete(self, timeout_s: float) -> None:
         """Delete all objects, and wait until they are gone.
 
@@ -235,6 +262,8 @@ class Lifecycle:
         ClusterError
             If any is there after ``timeout_s``; it is named.
         """
+        for job in await jobs.all_of(self.api, self.name):
+            await self.api.delete("Job", job["metadata"]["name"])
         await self.api.delete("DaskCluster", self.name)
         for kind in ("Secret", "NetworkPolicy", "ServiceAccount"):
             for one in await self._seen(kind):  # it may have no owner yet

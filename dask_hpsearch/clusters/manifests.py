@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.clusters.policies import scheduler_policy, worker_policy
 from dask_hpsearch.clusters.tls import pod_environment, role_files
 from dask_hpsearch.config.quantities import memory_bytes
+from dask_hpsearch.node_cache import SIZE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +30,9 @@ SLOTS_VARIABLE = "DASK_HPSEARCH_SLOTS"  # tells a scheduler what a worker would 
 OPERATOR_LABEL = "dask-hpsearch/operator"
 CLUSTER_LABEL = "dask.org/cluster-name"
 COMPONENT_LABEL = "dask.org/component"
+SPEC_ANNOTATION = "dask-hpsearch/spec"
+# Set on a DaskCluster that is to go when no run needs it any more.
+ENDS_ANNOTATION = "dask-hpsearch/ends-with-runs"
 SCRATCH = "/scratch"
 CERTIFICATES = "/etc/dask-hpsearch/tls"
 USER_ID = 1000
@@ -48,7 +53,12 @@ def dask_cluster(
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
-        "metadata": {"name": name, "labels": _labels(name, spec)},
+        "metadata": {
+            "name": name,
+            "labels": labels_of(name, spec),
+            # Who attaches by name learns from it what the cluster is to be.
+            "annotations": {SPEC_ANNOTATION: spec.model_dump_json(exclude_unset=True)},
+        },
         "spec": {
             "idleTimeout": spec.idle_timeout or 0,
             "scheduler": {
@@ -77,7 +87,7 @@ def companions(
         The DaskCluster as Kubernetes has it.
     """
     metadata = {
-        "labels": _labels(name, spec),
+        "labels": labels_of(name, spec),
         "ownerReferences": [
             {
                 "apiVersion": owner["apiVersion"],
@@ -96,6 +106,7 @@ def companions(
             **content,
         }
 
+    members = {CLUSTER_LABEL: name}
     manifests = [
         made(
             "Secret", "v1", "-tls", type="Opaque", stringData=dict(certificates.files)
@@ -104,13 +115,19 @@ def companions(
             "NetworkPolicy",
             "networking.k8s.io/v1",
             "-scheduler",
-            spec=_scheduler_policy(name),
+            spec=scheduler_policy(
+                _selector(name, "scheduler"),
+                cluster=members,
+                operator={OPERATOR_LABEL: "true"},
+                comm_port=COMM_PORT,
+                http_port=HTTP_PORT,
+            ),
         ),
         made(
             "NetworkPolicy",
             "networking.k8s.io/v1",
             "-worker",
-            spec=_worker_policy(name),
+            spec=worker_policy(_selector(name, "worker"), cluster=members),
         ),
     ]
     if spec.service_account is None:
@@ -129,6 +146,12 @@ def slot_memory(spec: ClusterSpec) -> int:
     """Return the bytes of a worker's memory that its slots share."""
     whole = memory_bytes(spec.workers.memory)
     return whole - min(_WORKER_OVERHEAD, whole // 2)
+
+
+def cache_limit(spec: ClusterSpec) -> dict[str, str]:
+    """Keep data within a pod's volume: Kubernetes ends a pod that outgrows it."""
+    share = memory_bytes(spec.workers.cache) * 4 // 5
+    return {} if SIZE_VARIABLE in spec.environment else {SIZE_VARIABLE: str(share)}
 
 
 def node_kind(spec: ClusterSpec, nodes: str) -> NodeKind | None:
@@ -168,7 +191,7 @@ def _scheduler_pod(name: str, spec: ClusterSpec) -> Manifest:
             ["distributed.http.health", "dask_hpsearch.clusters.scheduler_routes"]
         ),
     }
-    container = _container("scheduler", spec, environment) | {
+    container = container_of("scheduler", spec, environment) | {
         "args": [
             *("dask-scheduler", "--host", "0.0.0.0"),  # noqa: S104 (in a pod)
             *("--port", str(COMM_PORT)),
@@ -187,9 +210,9 @@ def _scheduler_pod(name: str, spec: ClusterSpec) -> Manifest:
             timeoutSeconds=10,
             failureThreshold=6,
         ),
-        "resources": _resources(spec.scheduler.cpu, spec.scheduler.memory),
+        "resources": resources(spec.scheduler.cpu, spec.scheduler.memory),
     }
-    return _pod(
+    return pod_of(
         name,
         spec,
         container,
@@ -205,8 +228,9 @@ def _worker_pod(name: str, namespace: str, spec: ClusterSpec) -> Manifest:
         "DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": str(["distributed.http.health"]),
         "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
         "MALLOC_TRIM_THRESHOLD_": "65536",
+        **cache_limit(spec),
     }
-    container = _container("worker", spec, environment) | {
+    container = container_of("worker", spec, environment) | {
         "args": [
             *("python", "-m", "dask_hpsearch.clusters.pod_worker"),
             *("--slots", str(spec.workers.slots)),
@@ -216,11 +240,11 @@ def _worker_pod(name: str, namespace: str, spec: ClusterSpec) -> Manifest:
         "ports": [{"name": "http", "containerPort": WORKER_HTTP_PORT}],
         # Ready is a worker that has joined: it takes fits at once.
         "readinessProbe": _health("http", periodSeconds=1, timeoutSeconds=5),
-        "resources": _resources(spec.workers.cpu, spec.workers.memory),
+        "resources": resources(spec.workers.cpu, spec.workers.memory),
     }
     if spec.secrets:
         container["envFrom"] = [{"secretRef": {"name": one}} for one in spec.secrets]
-    pod = _pod(
+    pod = pod_of(
         name,
         spec,
         container,
@@ -241,9 +265,10 @@ def _worker_pod(name: str, namespace: str, spec: ClusterSpec) -> Manifest:
     return pod
 
 
-def _container(
+def container_of(
     role: Role, spec: ClusterSpec, environment: Mapping[str, str]
 ) -> Manifest:
+    """Make a container that has the certificate of a role, and one folder to write to."""
     variables = {
         **spec.environment,
         **pod_environment(role, CERTIFICATES),
@@ -268,7 +293,7 @@ def _container(
     }
 
 
-def _pod(
+def pod_of(
     name: str,
     spec: ClusterSpec,
     container: Manifest,
@@ -277,6 +302,20 @@ def _pod(
     scratch: str,
     grace_s: int,
 ) -> Manifest:
+    """Make the pod of a container, without an account's token.
+
+    Parameters
+    ----------
+    name : str
+        The cluster's.
+    spec : ClusterSpec
+    container : dict
+        As `container_of` made it.
+    nodes : str
+        Which kind of the spec's nodes it is for.
+    scratch, grace_s
+        Room for what it writes; seconds that it has once it is told to end.
+    """
     items = [{"key": file, "path": file} for file in role_files(container["name"])]
     secret = {"secretName": f"{name}-tls", "items": items, "defaultMode": 0o440}
     pod = {
@@ -307,7 +346,8 @@ def _pod(
     return pod
 
 
-def _resources(cpu: str, memory: str) -> Manifest:
+def resources(cpu: str, memory: str) -> Manifest:
+    """Ask for exactly what may be used."""
     amounts = {"cpu": cpu, "memory": memory}
     return {"limits": amounts, "requests": dict(amounts)}
 
@@ -335,43 +375,12 @@ def _service(name: str) -> Manifest:
     }
 
 
-def _scheduler_policy(name: str) -> Manifest:
-    """Admit the cluster's own pods to Dask's port, and the operator to HTTP alone."""
-    operator = {
-        "namespaceSelector": {"matchLabels": {OPERATOR_LABEL: "true"}},
-        "podSelector": {"matchLabels": {OPERATOR_LABEL: "true"}},
-    }
-    return {
-        "podSelector": {"matchLabels": _selector(name, "scheduler")},
-        "policyTypes": ["Ingress"],
-        "ingress": [
-            {
-                "from": [{"podSelector": {"matchLabels": {CLUSTER_LABEL: name}}}],
-                "ports": [{"protocol": "TCP", "port": COMM_PORT}],
-            },
-            {
-                "from": [operator],
-                "ports": [{"protocol": "TCP", "port": HTTP_PORT}],
-            },
-        ],
-    }
-
-
-def _worker_policy(name: str) -> Manifest:
-    return {
-        "podSelector": {"matchLabels": _selector(name, "worker")},
-        "policyTypes": ["Ingress"],
-        "ingress": [
-            {"from": [{"podSelector": {"matchLabels": {CLUSTER_LABEL: name}}}]}
-        ],
-    }
-
-
 def _selector(name: str, component: str) -> dict[str, str]:
     return {CLUSTER_LABEL: name, COMPONENT_LABEL: component}
 
 
-def _labels(name: str, spec: ClusterSpec) -> dict[str, str]:
+def labels_of(name: str, spec: ClusterSpec) -> dict[str, str]:
+    """Return the labels of all that belongs to a cluster."""
     return {
         **spec.labels,
         "app.kubernetes.io/managed-by": "dask-hpsearch",

@@ -230,6 +230,25 @@ class Workers(Part):
         return self
 
 
+class Driver(Part):
+    """The pod that drives a submitted run: as large as a worker, since it refits."""
+
+    cpu: Cpu | None = Field(None, description=f"{_A_CPU}; left out: as a worker's")
+    memory: Memory | None = Field(
+        None, description=f"{_A_MEMORY}; left out: as a worker's"
+    )
+    nodes: NodesName = Field(
+        "on-demand", description="'on-demand', 'spot' or 'any' (of nodes:)"
+    )
+    service_account: Annotated[Name, AfterValidator(_not_default)] | None = Field(
+        None,
+        description=(
+            f"an account of the namespace, {A_NAME}, not 'default', which may reach the "
+            "store; left out: one of each run's own"
+        ),
+    )
+
+
 class ClusterFields(Part):
     """A Dask cluster on Kubernetes, but for its image."""
 
@@ -240,6 +259,9 @@ class ClusterFields(Part):
         default=Scheduler(), description="cpu, memory and nodes"
     )
     workers: Workers = Field(description="cpu, memory, slots and what else they have")
+    driver: Driver = Field(
+        default=Driver(), description="cpu, memory, nodes and service_account"
+    )
     nodes: Nodes = Field(default_factory=Nodes, description="on_demand and spot")
     environment: dict[VariableName, str] = Field(
         default_factory=dict,

@@ -123,6 +123,11 @@ class DataReference:
     n_samples: int | None = None
 
     @property
+    def reachable(self) -> bool:
+        """Whether workers on other machines can read it by themselves."""
+        return self.store.partition("://")[0] in REACHABLE
+
+    @property
     def name(self) -> str:
         """What it is called in errors."""
         return f"{self.store}/{self.digest}"

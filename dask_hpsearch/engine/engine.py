@@ -115,6 +115,12 @@ class Engine:
         """Slots there are now, as of less than a second ago."""
         return self._watch.slots
 
+    @property
+    def usage(self) -> tuple[int, int, int]:
+        """Workers, slots, and slots in use, as of less than a second ago."""
+        watch = self._watch
+        return watch.workers, watch.slots, min(len(self._flights), watch.slots)
+
     def wait_for_slots(self) -> None:
         """Wait until there is a slot; a cluster that scales by its tasks grows one.
 

@@ -7,7 +7,8 @@ journal/, snapshots/          events, sealed
 requests/stop-….json          what somebody asks of the driver
 result-0.pkl                  the fitted search, sealed; created once a generation
 result-without-estimator-0.pkl
-logs/…                        what the drivers wrote
+logs/…                        what the drivers wrote, and the pods of their cluster
+modules/…                     modules of the user's own, sealed, for a driver elsewhere
 """
 
 from __future__ import annotations
@@ -144,8 +145,25 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, store: Store, *, trusted: bool = False) -> RunFolder:
+    def open(
+        cls,
+        store: Store,
+        *,
+        trusted: bool = False,
+        maker: str | None = None,
+        key: trust.SigningKey | None = None,
+    ) -> RunFolder:
         """Open a run; its pickles are believed only if this user made it.
+
+        Parameters
+        ----------
+        store : Store
+        trusted : bool
+            Believe whoever made it.
+        maker : str, optional
+            Public key of the user who must have made it; default: this user's.
+        key : trust.SigningKey, optional
+            The run's private key; default: the one on this machine, if it is here.
 
         Raises
         ------
@@ -170,14 +188,14 @@ class RunFolder:
             msg = f"{MANIFEST} at {store.url!r} is no manifest of a run: {error}"
             raise UntrustedObjectError(msg) from error
         trust.verify(public, manifest.run_id, MANIFEST, body.encode(), signature)
-        if not trusted and public != trust.user_key().public:
+        if not trusted and public != (maker or trust.user_key().public):
             msg = (
                 f"the run at {store.url!r} was made with another user's key "
                 f"({public[:16]}…): its pickles could run anything. If you know who made "
                 "it, pass trust=True"
             )
             raise UntrustedObjectError(msg)
-        return cls(store, manifest, _private_key(manifest))
+        return cls(store, manifest, key or _private_key(manifest))
 
     def check_versions(self) -> None:
         """Refuse to unpickle what other versions wrote.

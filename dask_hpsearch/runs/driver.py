@@ -15,13 +15,16 @@ from dask_hpsearch.data import DataHome
 from dask_hpsearch.driver import Settings
 from dask_hpsearch.errors import (
     ClientClosedError,
+    ClusterNotFoundError,
     HPSearchError,
     RunCancelledError,
     StoreError,
 )
 from dask_hpsearch.journal.folder import RunFolder
-from dask_hpsearch.runs.beginning import Work, load
+from dask_hpsearch.runs.beginning import load
 from dask_hpsearch.runs.driving import drive_run
+from dask_hpsearch.runs.lasting import LastingDriver, extended
+from dask_hpsearch.runs.log_book import KeptLogs
 from dask_hpsearch.runs.logs import keep_logs, leave_word
 from dask_hpsearch.runs.processes import read_private
 from dask_hpsearch.stores import open_store
@@ -32,14 +35,16 @@ _logger = logging.getLogger(__name__)
 def drive(request: dict[str, Any]) -> None:
     """Drive a run to its end."""
     folder = RunFolder.open(open_store(request["run"]))
-    store = open_store(request["store"])
+    handed = None if request["client"] is None else read_private(request["client"])
+    if handed is not None and handed["attach"] is not None:
+        _drive_on_kubernetes(folder, request, handed["attach"])
+        return
     settings = Settings(**folder.manifest.settings)
     with ExitStack() as stack:
-        home = stack.enter_context(DataHome.of(store))
+        home = stack.enter_context(DataHome.of(open_store(request["store"])))
         work = extended(load(folder, home), int(request["n_iter_more"]))
-        if request["client"] is not None:
-            client = _connected(request["client"], stack)
-            settings = replace(settings, client=client)
+        if handed is not None:
+            settings = replace(settings, client=_connected(handed, stack))
         drive_run(
             folder,
             work,
@@ -51,31 +56,44 @@ def drive(request: dict[str, Any]) -> None:
         )
 
 
-def _connected(private: str, stack: ExitStack) -> Client:
-    handed = read_private(private)
-    client: Client
-    if handed["attach"] is not None:
-        from dask_hpsearch.clusters.kube import kube_cluster
-
-        client = stack.enter_context(kube_cluster(**handed["attach"])).get_client()
-    else:
-        try:
-            client = Client(
-                handed["address"], security=handed["security"], set_as_default=False
-            )
-        except OSError as error:
-            address = handed["address"]
-            msg = f"the Dask scheduler at {address} does not answer: {error}"
-            raise ClientClosedError(msg) from error
+def _connected(handed: dict[str, Any], stack: ExitStack) -> Client:
+    try:
+        client = Client(
+            handed["address"], security=handed["security"], set_as_default=False
+        )
+    except OSError as error:
+        address = handed["address"]
+        msg = f"the Dask scheduler at {address} does not answer: {error}"
+        raise ClientClosedError(msg) from error
     stack.callback(client.close)
     return client
 
 
-def extended(work: Work, n_iter_more: int) -> Work:
-    """Let a search draw more candidates than it was made for."""
-    if n_iter_more:
-        work.search.n_iter += n_iter_more
-    return work
+def _drive_on_kubernetes(
+    folder: RunFolder, request: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Drive on a cluster that is attached to by name, also when its scheduler is lost."""
+    from dask_hpsearch.clusters.kube import kube_cluster
+    from dask_hpsearch.clusters.pod_logs import PodLogs
+
+    def attached(stack: ExitStack) -> Client:
+        cluster = stack.enter_context(kube_cluster(**options))
+        client: Client = cluster.get_client()
+        stack.callback(client.close)
+        return client
+
+    where = {key: value for key, value in options.items() if key != "name"}
+    driver = LastingDriver(folder, request, attached, has_cluster=lambda: True)
+    with KeptLogs(folder.store) as kept:
+        since = kept.book.moments()
+        name = options["name"]
+        with PodLogs(name, folder.run_id, where, kept.take, since=since):
+            error = driver.drive_to_the_end()
+    if not request["keep_cluster"]:
+        with suppress(ClusterNotFoundError):
+            kube_cluster(**options).end()
+    if error is not None:
+        raise error
 
 
 def main() -> int:

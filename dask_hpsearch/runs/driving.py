@@ -25,7 +25,7 @@ from dask_hpsearch.journal.record import RunJournal
 from dask_hpsearch.runs.states import StateNotes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from dask_hpsearch.data import DataHome
     from dask_hpsearch.engine.engine import Engine
@@ -74,6 +74,13 @@ class _Stop:
                 if self._engine is not None:
                     self._engine.stop(reason)
 
+    def usage(self) -> dict[str, int]:
+        """Tell how large the cluster is, for those who look on."""
+        with self._lock:
+            if self._engine is None:
+                return {}
+            return dict(zip(("w", "n", "b"), self._engine.usage, strict=True))
+
     def is_overdue(self) -> bool:
         """Whether the driver was cancelled, and still has not ended."""
         waited = time.monotonic() - self._asked_at
@@ -93,6 +100,8 @@ def drive_run(
     generation: int = 0,
     driver: str | None = None,
     ignored: Collection[str] = (),
+    goes_on: Callable[[BaseException], bool] = lambda _: False,
+    patience_s: float | None = None,
 ) -> Fitted:
     """Fit a run's search, from where its journal ends, and store the result.
 
@@ -108,6 +117,8 @@ def drive_run(
         This driver's name, if its process is its own.
     ignored : collection of str
         Requests that were made of earlier drivers.
+    goes_on, patience_s
+        As for `StateNotes`.
 
     Raises
     ------
@@ -124,7 +135,13 @@ def drive_run(
         on_error=stop.give_up,
         on_splits=functools.partial(ahead, what="a split"),
     )
-    notes = StateNotes(journal, driver or uuid.uuid4().hex, own=driver is not None)
+    notes = StateNotes(
+        journal,
+        driver or uuid.uuid4().hex,
+        own=driver is not None,
+        goes_on=goes_on,
+        patience_s=patience_s,
+    )
     meter = meter_of(settings, journal.spent_usd, journal.spent_earlier_usd)
     try:
         notes.note("running")
@@ -260,7 +277,7 @@ def _watching(
             if notes.own and stop.is_overdue():
                 _end_process(journal, notes)
             if looks % _BEATS_EVERY_LOOKS == 0:
-                journal.note("beat", **_spent(meter))
+                journal.note("beat", **_spent(meter), **stop.usage())
 
     thread = threading.Thread(target=look, name="dask-hpsearch-requests", daemon=True)
     thread.start()

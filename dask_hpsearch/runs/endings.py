@@ -1,16 +1,43 @@
-"""Why a run that is over has no result, and what to do about it."""
+"""What a run that is over has: its result, or why there is none, and what to do about it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.errors import HPSearchError, RunCancelledError, RunFailedError
+from dask_hpsearch.runs.driving import result_name, without_estimator
 from dask_hpsearch.runs.logs import last_word, logs_of
 
 if TYPE_CHECKING:
     from dask_hpsearch.journal.folder import RunFolder
 
 _LOG_TAIL = 2000
+
+
+def load_result(
+    folder: RunFolder, generation: int, *, estimator: bool
+) -> tuple[Any, str | None]:
+    """Load the fitted search, and why it covers only a part, if it does.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    generation : int
+    estimator : bool
+        Whether with the refitted estimator, which may be large.
+
+    Raises
+    ------
+    ObjectNotFoundError
+        If there is none.
+    """
+    whole, slim = (result_name(generation, estimator=one) for one in (True, False))
+    if not estimator and folder.exists(slim):
+        found: tuple[Any, str | None] = folder.load_pickle(slim)
+        return found
+    search, stopped = folder.load_pickle(whole)
+    # Its driver may have been killed between the two.
+    return search if estimator else without_estimator(search), stopped
 
 
 def why_no_result(folder: RunFolder, state: str, text: str) -> HPSearchError:

@@ -9,9 +9,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.data.references import refer
-from dask_hpsearch.driver import Fitted, Settings, fit_trials, meter_of
-from dask_hpsearch.errors import SigningKeyError, StoreError, UnpicklableError
+from dask_hpsearch.data.references import FitData, is_reference, refer
+from dask_hpsearch.driver import (
+    Fitted,
+    Settings,
+    current_client,
+    fit_trials,
+    meter_of,
+)
+from dask_hpsearch.errors import (
+    SigningKeyError,
+    StoreError,
+    UnpicklableError,
+    UnsupportedSearchError,
+)
 from dask_hpsearch.runs.beginning import (
     Work,
     begin,
@@ -21,6 +32,8 @@ from dask_hpsearch.runs.beginning import (
 )
 from dask_hpsearch.runs.cleaning import tidy
 from dask_hpsearch.runs.driving import drive_run
+from dask_hpsearch.runs.elsewhere import follow
+from dask_hpsearch.runs.jobs import job_cluster
 from dask_hpsearch.runs.processes import check_other_processes
 from dask_hpsearch.runs.run import SearchRun
 from dask_hpsearch.runs.starting import start
@@ -36,6 +49,9 @@ def fit_here(
 ) -> Fitted:
     """Fit a search in this process, its journal kept so that any other can go on.
 
+    On a cluster on Kubernetes, data that lie in a bucket do not come here: the search is
+    driven from there, and this process looks on.
+
     Returns
     -------
     Fitted
@@ -43,6 +59,12 @@ def fit_here(
     """
     fresh, own_cv = materialised(search)
     data = refer(X, y, params)
+    settings = replace(settings, client=settings.client or current_client())
+    if _is_for_a_job(data, settings):
+        run = _submit(fresh, data, settings)
+        fitted = follow(run, progress=settings.progress)
+        _give_back_cv(fitted.search, own_cv)
+        return fitted
     work = Work(fresh, data.X, data.y, data.params)
     with ExitStack() as stack:
         try:
@@ -118,17 +140,54 @@ def _begin(work: Work, settings: Settings, home: DataHome) -> RunFolder:
 def submit(
     search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
 ) -> SearchRun:
-    """Begin a run and hand it to a driver process; return at once."""
+    """Begin a run and hand it to a driver elsewhere; return at once."""
+    fresh, _ = materialised(search)
+    return _submit(fresh, refer(X, y, params), settings)
+
+
+def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
     store = settings.store or default_store()
     check_other_processes(store, settings.client)
+    _check_keep(settings)
     if settings.store is None:
         tidy(store)
-    fresh, _ = materialised(search)
-    data = refer(X, y, params)
     with DataHome.of(store) as home:
+        if job_cluster(store, settings.client) is not None:
+            data = _carried(data, home)
         folder = _begin(Work(fresh, data.X, data.y, data.params), settings, home)
-    start(folder, settings.client)
+    start(folder, settings.client, keep_cluster=settings.keep_cluster)
     return SearchRun(folder)
+
+
+def _is_for_a_job(data: FitData, settings: Settings) -> bool:
+    """Whether a fit is better driven from where its data and its workers are."""
+    far = is_reference(data.X) and data.X.reachable
+    if not far or settings.store is None:
+        return False
+    return job_cluster(settings.store, settings.client) is not None
+
+
+def _carried(data: FitData, home: DataHome) -> FitData:
+    """Replace references that lead to this machine by what they refer to."""
+    values = {
+        name: home.open(value, what=name)
+        if is_reference(value) and not value.reachable
+        else value
+        for name, value in data.named().items()
+    }
+    return FitData(values.pop("X"), values.pop("y"), values)
+
+
+def _check_keep(settings: Settings) -> None:
+    """Refuse to end a cluster that a driver elsewhere cannot end."""
+    client = settings.client
+    on_kubernetes = hasattr(getattr(client, "cluster", None), "end_with_runs")
+    if not settings.keep_cluster and client is not None and not on_kubernetes:
+        msg = (
+            "keep_cluster=False: the driver of a submitted run can end a cluster on "
+            "Kubernetes (kube_cluster), and its own; end this one yourself"
+        )
+        raise UnsupportedSearchError(msg)
 
 
 def _kept(settings: Settings) -> dict[str, Any]:

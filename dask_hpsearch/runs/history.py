@@ -38,6 +38,10 @@ def progress(
             )
         elif event["e"] == "ask":
             _add_ask(calls, event)
+        elif event["e"] == "beat" and "w" in event:
+            state.slots_changed(
+                workers=event["w"], slots=event["n"], running=event["b"]
+            )
         elif event["e"] == "fit" and _is_known(calls, event):
             result = event["r"]
             state.fit_finished(

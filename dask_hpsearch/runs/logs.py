@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from dask_hpsearch import trust
 from dask_hpsearch.errors import StoreError
+from dask_hpsearch.runs.log_book import BOOKS, read_book
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,18 +58,20 @@ def keep_logs(store: Store, run_id: str) -> None:
 
 
 def logs_of(store: Store, run_id: str) -> dict[str, str]:
-    """Return what drivers wrote, by the names of their logs."""
+    """Return what drivers wrote, by the names of their logs, and the cluster's pods."""
     contents = {
         path.name: path.read_bytes()
         for path in _on_the_way(store, run_id)
         if store.local_path() is None
     }
     for one in store.list(f"{LOGS}/"):
-        contents[one.name.rpartition("/")[2]] = store.read(one.name)
-    return {
+        if not one.name.startswith(BOOKS):
+            contents[one.name.rpartition("/")[2]] = store.read(one.name)
+    found = {
         f"{LOGS}/{name}": contents[name].decode(errors="replace")
         for name in sorted(contents)
     }
+    return found | read_book(store)[0].texts()
 
 
 def forget_logs(store: Store, run_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 import warnings
@@ -21,17 +22,28 @@ from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.progress import text
 from dask_hpsearch.runs import history
 from dask_hpsearch.runs.beginning import default_store
-from dask_hpsearch.runs.driving import REQUESTS, result_name, without_estimator
-from dask_hpsearch.runs.endings import why_no_result
+from dask_hpsearch.runs.driving import REQUESTS, result_name
+from dask_hpsearch.runs.endings import load_result, why_no_result
+from dask_hpsearch.runs.generations import (
+    begin_generation,
+    generation_of,
+    n_iter_more,
+)
+from dask_hpsearch.runs.jobs import StartWatch, end_if_stuck, forget_job
 from dask_hpsearch.runs.logs import forget_logs, logs_of
 from dask_hpsearch.runs.processes import check_other_processes
-from dask_hpsearch.runs.starting import note_cancelled, start
-from dask_hpsearch.runs.states import ENDED, UNDER_WAY, WITH_RESULT, state_of
+from dask_hpsearch.runs.starting import start
+from dask_hpsearch.runs.states import (
+    ENDED,
+    UNDER_WAY,
+    WITH_RESULT,
+    note_state,
+    signature_of,
+    state_of,
+)
 from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
     from distributed import Client
 
@@ -41,7 +53,6 @@ Events = list[dict[str, Any]]
 Names = list[str]
 _POLL_S, _POLL_BUCKET_S = 0.2, 1.0
 _READERS = 16
-_EXTENSIONS = "extensions/"
 
 
 class SearchRun:
@@ -153,7 +164,14 @@ class SearchRun:
 
     def progress(self) -> ProgressSnapshot:
         """How far it is: fits done and known of, rate, ETA, best so far, cost so far."""
-        return self._progress(self._events())[0]
+        return self.look()[0]
+
+    def look(self) -> tuple[ProgressSnapshot, str]:
+        """Return progress and state, of one reading of the journal."""
+        events = self._events()
+        state, _ = self._state(events)
+        refit = self._folder.manifest.traits["refit"]
+        return history.progress(events, refit=refit, ended=state in ENDED), state
 
     def best(self) -> tuple[float | None, dict[str, Any] | None]:
         """Best mean score so far, and its parameters."""
@@ -172,13 +190,17 @@ class SearchRun:
         ------
         TimeoutError
             After ``timeout`` seconds; the run goes on.
+        PodStartError
+            If its driver is to be a pod, and that cannot start.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         # Every look at a bucket takes a few requests, which cost time and money.
         pause_s = _POLL_S if self._folder.store.local_path() else _POLL_BUCKET_S
-        while not self.done():
+        watch = StartWatch(self.run_id)
+        while (state := self.state) not in ENDED:
+            watch.look(state)
             if deadline is not None and time.monotonic() > deadline:
-                msg = f"run {self.run_id} is still {self.state} after {timeout:g} s"
+                msg = f"run {self.run_id} is still {state} after {timeout:g} s"
                 raise TimeoutError(msg)
             time.sleep(pause_s)
         return self
@@ -203,21 +225,21 @@ class SearchRun:
             If it was altered.
         TimeoutError
         """
+        return self.outcome(timeout, estimator=estimator)[0]
+
+    def outcome(
+        self, timeout: float | None = None, *, estimator: bool = True
+    ) -> tuple[Any, str | None]:
+        """Return the result, and why it covers only a part, if it does; as `result`."""
         self._folder.check_versions()
         self.wait(timeout)
         try:
-            return self._load_result(self._generation(), estimator=estimator)
+            return load_result(
+                self._folder, generation_of(self._folder), estimator=estimator
+            )
         except ObjectNotFoundError as error:
             state, text = self._state(self._events())
             raise why_no_result(self._folder, state, text) from error
-
-    def _load_result(self, generation: int, *, estimator: bool) -> Any:
-        whole, slim = (result_name(generation, estimator=one) for one in (True, False))
-        if not estimator and self._folder.exists(slim):
-            return self._folder.load_pickle(slim)[0]
-        search, _ = self._folder.load_pickle(whole)
-        # Its driver may have been killed between the two.
-        return search if estimator else without_estimator(search)
 
     def stop(self) -> Self:
         """Ask for an end with what has finished: a result of that, refitted.
@@ -232,7 +254,7 @@ class SearchRun:
             check_other_processes(self._folder.store, None)
             earlier = self._requests()
             self._request("stopped")
-            self._start(None, self._generation(), ignored=earlier)
+            self._start(None, generation_of(self._folder), ignored=earlier)
         return self
 
     def cancel(self) -> Self:
@@ -245,8 +267,12 @@ class SearchRun:
             return self
         # A driver that is thought to be gone, on another machine, hears of it too.
         self._request("cancelled")
-        if self.state not in UNDER_WAY:
-            note_cancelled(self._folder, self._generation())
+        state = self.state
+        stuck = end_if_stuck(self.run_id) if state == "starting" else None
+        if stuck is not None or state not in UNDER_WAY:
+            signature = signature_of(stuck or uuid.uuid4().hex, os.getpid(), own=False)
+            generation = generation_of(self._folder)
+            note_state(self._folder, "cancelled", signature, generation=generation)
         return self
 
     def resume(self, client: Client | None = None) -> Self:
@@ -264,9 +290,9 @@ class SearchRun:
         if state in UNDER_WAY or state == "finished":
             return self
         check_other_processes(self._folder.store, client)
-        generation = self._generation()
+        generation = generation_of(self._folder)
         if state == "stopped":  # its result stays; the whole one is another
-            generation = self._extend(0)
+            generation = begin_generation(self._folder, 0)
         self._start(client, generation)
         return self
 
@@ -292,11 +318,14 @@ class SearchRun:
             raise RunFailedError(msg)
         self._folder.check_versions()
         check_other_processes(self._folder.store, client)
-        self._start(client, self._extend(n_iter))
+        self._start(client, begin_generation(self._folder, n_iter))
         return self
 
     def logs(self) -> str:
-        """Return what the run's drivers wrote."""
+        """Return what the run's drivers wrote, and the pods of a cluster on Kubernetes.
+
+        Of each the end, also of those that are gone; of pods as of some seconds ago.
+        """
         texts = logs_of(self._folder.store, self.run_id)
         return "\n".join(f"== {name}\n{text}" for name, text in texts.items())
 
@@ -313,12 +342,13 @@ class SearchRun:
             raise RunFailedError(msg)
         self._folder.delete()
         forget_logs(self._folder.store, self.run_id)
+        forget_job(self.run_id)
 
     def __repr__(self) -> str:
         return f"<SearchRun {self.run_id} {self.state} {self.url}>"
 
     def _repr_html_(self) -> str:
-        snapshot, state = self._progress(self._events())
+        snapshot, state = self.look()
         best = "" if snapshot.best_score is None else f"{snapshot.best_score:.4g}"
         rows = {
             "run": self.run_id,
@@ -337,7 +367,7 @@ class SearchRun:
         return self._reader.events()
 
     def _state(self, events: Events) -> tuple[str, str]:
-        generation = self._generation()
+        generation = generation_of(self._folder)
         name = result_name(generation, estimator=True)
         return state_of(
             events,
@@ -345,32 +375,6 @@ class SearchRun:
             created=self._folder.manifest.created,
             has_result=self._folder.exists(name),
         )
-
-    def _progress(self, events: Events) -> tuple[ProgressSnapshot, str]:
-        state, _ = self._state(events)
-        refit = self._folder.manifest.traits["refit"]
-        return history.progress(events, refit=refit, ended=state in ENDED), state
-
-    def _generation(self) -> int:
-        return len(self._folder.store.list(_EXTENSIONS))
-
-    def _extend(self, n_iter: int) -> int:
-        """Begin a new generation, with so many candidates more."""
-        generation = self._generation() + 1
-        name = f"{_EXTENSIONS}{generation:05d}"
-        if not self._folder.store.create(name, str(n_iter).encode()):
-            msg = f"run {self.run_id} is being extended by somebody else: look again"
-            raise RunFailedError(msg)
-        return generation
-
-    def _n_iter_more(self) -> int:
-        store = self._folder.store
-        names = [one.name for one in store.list(_EXTENSIONS)]
-        try:
-            return sum(int(store.read(name)) for name in names)
-        except ValueError as error:
-            msg = f"{_EXTENSIONS} of run {self.run_id} holds what is no number: {error}"
-            raise UntrustedObjectError(msg) from error
 
     def _start(
         self,
@@ -383,7 +387,7 @@ class SearchRun:
             self._folder,
             client,
             generation=generation,
-            n_iter_more=self._n_iter_more(),
+            n_iter_more=n_iter_more(self._folder),
             ignored=self._requests() if ignored is None else ignored,
         )
 

@@ -1,16 +1,20 @@
-"""Starts a driver process for a run, and says so in the run's journal."""
+"""Starts a driver for a run, and says so in the run's journal."""
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.journal.folder import RUNS
-from dask_hpsearch.journal.segments import write_once
+from dask_hpsearch.runs.jobs import (
+    START_PATIENCE_S,
+    job_cluster,
+    start_job,
+    tell_why_not,
+)
 from dask_hpsearch.runs.processes import start_driver
-from dask_hpsearch.runs.states import signature_of
+from dask_hpsearch.runs.states import note_state, signature_of
 from dask_hpsearch.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -26,8 +30,13 @@ def start(
     generation: int = 0,
     n_iter_more: int = 0,
     ignored: list[str] | None = None,
+    keep_cluster: bool = True,
 ) -> None:
-    """Start a driver process for a run, and note that in its journal."""
+    """Start a driver for a run, and note that in its journal.
+
+    It is a Job beside the client's workers if that is possible, else a process of this
+    machine.
+    """
     driver = uuid.uuid4().hex
     options = {
         "store": store_of(folder.store).url,
@@ -36,18 +45,18 @@ def start(
         "driver": driver,
         "ignored": ignored or [],
     }
-    key, began = folder.signing_key(), time.time()
-    pid = start_driver(folder, client=client, options=options)
-    event = {"e": "state", "state": "starting", "g": generation, "t": began}
-    event |= signature_of(driver, pid, own=True)
-    write_once(folder.store, folder.run_id, key, [event])
-
-
-def note_cancelled(folder: RunFolder, generation: int) -> None:
-    """Note in a run's journal that it was cancelled, for a driver that cannot."""
-    event = {"e": "state", "state": "cancelled", "g": generation, "t": time.time()}
-    event |= signature_of(uuid.uuid4().hex, os.getpid(), own=False)
-    write_once(folder.store, folder.run_id, folder.signing_key(), [event])
+    folder.signing_key()  # or nobody could note anything
+    began = time.time()
+    cluster = job_cluster(folder.store, client)
+    if cluster is not None:
+        start_job(folder, cluster, options, keep_cluster=keep_cluster)
+        signature = signature_of(driver, 0, own=True, patience_s=START_PATIENCE_S)
+    else:
+        tell_why_not(folder.store, client)
+        options["keep_cluster"] = keep_cluster
+        pid = start_driver(folder, client=client, options=options)
+        signature = signature_of(driver, pid, own=True)
+    note_state(folder, "starting", signature, generation=generation, at=began)
 
 
 def store_of(run_store: Store) -> Store:

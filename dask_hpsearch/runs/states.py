@@ -8,11 +8,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.errors import ClientClosedError, RunCancelledError
+from dask_hpsearch.journal.segments import write_once
 from dask_hpsearch.runs.processes import is_running, started_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
+    from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.journal.record import RunJournal
 
 Event = dict[str, Any]
@@ -44,11 +46,12 @@ def state_of(
         One of `ENDED` or `UNDER_WAY`; the text of the error that ended it, if any.
     """
     events = list(events)
-    last = _last_of_each_driver(events, generation)
+    noted = [one for one in events if one["e"] == "state" and one["g"] == generation]
+    last = _last_of_each_driver(noted)
     if not last:
         young = time.time() - created < _STARTING_FOR_S
         return ("starting" if young else "interrupted"), ""
-    for one in last:
+    for one in noted:  # whatever else was noted, by clocks that differ
         if one["state"] in WITH_RESULT:
             return one["state"], ""
     newest_t = max(event["t"] for event in events)
@@ -59,13 +62,12 @@ def state_of(
     if newest["state"] == "running":
         return ("finished" if has_result else "interrupted"), ""
     if newest["state"] == "starting":
-        return "failed", "its driver did not start"
+        return "failed", newest.get("error") or "its driver did not start"
     return newest["state"], newest.get("error", "")
 
 
-def _last_of_each_driver(events: list[Event], generation: int) -> list[Event]:
+def _last_of_each_driver(noted: list[Event]) -> list[Event]:
     """Last state that each driver noted, in order of time."""
-    noted = [one for one in events if one["e"] == "state" and one["g"] == generation]
     last = {one["driver"]: one for one in sorted(noted, key=lambda one: one["t"])}
     return sorted(last.values(), key=lambda one: one["t"])
 
@@ -78,14 +80,17 @@ def _lives(noted: Event, newest_t: float) -> bool:
     """
     if noted["state"] not in UNDER_WAY:
         return False
-    silent = time.time() - newest_t > _SILENT_FOR_S
-    if noted["host"] != socket.gethostname():
+    # A Job is started again by Kubernetes, and may have to wait for a node.
+    silent = time.time() - newest_t > noted.get("patience", _SILENT_FOR_S)
+    if noted["host"] != socket.gethostname() or "patience" in noted:
         return not silent
     running = is_running(noted["pid"], noted["process"])
     return running and (noted["own"] or not silent)
 
 
-def signature_of(driver: str, pid: int, *, own: bool) -> dict[str, Any]:
+def signature_of(
+    driver: str, pid: int, *, own: bool, patience_s: float | None = None
+) -> dict[str, Any]:
     """Describe a driver's process, as `state_of` reads it.
 
     Parameters
@@ -96,14 +101,17 @@ def signature_of(driver: str, pid: int, *, own: bool) -> dict[str, Any]:
         Its process, on this machine.
     own : bool
         Whether the process ends with the driver.
+    patience_s : float, optional
+        How long it may be silent, if it is on another machine, before it is thought gone.
     """
-    return {
+    signature = {
         "driver": driver,
         "host": socket.gethostname(),
         "pid": pid,
         "process": started_at(pid),
         "own": own,
     }
+    return signature if patience_s is None else signature | {"patience": patience_s}
 
 
 class StateNotes:
@@ -116,12 +124,26 @@ class StateNotes:
         The driver's name, unique.
     own : bool
         Whether this process ends with the driver.
+    goes_on : callable
+        Tells of an error whether the driver begins again after it.
+    patience_s : float, optional
+        As for `signature_of`.
     """
 
-    def __init__(self, journal: RunJournal, driver: str, *, own: bool) -> None:
+    def __init__(
+        self,
+        journal: RunJournal,
+        driver: str,
+        *,
+        own: bool,
+        goes_on: Callable[[BaseException], bool] = lambda _: False,
+        patience_s: float | None = None,
+    ) -> None:
         self._journal = journal
         self.own = own
-        self._signature = signature_of(driver, os.getpid(), own=own)
+        self._goes_on = goes_on
+        pid = os.getpid()
+        self._signature = signature_of(driver, pid, own=own, patience_s=patience_s)
 
     def note(self, state: str, **more: Any) -> None:
         """Note a state."""
@@ -135,7 +157,31 @@ class StateNotes:
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, RunCancelledError):
             self.note("cancelled")
+        elif self._goes_on(error):
+            self.note("starting", error=text)
         elif isinstance(error, KeyboardInterrupt | ClientClosedError):
             self.note("interrupted", error=text)
         else:
             self.note("failed", error=text)
+
+
+def note_state(
+    folder: RunFolder,
+    state: str,
+    signature: dict[str, Any],
+    *,
+    generation: int,
+    at: float | None = None,
+    **more: Any,
+) -> None:
+    """Note a state in a run's journal from a process that does not drive it.
+
+    Raises
+    ------
+    StoreError
+        If the store does not take it.
+    """
+    moment = time.time() if at is None else at
+    event = {"e": "state", "state": state, "g": generation, "t": moment}
+    key = folder.signing_key()
+    write_once(folder.store, folder.run_id, key, [event | signature | more])

@@ -46,7 +46,7 @@ def emulator() -> Iterator[int]:
 @contextlib.contextmanager
 def _started(port: int, log: int) -> Iterator[subprocess.Popen[bytes]]:
     address = ["-scheme", "http", "-host", HOST, "-port", str(port)]
-    command = [str(_binary()), "-backend", "memory", *address, "-log-level", "error"]
+    command = [str(binary()), "-backend", "memory", *address, "-log-level", "error"]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
     ) as process:
@@ -56,7 +56,7 @@ def _started(port: int, log: int) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def _binary() -> Path:
+def binary() -> Path:
     """The program in the package; its own wrapper may stall on a pipe nobody reads."""
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:

@@ -17,12 +17,14 @@ from dask_hpsearch.clusters.kube import kube_cluster
 from dask_hpsearch.clusters.kubernetes_api import ObjectMissingError
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import KubernetesUnreachableError
+from tests.kubernetes.bucket import far_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from dask_hpsearch.clusters.kube import SearchKubeCluster
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from tests.kubernetes.bucket import FarBucket
 
 SPEC = Path(__file__).with_name("spec.yaml")
 USERS_SECRET, PASSWORD = "users-own", f"sesame-{uuid.uuid4().hex}"
@@ -33,8 +35,11 @@ KINDS = (
     "DaskWorkerGroup",
     "DaskAutoscaler",
     "Deployment",
+    "Job",
     "NetworkPolicy",
     "Pod",
+    "Role",
+    "RoleBinding",
     "Secret",
     "Service",
     "ServiceAccount",
@@ -115,20 +120,49 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def cluster(namespace: str, image: str, home: Path) -> Iterator[SearchKubeCluster]:
-    """Run a cluster of two workers, which have a secret of the user's."""
+def bucket(namespace: str, image: str) -> Iterator[FarBucket]:
+    """Run a bucket that pods and this process reach."""
+    with far_bucket(image, namespace) as bucket:
+        yield bucket
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    namespace: str, image: str, home: Path, bucket: FarBucket
+) -> Iterator[SearchKubeCluster]:
+    """Run a cluster of two workers, which know the bucket, and have a user's secret."""
     secret = {"metadata": {"name": USERS_SECRET}, "stringData": {"PASSWORD": PASSWORD}}
     asked(
         lambda api: api.create({"apiVersion": "v1", "kind": "Secret", **secret}),
         namespace,
     )
-    spec = load_spec(SPEC, image=image, namespace=namespace, secrets=[USERS_SECRET])
+    spec = load_spec(
+        SPEC,
+        image=image,
+        namespace=namespace,
+        secrets=[USERS_SECRET],
+        environment=bucket.environment,
+    )
     with kube_cluster(spec) as cluster:
         yield cluster
 
 
 def objects_of(namespace: str) -> list[str]:
     """Name all objects that clusters have made in a namespace."""
+    kinds = (
+        "DaskCluster",
+        "DaskWorkerGroup",
+        "DaskAutoscaler",
+        "Deployment",
+        "Job",
+        "NetworkPolicy",
+        "Pod",
+        "Role",
+        "RoleBinding",
+        "Secret",
+        "Service",
+        "ServiceAccount",
+    )
 
     async def listed(api: KubernetesApi) -> list[str]:
         found: list[str] = []

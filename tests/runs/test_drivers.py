@@ -368,7 +368,7 @@ def test_an_extended_run_goes_on_wherever_it_was_cut(
 
         assert difference(whole, fitted) is None
         assert len(seen(log, "start")) - before <= 3 * SPLITS
-        assert SearchRun(folder)._progress(events_of(folder))[0].fits_done == 7 * SPLITS
+        assert SearchRun(folder).progress().fits_done == 7 * SPLITS
 
 
 def test_an_extended_run_without_a_seed_keeps_its_candidates(

@@ -1,0 +1,92 @@
+"""Jobs that drive runs: started, looked at, ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.clusters import driver_job
+from dask_hpsearch.clusters.diagnosis import Trouble, pod_trouble
+from dask_hpsearch.clusters.kubernetes_api import connected
+from dask_hpsearch.errors import KubernetesRightsError
+
+if TYPE_CHECKING:
+    from dask_hpsearch.clusters.driver_job import DriverOrder
+    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.config.cluster import ClusterSpec
+
+Manifest = dict[str, Any]
+_OVER = ("Complete", "Failed")
+
+
+async def start(
+    api: KubernetesApi, cluster: str, spec: ClusterSpec, order: DriverOrder
+) -> None:
+    """Start a Job; nothing of it is left if that fails.
+
+    Raises
+    ------
+    ClusterError
+        If Kubernetes refuses a part of it.
+    """
+    job = driver_job.driver_job(cluster, api.namespace, spec, order)
+    owner = await api.create(job)
+    try:
+        for one in driver_job.companions(cluster, spec, order, owner):
+            await api.create(one)
+        await api.patch("Job", order.job, {"spec": {"parallelism": 1}})
+    except BaseException:
+        await api.delete("Job", order.job)
+        raise
+
+
+async def under_way(api: KubernetesApi, cluster: str) -> list[str]:
+    """Name the Jobs on a cluster that have not ended, and are not hopeless."""
+    found = []
+    for job in await all_of(api, cluster):
+        if not _is_over(job):
+            trouble = await trouble_of(api, job["metadata"]["name"])
+            if trouble is None or trouble.outlook != "stuck":
+                found.append(job["metadata"]["name"])
+    return found
+
+
+async def all_of(api: KubernetesApi, cluster: str) -> list[Manifest]:
+    """Return the Jobs on a cluster; none if this user may not know of any."""
+    try:
+        return await api.list("Job", driver_job.jobs_selector(cluster))
+    except KubernetesRightsError:
+        return []
+
+
+async def trouble_of(api: KubernetesApi, job: str) -> Trouble | None:
+    """Return what keeps a Job's pod from running; None if nothing does."""
+    pods = await api.list("Pod", f"job-name={job}")
+    for pod in pods:
+        if pod_trouble(pod) is not None:
+            return pod_trouble(pod, await _events(api, pod["metadata"]["name"]))
+    failed = [one for one in await _events(api, job) if one["reason"] == "FailedCreate"]
+    if pods or not failed:
+        return None
+    return Trouble("stuck", f"no pod for {job}: {failed[-1]['message']}")
+
+
+async def _events(api: KubernetesApi, name: str) -> list[Manifest]:
+    return await api.list("Event", fields=f"involvedObject.name={name}")
+
+
+async def look_from_here(job: str, where: dict[str, Any]) -> Trouble | None:
+    """Look at a Job from wherever this process is, as `trouble_of` does."""
+    async with connected(**where) as api:
+        return await trouble_of(api, job)
+
+
+async def end_from_here(job: str, where: dict[str, Any]) -> None:
+    """End a Job from wherever this process is."""
+    async with connected(**where) as api:
+        await api.delete("Job", job)
+
+
+def _is_over(job: Manifest) -> bool:
+    conditions = job.get("status", {}).get("conditions") or []
+    ended = any(one["type"] in _OVER and one["status"] == "True" for one in conditions)
+    return ended or "deletionTimestamp" in job["metadata"]

@@ -1,0 +1,167 @@
+"""The program of a driver on Kubernetes: ``python -m dask_hpsearch.runs.job_driver REQUEST``.
+
+It ends with exit code 0 when there is nothing more to do for the run, however it ended;
+otherwise Kubernetes starts it again, and the run goes on from its journal. When the cluster's
+scheduler is lost it waits for the next one, and goes on by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from distributed import Client
+
+from dask_hpsearch.clusters import tls
+from dask_hpsearch.errors import (
+    ClientClosedError,
+    ClusterError,
+    ClusterUnreachableError,
+)
+from dask_hpsearch.journal.folder import RunFolder
+from dask_hpsearch.runs.jobs import PATIENCE_S
+from dask_hpsearch.runs.lasting import LastingDriver, PodEnds
+from dask_hpsearch.runs.log_book import KeptLogs
+from dask_hpsearch.runs.modules import take_modules
+from dask_hpsearch.stores import open_store
+from dask_hpsearch.trust import SigningKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager, ExitStack
+    from types import FrameType
+
+_START_AGAIN, _TOLD_TO_END = 1, 143
+_SCHEDULER_WAIT_S = 60.0
+_LOOK_AGAIN_S = 0.5
+# Closing a client that looks for a lost scheduler takes as long as this.
+_CLIENT_TIMEOUT_S = 10.0
+_logger = logging.getLogger(__name__)
+
+
+class Place(Protocol):
+    """Where the driver is, as `clusters.inside.DriverPlace`."""
+
+    def logs(
+        self,
+        run_id: str,
+        take: Callable[[str, str, str], None],
+        since: Mapping[str, str],
+    ) -> AbstractContextManager[Any]:
+        """Follow the logs of the cluster's pods."""
+
+    def has_cluster(self) -> bool:
+        """Whether the cluster is there."""
+
+    def end(self) -> None:
+        """End what the run needs no more."""
+
+
+def main() -> int:
+    """Drive as a pod's program."""
+    from dask_hpsearch.clusters.inside import DriverPlace
+
+    request = json.loads(sys.argv[1])
+    return run_program(request, DriverPlace(**request["place"]))
+
+
+def run_program(request: dict[str, Any], place: Place) -> int:
+    """Drive until the run is over, or the pod is told to end; return the exit code.
+
+    Parameters
+    ----------
+    request : dict
+        As `runs.jobs` and `clusters.driver_job` make it.
+    place : Place
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    for noisy in ("distributed", "bokeh", "tornado", "httpx", "kr8s"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # As process 1 it would not end by itself.
+    signal.signal(signal.SIGTERM, _told_to_end)
+    try:
+        _work(request, place)
+        place.end()
+    except PodEnds:
+        _logger.warning("the pod is told to end: another one goes on with the run")
+        return _TOLD_TO_END
+    except ClusterError as error:
+        _logger.error("not all is cleared up: %s", error)  # noqa: TRY400 (a message is enough)
+        return _START_AGAIN
+    except Exception:
+        _logger.exception("the run does not know how this ended: it goes on")
+        return _START_AGAIN
+    return 0
+
+
+def _told_to_end(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    raise PodEnds
+
+
+def _work(request: dict[str, Any], place: Place) -> None:
+    """Drive a run, and keep what the cluster's pods write."""
+    key_file = Path(request["signing_key"])
+    key = SigningKey.from_pem(key_file.read_bytes(), key_file)
+    folder = RunFolder.open(open_store(request["run"]), maker=request["maker"], key=key)
+    scratch = Path(request["scratch"])
+    with (
+        KeptLogs(folder.store) as kept,
+        place.logs(folder.run_id, kept.take, kept.book.moments()),
+    ):
+        take_modules(folder, request["modules"], scratch / "modules")
+        driver = LastingDriver(
+            folder,
+            request,
+            connect=lambda stack: _connected(request, place, stack),
+            has_cluster=place.has_cluster,
+            patience_s=PATIENCE_S,
+        )
+        driver.drive_to_the_end()
+        _logger.info("the run is over")
+        sys.stdout.flush()
+
+
+def _connected(request: dict[str, Any], place: Place, stack: ExitStack) -> Client:
+    """Connect to the scheduler once it is there, and ours.
+
+    Raises
+    ------
+    ClusterUnreachableError, ClusterAccessError, ClientClosedError
+    """
+    address = request["address"]
+    security = tls.client_security(Path(request["certificates"]))
+    until = time.monotonic() + _SCHEDULER_WAIT_S
+    while True:
+        try:
+            tls.check_scheduler(address, security)
+            break
+        except ClusterUnreachableError:
+            if time.monotonic() > until or not place.has_cluster():
+                raise
+            time.sleep(_LOOK_AGAIN_S)
+    try:
+        client = Client(
+            address, security=security, set_as_default=False, timeout=_CLIENT_TIMEOUT_S
+        )
+    except OSError as error:
+        msg = f"the Dask scheduler at {address} does not answer: {error}"
+        raise ClientClosedError(msg) from error
+    stack.callback(_close, client)
+    return client
+
+
+def _close(client: Client) -> None:
+    """Close a client, whose scheduler may be lost."""
+    with suppress(Exception):
+        client.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Modules of the user's own, for a driver on a machine that has not got them.
+
+They are in the run's folder, sealed by its key: whoever goes on with the run finds there what
+its pickles refer to.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import logging
+import pickletools
+import sys
+import warnings
+import zipfile
+from typing import TYPE_CHECKING
+
+from dask_hpsearch import trust
+from dask_hpsearch.engine.modules import own_source, packed
+from dask_hpsearch.journal.folder import SEARCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from dask_hpsearch.journal.folder import RunFolder
+
+_MODULES = "modules/"
+# Ours is in every image; these two are pickled by value.
+_LEFT_OUT = frozenset({"dask_hpsearch", "__main__", "__mp_main__"})
+_logger = logging.getLogger(__name__)
+
+
+def keep_modules(folder: RunFolder) -> list[str]:
+    """Put the modules that a run's search needs into its folder.
+
+    Returns
+    -------
+    list of str
+        Names of the objects, for `take_modules`.
+    """
+    sealed = folder.store.read(SEARCH)
+    pickled = trust.unseal(folder.manifest.public, folder.run_id, SEARCH, sealed)
+    names = []
+    for module, source in needed(pickled).items():
+        archive = packed(source)
+        if archive is None:
+            continue
+        digest = hashlib.sha256(archive).hexdigest()[:16]
+        name = f"{_MODULES}{module}-{digest}.zip"
+        key = folder.signing_key()
+        folder.store.create(name, trust.seal(key, folder.run_id, name, archive))
+        names.append(name)
+    return names
+
+
+def take_modules(folder: RunFolder, names: Iterable[str], place: Path) -> None:
+    """Put modules of a run on this process's path, before those that are installed.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    names : iterable of str
+        As `keep_modules` returned them.
+    place : Path
+        A folder that they are written to; they are sent on to workers from there.
+
+    Raises
+    ------
+    UntrustedObjectError
+        If one was altered.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        sealed = folder.store.read(name)
+        content = trust.unseal(folder.manifest.public, folder.run_id, name, sealed)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            archive.extractall(place)
+    if str(place) not in sys.path:
+        sys.path.insert(0, str(place))
+
+
+def needed(pickled: bytes) -> dict[str, Path]:
+    """Find the user's own modules that a pickle refers to, and all that these import.
+
+    A pickle names modules as text, among other texts; those that happen to be the name of
+    a module of the user's own go along.
+
+    Returns
+    -------
+    dict of str to Path
+        File or folder of each, by its top-level name.
+    """
+    found: dict[str, Path] = {}
+    waiting = _named_in(pickled)
+    while waiting:
+        module = waiting.pop()
+        if module in found or module in _LEFT_OUT:
+            continue
+        source = own_source(module)
+        if source is not None:
+            found[module] = source
+            waiting |= _imported_by(source)
+    return dict(sorted(found.items()))
+
+
+def _named_in(pickled: bytes) -> set[str]:
+    texts = (
+        text for _, text, _ in pickletools.genops(pickled) if isinstance(text, str)
+    )
+    tops = (text.partition(" ")[0].partition(".")[0] for text in texts)
+    return {top for top in tops if top.isidentifier()}
+
+
+def _imported_by(source: Path) -> set[str]:
+    """Name the top-level modules that a module's files import, at whatever time."""
+    files = [source] if source.is_file() else sorted(source.rglob("*.py"))
+    found: set[str] = set()
+    for file in files:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what the user's code does
+                tree = ast.parse(file.read_bytes())
+        except (OSError, SyntaxError, ValueError) as error:
+            _logger.debug("%s is not looked into: %s", file, error)
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found

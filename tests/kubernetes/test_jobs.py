@@ -1,0 +1,403 @@
+"""Runs that one can walk away from: driven by a Job beside the cluster, whatever is lost."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+from dask_hpsearch import DaskSearchCV, SearchRun, kube_cluster
+from dask_hpsearch.clusters import driver_job
+from dask_hpsearch.clusters.driver_job import DriverOrder
+from dask_hpsearch.config.reading import load_spec
+from dask_hpsearch.errors import PodStartError, RunCancelledError
+from tests.gcs.held import put
+from tests.kubernetes.conftest import SPEC, asked, objects_of
+from tests.kubernetes.test_losses import X, as_plain, search, y
+from tests.kubernetes.watching import FitLog
+from tests.oracle.structure import difference
+from tests.processes import ROOT, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from distributed import Client
+
+    from dask_hpsearch.clusters.kube import SearchKubeCluster
+    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from tests.kubernetes.bucket import FarBucket
+
+RESUMED_WITHIN_S = 60.0
+# By the first value that a fit sees: its split.
+SPLITS = {
+    int(X[train][0][0]): split
+    for split, (train, _) in enumerate(StratifiedKFold(2).split(X, y))
+}
+BESIDE = """
+from tests.kubernetes.estimators import Sleeper
+
+class Beside(Sleeper):
+    pass
+"""
+SCRIPT = """
+import os, signal, sys
+from beside import Beside
+from sklearn.model_selection import GridSearchCV
+from dask_hpsearch import DaskSearchCV, kube_cluster
+from dask_hpsearch.config.reading import load_spec
+from tests.kubernetes.test_losses import X, y
+
+spec, image, namespace, inside, store, how = sys.argv[1:]
+environment = {"STORAGE_EMULATOR_HOST": inside}
+spec = load_spec(spec, image=image, namespace=namespace, environment=environment)
+own = GridSearchCV(Beside(seconds=0.3), {"number": range(20)}, cv=2)
+with kube_cluster(spec, n_workers=1) as cluster:
+    client = cluster.get_client()
+    run = DaskSearchCV(
+        own, client=client, store=store, keep_cluster=how == "left"
+    ).submit(X, y)
+    print(cluster.name, run.url, flush=True)
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    client.close()
+"""
+
+
+@pytest.fixture
+def client(cluster: SearchKubeCluster) -> Iterator[Client]:
+    """Connect to the cluster."""
+    with cluster.get_client() as client:
+        yield client
+
+
+def pods_of(run: SearchRun, namespace: str) -> list[dict[str, Any]]:
+    """Return the pods of a run's driver."""
+    labels = f"{driver_job.RUN_LABEL}={run.run_id}"
+    found: list[dict[str, Any]] = asked(lambda api: api.list("Pod", labels), namespace)
+    return found
+
+
+def force_delete(name: str, namespace: str) -> None:
+    """Delete a pod as if its node were gone."""
+
+    async def delete(api: KubernetesApi) -> None:
+        async with api.connection.call_api(
+            "DELETE",
+            url=f"pods/{name}",
+            namespace=namespace,
+            json={"gracePeriodSeconds": 0, "propagationPolicy": "Background"},
+        ):
+            pass
+
+    asked(delete, namespace)
+
+
+def finished(run: SearchRun) -> dict[tuple[int, int], float]:
+    """Return the fits that the journal has, by candidate and split, and when they ended."""
+    return {
+        (one["i"], one["s"]): one["t"] for one in run._events() if one["e"] == "fit"
+    }
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    "how", ["killed", pytest.param("left", marks=pytest.mark.slow)]
+)
+def test_a_search_outlives_who_submitted_it_and_ends_its_cluster(
+    how: str, namespace: str, image: str, bucket: FarBucket, tmp_path: Path
+) -> None:
+    """The client is killed at once, or leaves its block; the cluster ends with the search."""
+    before = objects_of(namespace)
+    (tmp_path / "beside.py").write_text(BESIDE)
+    inside = bucket.environment["STORAGE_EMULATOR_HOST"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", SCRIPT, str(SPEC), image, namespace),
+            *(inside, bucket.url, how),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+    )
+    assert done.stdout, done.stderr
+    name, url = done.stdout.split()
+
+    run = SearchRun.attach(url)
+    run.wait(240)
+
+    sys.path.insert(0, str(tmp_path))
+    try:
+        found = run.result()
+        plain = GridSearchCV(type(found.estimator)(), {"number": range(20)}, cv=2)
+    finally:
+        sys.path.remove(str(tmp_path))
+    found.set_params(estimator__seconds=0.2)
+    found.best_estimator_.set_params(seconds=0.2)
+    assert difference(plain.fit(X, y), found) is None
+    wait_until(lambda: objects_of(namespace) == before)
+    assert asked(lambda api: api.get("DaskCluster", name), namespace) is None
+    assert (
+        f"the cluster {name} ends with its run" in run.logs() or "driver" in run.logs()
+    )
+
+
+class Losses:
+    """Takes pods away from a run, and knows what was finished before each time."""
+
+    def __init__(self, run: SearchRun, cluster: SearchKubeCluster) -> None:
+        self._run = run
+        self._namespace = str(cluster.namespace)
+        self._labels = f"dask.org/cluster-name={cluster.name},dask.org/component="
+        self.kept: set[tuple[int, int]] = set()
+        self.gone: list[str] = []
+
+    def lose(self, component: str) -> float:
+        """Delete a pod once some more fits have ended; return the moment."""
+        known = len(finished(self._run))
+        wait_until(lambda: len(finished(self._run)) >= known + 15)
+        self.kept |= set(finished(self._run))
+        labels = self._labels + component
+        pods = asked(lambda api: api.list("Pod", labels), self._namespace)
+        living = [one for one in pods if one["status"]["phase"] == "Running"]
+        self.gone.append(living[0]["metadata"]["name"])
+        force_delete(self.gone[-1], self._namespace)
+        return time.time()
+
+    def resumed_after(self, moment: float) -> float:
+        """Wait until a fit ends that was not under way; return the seconds since."""
+
+        def later() -> list[float]:
+            return [t for t in finished(self._run).values() if t > moment + 1]
+
+        wait_until(later)
+        return min(later()) - moment
+
+
+@pytest.mark.timeout(600)
+def test_whatever_is_lost_a_submitted_run_goes_on(
+    cluster: SearchKubeCluster, client: Client, namespace: str, bucket: FarBucket
+) -> None:
+    """A worker, the driver, the scheduler: the same result, no finished fit runs again."""
+    numbers = range(5000, 5100)
+    client.wait_for_workers(2, timeout=90)
+    with FitLog(cluster.name, namespace) as log:
+        own = DaskSearchCV(search(numbers, 0.5), client=client, store=bucket.url)
+        run = own.submit(X, y)
+        losses = Losses(run, cluster)
+        losses.lose("worker")
+        losses.lose("driver")
+        resumed_after = losses.resumed_after(losses.lose("scheduler"))
+        found = run.result(300)
+        began = log.counts("began", numbers)
+
+    as_plain(found, numbers)
+    sys.stdout.write(f"resumed {resumed_after:.1f} s after the scheduler was lost\n")
+    assert resumed_after < RESUMED_WITHIN_S
+    times = {
+        (int(number) - numbers.start, SPLITS[int(first)]): count
+        for key, count in began.items()
+        for number, _, first in [key.split()]
+    }
+    assert {times[fit] for fit in losses.kept} == {1}
+    logs = run.logs()
+    assert [name for name in losses.gone if f"{name}\n" not in logs] == []
+    assert "PRIVATE KEY" not in logs
+    assert pods_of(run, namespace) == []
+
+
+def test_a_fit_on_data_in_a_bucket_is_driven_from_there(
+    client: Client, namespace: str, bucket: FarBucket
+) -> None:
+    """The process that fits looks on, and has the fitted search in the end."""
+    place = bucket.url.removeprefix("gs://").partition("/")[0]
+    for name, values in (("X", X), ("y", y)):
+        content = io.BytesIO()
+        np.save(content, values)
+        put(bucket.port, place, f"data/{name}.npy", content.getvalue())
+    numbers = range(6000, 6010)
+    own = DaskSearchCV(
+        search(numbers, 0.1), client=client, store=bucket.url, progress=True
+    )
+
+    own.fit(f"gs://{place}/data/X.npy", f"gs://{place}/data/y.npy")
+
+    as_plain(own.search_, numbers)
+    assert own.stopped_ is None
+    run = SearchRun.attach(str(own.run_url_))
+    assert "== driver run-" in run.logs()
+    snapshot = run.progress()
+    assert snapshot.fits_done == snapshot.fits_total == 20
+
+
+def test_a_driver_that_cannot_start_is_told(
+    client: Client,
+    cluster: SearchKubeCluster,
+    namespace: str,
+    bucket: FarBucket,
+) -> None:
+    """With what Kubernetes says; given up, nothing is left of it."""
+    before = objects_of(namespace)
+    own = cluster.spec
+    assert own is not None
+    account = own.driver.model_copy(update={"service_account": "nosuch"})
+    cluster.spec = own.model_copy(update={"driver": account})
+    try:
+        run = DaskSearchCV(
+            search(range(2), 0.1), client=client, store=bucket.url
+        ).submit(X, y)
+        with pytest.raises(PodStartError, match="nosuch"):
+            run.result(60)
+    finally:
+        cluster.spec = own
+
+    run.cancel()
+    with pytest.raises(RunCancelledError):
+        run.result(10)
+    wait_until(lambda: objects_of(namespace) == before)
+
+
+def test_a_driver_may_do_what_it_does_and_is_refused_more(
+    cluster: SearchKubeCluster, namespace: str
+) -> None:
+    """Asked of Kubernetes itself, for every verb on all that there is."""
+    spec = cluster.spec
+    assert spec is not None
+    order = DriverOrder(
+        run_id="20261125-000000-00000000",
+        job="run-rights",
+        module="none",
+        request={},
+        signing_key="none",
+    )
+
+    async def made(api: KubernetesApi) -> None:  # without a pod
+        job = driver_job.driver_job(cluster.name, namespace, spec, order)
+        owner = await api.create(job)
+        for one in driver_job.companions(cluster.name, spec, order, owner):
+            await api.create(one)
+
+    asked(made, namespace)
+    try:
+        allowed = asked(lambda api: rights_of(api, order.job, cluster.name), namespace)
+    finally:
+        asked(lambda api: api.delete("Job", order.job), namespace)
+
+    assert allowed == {
+        ("list", "pods", ""),
+        ("get", "pods/log", ""),
+        ("get", "daskclusters", cluster.name),
+        ("delete", "daskclusters", cluster.name),
+        ("delete", "jobs", order.job),
+    }
+
+
+GROUPS = {
+    "": ("pods", "pods/log", "pods/exec", "secrets", "configmaps", "services", "nodes"),
+    "apps": ("deployments",),
+    "batch": ("jobs",),
+    "kubernetes.dask.org": ("daskclusters", "daskworkergroups", "daskautoscalers"),
+    "rbac.authorization.k8s.io": ("roles", "rolebindings", "clusterroles"),
+}
+VERBS = (
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+)
+
+
+async def rights_of(
+    api: KubernetesApi, account: str, cluster: str
+) -> set[tuple[str, str, str]]:
+    """Ask what an account may do, to anything, to its own, and elsewhere."""
+    found = set()
+    for group, resources in GROUPS.items():
+        for resource in resources:
+            for verb in VERBS:
+                for name in ("", cluster, account, "another"):
+                    if await may(api, account, group, resource, verb, name):
+                        found.add((verb, resource, name))
+    # What is allowed without a name is so for every name.
+    general = {(verb, resource) for verb, resource, name in found if not name}
+    return {one for one in found if not one[2] or one[:2] not in general}
+
+
+async def may(
+    api: KubernetesApi, account: str, group: str, resource: str, verb: str, name: str
+) -> bool:
+    """Ask one question."""
+    resource, _, part = resource.partition("/")
+    attributes = {
+        "namespace": api.namespace,
+        "group": group,
+        "resource": resource,
+        "subresource": part,
+        "verb": verb,
+        "name": name,
+    }
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{api.namespace}:{account}",
+            "groups": ["system:serviceaccounts", "system:authenticated"],
+            "resourceAttributes": attributes,
+        },
+    }
+    async with api.connection.call_api(
+        "POST",
+        version="authorization.k8s.io/v1",
+        url="subjectaccessreviews",
+        json=review,
+    ) as answer:
+        return bool(answer.json()["status"]["allowed"])
+
+
+def test_a_run_goes_on_with_another_cluster(
+    cluster: SearchKubeCluster, client: Client, namespace: str, bucket: FarBucket
+) -> None:
+    """Cancelled, and resumed by a Job of its own; who attaches by name can do that."""
+    numbers = range(7000, 7020)
+    run = DaskSearchCV(search(numbers, 0.3), client=client, store=bucket.url).submit(
+        X, y
+    )
+    wait_until(lambda: run.progress().fits_done > 5)
+    [pod] = pods_of(run, namespace)
+    assert_drivers_pod(pod["spec"])
+    run.cancel()
+    with pytest.raises(RunCancelledError):
+        run.result(60)
+
+    with (
+        kube_cluster(name=cluster.name, namespace=namespace) as again,
+        again.get_client() as other,
+    ):
+        assert again.spec == load_spec(cluster.spec)
+        run.resume(other)
+        found = run.result(120)
+
+    as_plain(found, numbers)
+
+
+def assert_drivers_pod(pod: dict[str, Any]) -> None:
+    """Assert what a driver's pod promises, as Kubernetes has it."""
+    [container] = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["serviceAccountName"].startswith("run-")
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["resources"]["limits"] == container["resources"]["requests"]
+    for variable in container["env"]:
+        assert "PRIVATE" not in variable.get("value", "")

@@ -1,0 +1,301 @@
+"""The driver that a Job runs: what it goes on after, how it ends, and what it knows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import textwrap
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sklearn.model_selection import GridSearchCV
+
+from dask_hpsearch import DaskSearchCV, SearchRun
+from dask_hpsearch.data import DataHome
+from dask_hpsearch.errors import RunCancelledError, RunFailedError
+from dask_hpsearch.runs.beginning import Work, begin
+from dask_hpsearch.runs.jobs import PATIENCE_S, start_job
+from dask_hpsearch.runs.states import note_state, signature_of
+from dask_hpsearch.stores import open_store
+from tests.estimators import Deed, flowers, seen, times_begun
+from tests.gcs.held import new_bucket
+from tests.oracle.structure import difference
+from tests.processes import wait_until
+from tests.runs.encrypted import TakesJobs, encrypted, ended
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from dask_hpsearch.clusters.driver_job import DriverOrder
+    from tests.gcs.proxy import Proxy
+    from tests.runs.encrypted import Encrypted
+
+X, y = flowers()
+N_CANDIDATES, SPLITS = 40, 2
+
+
+@pytest.fixture(scope="module")
+def place(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
+    """A scheduler and a worker that many tests use, and that know what ``gs://`` means."""
+    with encrypted(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+def grid(log: Path, **options: Any) -> GridSearchCV:
+    """Make a search whose fits note what they do; a refit in this process does not."""
+    deed = Deed(log=str(log), client=os.getpid(), **options)
+    return GridSearchCV(
+        deed, {"number": list(range(N_CANDIDATES))}, cv=SPLITS, error_score="raise"
+    )
+
+
+def ordered(search: Any, folder: Path) -> tuple[SearchRun, DriverOrder]:
+    """Begin a run, and order a Job for it; nothing runs yet."""
+    store, cluster, driver = open_store(folder / "store"), TakesJobs(), uuid.uuid4().hex
+    with DataHome.of(store) as home:
+        work = Work(search, X, y, {})
+        run = begin(work, store=store, home=home, task_name=None, settings={})
+    options = {
+        "store": store.url,
+        "generation": 0,
+        "n_iter_more": 0,
+        "driver": driver,
+        "ignored": [],
+    }
+    start_job(run, cluster, options, keep_cluster=True)
+    signature = signature_of(driver, 0, own=True, patience_s=PATIENCE_S)
+    note_state(run, "starting", signature, generation=0)
+    assert cluster.order is not None
+    return SearchRun(run), cluster.order
+
+
+@contextlib.contextmanager
+def killed_in_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leave no process behind."""
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def shown_after(run: SearchRun, number: int) -> set[tuple[int, int]]:
+    """Wait until so many fits are shown as finished; return them."""
+    wait_until(lambda: run.progress().fits_done >= number)
+    return {(one["i"], one["s"]) for one in run._events() if one["e"] == "fit"}
+
+
+def check(run: SearchRun, own: GridSearchCV, log: Path) -> None:
+    """Assert that the result is a plain fit's, and that hardly a fit ran twice."""
+    assert difference(own.fit(X, y), run.result()) is None
+    begun = times_begun(str(log))
+    assert len(begun) >= N_CANDIDATES * SPLITS
+    # What was under way, and what the journal had not been told for a second.
+    assert sum(begun.values()) - len(begun) < N_CANDIDATES
+
+
+@pytest.mark.timeout(180)
+def test_a_lost_scheduler_is_waited_for(tmp_path: Path) -> None:
+    """The run goes on with the next one by itself; nobody sees it interrupted."""
+    log = tmp_path / "fits.log"
+    own = grid(log, seconds=0.1)
+    run, order = ordered(own, tmp_path)
+    with encrypted(tmp_path) as running:
+        driver = running.driver(order, tmp_path / "pod")
+        with killed_in_the_end(driver):
+            before = shown_after(run, 20)
+            states = set()
+            running.scheduler.kill()
+            running.scheduler.wait()
+            lost_at = time.time()
+            wait_until(lambda: states.add(run.state) or "starting" in states)
+            running.start_scheduler()
+            wait_until(lambda: states.add(run.state) or run.done())
+            assert ended(driver) == 0
+
+    check(run, own, log)
+    assert states <= {"running", "starting", "finished"}
+    again = [one for one in run._events() if one["e"] == "fit" and one["t"] > lost_at]
+    assert not before & {(one["i"], one["s"]) for one in again}
+    assert (tmp_path / "pod" / "ended").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_lost_driver_goes_on_when_it_is_started_again(
+    how: signal.Signals, place: Encrypted, tmp_path: Path
+) -> None:
+    """As Kubernetes does it: the same program, the same order, an empty machine."""
+    log = tmp_path / "fits.log"
+    own = grid(log, seconds=0.05)
+    run, order = ordered(own, tmp_path)
+    first = place.driver(order, tmp_path / "first")
+    with killed_in_the_end(first):
+        before = shown_after(run, 20)
+        first.send_signal(how)
+        code = ended(first)
+        state = run.state
+        second = place.driver(order, tmp_path / "second")
+        with killed_in_the_end(second):
+            assert ended(second) == 0
+
+    assert code == (-how if how == signal.SIGKILL else 143)
+    assert state == ("running" if how == signal.SIGKILL else "starting")
+    check(run, own, log)
+    fits = [(one["i"], one["s"]) for one in run._events() if one["e"] == "fit"]
+    assert all(fits.count(fit) == 1 for fit in before)
+
+
+def test_a_search_that_fails_ends_its_job(place: Encrypted, tmp_path: Path) -> None:
+    """The run says why; Kubernetes has no reason to try again."""
+    run, order = ordered(grid(tmp_path / "log", deed="raise"), tmp_path)
+
+    driver = place.driver(order, tmp_path / "pod")
+    with killed_in_the_end(driver):
+        assert ended(driver) == 0
+
+    assert run.state == "failed"
+    with pytest.raises(RunFailedError, match="a fit like any other that fails"):
+        run.result()
+
+
+def test_a_cancelled_run_ends_its_job_for_good(
+    place: Encrypted, tmp_path: Path
+) -> None:
+    """Started again, by chance, it does nothing."""
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    run, order = ordered(grid(log, gate=str(gate)), tmp_path)
+    driver = place.driver(order, tmp_path / "pod")
+    with killed_in_the_end(driver):
+        wait_until(lambda: seen(str(log), "wait"))
+        run.cancel()
+        assert ended(driver) == 0
+    with pytest.raises(RunCancelledError):
+        run.result()
+    begun = len(seen(str(log), "start"))
+
+    again = place.driver(order, tmp_path / "pod")
+    with killed_in_the_end(again):
+        assert ended(again) == 0
+
+    assert run.state == "cancelled"
+    assert len(seen(str(log), "start")) == begun
+    gate.touch()
+
+
+def test_without_its_cluster_a_run_is_interrupted(tmp_path: Path) -> None:
+    """It ends, is not waited for, and can go on with another cluster."""
+    run, order = ordered(grid(tmp_path / "log"), tmp_path)
+    with encrypted(tmp_path) as running:
+        running.scheduler.kill()
+        running.scheduler.wait()
+        (tmp_path / "pod").mkdir()
+        (tmp_path / "pod" / "no-cluster").touch()
+        driver = running.driver(order, tmp_path / "pod")
+        with killed_in_the_end(driver):
+            assert ended(driver) == 0
+
+    assert run.state == "interrupted"
+    with pytest.raises(RunFailedError, match="nothing answers"):
+        run.result()
+
+
+def test_an_order_for_another_users_run_is_refused(
+    place: Encrypted, tmp_path: Path
+) -> None:
+    """Whoever can write to the bucket cannot have a driver run what he likes."""
+    run, order = ordered(grid(tmp_path / "log"), tmp_path)
+    order.request["maker"] = "0" * 64
+
+    driver = place.driver(order, tmp_path / "pod")
+    with killed_in_the_end(driver):
+        assert ended(driver) == 1
+
+    assert "another user's key" in (tmp_path / "pod" / "driver.log").read_text()
+    assert seen(str(tmp_path / "log"), "start") == []
+    assert run.state == "starting"
+
+
+def test_logs_of_pods_are_in_the_run(place: Encrypted, tmp_path: Path) -> None:
+    """Also of those that are gone, by who wrote them."""
+    run, order = ordered(grid(tmp_path / "log"), tmp_path)
+    driver = place.driver(order, tmp_path / "pod")
+    with killed_in_the_end(driver):
+        assert ended(driver) == 0
+
+    assert "== scheduler s-1\nthe scheduler's own words\n" in run.logs()
+
+
+MINE = """
+from sklearn.naive_bayes import GaussianNB
+from {helper} import shift
+
+class Mine(GaussianNB):
+    def fit(self, X, y):
+        return super().fit(shift(X), y)
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path: Path) -> Iterator[str]:
+    """A module that only this process finds, and one that it imports in turn."""
+    name = f"mine_{uuid.uuid4().hex[:8]}"
+    folder = tmp_path / "beside the notebook"
+    folder.mkdir()
+    helper = f"{name}_helper"
+    (folder / f"{name}.py").write_text(MINE.format(helper=helper))
+    text = textwrap.dedent("""
+        def shift(X):
+            return X + 1
+    """)
+    (folder / f"{helper}.py").write_text(text)
+    sys.path.insert(0, str(folder))
+    yield name
+    sys.path.remove(str(folder))
+    for module in (name, helper):
+        sys.modules.pop(module, None)
+
+
+def test_a_users_own_modules_reach_driver_and_workers(
+    own_module: str, place: Encrypted, tmp_path: Path
+) -> None:
+    """Neither has them on its path; both get them from the run."""
+    mine = __import__(own_module).Mine()
+    own = GridSearchCV(mine, {"var_smoothing": [1e-9, 1e-3]}, cv=SPLITS)
+    run, order = ordered(own, tmp_path)
+
+    driver = place.driver(order, tmp_path / "pod")
+    with killed_in_the_end(driver):
+        assert ended(driver) == 0
+
+    assert difference(own.fit(X, y), run.result()) is None
+
+
+def test_submit_orders_a_job_where_it_can(
+    place: Encrypted, gcs: Proxy, tmp_path: Path
+) -> None:
+    """With a cluster that takes Jobs, and a store that its pods reach."""
+    bucket, cluster = new_bucket(gcs.port), TakesJobs()
+    own = grid(tmp_path / "log")
+    with place.client() as client:
+        client.cluster = cluster
+        ours = DaskSearchCV(
+            own, client=client, store=f"gs://{bucket}/runs", keep_cluster=False
+        )
+        run = ours.submit(X, y)
+        client.cluster = None
+    assert run.state == "starting"
+    assert cluster.order is not None
+    assert cluster.ends_with_runs
+
+    driver = place.driver(cluster.order, tmp_path / "pod")
+    with killed_in_the_end(driver):
+        assert ended(driver) == 0
+
+    assert difference(own.fit(X, y), run.result()) is None
+    assert "PRIVATE" not in repr(cluster.order) + run.logs() + repr(run)
