@@ -95,10 +95,10 @@ class Engine:
         self.modules = ModuleSender(client)
         self._sender = DataSender(client, home, self._topic)
         client.subscribe_topic(self._topic, self._on_worker_event)
-        self._watch = SlotWatch(
+        self.watch = SlotWatch(
             client, worker_timeout_s=worker_timeout_s, on_slots=on_slots
         )
-        self._watch.tell(0)
+        self.watch.tell(0)
         self._thread = threading.Thread(
             target=self._run, name="dask-hpsearch-engine", daemon=True
         )
@@ -113,13 +113,7 @@ class Engine:
     @property
     def slots(self) -> int:
         """Slots there are now, as of less than a second ago."""
-        return self._watch.slots
-
-    @property
-    def usage(self) -> tuple[int, int, int]:
-        """Workers, slots, and slots in use, as of less than a second ago."""
-        watch = self._watch
-        return watch.workers, watch.slots, min(len(self._flights), watch.slots)
+        return self.watch.slots
 
     def wait_for_slots(self) -> None:
         """Wait until there is a slot; a cluster that scales by its tasks grows one.
@@ -129,7 +123,7 @@ class Engine:
         NoWorkersError
             If there is none within the time-out.
         """
-        self._watch.wait()
+        self.watch.wait()
 
     def next_number(self) -> int:
         """Return a number that no other task of this engine has."""
@@ -224,20 +218,20 @@ class Engine:
         if job.group not in self._groups:
             self._groups.append(job.group)
         if not self._jobs:
-            self._watch.work_begins()
+            self.watch.work_begins()
         self._jobs[job.task.job] = job
         job.group.waiting.append(job)
 
     def _count_slots(self) -> None:
-        if self._watch.is_due() and self._failure is None and self._jobs:
+        if self.watch.is_due() and self._failure is None and self._jobs:
             check_client(self.client)
-            self._watch.count()
-            self._watch.tell(len(self._flights))
-            self._watch.check_for_workers()
+            self.watch.count()
+            self.watch.tell(len(self._flights))
+            self.watch.check_for_workers()
 
     def _fill_slots(self) -> None:
         """Submit batches, the groups taking turns, while Dask may have more."""
-        room = most_in_flight(self._watch.slots) - len(self._flights)
+        room = most_in_flight(self.watch.slots) - len(self._flights)
         groups = deque(group for group in self._groups if group.waiting)
         while room > 0 and groups and self._failure is None:
             group = groups.popleft()
@@ -249,7 +243,7 @@ class Engine:
         self.hungry = room > 0 or self._failure is not None
 
     def _submit_batch(self, group: Group) -> None:
-        jobs = group.take_batch(self._watch.slots)
+        jobs = group.take_batch(self.watch.slots)
         number = self.next_number()
         payload = group.batch_of(
             jobs, number, topic=self._topic, fit_timeout_s=self._fit_timeout_s
@@ -264,7 +258,7 @@ class Engine:
         self._flights[number] = Flight(group, {job.task.job for job in jobs}, future)
         group.in_flight += 1
         when_ended(future, lambda: self._events.put(lambda: self._ended(number)))
-        self._watch.tell(len(self._flights))
+        self.watch.tell(len(self._flights))
 
     def _ended(self, number: int) -> None:
         """Take note of a batch's end; fetch outcomes that were not reported."""
@@ -280,7 +274,7 @@ class Engine:
             return
         del self._flights[number]
         flight.group.in_flight -= 1
-        self._watch.tell(len(self._flights))
+        self.watch.tell(len(self._flights))
 
     def _landed(self, number: int, fetched: Fetched) -> None:
         flight = self._flights.pop(number, None)
@@ -291,7 +285,7 @@ class Engine:
             self._take(outcome, flight)
         for job in list(flight.open):  # reported, but the report was lost
             self._take(Outcome(job, "returned"), flight)
-        self._watch.tell(len(self._flights))
+        self.watch.tell(len(self._flights))
 
     def _outcomes_of(self, flight: Flight, fetched: Fetched) -> list[Outcome]:
         """Read a batch's outcomes; what was lost with its worker is to run again."""

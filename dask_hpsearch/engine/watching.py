@@ -32,7 +32,7 @@ class SlotWatch:
 
     Attributes
     ----------
-    workers, slots : int
+    workers, slots, running : int
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class SlotWatch:
         worker_timeout_s: float,
         on_slots: Callable[[int, int, int], None] | None,
     ) -> None:
-        self.workers = self.slots = 0
+        self.workers = self.slots = self.running = 0
         self._client = client
         self._worker_timeout_s = worker_timeout_s
         self._on_slots = on_slots
@@ -148,5 +148,6 @@ class SlotWatch:
 
     def tell(self, batches: int) -> None:
         """Tell who listens, with the batches that Dask has."""
+        self.running = min(batches, self.slots)
         if self._on_slots is not None:
-            self._on_slots(self.workers, self.slots, min(batches, self.slots))
+            self._on_slots(self.workers, self.slots, self.running)

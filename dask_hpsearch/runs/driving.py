@@ -79,7 +79,8 @@ class _Stop:
         with self._lock:
             if self._engine is None:
                 return {}
-            return dict(zip(("w", "n", "b"), self._engine.usage, strict=True))
+            watch = self._engine.watch
+            return {"w": watch.workers, "n": watch.slots, "b": watch.running}
 
     def is_overdue(self) -> bool:
         """Whether the driver was cancelled, and still has not ended."""

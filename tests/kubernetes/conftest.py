@@ -149,20 +149,6 @@ def cluster(
 
 def objects_of(namespace: str) -> list[str]:
     """Name all objects that clusters have made in a namespace."""
-    kinds = (
-        "DaskCluster",
-        "DaskWorkerGroup",
-        "DaskAutoscaler",
-        "Deployment",
-        "Job",
-        "NetworkPolicy",
-        "Pod",
-        "Role",
-        "RoleBinding",
-        "Secret",
-        "Service",
-        "ServiceAccount",
-    )
 
     async def listed(api: KubernetesApi) -> list[str]:
         found: list[str] = []
