@@ -17,7 +17,7 @@ ORDER = DriverOrder(
     job="run-20261125-010203-0123abcd-456def",
     module="the.program",
     request={"run": "gs://bucket/runs/r"},
-    signing_key="-----BEGIN PRIVATE KEY-----",
+    signing_key="a PRIVATE key",
 )
 OWNER = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"uid": "0"}}
 
