@@ -76,6 +76,12 @@ def pod_trouble(pod: Manifest, events: Iterable[Manifest] = ()) -> Trouble | Non
     return None
 
 
+def starting(pod: Manifest) -> Trouble:
+    """Say of a pod without trouble that it is not ready yet."""
+    name = pod["metadata"]["name"]
+    return Trouble("wait", f"pod {name} is still starting: wait longer for it", name)
+
+
 def deployment_trouble(deployment: Manifest) -> Trouble | None:
     """Return why no pod is made, as when a quota is used up; None if all is well."""
     for condition in deployment.get("status", {}).get("conditions", []):

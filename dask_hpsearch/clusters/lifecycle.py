@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from dask_hpsearch.clusters.diagnosis import (
     deployment_trouble,
     is_ready,
     pod_trouble,
+    starting,
     worst,
 )
 from dask_hpsearch.clusters.kubernetes_api import (
@@ -55,6 +57,14 @@ _KINDS = (
     "Pod",
 )
 _ENDING_S = 3.0  # that a driver may take from its last look at the cluster to its end
+# What goes at once, when a cluster ends; the rest is theirs.
+_MADE_FIRST = (
+    "DaskWorkerGroup",
+    "Deployment",
+    "Secret",
+    "NetworkPolicy",
+    "ServiceAccount",
+)
 _logger = logging.getLogger(__name__)
 
 
@@ -200,7 +210,7 @@ class Lifecycle:
         """Return the worst of what keeps workers from running; None if nothing does."""
         pods = await self.api.list("Pod", self._worker_labels)
         troubles = [
-            await self._told(pod)
+            await self._told(pod) or starting(pod)
             for pod in pods
             if not is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
         ]
@@ -262,15 +272,13 @@ class Lifecycle:
         ClusterError
             If any is there after ``timeout_s``; it is named.
         """
-        for job in await jobs.all_of(self.api, self.name):
-            await self.api.delete("Job", job["metadata"]["name"])
+        with contextlib.suppress(KubernetesRightsError):  # then it has none of ours
+            for job in await jobs.all_of(self.api, self.name):
+                await self.api.delete("Job", job["metadata"]["name"])
         await self.api.delete("DaskCluster", self.name)
-        for kind in ("Secret", "NetworkPolicy", "ServiceAccount"):
-            for one in await self._seen(kind):  # it may have no owner yet
-                await self.api.delete(kind, one["metadata"]["name"])
         began = time.monotonic()
         freed = False
-        while left := await self._left():
+        while left := await self._delete_what_is_left():
             waited = time.monotonic() - began
             if waited > timeout_s:
                 msg = (
@@ -283,14 +291,26 @@ class Lifecycle:
                 await self._free()
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _left(self) -> list[str]:
+    async def _delete_what_is_left(self) -> list[str]:
+        """Delete what has no owner, or loses it a moment later; name all that is left.
+
+        The operator gives a group of workers its owner a moment after making it. A cluster
+        that is deleted in between leaves the group behind (dask-kubernetes 2026.3.0).
+        """
         left = []
         for kind in _KINDS:
-            found = await self._seen(kind)
-            left += [f"{kind} {one['metadata']['name']}" for one in found]
-            if left:  # no need to ask for the others
-                break
+            for one in await self._seen(kind):
+                name = one["metadata"]["name"]
+                left.append(f"{kind} {name}")
+                if kind in _MADE_FIRST and "deletionTimestamp" not in one["metadata"]:
+                    await self._delete_if_allowed(kind, name)
         return left
+
+    async def _delete_if_allowed(self, kind: str, name: str) -> None:
+        try:
+            await self.api.delete(kind, name)
+        except KubernetesRightsError as error:
+            _logger.debug("left to its owner's end: %s", error)
 
     async def _seen(self, kind: str) -> list[Manifest]:
         """List the cluster's objects of a kind; what one may not see, one did not make."""

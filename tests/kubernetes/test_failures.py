@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
 
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
-WORKER_WAIT_S = 20.0
+WORKER_WAIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,10 @@ def attempts(namespace: str, image: str, home: Path) -> Iterator[Attempts]:
     no_scheduler, no_worker = f"{namespace}-a", f"{namespace}-b"
     asked(lambda api: add_namespace(api, no_scheduler, {"requests.cpu": "100m"}))
     asked(lambda api: add_namespace(api, no_worker, {"requests.memory": "800Mi"}))
+    small = {"cpu": "100m", "memory": "512Mi", "nodes": "any"}  # all fit on one node
     ways: dict[str, dict[str, Any]] = {
-        "image": own | {"image": "localhost/nowhere:1"},
-        "crash": own | {"environment": broken},
+        "image": own | {"image": "localhost/nowhere:1", "scheduler": small},
+        "crash": own | {"environment": broken, "scheduler": small},
         "memory": own | {"environment": greedy},
         "no-scheduler": own | {"namespace": no_scheduler},
         "no-worker": own | {"namespace": no_worker},
@@ -81,12 +82,13 @@ def attempts(namespace: str, image: str, home: Path) -> Iterator[Attempts]:
 
 
 def attempt(name: str, **spec: Any) -> Attempt:
-    """Start a cluster of one worker, and fit a search on it."""
+    """Start a cluster, with a worker if its scheduler can run, and fit a search on it."""
     search = GridSearchCV(Sleeper(), {"number": range(2)}, cv=2)
+    n_workers = int(name in ("memory", "no-worker"))
     error: HPSearchError | None = None
     try:
         with (
-            kube_cluster(load_spec(SPEC, **spec), name=name, n_workers=1) as made,
+            kube_cluster(load_spec(SPEC, **spec), name=name, n_workers=n_workers) as made,
             Client(made, set_as_default=False) as client,
         ):
             DaskSearchCV(search, client=client, worker_timeout=WORKER_WAIT_S).fit(X, y)
@@ -116,8 +118,8 @@ async def add_namespace(api: KubernetesApi, name: str, quota: dict[str, str]) ->
         ("image", PodStartError, r"localhost/nowhere:1.*cannot be pulled"),
         ("crash", PodStartError, r"(?s)ends again and again.*log:.*TypeError"),
         ("no-scheduler", PodStartError, "exceeded quota: small"),
-        ("no-worker", NoWorkersError, "within 20 s: .*exceeded quota: small"),
-        ("memory", NoWorkersError, r"within 20 s: .*pod memory-.*\(OOMKilled\)"),
+        ("no-worker", NoWorkersError, "within 60 s: .*exceeded quota: small"),
+        ("memory", NoWorkersError, r"within 60 s: .*pod memory-.*\(OOMKilled\)"),
     ],
 )
 def test_what_keeps_pods_from_running_is_told(
