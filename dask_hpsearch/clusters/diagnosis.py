@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,10 @@ _NO_CONTAINER = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
 _CRASHES = 2
+_NO_LOG = re.compile(
+    r"\s*(unable to retrieve container logs|failed to (try )?(open|resolv)|Error on reading)"
+    r"|.*no such file or directory\s*\Z"
+)
 _REFUSED = "refused: "  # how our programs begin the line that says why they end
 _SEVERITY: tuple[Outlook, ...] = ("wait", "stuck", "crash", "skew")
 
@@ -46,9 +51,9 @@ class Trouble:
     pod: str = ""
     words: str = ""
 
-    def quoted(self, log: str = "") -> str:
-        """Say it with the last lines of the log."""
-        words = last_words(log or self.words)
+    def quoted(self, log: str) -> str:
+        """Say it with the last lines of a log."""
+        words = last_words(log)
         return (
             f"{self.message}. The end of its log:\n{words}" if words else self.message
         )
@@ -108,6 +113,14 @@ def is_ready(pod: Manifest) -> bool:
         return False
     conditions = pod.get("status", {}).get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def first_log(texts: Iterable[str]) -> str:
+    """Return the first text that is a log, and not a word of why there is none.
+
+    Both come from Kubernetes in the same place: the node may have removed the file.
+    """
+    return next((one for one in texts if one and not _NO_LOG.match(one)), "")
 
 
 def last_words(log: str, lines: int = 12) -> str:

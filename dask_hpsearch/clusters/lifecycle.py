@@ -13,6 +13,7 @@ from dask_hpsearch.clusters import jobs, manifests
 from dask_hpsearch.clusters.diagnosis import (
     Trouble,
     deployment_trouble,
+    first_log,
     is_ready,
     pod_trouble,
     starting,
@@ -219,13 +220,13 @@ class Lifecycle:
 
     async def quoted(self, trouble: Trouble) -> str:
         """Say what is wrong, with the end of the pod's log if that says more."""
-        log = trouble.words
+        logs = [trouble.words]
         for previous in (True, False) if trouble.outlook == "crash" else ():
             try:
-                log = log or await self.api.logs(trouble.pod, previous=previous)
+                logs.append(await self.api.logs(trouble.pod, previous=previous))
             except ClusterError as error:
                 _logger.debug("no log of %s: %s", trouble.pod, error)
-        return trouble.quoted(log)
+        return trouble.quoted(first_log(logs))
 
     async def pods(self) -> list[Manifest]:
         """Return the cluster's pods."""

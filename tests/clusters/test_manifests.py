@@ -12,6 +12,7 @@ from dask_hpsearch.clusters import manifests, tls
 from dask_hpsearch.clusters.diagnosis import (
     Trouble,
     deployment_trouble,
+    first_log,
     last_words,
     pod_trouble,
     worst,
@@ -284,7 +285,7 @@ def test_what_a_pod_wrote_last_is_kept() -> None:
     trouble = pod_trouble(pod_with(containerStatuses=[container]))
 
     assert trouble is not None
-    assert trouble.quoted() == (
+    assert trouble.quoted(trouble.words) == (
         "pod p: it used more memory than its limit (OOMKilled). The end of its log:\n"
         "    one\n    two"
     )
@@ -309,3 +310,13 @@ def test_the_worst_trouble_is_told() -> None:
 
     assert worst(troubles) == Trouble("crash", "b")
     assert worst([None]) is None
+
+
+def test_what_is_no_log_is_not_quoted() -> None:
+    """Kubernetes may say instead that it has removed the file."""
+    gone = (
+        "failed to open log file: open /var/log/pods/p/1.log: no such file or directory"
+    )
+
+    assert first_log(["", gone, "unable to retrieve container logs for x", "a"]) == "a"
+    assert first_log([gone]) == ""

@@ -88,7 +88,9 @@ def attempt(name: str, **spec: Any) -> Attempt:
     error: HPSearchError | None = None
     try:
         with (
-            kube_cluster(load_spec(SPEC, **spec), name=name, n_workers=n_workers) as made,
+            kube_cluster(
+                load_spec(SPEC, **spec), name=name, n_workers=n_workers
+            ) as made,
             Client(made, set_as_default=False) as client,
         ):
             DaskSearchCV(search, client=client, worker_timeout=WORKER_WAIT_S).fit(X, y)
