@@ -296,7 +296,8 @@ def test_other_pods_are_not_let_in(
         [line] = [line for line in logs[name].splitlines() if "refused" in line]
         assert float(line.split()[-1]) < REFUSED_WITHIN_S + BUSY_S
         assert "let in" not in logs[name]
-    assert "refused: " in logs["worker-tls"]
     [state] = ended("intruder-worker-tls")["status"]["containerStatuses"]
-    assert state["state"]["terminated"]["exitCode"] == manifests.EXIT_REFUSED
+    last = state["state"]["terminated"]
+    assert last["exitCode"] == manifests.EXIT_REFUSED, last
+    assert "refused: " in logs["worker-tls"] + last["message"], last
     assert "Registered to" not in logs["worker-tcp"]
