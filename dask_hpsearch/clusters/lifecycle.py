@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from dask_hpsearch.clusters.diagnosis import (
     starting,
     worst,
 )
+from dask_hpsearch.clusters.ending import delete_cluster
 from dask_hpsearch.clusters.kubernetes_api import (
     KubernetesConflictError,
     ObjectMissingError,
@@ -44,28 +44,7 @@ _OPERATOR_WAIT_S = 20.0  # it acts within a second or two
 _STUCK_FOR_S = 5.0  # longer than what passes by itself
 _FINALIZER_WAIT_S = 30.0
 _LOG_LINES = 2000
-# What a cluster consists of; all of it has the cluster's label.
-_KINDS = (
-    "DaskCluster",
-    "DaskWorkerGroup",
-    "DaskAutoscaler",
-    "Deployment",
-    "ReplicaSet",
-    "Service",
-    "Secret",
-    "NetworkPolicy",
-    "ServiceAccount",
-    "Pod",
-)
 _ENDING_S = 3.0  # that a driver may take from its last look at the cluster to its end
-# What goes at once, when a cluster ends; the rest is theirs.
-_MADE_FIRST = (
-    "DaskWorkerGroup",
-    "Deployment",
-    "Secret",
-    "NetworkPolicy",
-    "ServiceAccount",
-)
 _logger = logging.getLogger(__name__)
 
 
@@ -273,62 +252,7 @@ class Lifecycle:
         ClusterError
             If any is there after ``timeout_s``; it is named.
         """
-        with contextlib.suppress(KubernetesRightsError):  # then it has none of ours
-            for job in await jobs.all_of(self.api, self.name):
-                await self.api.delete("Job", job["metadata"]["name"])
-        await self.api.delete("DaskCluster", self.name)
-        began = time.monotonic()
-        freed = False
-        while left := await self._delete_what_is_left():
-            waited = time.monotonic() - began
-            if waited > timeout_s:
-                msg = (
-                    f"of the cluster {self.name}, these are left after {timeout_s:g} s: "
-                    f"{', '.join(left)}. Delete them with kubectl"
-                )
-                raise ClusterError(msg)
-            if waited > timeout_s / 2 and not freed:
-                freed = True
-                await self._free()
-            await asyncio.sleep(_LOOK_EVERY_S)
-
-    async def _delete_what_is_left(self) -> list[str]:
-        """Delete what has no owner, or loses it a moment later; name all that is left.
-
-        The operator gives a group of workers its owner a moment after making it. A cluster
-        that is deleted in between leaves the group behind (dask-kubernetes 2026.3.0).
-        """
-        left = []
-        for kind in _KINDS:
-            for one in await self._seen(kind):
-                name = one["metadata"]["name"]
-                left.append(f"{kind} {name}")
-                if kind in _MADE_FIRST and "deletionTimestamp" not in one["metadata"]:
-                    await self._delete_if_allowed(kind, name)
-        return left
-
-    async def _delete_if_allowed(self, kind: str, name: str) -> None:
-        try:
-            await self.api.delete(kind, name)
-        except KubernetesRightsError as error:
-            _logger.debug("left to its owner's end: %s", error)
-
-    async def _seen(self, kind: str) -> list[Manifest]:
-        """List the cluster's objects of a kind; what one may not see, one did not make."""
-        try:
-            return await self.api.list(kind, self._labels)
-        except KubernetesRightsError as error:
-            _logger.debug("%s", error)
-            return []
-
-    async def _free(self) -> None:
-        """Let objects go that wait for an operator which is not there."""
-        for kind in ("DaskCluster", "DaskAutoscaler"):
-            if await self.api.get(kind, self.name) is not None:
-                _logger.warning("%s %s waits for the operator: freed", kind, self.name)
-                await self.api.patch(
-                    kind, self.name, {"metadata": {"finalizers": None}}
-                )
+        await delete_cluster(self.api, self.name, timeout_s)
 
     async def _settle_phase(self, pending: int) -> int:
         """Set the phase that the operator may have overwritten itself.

@@ -1,0 +1,111 @@
+"""Deletes all that a cluster consists of, whoever made it, and waits until it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.clusters import jobs
+from dask_hpsearch.clusters.manifests import CLUSTER_LABEL
+from dask_hpsearch.errors import ClusterError, KubernetesRightsError
+
+if TYPE_CHECKING:
+    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+
+Manifest = dict[str, Any]
+
+_LOOK_EVERY_S = 0.25
+# What a cluster consists of; all of it has the cluster's label.
+KINDS = (
+    "DaskCluster",
+    "DaskWorkerGroup",
+    "DaskAutoscaler",
+    "Deployment",
+    "ReplicaSet",
+    "Service",
+    "Secret",
+    "NetworkPolicy",
+    "ServiceAccount",
+    "Pod",
+)
+# What is deleted by itself, if it has no owner, or has it a moment later only. The operator
+# gives a group of workers its owner a moment after making it: of a cluster that is deleted in
+# between, the group would stay (dask-kubernetes 2026.3.0).
+_BY_ITSELF = (
+    "DaskWorkerGroup",
+    "Deployment",
+    "Secret",
+    "NetworkPolicy",
+    "ServiceAccount",
+)
+_logger = logging.getLogger(__name__)
+
+
+async def delete_cluster(api: KubernetesApi, name: str, timeout_s: float) -> None:
+    """Delete all objects of a cluster, and wait until they are gone.
+
+    Parameters
+    ----------
+    api : KubernetesApi
+    name : str
+    timeout_s : float
+
+    Raises
+    ------
+    ClusterError
+        If any is there after ``timeout_s``; it is named.
+    """
+    for job in await jobs.all_of(api, name):
+        await api.delete("Job", job["metadata"]["name"])
+    await api.delete("DaskCluster", name)
+    began = time.monotonic()
+    freed = False
+    while left := await _delete_what_is_left(api, name):
+        waited = time.monotonic() - began
+        if waited > timeout_s:
+            msg = (
+                f"of the cluster {name}, these are left after {timeout_s:g} s: "
+                f"{', '.join(left)}. Delete them with kubectl"
+            )
+            raise ClusterError(msg)
+        if waited > timeout_s / 2 and not freed:
+            freed = True
+            await _free(api, name)
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def _delete_what_is_left(api: KubernetesApi, name: str) -> list[str]:
+    left = []
+    for kind in KINDS:
+        for one in await _seen(api, kind, name):
+            own = one["metadata"]["name"]
+            left.append(f"{kind} {own}")
+            if kind in _BY_ITSELF and "deletionTimestamp" not in one["metadata"]:
+                await _delete_if_allowed(api, kind, own)
+    return left
+
+
+async def _seen(api: KubernetesApi, kind: str, name: str) -> list[Manifest]:
+    """List the cluster's objects of a kind; what one may not see, one did not make."""
+    try:
+        return await api.list(kind, f"{CLUSTER_LABEL}={name}")
+    except KubernetesRightsError as error:
+        _logger.debug("%s", error)
+        return []
+
+
+async def _delete_if_allowed(api: KubernetesApi, kind: str, name: str) -> None:
+    try:
+        await api.delete(kind, name)
+    except KubernetesRightsError as error:
+        _logger.debug("left to its owner's end: %s", error)
+
+
+async def _free(api: KubernetesApi, name: str) -> None:
+    """Let objects go that wait for an operator which is not there."""
+    for kind in ("DaskCluster", "DaskAutoscaler"):
+        if await api.get(kind, name) is not None:
+            _logger.warning("%s %s waits for the operator: freed", kind, name)
+            await api.patch(kind, name, {"metadata": {"finalizers": None}})
