@@ -34,7 +34,7 @@ from dask_hpsearch.config.gke_parts import (
     Zone,
 )
 from dask_hpsearch.config.machines import machine, shortage
-from dask_hpsearch.config.quantities import cpu_millis, memory_bytes
+from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
 
 NAMESPACE = "dask-hpsearch"  # where searches run, if the spec says nothing
 # Names of labels that say whose a resource is, and until when.
@@ -154,11 +154,8 @@ class GKESpec(Part):
     def _pool_problems(self) -> list[str]:
         problems = self._size_problems()
         dask, pool, system = self.dask, self.pools.workers, self.pools.system
-        if "nodes" in (
-            dask.model_fields_set
-            | dask.workers.model_fields_set
-            | dask.scheduler.model_fields_set
-        ):
+        parts = (dask, dask.workers, dask.scheduler, dask.driver)
+        if any("nodes" in part.model_fields_set for part in parts):
             problems.append("dask: pools say on which nodes pods run: leave out nodes")
         if system.max_run_hours is not None and system.max_run_hours < self.ttl_hours:
             problems.append(
@@ -185,11 +182,12 @@ class GKESpec(Part):
         for what, pod, pool, where in (
             ("workers", self.dask.workers, self.pools.workers, "workers"),
             ("scheduler", self.dask.scheduler, self.pools.system, "system"),
+            ("driver", self.dask.driver, self.pools.system, "system"),
         ):
             there = machine(pool.machine_type)
-            lacking = there and shortage(
-                there, cpu=cpu_millis(pod.cpu), memory=memory_bytes(pod.memory)
-            )
+            cpu = cpu_millis(pod.cpu) if pod.cpu else 0
+            memory = memory_bytes(pod.memory) if pod.memory else 0
+            lacking = there and shortage(there, cpu=cpu, memory=memory)
             if lacking:
                 problems.append(
                     f"dask.{what} does not fit on a {pool.machine_type} of "
@@ -272,12 +270,25 @@ class GKESpec(Part):
             "namespace": self.namespace,
             "scheduler": {**content.get("scheduler", {}), "nodes": "on-demand"},
             "workers": workers,
+            "driver": self._driver_size() | content.get("driver", {}),
             "nodes": {
                 "on_demand": {"selector": {ON_DEMAND_LABEL: "true"}},
                 "spot": {"selector": {WORKERS_LABEL: "true"}, "tolerations": taints},
             },
         }
         return ClusterSpec.model_validate(content)
+
+    def _driver_size(self) -> dict[str, str]:
+        """Return a worker's size, as far as there is room for it on a system's node."""
+        workers = self.dask.workers
+        room = machine(self.pools.system.machine_type)
+        if room is None or not shortage(
+            room, cpu=cpu_millis(workers.cpu), memory=memory_bytes(workers.memory)
+        ):
+            return {}
+        cpu = min(cpu_millis(workers.cpu), room.pod_cpu_millis)
+        memory = min(memory_bytes(workers.memory), room.pod_memory)
+        return {"cpu": cpu_text(cpu), "memory": f"{memory >> 20}Mi"}
 
 
 def _longest_notice() -> int:

@@ -146,6 +146,21 @@ def test_dask_runs_where_its_pools_are() -> None:
     assert found.nodes.on_demand.tolerations == ()
 
 
+def test_a_driver_is_as_large_as_a_systems_node_lets_it() -> None:
+    """As large as a worker it would wait for ever; one that is told its size has it."""
+    cut = spec().cluster_spec(IMAGE).driver
+    big = {"system": {"machine_type": "n2-standard-8"}}
+    whole = spec(pools=big).cluster_spec(IMAGE).driver
+    told = spec(dask={**SMALL["dask"], "driver": {"cpu": 1}}).cluster_spec(IMAGE).driver
+
+    assert (cut.cpu, cut.memory) == ("3520m", "13121Mi")
+    assert cut.nodes == "on-demand"
+    assert (whole.cpu, whole.memory) == (None, None)
+    assert told.cpu == "1"
+    with pytest.raises(SpecError, match="dask.driver does not fit"):
+        spec(dask={**SMALL["dask"], "driver": {"cpu": 6}})
+
+
 def test_workers_leave_within_what_a_node_gives() -> None:
     """Without a longer period, pods of a spot node have 15 s in all."""
     short = spec(pools={"workers": {"grace": None}}).cluster_spec(IMAGE)
