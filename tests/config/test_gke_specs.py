@@ -157,7 +157,7 @@ def test_a_driver_is_as_large_as_a_systems_node_lets_it() -> None:
     assert cut.nodes == "on-demand"
     assert (whole.cpu, whole.memory) == (None, None)
     assert told.cpu == "1"
-    with pytest.raises(SpecError, match="dask.driver does not fit"):
+    with pytest.raises(SpecError, match=r"dask\.driver does not fit"):
         spec(dask={**SMALL["dask"], "driver": {"cpu": 6}})
 
 

@@ -1,0 +1,189 @@
+"""The whole way on GKE: from an empty project to fitted searches, and back to nothing."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from google.cloud import container_v1 as v1
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from skopt import BayesSearchCV
+
+from dask_hpsearch import DaskSearchCV, SearchRun, gke_cluster, upload
+from dask_hpsearch.deploy.ground import Grounds
+from dask_hpsearch.errors import PodStartError
+from dask_hpsearch.gcp import wishes
+from dask_hpsearch.gcp.auth import kubeconfig_path
+from tests.gcs.held import content_of, names_in
+from tests.kubernetes.conftest import asked, objects_of
+from tests.kubernetes.gke_lab import LabProject, lab_project
+from tests.oracle.structure import difference
+from tests.processes import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from distributed import Client
+
+    from dask_hpsearch.deploy.cluster import SearchGKECluster
+    from tests.kubernetes.bucket import FarBucket
+
+PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
+X, y = load_iris(return_X_y=True)
+SPACE = {"C": np.logspace(-2, 2, 50)}
+# What changes something at Google, in the order in which it is asked for.
+EXPECTED = [
+    "CreateRepository",
+    "CreateBuild",
+    "UpdateVersion",
+    "CreateCluster",
+    "DeleteCluster",
+    "DeleteVersion",
+    "DeleteRepository",
+]
+
+
+def model() -> LogisticRegression:
+    """What is searched for."""
+    return LogisticRegression(max_iter=500)
+
+
+@pytest.fixture
+def project(
+    image: str, namespace: str, bucket: FarBucket, home: Path, tmp_path: Path
+) -> Iterator[LabProject]:
+    """A project that has nothing yet, with a namespace of its own for Dask."""
+    own = f"gke-{uuid.uuid4().hex[:8]}"
+    with lab_project(bucket, namespace, tmp_path) as found:
+        try:
+            yield LabProject(found.cloud, bucket, own, found.token)
+        finally:  # on GKE it goes with its cluster
+            asked(lambda api: api.delete("Namespace", own))
+
+
+def bucket_of(project: LabProject) -> str:
+    """Return the bucket's name."""
+    return project.spec().bucket
+
+
+def randomized(project: LabProject, cluster: SearchGKECluster, client: Client) -> Any:
+    """Submit a search on data in the bucket, scale while it runs, and take its result."""
+    references = upload(X, y, store=project.bucket.url)
+    search = RandomizedSearchCV(model(), SPACE, n_iter=12, cv=3, random_state=0)
+    run = DaskSearchCV(search, client=client, store=project.bucket.url).submit(
+        *references
+    )
+    cluster.scale(2)
+    client.wait_for_workers(2)
+    run.wait(200)
+    assert difference(search.fit(X, y), run.result()) is None
+    assert run.progress().cost_usd is not None
+    return run
+
+
+@pytest.mark.timeout(600)
+def test_the_whole_way(project: LabProject, caplog: pytest.LogCaptureFixture) -> None:
+    """Image, cluster, operator, workers, data, three searches; and nothing is left."""
+    spec = project.spec()
+    grid = GridSearchCV(model(), {"C": [0.1, 1.0, 10.0]}, cv=3)
+    bayes = BayesSearchCV(model(), {"C": (0.01, 100.0)}, n_iter=6, cv=3, random_state=0)
+
+    with (
+        caplog.at_level(logging.INFO),
+        gke_cluster(spec, **project.options) as cluster,
+    ):
+        assert cluster.ground.created
+        assert cluster.ground.image.startswith(f"{spec.image_name}@sha256:")
+        with cluster.get_client() as client:
+            run = randomized(project, cluster, client)
+            store = project.bucket.url
+            wide = DaskSearchCV(grid, client=client, store=store).fit(X, y)
+            deep = DaskSearchCV(bayes, client=client, store=store).fit(X, y)
+            assert difference(grid.fit(X, y), wide.search_) is None
+            assert len(deep.cv_results_["params"]) == 6
+            assert isinstance(deep.search_, BayesSearchCV)
+        inside = Grounds(
+            spec, project.cloud.clients, options=project.cloud.options
+        ).inside()
+        assert [(one.name, one.wanted) for one in inside.dask] == [(cluster.name, 2)]
+        with gke_cluster(spec, n_workers=0, **project.options) as second:
+            assert not second.ground.created
+        assert PATH in project.cloud.gke.clusters  # the first one uses it
+
+    assert project.cloud.ours(bucket_of(project)) == []
+    assert objects_of(project.namespace) == []
+    assert not kubeconfig_path(PATH).exists()
+    assert SearchRun.attach(run.url).result().best_params_  # without any cluster
+    _check_calls(project, spec)
+    _check_secret(project, caplog.text, run)
+
+
+def _check_calls(project: LabProject, spec: Any) -> None:
+    """Exactly what is expected was asked of Google, field by field as the spec says."""
+    looks = ("Get", "List")
+    calls = project.cloud.traffic.calls
+    changes = [name for name, _ in calls if not name.startswith(looks)]
+    # The second of two clusters, on the same ground, lets it live longer.
+    assert [name for name in changes if name != "SetLabels"] == EXPECTED
+    (created,) = project.cloud.traffic.named("CreateCluster")
+    labels = dict(created.cluster.resource_labels)
+    assert created == v1.CreateClusterRequest(
+        parent=spec.parent, cluster=wishes.cluster(spec, labels)
+    )
+    assert labels["owner"] == "ada"
+    (build,) = project.cloud.traffic.named("CreateBuild")
+    assert build.build.source.storage_source.bucket == bucket_of(project)
+    (deleted,) = project.cloud.traffic.named("DeleteCluster")
+    assert deleted.name == PATH
+
+
+def _check_secret(project: LabProject, log: str, run: SearchRun) -> None:
+    """The token for Kubernetes is in no log, and in nothing that the bucket has."""
+    assert project.token not in log
+    bucket, port = bucket_of(project), project.bucket.port
+    for name in names_in(port, bucket):
+        assert project.token.encode() not in content_of(port, bucket, name)
+    assert project.token not in repr(run)
+
+
+@pytest.mark.timeout(400)
+def test_dask_that_does_not_start_takes_all_with_it(project: LabProject) -> None:
+    """The last step fails: image and GKE cluster, which were made for it, go too."""
+    dask = project.spec().dask.model_dump(exclude_unset=True)
+    dask["scheduler"] = {"cpu": 90, "memory": "512Mi"}
+    pools = {"system": {"machine_type": "x9-giant-96"}}  # of a size that is not known
+    spec = project.spec(dask=dask, pools=pools)
+
+    with pytest.raises(PodStartError, match="finds no node"):
+        gke_cluster(spec, timeout_s=30, **project.options)
+
+    assert project.cloud.ours(bucket_of(project)) == []
+    assert objects_of(project.namespace) == []
+
+
+@pytest.mark.timeout(400)
+def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -> None:
+    """The next one neither builds nor creates; it stays until somebody removes it."""
+    spec = project.spec()
+    with gke_cluster(spec, keep=True, n_workers=0, **project.options) as cluster:
+        kubeconfig = cluster.ground.kubeconfig
+    assert PATH in project.cloud.gke.clusters
+    assert kubeconfig.exists()
+    project.cloud.traffic.calls.clear()
+
+    with gke_cluster(spec, n_workers=0, **project.options) as cluster:
+        assert not cluster.ground.created
+
+    changes = [name for name, _ in project.cloud.traffic.calls]
+    assert not {"CreateCluster", "CreateBuild", "DeleteCluster"} & set(changes)
+    assert PATH in project.cloud.gke.clusters
+    grounds = Grounds(spec, project.cloud.clients, options=project.cloud.options)
+    assert PATH in grounds.take_down().gone
+    assert project.cloud.ours(bucket_of(project)) == []
+    wait_until(lambda: not kubeconfig.exists())
