@@ -196,16 +196,18 @@ class Grounds:
         run_apart(lambda: scale(file, dask, workers))
 
     def is_in_use(self) -> bool:
-        """Whether there are Dask clusters on the GKE cluster."""
+        """Whether there are Dask clusters, or drivers of runs, on the GKE cluster."""
         try:
-            found = self.inside().dask
+            inside = self.inside()
         except HPSearchError as error:
             _logger.warning("cannot tell who uses %s: %s", self.spec.path, error)
             return False
-        if found:
-            names = ", ".join(one.name for one in found)
-            self.say(f"{self.spec.name} stays: Dask clusters are on it ({names})")
-        return bool(found)
+        names = [*(one.name for one in inside.dask), *inside.drivers]
+        if names:
+            self.say(
+                f"{self.spec.name} stays: Dask clusters are on it ({', '.join(names)})"
+            )
+        return bool(names)
 
     def _kubeconfig(self) -> Path:
         found = self.gke.find(self.spec.path)

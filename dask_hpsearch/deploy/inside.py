@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters import kubernetes_api
+from dask_hpsearch.clusters.driver_job import RUN_LABEL
 from dask_hpsearch.clusters.kubernetes_api import ObjectMissingError
 from dask_hpsearch.clusters.lifecycle import Lifecycle
 from dask_hpsearch.clusters.manifests import CLUSTER_LABEL, COMPONENT_LABEL
@@ -46,11 +47,14 @@ class Inside:
     Attributes
     ----------
     dask : tuple of DaskState
+    drivers : tuple of str
+        Jobs that drive runs, and are not over.
     nodes : tuple of (str, float)
         The pool of each node, and when it came, in seconds since the epoch.
     """
 
     dask: tuple[DaskState, ...]
+    drivers: tuple[str, ...]
     nodes: tuple[tuple[str, float], ...]
 
 
@@ -64,7 +68,9 @@ async def look_inside(kubeconfig: Path) -> Inside:
     """
     async with kubernetes_api.connected(kubeconfig=str(kubeconfig)) as api:
         everywhere = type(api)(api.connection, "")
-        return Inside(await _dask(everywhere), await _nodes(api))
+        return Inside(
+            await _dask(everywhere), await _drivers(everywhere), await _nodes(api)
+        )
 
 
 async def scale(kubeconfig: Path, dask: DaskState, workers: int) -> None:
@@ -103,6 +109,19 @@ async def _dask(everywhere: KubernetesApi) -> tuple[DaskState, ...]:
         count = wanted.get((namespace, f"{name}-{_GROUP}"), 0)
         found.append(DaskState(namespace, name, count, ready[namespace, name]))
     return tuple(found)
+
+
+async def _drivers(everywhere: KubernetesApi) -> tuple[str, ...]:
+    jobs = await everywhere.list("Job", RUN_LABEL)
+    ended = {"Complete", "Failed"}
+    return tuple(
+        job["metadata"]["name"]
+        for job in jobs
+        if not any(
+            one["type"] in ended and one["status"] == "True"
+            for one in job.get("status", {}).get("conditions", [])
+        )
+    )
 
 
 async def _nodes(api: KubernetesApi) -> tuple[tuple[str, float], ...]:

@@ -89,7 +89,7 @@ class LabProject:
         return {
             "clients": self.cloud.clients,
             "options": self.cloud.options,
-            "quiet": True,
+            "quiet": False,  # shown if a test fails
         }
 
 
