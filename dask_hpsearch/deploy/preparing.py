@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters import kubernetes_api, operator
@@ -60,8 +61,7 @@ async def prepare(
     await _until_answered(kubeconfig, timeout_s)
     async with kubernetes_api.connected(kubeconfig=str(kubeconfig)) as api:
         await _ensure_namespace(api, spec.namespace)
-        say("installing the Dask operator")
-        await operator.install(api, image, timeout_s=timeout_s)
+        await _ensure_operator(api, image, say=say, timeout_s=timeout_s)
         if spec.reaper:
             say("starting what ends the cluster when its time is over")
             await start_reaper(api, spec, image, timeout_s=timeout_s)
@@ -114,6 +114,17 @@ async def _until_answered(kubeconfig: Path, timeout_s: float) -> None:
         else:
             return
         await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def _ensure_operator(
+    api: KubernetesApi, image: str, *, say: Callable[[str], None], timeout_s: float
+) -> None:
+    """Install the operator; one that acts stays as it is: clusters of others need it."""
+    found = await operator.status(api)
+    if found.ready and found.version == version("dask-kubernetes"):
+        return
+    say("installing the Dask operator")
+    await operator.install(api, image, timeout_s=timeout_s)
 
 
 async def _ensure_namespace(api: KubernetesApi, name: str) -> None:
