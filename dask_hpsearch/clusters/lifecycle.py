@@ -8,7 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.clusters import jobs, manifests
+from dask_hpsearch.clusters import jobs, manifests, operator
 from dask_hpsearch.clusters.diagnosis import (
     Trouble,
     deployment_trouble,
@@ -108,7 +108,7 @@ class Lifecycle:
         PodStartError
             If its pod cannot start; with what Kubernetes, or its log, says.
         """
-        began = time.monotonic()
+        began = quiet_since = time.monotonic()
         seen: dict[str, float] = {}
         pending = 0
         trouble: Trouble | None = None
@@ -122,8 +122,9 @@ class Lifecycle:
                 first = seen.setdefault(trouble.pod, time.monotonic())
                 if time.monotonic() - first >= _STUCK_FOR_S:
                     raise await self._start_error(trouble)
-            if not pods and time.monotonic() - began > _OPERATOR_WAIT_S:
+            if not pods and time.monotonic() - quiet_since > _OPERATOR_WAIT_S:
                 await self._check_operator()
+                quiet_since = time.monotonic()
             await asyncio.sleep(_LOOK_EVERY_S)
         if trouble is not None:
             raise await self._start_error(trouble)
@@ -301,8 +302,11 @@ class Lifecycle:
         return PodStartError(f"the scheduler of {self.name} does not start: {said}")
 
     async def _check_operator(self) -> None:
+        """See whether somebody acts on the cluster; an operator that starts will."""
         cluster = await self.find()
-        if cluster is not None and not cluster.get("status", {}).get("phase"):
+        if cluster is None or cluster.get("status", {}).get("phase"):
+            return
+        if not await operator.is_starting(self.api):
             msg = (
                 f"nothing acts on the DaskCluster {self.name}: is the Dask operator "
                 "running? Look with dask-hpsearch operator status"

@@ -20,7 +20,12 @@ from dask_hpsearch.clusters.manifests import (
     container_security,
     pod_security,
 )
-from dask_hpsearch.errors import ClusterError, OperatorMissingError, PodStartError
+from dask_hpsearch.errors import (
+    ClusterError,
+    KubernetesRightsError,
+    OperatorMissingError,
+    PodStartError,
+)
 
 if TYPE_CHECKING:
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
@@ -152,6 +157,21 @@ async def status(api: KubernetesApi) -> OperatorStatus:
     labels = deployment["metadata"]["labels"]
     made_by = labels.get("app.kubernetes.io/version")
     return OperatorStatus(there, container["image"], made_by, ready=bool(ready))
+
+
+async def is_starting(api: KubernetesApi) -> bool:
+    """Whether it is about to act: there, not ready, and nothing keeps it from running.
+
+    False too if this user may not see.
+    """
+    place = _in_namespace(api)
+    try:
+        if (await status(api)).ready:
+            return False
+        pods = await place.list("Pod", f"{OPERATOR_LABEL}=true")
+    except KubernetesRightsError:
+        return False
+    return any(pod_trouble(pod) is None for pod in pods)
 
 
 async def remove(api: KubernetesApi, *, timeout_s: float = 60.0) -> None:
