@@ -50,6 +50,7 @@ class Settings:
     share_prefixes: bool = True
     max_cost_usd: float | None = None
     tariff: dict[str, Any] | None = None  # a `Tariff`, as JSON has it
+    cluster: Any = None  # what can be scaled, where the client does not know it
     keep_cluster: bool = True
 
 
@@ -120,7 +121,7 @@ def fit_trials(
     with ExitStack() as stack:
         client = stack.enter_context(client_for(settings))
         _check_callbacks(fitted, client)
-        budget = _budget(meter, client, stack)
+        budget = _budget(meter, settings.cluster or client.cluster, stack)
         engine = stack.enter_context(
             Engine(
                 client,
@@ -242,10 +243,10 @@ def tariff_of(client: Client | None) -> dict[str, Any] | None:
     return asdict(tariff) if isinstance(tariff, Tariff) else None
 
 
-def _budget(meter: CostMeter | None, client: Client, stack: ExitStack) -> Budget | None:
+def _budget(meter: CostMeter | None, cluster: Any, stack: ExitStack) -> Budget | None:
     if meter is None:
         return None
-    budget = Budget(meter, client.cluster)
+    budget = Budget(meter, cluster)
     stack.callback(budget.close)
     return budget
 

@@ -147,8 +147,9 @@ def companions(
 def driver_rules(cluster: str, job: str) -> list[Manifest]:
     """Return what a driver does with Kubernetes: all else is refused.
 
-    It keeps the logs of the cluster's pods, sees whether the cluster is still there, and ends
-    it, if that is asked, and its own Job.
+    It keeps the logs of the cluster's pods, sees whether the cluster is still there, lets its
+    workers go when the search has spent what it may, and ends the cluster, if that is asked,
+    and its own Job.
     """
     return [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
@@ -160,12 +161,29 @@ def driver_rules(cluster: str, job: str) -> list[Manifest]:
             "verbs": ["get", "delete"],
         },
         {
+            "apiGroups": ["kubernetes.dask.org"],
+            "resources": ["daskautoscalers"],
+            "resourceNames": [cluster],
+            "verbs": ["delete"],
+        },
+        {
+            "apiGroups": ["kubernetes.dask.org"],
+            "resources": ["daskworkergroups"],
+            "resourceNames": [workers_of(cluster)],
+            "verbs": ["patch"],
+        },
+        {
             "apiGroups": ["batch"],
             "resources": ["jobs"],
             "resourceNames": [job],
             "verbs": ["delete"],
         },
     ]
+
+
+def workers_of(cluster: str) -> str:
+    """Return what the operator calls a cluster's own group of workers."""
+    return f"{cluster}-default"
 
 
 def _pod(

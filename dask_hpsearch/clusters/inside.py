@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dask_hpsearch.clusters.driver_job import jobs_selector
+from dask_hpsearch.clusters.driver_job import jobs_selector, workers_of
 from dask_hpsearch.clusters.kubernetes_api import connected
 from dask_hpsearch.clusters.manifests import ENDS_ANNOTATION
 from dask_hpsearch.clusters.pod_logs import PodLogs
@@ -82,6 +82,22 @@ class DriverPlace:
             await api.delete("Job", self._job)
 
         self._asked(end)
+
+    def scale(self, n: int) -> None:
+        """Change how many workers the cluster is to have; adapting ends.
+
+        Raises
+        ------
+        ClusterError
+            If Kubernetes does not do it.
+        """
+
+        async def scale(api: KubernetesApi) -> None:
+            await api.delete("DaskAutoscaler", self.cluster)
+            change = {"spec": {"worker": {"replicas": n}}}
+            await api.patch("DaskWorkerGroup", workers_of(self.cluster), change)
+
+        self._asked(scale)
 
     async def _others(self, api: KubernetesApi) -> list[str]:
         """Name the other drivers on the cluster that have not ended."""

@@ -59,6 +59,9 @@ class Place(Protocol):
     def has_cluster(self) -> bool:
         """Whether the cluster is there."""
 
+    def scale(self, n: int) -> None:
+        """Change how many workers the cluster is to have."""
+
     def end(self) -> None:
         """End what the run needs no more."""
 
@@ -122,6 +125,7 @@ def _work(request: dict[str, Any], place: Place) -> None:
             connect=lambda stack: _connected(request, place, stack),
             has_cluster=place.has_cluster,
             patience_s=PATIENCE_S,
+            cluster=place,
         )
         driver.drive_to_the_end()
         _logger.info("the run is over")

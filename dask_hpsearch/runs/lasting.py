@@ -67,6 +67,8 @@ class LastingDriver:
         Whether there still is a cluster to wait for.
     patience_s : float, optional
         As for `signature_of`.
+    cluster : object, optional
+        What can be scaled, when the run has spent what it may.
     """
 
     folder: RunFolder
@@ -74,6 +76,7 @@ class LastingDriver:
     connect: Callable[[ExitStack], Client]
     has_cluster: Callable[[], bool]
     patience_s: float | None = None
+    cluster: Any = None
     _troubled_since: float | None = field(default=None, init=False)
 
     def drive_to_the_end(self) -> Exception | None:
@@ -126,7 +129,7 @@ class LastingDriver:
                 folder,
                 work,
                 home,
-                replace(settings, client=client),
+                replace(settings, client=client, cluster=self.cluster),
                 generation=request["generation"],
                 driver=request["driver"],
                 ignored=request["ignored"],

@@ -296,6 +296,8 @@ def test_a_driver_may_do_what_it_does_and_is_refused_more(
         ("get", "pods/log", ""),
         ("get", "daskclusters", cluster.name),
         ("delete", "daskclusters", cluster.name),
+        ("delete", "daskautoscalers", cluster.name),
+        ("patch", "daskworkergroups", f"{cluster.name}-default"),
         ("delete", "jobs", order.job),
     }
 
@@ -327,7 +329,7 @@ async def rights_of(
     for group, resources in GROUPS.items():
         for resource in resources:
             for verb in VERBS:
-                for name in ("", cluster, account, "another"):
+                for name in ("", cluster, f"{cluster}-default", account, "another"):
                     if await may(api, account, group, resource, verb, name):
                         found.add((verb, resource, name))
     # What is allowed without a name is so for every name.
