@@ -250,7 +250,7 @@ def _subnetwork(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
 _P = f"/v1/projects/{PROJECT}"
 _V3 = f"/v3/projects/{PROJECT}"
 _COMPUTE = f"/compute/v1/projects/{PROJECT}"
-_B = f"/storage/v1/b/{BUCKET}"
+_B = "/storage/v1/b/[^/]+"
 _ROUTES: tuple[tuple[str, Callable[..., Any]], ...] = (
     (_V3, _project),
     (f"{_V3}:getIamPolicy", _policy),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kubernetes.google_here import for_here, google_here
+from tests.fakes.project import BUILDER, PODS, SERVICES, FakeProject, project_at
+from tests.kubernetes.gke_lab import lab_project
 from tests.notebooks.running import ROOT, run
 
 if TYPE_CHECKING:
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
     from tests.kubernetes.bucket import FarBucket
 
+_POOL = PODS.partition("/namespace/")[0]
+ANY_NAMESPACE = {
+    "roles/storage.objectUser": [f"{_POOL}/*", f"serviceAccount:{BUILDER}"]
+}
 SPECS = ROOT / "cluster_specs"
 SETTINGS = """
 import contextlib
@@ -23,9 +28,8 @@ from tests.fakes.gke_service import SHORT, gke_client
 from tests.fakes.google_cloud import clients_for
 
 spec_file = {spec_file!r}
-project = "some-project"
-store = {store!r}
 changes = {changes!r}
+project, store = changes.pop("project"), changes.pop("store")
 n_iter, regularisations, components = 4, [0.1, 1.0], [8]
 workers, more_workers = 1, 2
 addresses = {addresses!r}
@@ -44,6 +48,7 @@ clients = CloudClients(
     [
         "02_gke_randomized_search",
         pytest.param("03_gke_grid_search", marks=pytest.mark.slow),
+        # This one needs an image with scikit-optimize: --extras bayes,gcp,kubernetes.
         pytest.param("04_gke_bayes_search", marks=pytest.mark.slow),
     ],
 )
@@ -55,20 +60,26 @@ def test_a_notebook_goes_from_nothing_to_nothing(
     home: Path,
     tmp_path: Path,
 ) -> None:
-    """Configure, create, upload, submit, watch, scale, result, restore, logs, clean up."""
-    with google_here(namespace, bucket.port, tmp_path) as here:
+    """Configure, build, create, submit, watch, scale, result, restore, logs, clean up."""
+    with (
+        lab_project(bucket, namespace, tmp_path) as project,
+        project_at(FakeProject(bucket_roles=ANY_NAMESPACE)) as url,
+    ):
+        cloud = project.cloud
+        cloud.gke.durations = dict.fromkeys(cloud.gke.durations, 0.0)
         settings = SETTINGS.format(
             spec_file=str(SPECS / "gke-spot.yaml"),
-            store=bucket.url,
-            changes=for_here(namespace, image, bucket.environment),
-            addresses=here.addresses,
-            address=here.cloud.address,
+            changes=project.spec().model_dump(exclude_unset=True),
+            addresses=dict.fromkeys(SERVICES, url),
+            address=cloud.address,
         )
 
         shown = run(name, tmp_path, settings=settings, timeout_s=240)
 
+        assert "nothing is lacking" in shown
         assert "an hour for each worker" in shown
         assert "about $" in shown
+        assert len(cloud.traffic.named("CreateBuild")) == 1
+        assert len(cloud.traffic.named("CreateCluster")) == 1
         # Other tests have Dask clusters on the same Kubernetes: then it stays.
-        left = here.cloud.gke.clusters
-        assert not left or "Dask clusters are on it" in shown
+        assert not cloud.gke.clusters or "Dask clusters are on it" in shown
