@@ -129,12 +129,12 @@ def with_what_they_import(names: Iterable[str], own: Mapping[str, Path]) -> set[
     new = set(names)
     while new:
         known |= new
-        imported = {name for top in new for name in _imported_by(own[top])}
+        imported = {name for top in new for name in imported_by(own[top])}
         new = imported & own.keys() - known
     return known
 
 
-def _imported_by(source: Path) -> set[str]:
+def imported_by(source: Path) -> set[str]:
     """Name what a module's files import, as their text says."""
     found: set[str] = set()
     for path in source_files(source):

@@ -6,18 +6,15 @@ its pickles refer to.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import io
-import logging
 import pickletools
 import sys
-import warnings
 import zipfile
 from typing import TYPE_CHECKING
 
 from dask_hpsearch import trust
-from dask_hpsearch.engine.modules import own_source, packed
+from dask_hpsearch.engine.modules import imported_by, own_source, packed
 from dask_hpsearch.journal.folder import SEARCH
 
 if TYPE_CHECKING:
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 _MODULES = "modules/"
 # Ours is in every image; these two are pickled by value.
 _LEFT_OUT = frozenset({"dask_hpsearch", "__main__", "__mp_main__"})
-_logger = logging.getLogger(__name__)
 
 
 def keep_modules(folder: RunFolder) -> list[str]:
@@ -101,7 +97,7 @@ def needed(pickled: bytes) -> dict[str, Path]:
         source = own_source(module)
         if source is not None:
             found[module] = source
-            waiting |= _imported_by(source)
+            waiting |= imported_by(source)
     return dict(sorted(found.items()))
 
 
@@ -111,23 +107,3 @@ def _named_in(pickled: bytes) -> set[str]:
     )
     tops = (text.partition(" ")[0].partition(".")[0] for text in texts)
     return {top for top in tops if top.isidentifier()}
-
-
-def _imported_by(source: Path) -> set[str]:
-    """Name the top-level modules that a module's files import, at whatever time."""
-    files = [source] if source.is_file() else sorted(source.rglob("*.py"))
-    found: set[str] = set()
-    for file in files:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what the user's code does
-                tree = ast.parse(file.read_bytes())
-        except (OSError, SyntaxError, ValueError) as error:
-            _logger.debug("%s is not looked into: %s", file, error)
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                found.add(node.module.partition(".")[0])
-    return found
