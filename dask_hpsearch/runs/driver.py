@@ -83,8 +83,10 @@ def _drive_on_kubernetes(
         return client
 
     where = {key: value for key, value in options.items() if key != "name"}
-    driver = LastingDriver(folder, request, attached, has_cluster=lambda: True)
     with KeptLogs(folder.store) as kept:
+        driver = LastingDriver(
+            folder, request, attached, has_cluster=lambda: True, before_end=kept.write
+        )
         since = kept.book.moments()
         name = options["name"]
         with PodLogs(name, folder.run_id, where, kept.take, since=since):

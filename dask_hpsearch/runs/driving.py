@@ -103,6 +103,7 @@ def drive_run(
     ignored: Collection[str] = (),
     goes_on: Callable[[BaseException], bool] = lambda _: False,
     patience_s: float | None = None,
+    before_end: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Fit a run's search, from where its journal ends, and store the result.
 
@@ -120,6 +121,8 @@ def drive_run(
         Requests that were made of earlier drivers.
     goes_on, patience_s
         As for `StateNotes`.
+    before_end : callable
+        Called when the result is there, and nobody knows yet.
 
     Raises
     ------
@@ -154,6 +157,7 @@ def drive_run(
             if driver is not None:  # nobody else has it
                 raise
             _logger.warning("the run keeps no result: %s", error)
+        before_end()
         notes.note("stopped" if fitted.stopped else "finished")
     except BaseException as error:
         notes.note_end(error)

@@ -126,6 +126,7 @@ def _work(request: dict[str, Any], place: Place) -> None:
             has_cluster=place.has_cluster,
             patience_s=PATIENCE_S,
             cluster=place,
+            before_end=kept.write,
         )
         driver.drive_to_the_end()
         _logger.info("the run is over")

@@ -69,6 +69,8 @@ class LastingDriver:
         As for `signature_of`.
     cluster : object, optional
         What can be scaled, when the run has spent what it may.
+    before_end : callable
+        As for `drive_run`.
     """
 
     folder: RunFolder
@@ -77,6 +79,7 @@ class LastingDriver:
     has_cluster: Callable[[], bool]
     patience_s: float | None = None
     cluster: Any = None
+    before_end: Callable[[], None] = lambda: None
     _troubled_since: float | None = field(default=None, init=False)
 
     def drive_to_the_end(self) -> Exception | None:
@@ -135,6 +138,7 @@ class LastingDriver:
                 ignored=request["ignored"],
                 goes_on=lambda error: self._next_step(error) == "again",
                 patience_s=self.patience_s,
+                before_end=self.before_end,
             )
 
     def _next_step(self, error: BaseException) -> Step:

@@ -135,6 +135,7 @@ class KeptLogs:
         self._store = store
         self.book, self._before = read_book(store)
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._changed = threading.Event()
         self._end = threading.Event()
         self._began = time.monotonic()
@@ -149,7 +150,7 @@ class KeptLogs:
     def __exit__(self, *error: object) -> None:
         self._end.set()
         self._thread.join()
-        self._write()
+        self.write()
 
     def take(self, who: str, moment: str, line: str) -> None:
         """Append a line of a pod."""
@@ -159,18 +160,22 @@ class KeptLogs:
 
     def _run(self) -> None:
         while not self._end.wait(self._pause_s()):
-            self._write()
+            self.write()
 
     def _pause_s(self) -> float:
         """Write often at first, when somebody may be looking, and seldom in a long run."""
         return min(_FIRST_AFTER_S + (time.monotonic() - self._began) / 10, _SELDOM_S)
 
-    def _write(self) -> None:
-        if not self._changed.is_set():
-            return
-        self._changed.clear()
-        with self._lock:
-            content = self.book.to_bytes()
+    def write(self) -> None:
+        """Write the book down, unless it is there as it is."""
+        with self._writing:
+            if self._changed.is_set():
+                self._changed.clear()
+                with self._lock:
+                    content = self.book.to_bytes()
+                self._store_anew(content)
+
+    def _store_anew(self, content: bytes) -> None:
         name = f"{BOOKS}{time.time_ns():020d}.json.gz"
         try:
             if self._store.create(name, content):
