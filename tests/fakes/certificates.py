@@ -15,24 +15,35 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def localhost_certificate(roots: Path, *names: str) -> grpc.ServerCredentials:
-    """Make a certificate that signs itself.
+def localhost_certificate(roots: Path) -> grpc.ServerCredentials:
+    """Make what serves ``localhost``.
 
     Parameters
     ----------
     roots : Path
-        Where it is written, for ``GRPC_DEFAULT_SSL_ROOTS_FILE_PATH``.
-    *names : str
-        Other names of the server than ``localhost``.
+        Where its certificate is written, for ``GRPC_DEFAULT_SSL_ROOTS_FILE_PATH``.
+    """
+    private, pem = own_certificate("localhost")
+    roots.write_bytes(pem)
+    return grpc.ssl_server_credentials([(private, pem)])
+
+
+def own_certificate(name: str) -> tuple[bytes, bytes]:
+    """Make a key and a certificate that signs itself.
+
+    Parameters
+    ----------
+    name : str
+        Of the server.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
     now = dt.datetime.now(dt.UTC)
-    alternatives = [x509.DNSName(one) for one in ("localhost", *names)]
+    alternatives = [x509.DNSName(name)]
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(minutes=5))
@@ -42,10 +53,9 @@ def localhost_certificate(roots: Path, *names: str) -> grpc.ServerCredentials:
         .sign(key, hashes.SHA256())
     )
     pem = certificate.public_bytes(serialization.Encoding.PEM)
-    roots.write_bytes(pem)
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    return grpc.ssl_server_credentials([(private, pem)])
+    return private, pem

@@ -206,6 +206,7 @@ def serving(
     traffic: Traffic,
     *services: Service,
     certificate: grpc.ServerCredentials | None = None,
+    address: str = "127.0.0.1:0",
 ) -> Iterator[str]:
     """Serve fakes while the context lasts.
 
@@ -215,6 +216,8 @@ def serving(
     *services : Service
     certificate : ServerCredentials, optional
         Of ``localhost``; without one they are served in plain text.
+    address : str
+        Where; by default on a free port of the loopback device.
 
     Yields
     ------
@@ -232,9 +235,9 @@ def serving(
             handler = grpc.method_handlers_generic_handler(service.name, handlers)
             server.add_generic_rpc_handlers((handler,))
         if certificate is None:
-            host, port = "127.0.0.1", server.add_insecure_port("127.0.0.1:0")
+            host, port = "127.0.0.1", server.add_insecure_port(address)
         else:
-            host, port = "localhost", server.add_secure_port("127.0.0.1:0", certificate)
+            host, port = "localhost", server.add_secure_port(address, certificate)
         server.start()
         try:
             yield f"{host}:{port}"
