@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.deploy.cluster import SearchGKECluster
     from tests.kubernetes.bucket import FarBucket
 
+ALONE_VARIABLE = "DASK_HPSEARCH_TEST_ALONE"  # nobody else has clusters there
 PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
 X, y = load_iris(return_X_y=True)
 SPACE = {"C": np.logspace(-2, 2, 50)}
@@ -111,17 +113,29 @@ def test_the_whole_way(project: LabProject, caplog: pytest.LogCaptureFixture) ->
         inside = Grounds(
             spec, project.cloud.clients, options=project.cloud.options
         ).inside()
-        assert [(one.name, one.wanted) for one in inside.dask] == [(cluster.name, 2)]
+        own = [one for one in inside.dask if one.namespace == project.namespace]
+        assert [(one.name, one.wanted) for one in own] == [(cluster.name, 2)]
         with gke_cluster(spec, n_workers=0, **project.options) as second:
             assert not second.ground.created
         assert PATH in project.cloud.gke.clusters  # the first one uses it
 
+    _leave_to_others(project)
     assert project.cloud.ours(bucket_of(project)) == []
     assert objects_of(project.namespace) == []
     assert not kubeconfig_path(PATH).exists()
     assert SearchRun.attach(run.url).result().best_params_  # without any cluster
     _check_calls(project, spec)
     _check_secret(project, caplog.text, run)
+
+
+def _leave_to_others(project: LabProject) -> None:
+    """Take down what stays because others have Dask clusters on the same Kubernetes."""
+    grounds = Grounds(
+        project.spec(), project.cloud.clients, options=project.cloud.options
+    )
+    if PATH in project.cloud.gke.clusters:
+        assert not os.environ.get(ALONE_VARIABLE), grounds.inside()
+        grounds.take_down()
 
 
 def _check_calls(project: LabProject, spec: Any) -> None:
