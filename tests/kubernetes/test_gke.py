@@ -23,6 +23,7 @@ from dask_hpsearch.gcp.auth import kubeconfig_path
 from tests.gcs.held import content_of, names_in
 from tests.kubernetes.conftest import asked, objects_of
 from tests.kubernetes.gke_lab import LabProject, lab_project
+from tests.kubernetes.test_beginning import ALONE_VARIABLE
 from tests.oracle.structure import difference
 from tests.processes import wait_until
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from dask_hpsearch.deploy.cluster import SearchGKECluster
     from tests.kubernetes.bucket import FarBucket
 
-ALONE_VARIABLE = "DASK_HPSEARCH_TEST_ALONE"  # nobody else has clusters there
 PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
 X, y = load_iris(return_X_y=True)
 SPACE = {"C": np.logspace(-2, 2, 50)}
