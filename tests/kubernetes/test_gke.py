@@ -115,9 +115,6 @@ def test_the_whole_way(project: LabProject, caplog: pytest.LogCaptureFixture) ->
         ).inside()
         own = [one for one in inside.dask if one.namespace == project.namespace]
         assert [(one.name, one.wanted) for one in own] == [(cluster.name, 2)]
-        with gke_cluster(spec, n_workers=0, **project.options) as second:
-            assert not second.ground.created
-        assert PATH in project.cloud.gke.clusters  # the first one uses it
 
     _leave_to_others(project)
     assert project.cloud.ours(bucket_of(project)) == []
@@ -143,8 +140,7 @@ def _check_calls(project: LabProject, spec: Any) -> None:
     looks = ("Get", "List")
     calls = project.cloud.traffic.calls
     changes = [name for name, _ in calls if not name.startswith(looks)]
-    # The second of two clusters, on the same ground, lets it live longer.
-    assert [name for name in changes if name != "SetLabels"] == EXPECTED
+    assert changes == EXPECTED
     (created,) = project.cloud.traffic.named("CreateCluster")
     labels = dict(created.cluster.resource_labels)
     assert created == v1.CreateClusterRequest(
@@ -187,6 +183,9 @@ def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -
     spec = project.spec()
     with gke_cluster(spec, keep=True, n_workers=0, **project.options) as cluster:
         kubeconfig = cluster.ground.kubeconfig
+        assert Grounds(
+            spec, project.cloud.clients, options=project.cloud.options
+        ).is_in_use()
     assert PATH in project.cloud.gke.clusters
     assert kubeconfig.exists()
     project.cloud.traffic.calls.clear()
