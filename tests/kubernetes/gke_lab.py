@@ -74,10 +74,10 @@ class LabProject:
             },
             "dask": {
                 "namespace": self.namespace,
-                "scheduler": {"cpu": "300m", "memory": "512Mi"},
+                "scheduler": {"cpu": "200m", "memory": "512Mi"},
                 "workers": workers
                 | {"initial": 1, "max": 3, "one_per_node": False, "notice": 8},
-                "driver": {"cpu": "250m", "memory": "1Gi"},
+                "driver": {"cpu": "150m", "memory": "1Gi"},
                 "environment": self.bucket.environment,
             },
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ from dask_hpsearch.gcp.auth import kubeconfig_path
 from tests.gcs.held import content_of, names_in
 from tests.kubernetes.conftest import asked, objects_of
 from tests.kubernetes.gke_lab import LabProject, lab_project
-from tests.kubernetes.test_beginning import ALONE_VARIABLE
 from tests.oracle.structure import difference
 from tests.processes import wait_until
 
@@ -126,12 +124,16 @@ def test_the_whole_way(project: LabProject, caplog: pytest.LogCaptureFixture) ->
 
 
 def _leave_to_others(project: LabProject) -> None:
-    """Take down what stays because others have Dask clusters on the same Kubernetes."""
+    """Take down what stays because others have Dask clusters on the same Kubernetes.
+
+    Those of other tests are there until the last test has ended.
+    """
     grounds = Grounds(
         project.spec(), project.cloud.clients, options=project.cloud.options
     )
     if PATH in project.cloud.gke.clusters:
-        assert not os.environ.get(ALONE_VARIABLE), grounds.inside()
+        others = {one.namespace for one in grounds.inside().dask}
+        assert others - {project.namespace}
         grounds.take_down()
 
 

@@ -98,6 +98,7 @@ def _create_reaper(host: str, image: str, files: dict[str, str]) -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_a_pod_ends_a_cluster_whose_time_is_over(
     google: str, bare_namespace: str, image: str
 ) -> None:
