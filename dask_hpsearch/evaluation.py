@@ -44,18 +44,34 @@ from pathlib import Path
 _KEPT_BUNDLES = 256
 _KEPT_BYTES = 2**30
 _ALWAYS_KEPT = 16
+_KEPT_IDLE_S = 5.0
 _KEPT_WARNINGS = 20
 
 
 class Bundles:
-    """Bundles that this slot has loaded, least recently used first to go."""
+    """Bundles that this slot has loaded, least recently used first to go.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    on_drop : callable
+        Told the digest of what is let go of.
+    idle_s : float
+        What was not used for so long goes when tasks come: the data of a search that has
+        ended would else stay in memory. To load it again takes milliseconds.
+    """
+
+    def __init__(
+        self, on_drop: Callable[[str], None] = str, *, idle_s: float = _KEPT_IDLE_S
+    ) -> None:
         self._loaded: collections.OrderedDict[str, tuple[Any, Path, int]]
         self._loaded = collections.OrderedDict()
+        self._on_drop, self._idle_s = on_drop, idle_s
+        self._in_use: set[str] = set()
+        self._used_until: dict[str, float] = {}
 
     def get(self, digest: str, paths: Mapping[str, str]) -> Any:
         """Return the object of a bundle, from its file the first time."""
+        self._in_use.add(digest)
         if digest not in self._loaded:
             self._drop_what_is_gone()
             path = Path(paths[digest])
@@ -64,11 +80,22 @@ class Bundles:
         self._loaded.move_to_end(digest)
         return self._loaded[digest][0]
 
+    @contextlib.contextmanager
+    def for_tasks(self) -> Iterator[None]:
+        """Let go of what is idle; what the tasks use is in use until they have ended."""
+        now = time.monotonic()
+        for digest, until in list(self._used_until.items()):
+            if until < now - self._idle_s:
+                self._drop(digest)
+        yield
+        self._used_until |= dict.fromkeys(self._in_use, time.monotonic())
+        self._in_use.clear()
+
     def _drop_what_is_gone(self) -> None:
         """Unmap files that were removed: their searches have ended."""
         for digest, (_, path, _) in list(self._loaded.items()):
             if not path.exists():
-                del self._loaded[digest]
+                self._drop(digest)
 
     def _drop_oldest(self) -> None:
         """Unmap what was not used for long, once it is much."""
@@ -76,7 +103,14 @@ class Bundles:
         while len(self._loaded) > _ALWAYS_KEPT and (
             len(self._loaded) > _KEPT_BUNDLES or nbytes > _KEPT_BYTES
         ):
-            nbytes -= self._loaded.popitem(last=False)[1][2]
+            oldest = next(iter(self._loaded))
+            nbytes -= self._loaded[oldest][2]
+            self._drop(oldest)
+
+    def _drop(self, digest: str) -> None:
+        self._used_until.pop(digest, None)
+        if self._loaded.pop(digest, None) is not None:
+            self._on_drop(digest)
 
 
 class CallUnpickler(pickle.Unpickler):
@@ -94,7 +128,8 @@ class CallUnpickler(pickle.Unpickler):
 
 def serve(connection: Connection) -> None:
     """Run tasks until the connection closes."""
-    loaded, prefixes = Bundles(), Prefixes()
+    prefixes = Prefixes()
+    loaded = Bundles(prefixes.forget)
     places: list[str] = []
     os.environ["LOKY_MAX_CPU_COUNT"] = os.environ.get("OMP_NUM_THREADS", "1")
     with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
@@ -110,8 +145,9 @@ def serve(connection: Connection) -> None:
             prepare = functools.partial(
                 _prepare, paths=paths, loaded=loaded, prefixes=prefixes
             )
-            for outcome in _run_all(tasks, prepare, connection):
-                connection.send_bytes(outcome.to_bytes())
+            with loaded.for_tasks():
+                for outcome in _run_all(tasks, prepare, connection):
+                    connection.send_bytes(outcome.to_bytes())
             connection.send_bytes(BATCH_DONE)
 
 

@@ -17,6 +17,7 @@ import copy
 import functools
 import pickle
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -40,6 +41,14 @@ _PLAIN = (
 _EXACT_FUNCTIONS = (chi2, f_classif, f_regression, r_regression)
 
 
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    transformed: Any
+    step: Any
+    nbytes: int
+    rows: tuple[str, ...]
+
+
 class Prefixes:
     """Fitted steps that this slot keeps, least recently used first to go.
 
@@ -54,7 +63,7 @@ class Prefixes:
     def __init__(self, room: int = MOST_BYTES) -> None:
         self.room = room
         self.hits = 0
-        self._kept: collections.OrderedDict[Hashable, tuple[Any, Any, int]]
+        self._kept: collections.OrderedDict[Hashable, _Fitted]
         self._kept = collections.OrderedDict()
         self._nbytes = 0
         self._repeatable: dict[bytes, bool] = {}
@@ -78,18 +87,26 @@ class Prefixes:
             return None
         self._kept.move_to_end(key)
         self.hits += 1
-        transformed, step, _ = self._kept[key]
-        return _copied(transformed), copy.copy(step)
+        found = self._kept[key]
+        return _copied(found.transformed), copy.copy(found.step)
 
-    def put(self, key: Hashable, transformed: Any, step: Any) -> None:
+    def put(
+        self, key: Hashable, rows: tuple[str, ...], transformed: Any, step: Any
+    ) -> None:
         """Keep a step and what it made of its data, unless that is large."""
         nbytes = _nbytes(transformed)
         if nbytes is None or nbytes > self.room // _LARGEST_PART:
             return
-        self._kept[key] = _copied(transformed), copy.copy(step), nbytes
+        self._kept[key] = _Fitted(_copied(transformed), copy.copy(step), nbytes, rows)
         self._nbytes += nbytes
         while self._nbytes > self.room:
-            self._nbytes -= self._kept.popitem(last=False)[1][2]
+            self._nbytes -= self._kept.popitem(last=False)[1].nbytes
+
+    def forget(self, digest: str) -> None:
+        """Let go of what was fitted on data, or rows of a split, that nobody uses."""
+        for key, found in list(self._kept.items()):
+            if digest in found.rows:
+                self._nbytes -= self._kept.pop(key).nbytes
 
     def identity(self, step: Any) -> bytes | None:
         """Return what tells an unfitted step from others; None if it may not be kept."""
@@ -120,7 +137,7 @@ class PrefixMemory:
     def __init__(
         self, prefixes: Prefixes, rows: tuple[str, ...], pipeline: Pipeline
     ) -> None:
-        self._prefixes = prefixes
+        self._prefixes, self._rows = prefixes, rows
         self._pipeline = pipeline
         # Settings such as "transform_output" decide too what a step makes of its data.
         self._so_far: Hashable = (rows, tuple(sklearn.get_config().items()))
@@ -147,7 +164,7 @@ class PrefixMemory:
         with _Silence() as silence:
             transformed, fitted = function(step, X, y, **others)
         if silence.held and not _is_part_of(transformed, X):
-            self._prefixes.put(key, transformed, fitted)
+            self._prefixes.put(key, self._rows, transformed, fitted)
         return transformed, fitted
 
 

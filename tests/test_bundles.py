@@ -149,3 +149,24 @@ def test_a_slot_lets_go_of_what_was_removed(tmp_path: Path) -> None:
     mapped = Path("/proc/self/maps").read_text("utf-8")
     assert Path(paths["1000"]).name not in mapped
     assert Path(paths["2000"]).name in mapped
+
+
+def test_a_slot_lets_go_of_what_is_idle(tmp_path: Path) -> None:
+    """Not before other tasks come, and not of what these use."""
+    paths = {str(size): written(np.zeros(size), tmp_path) for size in (1000, 2000)}
+    dropped: list[str] = []
+    slot = Bundles(dropped.append, idle_s=0.0)
+    with slot.for_tasks():
+        slot.get("1000", paths)
+    with slot.for_tasks():
+        assert dropped == ["1000"]
+        slot.get("1000", paths)
+        slot.get("2000", paths)
+    patient = Bundles(dropped.append, idle_s=60.0)
+    for _ in range(3):
+        with patient.for_tasks():
+            patient.get("2000", paths)
+
+    assert dropped == ["1000"]
+    mapped = Path("/proc/self/maps").read_text("utf-8")
+    assert Path(paths["2000"]).name in mapped

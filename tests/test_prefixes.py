@@ -315,6 +315,22 @@ def test_room_is_bounded(X: Any, y: Any) -> None:
     assert small.hits == 0
 
 
+@pytest.mark.parametrize("digest", ROWS)
+def test_what_was_fitted_on_data_goes_with_them(X: Any, y: Any, digest: str) -> None:
+    """Once a slot has let go of the data, or of the split."""
+    prefixes = Prefixes(room=4 * X.nbytes)
+    pipeline = make_pipeline(StandardScaler(), GaussianNB())
+    for rows in (ROWS, ("X2", "y2", "split2")):
+        fitted(prefixes, pipeline, X, y, rows)
+
+    prefixes.forget(digest)
+    prefixes.forget("unknown")
+    fitted(prefixes, pipeline, X, y)
+    assert prefixes.hits == 0
+    fitted(prefixes, pipeline, X, y, ("X2", "y2", "split2"))
+    assert prefixes.hits == 1
+
+
 def test_a_memory_of_the_users_own_stays(X: Any, y: Any, tmp_path: Any) -> None:
     """A pipeline that keeps its steps already is left as it is."""
     prefixes = Prefixes()
