@@ -114,8 +114,8 @@ def showing(trusted: Security, shown: Security) -> Security:
     )
 
 
-def members(cluster: SearchKubeCluster) -> tuple[int, set[str]]:
-    """Count the clients of a cluster, and name its workers."""
+def members(cluster: SearchKubeCluster) -> tuple[int, list[str]]:
+    """Count the clients of a cluster, and name its workers that are not its own."""
     with cluster.get_client() as client:
         clients = client.run_on_scheduler(
             lambda dask_scheduler: len(
@@ -123,7 +123,8 @@ def members(cluster: SearchKubeCluster) -> tuple[int, set[str]]:
             )
         )
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        return clients, {str(one["name"]) for one in workers}
+        names = [str(one["name"]) for one in workers]
+        return clients, [name for name in names if not name.startswith(cluster.name)]
 
 
 def answered(door: str, context: ssl.SSLContext) -> bytes:
