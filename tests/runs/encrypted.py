@@ -107,7 +107,7 @@ class Encrypted:
         )
 
     def driver(
-        self, order: DriverOrder, folder: Path, **variables: str
+        self, order: DriverOrder, folder: Path, *, address: str | None = None
     ) -> subprocess.Popen[bytes]:
         """Start the program of a Job, on a machine that has nothing but the Job's own.
 
@@ -116,14 +116,14 @@ class Encrypted:
         order : DriverOrder
         folder : Path
             What the pod may write to.
-        **variables
-            Of its environment.
+        address : str, optional
+            Where its scheduler should be, if not here.
         """
         folder.mkdir(parents=True, exist_ok=True)
         key = folder / "key.pem"
         key.write_text(order.signing_key)
         request = self._request(order) | {
-            "address": self.address,
+            "address": address or self.address,
             "certificates": str(self._certificates),
             "signing_key": str(key),
             "scratch": str(folder),
@@ -132,8 +132,7 @@ class Encrypted:
             return subprocess.Popen(
                 [sys.executable, "-c", _DRIVER, json.dumps(request)],
                 env=os.environ
-                | {"PYTHONPATH": str(ROOT), "DASK_HPSEARCH_HOME": str(folder / "home")}
-                | variables,
+                | {"PYTHONPATH": str(ROOT), "DASK_HPSEARCH_HOME": str(folder / "home")},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
