@@ -61,7 +61,7 @@ class Bundles:
     """
 
     def __init__(
-        self, on_drop: Callable[[str], None] = str, *, idle_s: float = _KEPT_IDLE_S
+        self, on_drop: Callable[[str], object] = str, *, idle_s: float = _KEPT_IDLE_S
     ) -> None:
         self._loaded: collections.OrderedDict[str, tuple[Any, Path, int]]
         self._loaded = collections.OrderedDict()
