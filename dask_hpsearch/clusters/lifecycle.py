@@ -321,7 +321,7 @@ class Lifecycle:
         )
 
     def _no_such_place(self, error: ObjectMissingError) -> ClusterError:
-        if "namespaces" in str(error):
+        if 'namespaces "' in str(error):  # else a part of the URL that is not there
             return ClusterError(
                 f"there is no namespace {self.api.namespace!r}: create it with kubectl "
                 f"create namespace {self.api.namespace}, or name another"

@@ -41,7 +41,7 @@ X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 FIRST_FIT_WITHIN_S = 30.0
 USED_WITHIN_S = 3.0
 _logger = logging.getLogger(__name__)
-BUSY_S = 3.0  # what a machine that others use may add
+BUSY_S = 10.0  # what a machine that others use may add
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_every_start_succeeds(
             DaskSearchCV(own, client=client, worker_timeout=90).fit(X, y)
             took = time.monotonic() - began
         _logger.info("start %d: first fits after %.1f s", number, took)
-        assert took < FIRST_FIT_WITHIN_S + 10 * BUSY_S
+        assert took < FIRST_FIT_WITHIN_S + 6 * BUSY_S
 
 
 @pytest.mark.slow
