@@ -179,6 +179,7 @@ def test_dask_that_does_not_start_takes_all_with_it(project: LabProject) -> None
     assert objects_of(project.namespace) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -> None:
     """The next one neither builds nor creates; it stays until somebody removes it."""

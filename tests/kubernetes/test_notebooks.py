@@ -46,7 +46,7 @@ clients = CloudClients(
 @pytest.mark.parametrize(
     "name",
     [
-        "02_gke_randomized_search",
+        pytest.param("02_gke_randomized_search", marks=pytest.mark.slow),
         pytest.param("03_gke_grid_search", marks=pytest.mark.slow),
         # This one needs an image with scikit-optimize: --extras bayes,gcp,kubernetes.
         pytest.param("04_gke_bayes_search", marks=pytest.mark.slow),
