@@ -87,7 +87,9 @@ def test_a_search_uses_what_there_is_as_it_scales(
     def change() -> None:
         cluster.scale(4)
         client.wait_for_workers(4, timeout=60)
-        wait_until(lambda: len(ready_since(cluster)) == 4)  # a moment after they are there
+        wait_until(
+            lambda: len(ready_since(cluster)) == 4
+        )  # a moment after they are there
         ready.update(ready_since(cluster))
         wait_until(lambda: ready.keys() <= log.first_begun(numbers).keys())
         cluster.scale(1)
