@@ -194,6 +194,7 @@ def test_whatever_is_lost_a_submitted_run_goes_on(
 ) -> None:
     """A worker, the driver, the scheduler: the same result, no finished fit runs again."""
     numbers = range(5000, 5080)
+    cluster.scale(2)
     client.wait_for_workers(2, timeout=90)
     with FitLog(cluster.name, namespace) as log:
         own = DaskSearchCV(search(numbers, 0.5), client=client, store=bucket.url)
