@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 MIB = 2**20
 MOST_BYTES = 256 * MIB
 _LARGEST_PART = 4  # one result takes at most a quarter of the room
-_MOST_STEPS = 10_000
+_MOST_STEPS = 1000
+_LONGEST_IDENTITY = 16 * 1024
 _PLAIN = (
     *(type(None), bool, int, float, complex, str, bytes, slice),
     *(np.generic, np.dtype, np.ufunc),
@@ -113,6 +114,8 @@ class Prefixes:
         try:
             identity = pickle.dumps(step, protocol=5)
         except Exception:  # noqa: BLE001 (whatever a user's parameters raise)
+            return None
+        if len(identity) > _LONGEST_IDENTITY:  # keys are not counted as room
             return None
         if identity not in self._repeatable:
             if len(self._repeatable) >= _MOST_STEPS:

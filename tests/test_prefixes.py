@@ -315,6 +315,19 @@ def test_room_is_bounded(X: Any, y: Any) -> None:
     assert small.hits == 0
 
 
+def test_large_parameters_are_not_kept_as_keys(y: Any) -> None:
+    """A vocabulary of thousands of words would be held for every step that has one."""
+    prefixes = Prefixes()
+    texts = [f"word{number}" for number in range(40)]
+    for words, hits in ((40, 1), (10_000, 1)):  # the second is never recalled
+        vocabulary = {f"word{number}": number for number in range(words)}
+        step = TfidfVectorizer(vocabulary=vocabulary)
+        pipeline = make_pipeline(step, LogisticRegression())
+        for _ in range(2):
+            fitted(prefixes, pipeline, texts, y)
+        assert prefixes.hits == hits
+
+
 @pytest.mark.parametrize("digest", ROWS)
 def test_what_was_fitted_on_data_goes_with_them(X: Any, y: Any, digest: str) -> None:
     """Once a slot has let go of the data, or of the split."""
