@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+_LOOKS = 3
+_LOOK_AGAIN_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:
@@ -196,18 +199,39 @@ class Grounds:
         run_apart(lambda: scale(file, dask, workers))
 
     def is_in_use(self) -> bool:
-        """Whether there are Dask clusters, or drivers of runs, on the GKE cluster."""
+        """Whether there are Dask clusters, or drivers of runs, on the GKE cluster.
+
+        If that cannot be told, it counts as in use: it may be others' work that would
+        be lost, while a cluster that stays by mistake ends at the end of its time.
+        """
         try:
-            inside = self.inside()
-        except HPSearchError as error:
-            _logger.warning("cannot tell who uses %s: %s", self.spec.path, error)
+            inside = self._looked_inside()
+        except CloudNotFoundError:
             return False
+        except HPSearchError as error:
+            self.say(
+                f"{self.spec.name} stays, because it cannot be told who uses it ({error}): "
+                "dask-hpsearch down removes it, at the latest its time to live does"
+            )
+            return True
         names = [*(one.name for one in inside.dask), *inside.drivers]
         if names:
             self.say(
                 f"{self.spec.name} stays: Dask clusters are on it ({', '.join(names)})"
             )
         return bool(names)
+
+    def _looked_inside(self) -> Inside:
+        """Look inside, more than once if need be: connections break."""
+        for _ in range(_LOOKS - 1):
+            try:
+                return self.inside()
+            except CloudNotFoundError:
+                raise
+            except HPSearchError as error:
+                _logger.warning("cannot tell who uses %s: %s", self.spec.path, error)
+                self.clock.sleep(_LOOK_AGAIN_S)
+        return self.inside()
 
     def _kubeconfig(self) -> Path:
         found = self.gke.find(self.spec.path)

@@ -250,3 +250,20 @@ def test_an_error_of_a_coroutine_is_the_callers() -> None:
 
     with pytest.raises(ClusterError, match="no"):
         run_apart(fail)
+
+
+def test_a_cluster_whose_use_is_unknown_stays(project: Cloud, bucket: str) -> None:
+    """Somebody's searches may be on it; a message says how to remove it."""
+    own = grounds(project, bucket)
+    own.gke.ensure(own.spec, keep=False)
+    project.said.clear()
+
+    assert own.is_in_use()
+
+    assert "dask-hpsearch down" in project.said[-1]
+    assert list(project.gke.clusters) == [PATH]
+
+
+def test_a_cluster_that_is_gone_is_not_in_use(project: Cloud, bucket: str) -> None:
+    """There is nothing that could be kept."""
+    assert not grounds(project, bucket).is_in_use()
