@@ -8,6 +8,8 @@ STAMP := $(VENV)/.ready
 EXTRAS := bayes,dask-ml,gcp,kubernetes,plots,tables
 
 PYTEST_ARGS ?=
+# How many tests run side by side: most of them wait for other processes.
+TEST_JOBS ?= 2
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -31,7 +33,8 @@ demo: $(STAMP)  ## Search a random forest on real data, with live progress
 	$(BIN)/dask-hpsearch demo
 
 test: $(STAMP)  ## Run the tests, all but the slow ones
-	$(BIN)/python -m pytest -m "not slow and not kubernetes" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal \
+		-m "not slow and not kubernetes" $(PYTEST_ARGS)
 
 test-slow: $(STAMP)  ## Run the slow tests
 	$(BIN)/python -m pytest -m "slow and not kubernetes" $(PYTEST_ARGS)

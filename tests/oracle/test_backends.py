@@ -214,7 +214,7 @@ def test_adaptive_searches_of_dask_ml(name: str, client: Client, iris: Data) -> 
 @pytest.mark.parametrize(
     "thing",
     ["GridSearchCV", GridSearchCV, RandomizedSearchCV, object(), None, 3, [], len],
-    ids=repr,
+    ids=lambda thing: repr(thing).partition(" at 0x")[0],
 )
 @pytest.mark.parametrize("backend", ["auto", *BACKENDS])
 def test_what_is_no_search(thing: Any, backend: Any, client: Client) -> None:

@@ -159,7 +159,9 @@ def test_bayes_goes_on_after_a_failure(
     assert found.best_params_["threshold"] not in refused
 
 
-@pytest.mark.parametrize("scoring", [["accuracy", "f1_macro"], dict_score], ids=str)
+@pytest.mark.parametrize(
+    "scoring", [["accuracy", "f1_macro"], dict_score], ids=["names", "function"]
+)
 def test_bayes_of_several_metrics_goes_on(
     scoring: Any, client: Client, iris: Data
 ) -> None:

@@ -145,7 +145,7 @@ def test_estimator_that_only_scores(kind: str, oracle: Oracle, iris: Data) -> No
         ({"cv": 1}, "cv|splits"),
         ({"refit": 3}, "refit"),
     ],
-    ids=str,
+    ids=lambda value: str(value).partition(" at 0x")[0],
 )
 def test_invalid_options(
     options: dict[str, Any], match: str, oracle: Oracle, iris: Data

@@ -132,7 +132,9 @@ def two_scores(estimator: Any, X: Any, y: Any) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    "scoring", [{"hits": "accuracy", "balance": "f1_macro"}, two_scores], ids=str
+    "scoring",
+    [{"hits": "accuracy", "balance": "f1_macro"}, two_scores],
+    ids=["names", "function"],
 )
 def test_one_of_several_scores_leads(scoring: Any, client: Client) -> None:
     """``refit`` names the score that the optimizer is told."""
