@@ -8,7 +8,7 @@ import pytest
 from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import DaskSearchCV, local_cluster
+from dask_hpsearch import DaskSearchCV, demand, local_cluster
 from dask_hpsearch.slots.plugin import slot_pids
 from tests.estimators import (
     Deed,
@@ -210,3 +210,13 @@ def test_workers_of_any_dask_cluster_get_slots(
     assert_as_plain(found[0], own)
     assert not waiting_pids(log) & (workers | {os.getpid()})
     wait_until(lambda: not any(map(is_alive, waiting_pids(log))))
+
+
+def test_a_scheduler_hears_how_much_work_waits(client: Client, log: str) -> None:
+    """Few fits at a time are with Dask; who adapts a cluster is to know of the others."""
+    own = search(40, log, seconds=0.2)
+
+    DaskSearchCV(own, client=client).fit(X, y)
+
+    told = [event["slots"] for _, event in client.get_events(demand.TOPIC)]
+    assert 0 < max(told) <= 40 * SPLITS

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.core import Status
 from distributed.http.utils import RequestHandler
 
+from dask_hpsearch import demand
 from dask_hpsearch.clusters.manifests import SLOTS_VARIABLE
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ class AdaptiveTargetHandler(RequestHandler):
     def get(self) -> None:
         """Answer with their number."""
         slots = int(os.environ.get(SLOTS_VARIABLE, "1"))
-        tasks = unfinished_tasks(self.server)
+        scheduler: Any = self.server
+        told = demand.total(scheduler.get_events(demand.TOPIC), time.time())
+        tasks = unfinished_tasks(scheduler) + told
         self.set_header("Content-Type", _JSON)
         self.write(json.dumps({"workers": wanted_workers(tasks, slots)}))
 

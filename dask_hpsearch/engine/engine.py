@@ -227,6 +227,7 @@ class Engine:
             check_client(self.client)
             self.watch.count()
             self.watch.tell(len(self._flights))
+            self.watch.want(self._topic, sum(group.wants() for group in self._groups))
             self.watch.check_for_workers()
 
     def _fill_slots(self) -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.demand import slots_wanted
 from dask_hpsearch.engine.policy import Durations, batch_size, quiet_time_s
 from dask_hpsearch.trials import Batch, Outcome
 
@@ -38,6 +39,13 @@ class Group:
     in_flight: int = 0
     durations: Durations = field(default_factory=Durations)
     cancelled: bool = False
+
+    def wants(self) -> int:
+        """Return how many further slots its waiting jobs are worth."""
+        wanted = slots_wanted(len(self.waiting), self.durations.mean_s)
+        if self.most_running is None:
+            return wanted
+        return min(wanted, max(self.most_running - self.in_flight, 0))
 
     def take_batch(self, slots: int) -> list[Job]:
         """Take the jobs of the next batch; one whose process was killed goes alone."""

@@ -7,6 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch import demand
 from dask_hpsearch.engine.clients import check_client, no_workers, why_no_workers
 from dask_hpsearch.errors import ClientClosedError
 
@@ -50,6 +51,7 @@ class SlotWatch:
         self._slotless_since = self._asked_at = time.monotonic()
         self._troubled_since: float | None = None
         self._saw_worker = False
+        self._wanted, self._told_at = 0, 0.0
         self.count()
 
     def is_due(self) -> bool:
@@ -145,6 +147,22 @@ class SlotWatch:
         self._troubled_since = self._troubled_since or now
         if now - self._troubled_since >= self._worker_timeout_s:
             raise told
+
+    def want(self, engine: str, slots: int) -> None:
+        """Tell the scheduler, now and then, how many further slots could be used."""
+        now = time.monotonic()
+        known = slots == self._wanted and (
+            slots == 0 or now - self._told_at < demand.TELL_EVERY_S
+        )
+        if known:
+            return
+        self._wanted, self._told_at = slots, now
+        loop: Any = self._client.loop
+        scheduler: Any = self._client.scheduler
+        told = scheduler.log_event(
+            topic=demand.TOPIC, msg=demand.message(engine, slots)
+        )
+        asyncio.run_coroutine_threadsafe(told, loop.asyncio_loop)
 
     def tell(self, batches: int) -> None:
         """Tell who listens, with the batches that Dask has."""

@@ -10,6 +10,8 @@ import dask.config
 from distributed import Scheduler, Worker
 from distributed.core import Status
 
+from dask_hpsearch import demand
+
 ROUTES = {
     "distributed.scheduler.http.routes": [
         "distributed.http.health",
@@ -39,6 +41,8 @@ async def answers() -> dict[str, Any]:
             host="127.0.0.1", port=0, dashboard=False, dashboard_address=":0"
         ) as scheduler:
             found["target"] = await ask(scheduler, "GET", "adaptive_target")
+            scheduler.log_event(demand.TOPIC, demand.message("engine", 7))
+            found["wanted"] = await ask(scheduler, "GET", "adaptive_target")
             found["idle"] = await ask(scheduler, "GET", "check_idle")
             options = {"nthreads": 1, "dashboard": False, "dashboard_address": ":0"}
             async with (
@@ -60,6 +64,7 @@ def test_the_operators_questions_are_answered() -> None:
     found = asyncio.run(answers())
 
     assert found["target"] == {"workers": 0}
+    assert found["wanted"] == {"workers": 7}
     assert "idle_since" in found["idle"]
     [first] = [one["name"] for one in found["first"].values()]
     [other] = [one["name"] for one in found["others"].values()]
