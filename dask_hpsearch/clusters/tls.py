@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 Role = Literal["scheduler", "worker", "client"]
 ROLES: tuple[Role, ...] = ("scheduler", "worker", "client")
 CA_FILE = "ca.crt"
-# Longer than clusters live, and short enough that a copy that leaked is soon worth nothing.
-LIFE = dt.timedelta(days=14)
+# Longer than clusters live: nobody can make another certificate later. A copy that leaked is
+# worth nothing once its cluster is gone.
+LIFE = dt.timedelta(days=365)
 # Two machines' clocks never agree quite.
 _CLOCK_SKEW = dt.timedelta(minutes=5)
 _PRIVATE_FOLDER = 0o700

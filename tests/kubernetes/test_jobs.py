@@ -19,7 +19,8 @@ from dask_hpsearch.clusters.driver_job import DriverOrder
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import PodStartError, RunCancelledError
 from tests.gcs.held import put
-from tests.kubernetes.conftest import SPEC, asked, objects_of
+from tests.kubernetes.accounts import kubeconfig_with, token_of, tried
+from tests.kubernetes.conftest import SPEC, USERS_SECRET, asked, objects_of
 from tests.kubernetes.test_losses import X, as_plain, search, y
 from tests.kubernetes.watching import FitLog
 from tests.oracle.structure import difference
@@ -275,9 +276,9 @@ def test_a_driver_that_cannot_start_is_told(
 
 
 def test_a_driver_may_do_what_it_does_and_is_refused_more(
-    cluster: SearchKubeCluster, namespace: str
+    cluster: SearchKubeCluster, namespace: str, tmp_path: Path
 ) -> None:
-    """Asked of Kubernetes itself, for every verb on all that there is."""
+    """Asked of Kubernetes itself, for every verb on all that there is; and tried."""
     spec = cluster.spec
     assert spec is not None
     order = DriverOrder(
@@ -297,9 +298,15 @@ def test_a_driver_may_do_what_it_does_and_is_refused_more(
     asked(made, namespace)
     try:
         allowed = asked(lambda api: rights_of(api, order.job, cluster.name), namespace)
+        with token_of(namespace, order.job) as token:
+            own = kubeconfig_with(token, namespace, tmp_path / "kubeconfig")
+            answers = {call: tried(own, *call, namespace) for call in REFUSED}
+            good = tried(own, "GET", "pods", namespace)
     finally:
         asked(lambda api: api.delete("Job", order.job), namespace)
 
+    assert set(answers.values()) == {403}, answers
+    assert good == 200  # it was not for a bad token
     assert allowed == {
         ("list", "pods", ""),
         ("get", "pods/log", ""),
@@ -311,6 +318,19 @@ def test_a_driver_may_do_what_it_does_and_is_refused_more(
     }
 
 
+REFUSED = (
+    ("GET", "secrets"),
+    ("GET", f"secrets/{USERS_SECRET}"),
+    ("POST", "pods"),
+    ("DELETE", "pods/some"),
+    ("POST", "pods/some/exec"),
+    ("POST", "batch/v1 jobs"),
+    ("DELETE", "batch/v1 jobs/another"),
+    ("GET", "kubernetes.dask.org/v1 daskclusters"),
+    ("DELETE", "kubernetes.dask.org/v1 daskclusters/another"),
+    ("PATCH", "kubernetes.dask.org/v1 daskworkergroups/another-default"),
+    ("POST", "rbac.authorization.k8s.io/v1 rolebindings"),
+)
 GROUPS = {
     "": ("pods", "pods/log", "pods/exec", "secrets", "configmaps", "services", "nodes"),
     "apps": ("deployments",),
