@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.deploy.inside import look_inside, scale
 from dask_hpsearch.deploy.loops import run_apart
 from dask_hpsearch.deploy.preparing import prepare
-from dask_hpsearch.errors import CloudError, CloudNotFoundError, HPSearchError
+from dask_hpsearch.errors import (
+    CloudError,
+    CloudNotFoundError,
+    ClusterError,
+    HPSearchError,
+)
 from dask_hpsearch.gcp.auth import kubeconfig_path, write_kubeconfig
 from dask_hpsearch.gcp.gke import GKEClusters
 from dask_hpsearch.gcp.images import ensure_image, remove_images
@@ -222,13 +227,11 @@ class Grounds:
         return bool(names)
 
     def _looked_inside(self) -> Inside:
-        """Look inside, more than once if need be: connections break."""
+        """Look inside, more than once if Kubernetes does not tell: connections break."""
         for _ in range(_LOOKS - 1):
             try:
                 return self.inside()
-            except CloudNotFoundError:
-                raise
-            except HPSearchError as error:
+            except ClusterError as error:
                 _logger.warning("cannot tell who uses %s: %s", self.spec.path, error)
                 self.clock.sleep(_LOOK_AGAIN_S)
         return self.inside()

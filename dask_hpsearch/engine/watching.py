@@ -151,10 +151,7 @@ class SlotWatch:
     def want(self, engine: str, slots: int) -> None:
         """Tell the scheduler, now and then, how many further slots could be used."""
         now = time.monotonic()
-        known = slots == self._wanted and (
-            slots == 0 or now - self._told_at < demand.TELL_EVERY_S
-        )
-        if known:
+        if now - self._told_at < demand.TELL_EVERY_S or slots == self._wanted == 0:
             return
         self._wanted, self._told_at = slots, now
         loop: Any = self._client.loop

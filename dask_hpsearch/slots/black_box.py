@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FILE = "short-of-memory.json"
-# What is noted is right to a sixteenth, for which a fit that fills its share takes a dozen
-# writes; that a fit uses less than before is noted once in a while.
-_STEP = 16
-_LESS_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,7 @@ class Load:
 
 
 class BlackBox:
-    """Notes the fit that uses most, as long as memory is short, and writes no more than needed.
+    """Notes the fit that uses most, as long as memory is short.
 
     Parameters
     ----------
@@ -55,7 +50,6 @@ class BlackBox:
     def __init__(self, folder: Path) -> None:
         self._path = folder / _FILE
         self._noted: Load | None = None
-        self._noted_at = 0.0
 
     def note(self, loads: Sequence[Load]) -> None:
         """Note the largest of some; with none of them, memory is no longer short."""
@@ -64,31 +58,11 @@ class BlackBox:
             if self._noted is not None:
                 self.clear()
             return
-        now = time.monotonic()
-        if not self._is_news(most, loads, now):
-            return
+        self._noted = most
         draft = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):  # a full disk is no reason to end anything
             draft.write_text(json.dumps(asdict(most)), encoding="ascii")
-            os.replace(draft, self._path)  # noqa: PTH105 (as fast as can be)
-            self._noted, self._noted_at = most, now
-
-    def _is_news(self, most: Load, loads: Sequence[Load], now: float) -> bool:
-        """Whether what is noted is of another fit, or no longer about right."""
-        noted = self._noted
-        if noted is None:
-            return True
-        same = [
-            one for one in loads if (one.topic, one.job) == (noted.topic, noted.job)
-        ]
-        if not same:
-            return True
-        if same[0] is not most:
-            return most.nbytes - same[0].nbytes > same[0].nbytes // _STEP
-        change = most.nbytes - noted.nbytes
-        if change < 0:
-            change = -change if now - self._noted_at >= _LESS_EVERY_S else 0
-        return change > noted.nbytes // _STEP
+            os.replace(draft, self._path)  # noqa: PTH105 (20 times a second)
 
     def clear(self) -> None:
         """Forget it: the worker goes on, or ends as it should."""

@@ -99,20 +99,6 @@ def test_the_largest_is_noted_while_memory_is_short(tmp_path: Path) -> None:
     assert read_black_box(tmp_path) is None
 
 
-def test_the_note_is_written_no_more_often_than_it_changes(tmp_path: Path) -> None:
-    """A fit that fills its memory in many looks; the next one is noted at once."""
-    box, note = BlackBox(tmp_path), tmp_path / "short-of-memory.json"
-    written = set()
-
-    for used in range(1000, 2000):
-        box.note([Load("t", 1, used), Load("t", 2, 900)])
-        written.add(note.read_text())
-    box.note([Load("t", 2, 990)])
-
-    assert 2 <= len(written) <= 16
-    assert read_black_box(tmp_path) == Load("t", 2, 990)
-
-
 def test_what_was_cut_in_writing_is_no_note(tmp_path: Path) -> None:
     """A crash may come at any moment."""
     (tmp_path / "short-of-memory.json").write_text('{"topic": "t"')
