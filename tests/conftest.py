@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep runs and keys of tests, and of processes they start, out of the user's home."""
+    """Keep what tests write out of the user's home, and let them be interrupted."""
     settings.register_profile("shared-machine", deadline=None)
     settings.load_profile("shared-machine")
     home = tempfile.mkdtemp(prefix="dask-hpsearch-tests-")
