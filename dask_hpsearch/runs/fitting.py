@@ -142,6 +142,7 @@ def submit(
 ) -> SearchRun:
     """Begin a run and hand it to a driver elsewhere; return at once."""
     fresh, _ = materialised(search)
+    settings = replace(settings, client=settings.client or current_client())
     return _submit(fresh, refer(X, y, params), settings)
 
 
@@ -185,7 +186,7 @@ def _check_keep(settings: Settings) -> None:
     if not settings.keep_cluster and client is not None and not on_kubernetes:
         msg = (
             "keep_cluster=False: the driver of a submitted run can end a cluster on "
-            "Kubernetes (kube_cluster), and its own; end this one yourself"
+            f"Kubernetes (kube_cluster), and its own; end that of {client} yourself"
         )
         raise UnsupportedSearchError(msg)
 

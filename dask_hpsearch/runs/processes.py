@@ -46,9 +46,9 @@ def check_other_processes(store: Store, client: Client | None) -> None:
         check_client(client)
         if _address_of(client).startswith("inproc://"):
             msg = (
-                "the client's scheduler is in this process alone, and a submitted run "
-                "has a process of its own: use local_cluster(), or a LocalCluster with "
-                "processes=True"
+                f"the scheduler of {client} is in this process alone, and a submitted "
+                "run has a process of its own: give a client of local_cluster(), or of a "
+                "LocalCluster with processes=True"
             )
             raise UnsupportedSearchError(msg)
 

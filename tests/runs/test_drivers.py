@@ -483,22 +483,51 @@ def test_a_driver_that_does_not_start_is_told(log: str, tmp_path: Path) -> None:
     assert run.state == "failed"
 
 
-def test_what_another_process_could_not_open_is_refused(
-    client: Client, log: str, tmp_path: Path
+def test_a_store_that_another_process_cannot_open_is_refused(
+    client: Client, log: str
 ) -> None:
     """Before anything is written."""
     ours = DaskSearchCV(grid(log), client=client, store="memory://nowhere-else")
+
     with pytest.raises(UnsupportedSearchError, match="in this process alone"):
         ours.submit(X, y)
+
     assert not SearchRun.list("memory://nowhere-else")
 
+
+@pytest.mark.parametrize("which", ["named", "current"])
+def test_a_client_that_another_process_cannot_have_is_refused(
+    which: str, log: str, tmp_path: Path
+) -> None:
+    """Whether it was given or is in use; the error says which one it is."""
     with (
         LocalCluster(processes=False, n_workers=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as inside,
+        inside.as_current(),
     ):
-        ours = DaskSearchCV(grid(log), client=inside, store=tmp_path)
-        with pytest.raises(UnsupportedSearchError, match="in this process alone"):
+        given = inside if which == "named" else None
+        ours = DaskSearchCV(grid(log), client=given, store=tmp_path)
+        with pytest.raises(
+            UnsupportedSearchError, match=r"<Client: 'inproc://.*in this process alone"
+        ):
             ours.submit(X, y)
+
+    assert not SearchRun.list(tmp_path)
+
+
+@pytest.mark.parametrize("which", ["named", "current"])
+def test_a_cluster_that_the_driver_could_not_end_is_refused(
+    which: str, client: Client, log: str, tmp_path: Path
+) -> None:
+    """With keep_cluster=False, before anything is written."""
+    with client.as_current():
+        given = client if which == "named" else None
+        ours = DaskSearchCV(grid(log), client=given, store=tmp_path, keep_cluster=False)
+        with pytest.raises(
+            UnsupportedSearchError, match=r"end that of <Client: 'tcp://.*yourself"
+        ):
+            ours.submit(X, y)
+
     assert not SearchRun.list(tmp_path)
 
 

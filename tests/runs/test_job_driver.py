@@ -266,16 +266,20 @@ def test_a_users_own_modules_reach_driver_and_workers(
     assert "== scheduler s-1\nthe scheduler's own words\n" in run.logs()
 
 
+@pytest.mark.parametrize("which", ["named", "current"])
 def test_submit_orders_a_job_where_it_can(
-    place: Encrypted, gcs: Proxy, tmp_path: Path
+    which: str, place: Encrypted, gcs: Proxy, tmp_path: Path
 ) -> None:
     """With a cluster that takes Jobs, and a store that its pods reach."""
     bucket, cluster = new_bucket(gcs.port), TakesJobs()
     own = grid(tmp_path / "log")
-    with place.client() as client:
+    with place.client() as client, client.as_current():
         client.cluster = cluster
         ours = DaskSearchCV(
-            own, client=client, store=f"gs://{bucket}/runs", keep_cluster=False
+            own,
+            client=client if which == "named" else None,
+            store=f"gs://{bucket}/runs",
+            keep_cluster=False,
         )
         run = ours.submit(X, y)
         client.cluster = None
