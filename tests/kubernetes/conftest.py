@@ -17,10 +17,11 @@ from dask_hpsearch.clusters.kube import kube_cluster
 from dask_hpsearch.clusters.kubernetes_api import ObjectMissingError
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import KubernetesUnreachableError
+from tests.kubernetes import tidying
 from tests.kubernetes.bucket import far_bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Generator, Iterator
 
     from dask_hpsearch.clusters.kube import SearchKubeCluster
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
@@ -58,6 +59,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(ignored)
 
 
+_FAILED = pytest.StashKey[bool]()
+_SHARED = pytest.StashKey[set[str]]()  # names of the clusters that tests share
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """No cluster is shared yet."""
+    config.stash[_SHARED] = set()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell with each failure which pods there were; remember it for `tidy`."""
+    report = yield
+    if report.failed and os.environ.get(IMAGE_VARIABLE):
+        item.stash[_FAILED] = True
+        with contextlib.suppress(Exception):  # the failure itself says more
+            report.sections.append(("pods", tidying.pods_there()))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _tidy(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Remove what a test that failed has left; clusters that tests share stay."""
+    yield
+    failed = request.node.stash.get(_FAILED, False)
+    names = set(request.fixturenames)
+    if failed and "namespace" in names and "attempts" not in names:
+        kept = request.config.stash[_SHARED]
+        tidying.remove_leftovers(request.getfixturevalue("namespace"), kept)
+
+
 def asked(
     function: Callable[[KubernetesApi], Awaitable[Any]], namespace: str | None = None
 ) -> Any:
@@ -88,9 +122,10 @@ def bare_namespace(image: str) -> Iterator[str]:
     """Return a namespace of the tests' own, and remove it at the end."""
     name = f"hpsearch-{uuid.uuid4().hex[:8]}"
     manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    tidying.remove_earlier_namespaces()
     asked(lambda api: api.create(manifest))
     yield name
-    asked(lambda api: api.delete("Namespace", name))
+    tidying.remove_namespace(name)
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +163,11 @@ def bucket(namespace: str, image: str) -> Iterator[FarBucket]:
 
 @pytest.fixture(scope="session")
 def cluster(
-    namespace: str, image: str, home: Path, bucket: FarBucket
+    request: pytest.FixtureRequest,
+    namespace: str,
+    image: str,
+    home: Path,
+    bucket: FarBucket,
 ) -> Iterator[SearchKubeCluster]:
     """Run a cluster of two workers, which know the bucket, and have a user's secret."""
     secret = {"metadata": {"name": USERS_SECRET}, "stringData": {"PASSWORD": PASSWORD}}
@@ -144,6 +183,7 @@ def cluster(
         environment=bucket.environment,
     )
     with kube_cluster(spec) as cluster:
+        request.config.stash[_SHARED].add(cluster.name)
         yield cluster
 
 

@@ -10,8 +10,7 @@ from dask_hpsearch import cli, kube_cluster
 from dask_hpsearch.clusters import operator
 from dask_hpsearch.errors import OperatorMissingError, PodStartError
 from tests.kubernetes.conftest import SPEC, asked, objects_of
-
-ALONE_VARIABLE = "DASK_HPSEARCH_TEST_ALONE"  # says that nobody else uses the Kubernetes
+from tests.kubernetes.tidying import ALONE_VARIABLE
 
 
 @pytest.fixture(scope="module")
