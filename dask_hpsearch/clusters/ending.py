@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 
-_LOOK_EVERY_S = 0.25
+_LOOK_EVERY_S = (0.25, 1.0)  # at first, and in the end
 # What a cluster consists of; all of it has the cluster's label.
-KINDS = (
+KINDS: tuple[str, ...] = (
     "DaskCluster",
     "DaskWorkerGroup",
     "DaskAutoscaler",
@@ -62,26 +62,40 @@ async def delete_cluster(api: KubernetesApi, name: str, timeout_s: float) -> Non
     await api.delete("DaskCluster", name)
     began = time.monotonic()
     freed = False
-    while left := await _delete_what_is_left(api, name):
+    kinds = KINDS
+    pause, longest = _LOOK_EVERY_S
+    while True:
+        left = await _delete_what_is_left(api, name, kinds)
+        if not left and kinds == KINDS:
+            return
+        # Whatever was gone is looked for once more when nothing else is left.
+        kinds = tuple(left) or KINDS
+        if not left:
+            continue
         waited = time.monotonic() - began
         if waited > timeout_s:
             msg = (
                 f"of the cluster {name}, these are left after {timeout_s:g} s: "
-                f"{', '.join(left)}. Delete them with kubectl"
+                f"{', '.join(one for names in left.values() for one in names)}. "
+                "Delete them with kubectl"
             )
             raise ClusterError(msg)
         if waited > timeout_s / 2 and not freed:
             freed = True
             await _free(api, name)
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(pause)
+        pause = min(1.5 * pause, longest)
 
 
-async def _delete_what_is_left(api: KubernetesApi, name: str) -> list[str]:
-    left = []
-    for kind in KINDS:
+async def _delete_what_is_left(
+    api: KubernetesApi, name: str, kinds: tuple[str, ...]
+) -> dict[str, list[str]]:
+    """Delete what is there of some kinds; return it by kind."""
+    left: dict[str, list[str]] = {}
+    for kind in kinds:
         for one in await _seen(api, kind, name):
             own = one["metadata"]["name"]
-            left.append(f"{kind} {own}")
+            left.setdefault(kind, []).append(f"{kind} {own}")
             if kind in _BY_ITSELF and "deletionTimestamp" not in one["metadata"]:
                 await _delete_if_allowed(api, kind, own)
     return left
