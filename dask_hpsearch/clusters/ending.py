@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters import jobs
-from dask_hpsearch.clusters.manifests import CLUSTER_LABEL
+from dask_hpsearch.clusters.manifests import CLUSTER_LABEL, ENDS_ANNOTATION
+from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S
 from dask_hpsearch.errors import ClusterError, KubernetesRightsError
 
 if TYPE_CHECKING:
@@ -41,6 +42,23 @@ _BY_ITSELF = (
     "ServiceAccount",
 )
 _logger = logging.getLogger(__name__)
+
+
+def ending_with_runs(cluster: Manifest) -> Manifest:
+    """Return what changes in a cluster that is to end as soon as no run needs it.
+
+    The last driver sees to that. One that Kubernetes has given up cannot: so a cluster
+    that would wait for ever ends when there has been no work for long.
+
+    Parameters
+    ----------
+    cluster : dict
+        The DaskCluster as Kubernetes has it.
+    """
+    change: Manifest = {"metadata": {"annotations": {ENDS_ANNOTATION: "true"}}}
+    if not cluster["spec"].get("idleTimeout"):
+        change["spec"] = {"idleTimeout": IDLE_TIMEOUT_S}
+    return change
 
 
 async def delete_cluster(api: KubernetesApi, name: str, timeout_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from dask_hpsearch.clusters.diagnosis import (
     starting,
     worst,
 )
-from dask_hpsearch.clusters.ending import delete_cluster
+from dask_hpsearch.clusters.ending import delete_cluster, ending_with_runs
 from dask_hpsearch.clusters.kubernetes_api import (
     KubernetesConflictError,
     ObjectMissingError,
@@ -28,6 +29,7 @@ from dask_hpsearch.errors import (
     ClusterAccessError,
     ClusterError,
     ClusterExistsError,
+    ClusterNotFoundError,
     KubernetesRightsError,
     OperatorMissingError,
     PodStartError,
@@ -220,18 +222,26 @@ class Lifecycle:
             return f"no log: {error}"
 
     async def end_with_runs(self) -> None:
-        """Let the cluster end as soon as no run needs it; the last driver sees to that."""
-        note = {manifests.ENDS_ANNOTATION: "true"}
-        await self.api.patch(
-            "DaskCluster", self.name, {"metadata": {"annotations": note}}
-        )
+        """Let the cluster end as soon as no run needs it; the last driver sees to that.
+
+        Raises
+        ------
+        ClusterNotFoundError
+            If it has ended.
+        """
+        cluster = await self.find()
+        if cluster is None:
+            msg = f"there is no cluster {self.name!r} any more: make another"
+            raise ClusterNotFoundError(msg)
+        await self.api.patch("DaskCluster", self.name, ending_with_runs(cluster))
 
     async def leave_to_runs(self) -> bool:
         """Leave the cluster to the runs that are under way on it, if there are any."""
         drivers = await jobs.under_way(self.api, self.name)
         if not drivers:
             return False
-        await self.end_with_runs()
+        with contextlib.suppress(ClusterNotFoundError):  # it has ended, they have not
+            await self.end_with_runs()
         # A driver that has just ended may have looked at the cluster before that.
         until = time.monotonic() + _ENDING_S
         while drivers and time.monotonic() < until:

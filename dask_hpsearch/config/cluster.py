@@ -23,6 +23,8 @@ from pydantic import (
 from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
 
 GIB = 2**30
+# Longer than a submitted run's driver may take until it starts, or goes on elsewhere.
+IDLE_TIMEOUT_S = 7200
 _LEAST_SCHEDULER = 256 * 2**20
 _LEAST_WORKER = 512 * 2**20
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
@@ -299,11 +301,11 @@ class ClusterFields(Part):
         (), strict=False, description=f"names of Secrets; each {A_NAME}"
     )
     idle_timeout: int | None = Field(
-        None,
+        IDLE_TIMEOUT_S,
         ge=1,
         description=(
-            "seconds without work after which the cluster ends, 1 or more; left out: "
-            "it does not"
+            "seconds without work after which the cluster ends, 1 or more; null: it "
+            "does not"
         ),
     )
     labels: dict[LabelName, LabelValue] = Field(

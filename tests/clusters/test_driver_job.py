@@ -9,6 +9,9 @@ import pytest
 
 from dask_hpsearch.clusters import driver_job, tls
 from dask_hpsearch.clusters.driver_job import DriverOrder
+from dask_hpsearch.clusters.ending import ending_with_runs
+from dask_hpsearch.clusters.manifests import ENDS_ANNOTATION, dask_cluster
+from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S
 from dask_hpsearch.config.reading import load_spec
 from tests.clusters.test_manifests import SPOT
 
@@ -130,3 +133,18 @@ def test_nobody_connects_to_a_driver() -> None:
         "template"
     ]["metadata"]["labels"]
     assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize(
+    ("said", "change"), [(None, {"idleTimeout": IDLE_TIMEOUT_S}), (60, None)]
+)
+def test_a_cluster_that_ends_with_its_runs_does_not_wait_for_ever(
+    said: int | None, change: dict[str, int] | None
+) -> None:
+    """A driver that Kubernetes has given up ends nothing; what the user said stays."""
+    cluster = dask_cluster("a", "here", load_spec(SPOT, idle_timeout=said), 2)
+
+    changes = ending_with_runs(cluster)
+
+    assert changes["metadata"]["annotations"] == {ENDS_ANNOTATION: "true"}
+    assert changes.get("spec") == change

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import aiohttp
 import dask.config
-from distributed import Scheduler, Worker
+from distributed import Client, Scheduler, Worker
 from distributed.core import Status
 
 from dask_hpsearch import demand
+from tests.processes import PATIENCE_S
 
 ROUTES = {
     "distributed.scheduler.http.routes": [
@@ -57,6 +59,55 @@ async def answers() -> dict[str, Any]:
                 found["first"] = await ask(scheduler, "POST", "retire_workers", n=1)
                 found["others"] = await ask(scheduler, "POST", "retire_workers", n=5)
     return found
+
+
+GATE = threading.Event()
+
+
+def held() -> None:
+    """Take until the gate opens."""
+    GATE.wait(PATIENCE_S)
+
+
+async def idle_times() -> dict[str, float]:
+    """Ask since when a scheduler has been idle: before, while and after it has a task."""
+    found = {}
+    with dask.config.set(ROUTES):
+        async with Scheduler(
+            host="127.0.0.1", port=0, dashboard=False, dashboard_address=":0"
+        ) as scheduler:
+
+            async def note(name: str) -> None:
+                await ask(scheduler, "GET", "check_idle")  # it looks what has changed
+                answer = await ask(scheduler, "GET", "check_idle")
+                found[name] = answer["idle_since"]
+
+            async with Client(
+                scheduler.address, asynchronous=True, set_as_default=False
+            ) as client:
+                await note("before")
+                future = client.submit(held)
+                while not scheduler.tasks:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                await note("waiting")
+                options = {"dashboard": False, "dashboard_address": ":0"}
+                async with Worker(scheduler.address, nthreads=1, **options) as worker:
+                    state = scheduler.workers[worker.address]
+                    while not state.processing:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                    await note("running")
+                    GATE.set()
+                    await future
+                    await note("after")
+    return found
+
+
+def test_a_cluster_in_use_is_not_idle() -> None:
+    """One with a fit that runs for hours, or waits for a first worker, does not end."""
+    found = asyncio.run(idle_times())
+
+    assert found["waiting"] == found["running"] == 0
+    assert 0 < found["before"] < found["after"]
 
 
 def test_the_operators_questions_are_answered() -> None:

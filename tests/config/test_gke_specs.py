@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dask_hpsearch.config.cluster import ClusterSpec
+from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S, ClusterSpec
 from dask_hpsearch.config.gke_parts import ON_DEMAND_LABEL, WORKERS_LABEL
 from dask_hpsearch.config.machines import machine
 from dask_hpsearch.config.reading import load_gke_spec
@@ -44,6 +44,7 @@ def test_the_spot_example_shows_the_defaults() -> None:
     )
 
     assert shown.model_dump() == least.model_dump()
+    assert shown.dask.idle_timeout == IDLE_TIMEOUT_S
 
 
 @pytest.mark.parametrize(

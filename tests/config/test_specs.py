@@ -12,10 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_hpsearch.config.cluster import ClusterSpec
+from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S, ClusterSpec
 from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import SpecError
+from dask_hpsearch.runs.jobs import START_PATIENCE_S
 
 SPECS = Path(__file__).parents[2] / "cluster_specs"
 EXAMPLES = sorted({*SPECS.glob("*.yaml")} - {*SPECS.glob("gke-*.yaml")})
@@ -49,6 +50,12 @@ def test_a_small_spec_gets_defaults() -> None:
     assert spec.workers.cpu == "1"
     assert (spec.workers.min, spec.workers.initial) == (0, 1)
     assert spec.service_account is None
+    assert spec.idle_timeout == IDLE_TIMEOUT_S > START_PATIENCE_S
+
+
+def test_only_who_says_so_keeps_a_cluster_without_work() -> None:
+    """It costs money, and may be forgotten."""
+    assert load_spec(LEAST, idle_timeout=None).idle_timeout is None
 
 
 @pytest.mark.parametrize(
