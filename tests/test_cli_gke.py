@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import shlex
 import time
-from dataclasses import dataclass
+from argparse import ArgumentParser
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
+from dask_hpsearch.cli.specs import add_spec, as_options, as_python, spec_of
 from dask_hpsearch.gcp import labels as ours
-from tests.fakes.certificates import localhost_certificate
-from tests.fakes.clock import RunningClock
-from tests.fakes.cloud import Cloud, cloud
+from tests.fakes.gke import TYPES
+from tests.fakes.serving import Refused
+from tests.fakes.terminal import Terminal, terminal_of
 from tests.fakes.tokens import token_service
 from tests.gcp.specs import SMALL, spec
 from tests.gcs.held import new_bucket
-from tests.processes import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,56 +28,25 @@ if TYPE_CHECKING:
 PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
-    """A user's terminal."""
-
-    project: Cloud
-    spec: Path
-    environment: dict[str, str]
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "dask_hpsearch.cli", *arguments],
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-
 @pytest.fixture
 def terminal(gcs: Proxy, tmp_path: Path) -> Iterator[Terminal]:
-    """A project in which time flies, and a terminal whose user has an account there."""
-    roots = tmp_path / "roots.pem"
-    certificate = localhost_certificate(roots)
-    with (
-        token_service("token") as tokens,
-        cloud(
-            gcs.port, time=RunningClock(time.time()), certificate=certificate
-        ) as project,
-    ):
-        file = tmp_path / "spec.yaml"
-        places = ("container", "cloudbuild", "artifactregistry")
-        content = {
-            **SMALL,
-            "store": f"gs://{new_bucket(gcs.port)}/runs",
-            "endpoints": dict.fromkeys(places, project.address),
-        }
-        file.write_text(yaml.safe_dump(content))
+    """A project, and a terminal whose user has an account there."""
+    content = {**SMALL, "store": f"gs://{new_bucket(gcs.port)}/runs"}
+    with token_service("token") as tokens:
         environment = {
             "GOOGLE_APPLICATION_CREDENTIALS": str(tokens.credentials(tmp_path)),
-            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(roots),
             "DASK_HPSEARCH_HOME": str(tmp_path / "home"),
         }
-        yield Terminal(project, file, environment)
+        with terminal_of(
+            content, gcs.port, tmp_path, environment=environment
+        ) as terminal:
+            yield terminal
 
 
 def test_clusters_are_listed_swept_and_removed(terminal: Terminal) -> None:
     """What is over its time goes; down removes the rest, and says what is left."""
     project = terminal.project
-    now = time.time()  # the commands' own; the project's flies ahead
+    now = time.time()  # the commands' own
     for name, expires in (("searches", 1e6), ("old", -60.0)):
         labels = ours.for_cluster(
             spec(owner="ada"), expires_at=now + expires, creation=name
@@ -87,11 +54,12 @@ def test_clusters_are_listed_swept_and_removed(terminal: Terminal) -> None:
         project.gke.add(PATH.replace("searches", name), resource_labels=labels)
     project.gke.add(PATH.replace("searches", "theirs"), resource_labels={})
 
-    listed = terminal.run("ls", "--spec", str(terminal.spec))
-    shown = terminal.run("status", str(terminal.spec))
-    swept = terminal.run("sweep", "--spec", str(terminal.spec))
-    removed = terminal.run("down", str(terminal.spec))
-    again = terminal.run("down", str(terminal.spec))
+    everywhere = ("--spec", str(terminal.spec), "--project", "some-project")
+    listed = terminal.run("ls", *everywhere)
+    shown = terminal.about_spec("status")
+    swept = terminal.run("sweep", *everywhere)
+    removed = terminal.about_spec("down")
+    again = terminal.about_spec("down")
 
     assert f"{PATH}: RUNNING, 0 nodes, of ada, until 20" in listed.stdout, listed.stderr
     assert "theirs" not in listed.stdout
@@ -110,7 +78,7 @@ def test_a_strangers_cluster_is_refused_in_one_line(terminal: Terminal) -> None:
     terminal.project.gke.add(PATH, resource_labels={"team": "theirs"})
 
     for command in ("up", "down"):
-        done = terminal.run(command, str(terminal.spec))
+        done = terminal.about_spec(command)
 
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
@@ -121,16 +89,57 @@ def test_a_strangers_cluster_is_refused_in_one_line(terminal: Terminal) -> None:
 def test_what_is_not_there_is_told(terminal: Terminal) -> None:
     """With the command that makes it."""
     for arguments in (("status",), ("scale", "3")):
-        command, *rest = arguments
-        done = terminal.run(command, str(terminal.spec), *rest)
+        done = terminal.about_spec(*arguments)
 
         assert done.returncode == 1
+        assert PATH in done.stderr
         assert "dask-hpsearch up" in done.stderr
+
+
+def test_up_that_fails_leaves_nothing(terminal: Terminal) -> None:
+    """Price, image and cluster, in the project and the bucket that were named; undone."""
+    stockout = Refused("RESOURCE_EXHAUSTED", "Quota 'N2_CPUS' exceeded.")
+    terminal.project.gke.fails[TYPES.CREATE_CLUSTER] = stockout
+
+    done = terminal.about_spec("up", "--name", "other", "--location", "europe-west4-b")
+
+    assert done.returncode == 1
+    assert "N2_CPUS" in done.stderr
+    assert "an hour for each worker" in done.stdout
+    bucket = terminal.where[1].removeprefix("--store=gs://").partition("/")[0]
+    (build,) = terminal.project.traffic.named("CreateBuild")
+    assert build.build.source.storage_source.bucket == bucket
+    (created,) = terminal.project.traffic.named("CreateCluster")
+    assert created.parent == "projects/some-project/locations/europe-west4-b"
+    assert created.cluster.name == "other"
+    assert terminal.project.ours(bucket) == []
+
+
+def test_a_command_is_told_as_it_was_given(terminal: Terminal) -> None:
+    """What ``up`` tells to type next is about the same GKE cluster, in both languages."""
+    parser = ArgumentParser()
+    add_spec(parser)
+    given = [str(terminal.spec), "--name=other", *terminal.where]
+    arguments = parser.parse_args(given)
+
+    again = parser.parse_args(shlex.split(as_options(arguments)))
+
+    assert spec_of(again) == spec_of(arguments)
+    assert spec_of(again).path == PATH.replace("searches", "other")
+    assert as_python(arguments).startswith(f"{str(terminal.spec)!r}, project='some-")
+
+
+def test_no_project_is_no_list(terminal: Terminal) -> None:
+    """It says which options name one."""
+    done = terminal.run("ls")
+
+    assert done.returncode == 2
+    assert "--project --spec" in done.stderr
 
 
 def test_more_workers_than_the_spec_allows_are_refused(terminal: Terminal) -> None:
     """Before anything is asked of Google."""
-    done = terminal.run("scale", str(terminal.spec), "11")
+    done = terminal.about_spec("scale", "11")
 
     assert done.returncode == 1
     assert "dask.workers.max, 10" in done.stderr
@@ -142,9 +151,7 @@ def test_without_credentials_the_way_to_log_in_is_told(
 ) -> None:
     """In one line."""
     nowhere = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "none.json")}
-    elsewhere = Terminal(
-        terminal.project, terminal.spec, terminal.environment | nowhere
-    )
+    elsewhere = replace(terminal, environment=terminal.environment | nowhere)
 
     for arguments in (("up", str(terminal.spec)), ("gke-token",)):
         done = elsewhere.run(*arguments)

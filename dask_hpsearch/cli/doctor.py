@@ -6,12 +6,11 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.cli.specs import add_spec, spec_of
 from dask_hpsearch.cli.words import EXIT_ERROR
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
-    from dask_hpsearch.config.gke import GKESpec
+    from argparse import Namespace
 
 
 def add_doctor(commands: Any) -> None:
@@ -40,15 +39,8 @@ def add_doctor(commands: Any) -> None:
         help="price table (default: the one that comes with the package)",
     )
     for parser, function in ((doctor, _doctor), (cost, _cost)):
-        _add_spec(parser)
+        add_spec(parser)
         parser.set_defaults(run_command=function)
-
-
-def _add_spec(parser: ArgumentParser) -> None:
-    parser.add_argument("spec", type=Path, metavar="SPEC", help="a GKE cluster's spec")
-    parser.add_argument(
-        "--project", help="takes the place of the spec's (default: the spec's)"
-    )
 
 
 def _address(text: str) -> tuple[str, str]:
@@ -62,7 +54,7 @@ def _address(text: str) -> tuple[str, str]:
 def _doctor(arguments: Namespace) -> int:
     from dask_hpsearch.gcp.doctor import examine
 
-    spec = _spec(arguments)
+    spec = spec_of(arguments)
     report = examine(spec, addresses=dict(arguments.address))
     print(
         f"project {spec.project} has all that {arguments.spec} needs"
@@ -77,12 +69,5 @@ def _cost(arguments: Namespace) -> int:
     from dask_hpsearch.gcp.prices import load_prices
 
     prices = None if arguments.prices is None else load_prices(arguments.prices)
-    print(estimate(_spec(arguments), prices=prices))
+    print(estimate(spec_of(arguments), prices=prices))
     return 0
-
-
-def _spec(arguments: Namespace) -> GKESpec:
-    from dask_hpsearch.config.reading import load_gke_spec
-
-    changes = {} if arguments.project is None else {"project": arguments.project}
-    return load_gke_spec(arguments.spec, **changes)

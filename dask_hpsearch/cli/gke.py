@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.cli.specs import add_spec, as_options, as_python, spec_of
 from dask_hpsearch.cli.words import EXIT_ERROR, positive
 
 if TYPE_CHECKING:
@@ -36,22 +37,24 @@ def add_gke(commands: Any) -> None:
         ),
     ):
         parser = _command(commands, name, function, says)
-        parser.add_argument("spec", type=Path, metavar="SPEC", help="a file of a spec")
+        add_spec(parser)
         if function is _scale:
             parser.add_argument("workers", type=_count, metavar="N")
             parser.add_argument(
-                "--name", help="of the Dask cluster, if there are several"
+                "--cluster", help="the Dask cluster's name, if there are several"
             )
     for name, function, says in (
         ("ls", _ls, "list the GKE clusters that dask-hpsearch has made in a project"),
         ("sweep", _sweep, "delete those whose time is over"),
     ):
         parser = _command(commands, name, function, says)
-        where = parser.add_mutually_exclusive_group(required=True)
-        where.add_argument("--project", help="id of a Google Cloud project")
-        where.add_argument(
-            "--spec", type=Path, metavar="SPEC", help="a spec that names it"
+        parser.add_argument(
+            "--spec", type=Path, metavar="SPEC", help="a spec that names the project"
         )
+        parser.add_argument(
+            "--project", help="its id; takes the place of the spec's, if there is one"
+        )
+        parser.set_defaults(refuse=parser.error)
         if function is _sweep:
             parser.add_argument("--dry-run", action="store_true", help="only show them")
     _command(
@@ -75,8 +78,8 @@ def _up(arguments: Namespace) -> int:
     _say_cost(grounds.spec)
     ground = grounds.bring_up(keep=True)
     print(f"{ground.cluster.name} is ready, until {_when(grounds)}")
-    print(f"use it with gke_cluster({str(arguments.spec)!r}, keep=True)")
-    print(f"remove it with dask-hpsearch down {arguments.spec}")
+    print(f"use it with gke_cluster({as_python(arguments)}, keep=True)")
+    print(f"remove it with dask-hpsearch down {as_options(arguments)}")
     print(f"kubeconfig: {ground.kubeconfig}")
     return 0
 
@@ -119,11 +122,11 @@ def _scale(arguments: Namespace) -> int:
         )
         raise ClusterError(msg)
     there = grounds.inside().dask
-    wanted = [one for one in there if arguments.name in (None, one.name)]
+    wanted = [one for one in there if arguments.cluster in (None, one.name)]
     if len(wanted) != 1:
         names = ", ".join(one.name for one in there)
         msg = (
-            f"name one of the Dask clusters with --name: {names}"
+            f"name one of the Dask clusters with --cluster: {names}"
             if there
             else f"there is no Dask cluster on {grounds.spec.name}: gke_cluster starts one"
         )
@@ -175,11 +178,10 @@ def _token(arguments: Namespace) -> int:
 
 
 def _grounds(arguments: Namespace) -> Grounds:
-    from dask_hpsearch.config.reading import load_gke_spec
     from dask_hpsearch.deploy.ground import Grounds
     from dask_hpsearch.gcp.clients import cloud_clients
 
-    spec = load_gke_spec(arguments.spec)
+    spec = spec_of(arguments)
     return Grounds(spec, cloud_clients(spec.endpoints), _say)
 
 
@@ -189,6 +191,8 @@ def _gke(arguments: Namespace) -> GKEClusters:
 
     if arguments.spec is not None:
         return _grounds(arguments).gke
+    if arguments.project is None:
+        arguments.refuse("one of the arguments --project --spec is required")
     return GKEClusters(cluster_manager(), arguments.project, say=_say)
 
 

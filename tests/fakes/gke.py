@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 _STATUS = v1.Cluster.Status
 _POOL = v1.NodePool.Status
-_TYPES = v1.Operation.Type
+TYPES = v1.Operation.Type
 _DONE = v1.Operation.Status.DONE
 _RUNNING = v1.Operation.Status.RUNNING
 _CPUS = re.compile(r"-(\d+)$")
 # Seconds, as GKE takes them about.
 DURATIONS = {
-    _TYPES.CREATE_CLUSTER: 300.0,
-    _TYPES.DELETE_CLUSTER: 150.0,
-    _TYPES.CREATE_NODE_POOL: 60.0,
-    _TYPES.DELETE_NODE_POOL: 60.0,
-    _TYPES.SET_NODE_POOL_SIZE: 40.0,
-    _TYPES.UPDATE_CLUSTER: 5.0,
+    TYPES.CREATE_CLUSTER: 300.0,
+    TYPES.DELETE_CLUSTER: 150.0,
+    TYPES.CREATE_NODE_POOL: 60.0,
+    TYPES.DELETE_NODE_POOL: 60.0,
+    TYPES.SET_NODE_POOL_SIZE: 40.0,
+    TYPES.UPDATE_CLUSTER: 5.0,
 }
 
 
@@ -177,7 +177,7 @@ class FakeClusters:
             self._count_nodes(made)
             self.place.came(made)
 
-        return self._begin(path, _TYPES.CREATE_CLUSTER, effect, _broken(made))
+        return self._begin(path, TYPES.CREATE_CLUSTER, effect, _broken(made))
 
     def _delete(self, request: Any) -> v1.Operation:
         found = self._free(request.name)
@@ -187,7 +187,7 @@ class FakeClusters:
             del self.clusters[request.name]
             self.place.gone(found)
 
-        return self._begin(request.name, _TYPES.DELETE_CLUSTER, effect, _broken(found))
+        return self._begin(request.name, TYPES.DELETE_CLUSTER, effect, _broken(found))
 
     def _set_labels(self, request: Any) -> v1.Operation:
         found = self._free(request.name)
@@ -196,7 +196,7 @@ class FakeClusters:
             raise Refused("FAILED_PRECONDITION", message)
         found.resource_labels = dict(request.resource_labels)
         found.label_fingerprint = self._fingerprint()
-        return self._begin(request.name, _TYPES.UPDATE_CLUSTER)
+        return self._begin(request.name, TYPES.UPDATE_CLUSTER)
 
     def _create_pool(self, request: Any) -> v1.Operation:
         found = self._free(request.parent)
@@ -212,7 +212,7 @@ class FakeClusters:
             found.node_pools[-1].status = _POOL.RUNNING
             self._count_nodes(found)
 
-        return self._begin(request.parent, _TYPES.CREATE_NODE_POOL, effect)
+        return self._begin(request.parent, TYPES.CREATE_NODE_POOL, effect)
 
     def _delete_pool(self, request: Any) -> v1.Operation:
         path, name = request.name.split("/nodePools/")
@@ -223,7 +223,7 @@ class FakeClusters:
             found.node_pools = [one for one in found.node_pools if one.name != name]
             self._count_nodes(found)
 
-        return self._begin(path, _TYPES.DELETE_NODE_POOL, effect)
+        return self._begin(path, TYPES.DELETE_NODE_POOL, effect)
 
     def _set_autoscaling(self, request: Any) -> v1.Operation:
         path, name = request.name.split("/nodePools/")
@@ -232,7 +232,7 @@ class FakeClusters:
         if scaling.total_max_node_count < scaling.total_min_node_count:
             raise Refused("INVALID_ARGUMENT", "max is less than min")
         pool.autoscaling = scaling
-        return self._begin(path, _TYPES.UPDATE_CLUSTER)
+        return self._begin(path, TYPES.UPDATE_CLUSTER)
 
     def _set_size(self, request: Any) -> v1.Operation:
         path, name = request.name.split("/nodePools/")
@@ -243,7 +243,7 @@ class FakeClusters:
         def effect() -> None:
             self._count_nodes(found)
 
-        return self._begin(path, _TYPES.SET_NODE_POOL_SIZE, effect)
+        return self._begin(path, TYPES.SET_NODE_POOL_SIZE, effect)
 
     def _get_operation(self, request: Any) -> v1.Operation:
         self.settle()

@@ -59,8 +59,13 @@ class LabProject:
 
     def spec(self, **changes: Any) -> GKESpec:
         """Return the spec of a small GKE cluster, with some fields changed."""
+        return load_gke_spec(self.content | changes)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What a file of that spec holds."""
         workers = {"cpu": "250m", "memory": "1Gi", "slots": 1, "cache": "1Gi"}
-        content: dict[str, Any] = {
+        return {
             "project": PROJECT,
             "location": "europe-west4-a",
             "name": "searches",
@@ -81,7 +86,6 @@ class LabProject:
                 "environment": self.bucket.environment,
             },
         }
-        return load_gke_spec(content | changes)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -104,13 +108,13 @@ def lab_project(
     with contextlib.ExitStack() as stack:
         token = stack.enter_context(_administrator(namespace))
         tokens = stack.enter_context(token_service(token))
-        found = stack.enter_context(cloud(bucket.port, _place()))
+        found = stack.enter_context(cloud(bucket.port, place()))
         found.builds.digest = digest
         stack.enter_context(_logged_in(tokens.credentials(folder)))
         yield LabProject(found, bucket, namespace, token)
 
 
-def _place() -> Place:
+def place() -> Place:
     """Return the Kubernetes of the tests as what new GKE clusters are."""
     own = own_kubeconfig()["clusters"][0]["cluster"]
     authority = own.get("certificate-authority-data")

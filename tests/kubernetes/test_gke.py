@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from skopt import BayesSearchCV
 
-from dask_hpsearch import DaskSearchCV, SearchRun, gke_cluster, upload
+from dask_hpsearch import DaskSearchCV, SearchRun, gke_cluster, kube_cluster, upload
+from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.deploy.ground import Grounds
 from dask_hpsearch.errors import PodStartError
 from dask_hpsearch.gcp import wishes
 from dask_hpsearch.gcp.auth import kubeconfig_path
+from tests.fakes.terminal import Terminal, terminal_of
 from tests.gcs.held import content_of, names_in
-from tests.kubernetes.conftest import asked, objects_of
-from tests.kubernetes.gke_lab import LabProject, lab_project
+from tests.kubernetes.conftest import SPEC, asked, objects_of
+from tests.kubernetes.gke_lab import LabProject, lab_project, place
 from tests.oracle.structure import difference
 from tests.processes import wait_until
 
@@ -203,3 +206,39 @@ def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -
     assert PATH in grounds.take_down().gone
     assert project.cloud.ours(bucket_of(project)) == []
     wait_until(lambda: not kubeconfig.exists())
+
+
+def up_to_down(terminal: Terminal, dask: str) -> None:
+    """Walk through all commands; the Dask cluster is there already, without workers."""
+    up = terminal.shown("up")
+    assert "searches is ready, until 20" in up
+    assert f"dask-hpsearch down {terminal.spec} --project=some-project" in up
+    assert f"Dask cluster {dask}: 0 of 0 workers" in terminal.shown("status")
+
+    scaled = terminal.shown("scale", "2", "--cluster", dask)
+
+    assert f"{dask} is to have 2 workers" in scaled
+    status = terminal.shown("status")
+    assert re.search(rf"Dask cluster {dask}: [0-2] of 2 workers", status), status
+    assert "has cost at least $" in status
+    listed = terminal.run("ls", "--spec", str(terminal.spec), *terminal.where[:1])
+    assert f"{PATH}: RUNNING" in listed.stdout, listed.stderr
+    assert f"removed {PATH}" in terminal.shown("down")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_terminal_goes_from_nothing_to_nothing(
+    project: LabProject, namespace: str, image: str, bucket: FarBucket, tmp_path: Path
+) -> None:
+    """Up, status, scale, ls and down, in a project that the spec's file does not name."""
+    spec = load_spec(SPEC, image=image, namespace=namespace)
+    with (
+        terminal_of(project.content, bucket.port, tmp_path, place=place()) as terminal,
+        kube_cluster(spec, n_workers=0) as cluster,
+    ):
+        terminal.project.builds.digest = project.cloud.builds.digest
+
+        up_to_down(terminal, cluster.name)
+
+        assert terminal.project.ours(bucket_of(project)) == []
