@@ -39,6 +39,7 @@ from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
 NAMESPACE = "dask-hpsearch"  # where searches run, if the spec says nothing
 # Names of labels that say whose a resource is, and until when.
 OUR_LABELS = ("managed-by", "owner", "expires-at", "creation", "kept")
+LONGEST_TTL_HOURS = 24 * 7
 _NOTICE_MARGIN_S = 3  # between a worker's notice and its end
 
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
@@ -82,7 +83,9 @@ class GKESpec(Part):
         description="names and values: lower-case letters, digits, _ and -, up to 63",
     )
     # After so many hours the cluster deletes itself, whatever has become of the notebook.
-    ttl_hours: float = Field(8.0, gt=0, le=24 * 7, description="hours, up to 168")
+    ttl_hours: float = Field(
+        8.0, gt=0, le=LONGEST_TTL_HOURS, description="hours, up to 168"
+    )
     # A pod in the cluster sees to that. False: `dask-hpsearch sweep` does, if it is run.
     reaper: bool = Field(default=True, description=A_SWITCH)
     # Where runs and data are; sources of images pass through its bucket.

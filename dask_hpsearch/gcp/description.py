@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dask_hpsearch.config.gke import LONGEST_TTL_HOURS
 from dask_hpsearch.gcp import labels as ours
 from dask_hpsearch.gcp.waiting import conditions
 from dask_hpsearch.gcp.wishes import is_our_pool
@@ -57,7 +58,8 @@ class GKECluster:
     nodes : int
         How many there are, of all pools.
     created, expires_at : float or None
-        Seconds since the epoch.
+        Seconds since the epoch. If the label of one of ours does not say when it expires,
+        it does so when the longest time is over that a spec may give it.
     labels : mapping
     pools : tuple of GKEPool
     """
@@ -99,7 +101,7 @@ class GKECluster:
 def described(project: str, found: v1.Cluster) -> GKECluster:
     """Make a description from GKE's own."""
     server, authority = _server(found)
-    labels = dict(found.resource_labels)
+    labels, created = dict(found.resource_labels), _seconds(found.create_time)
     return GKECluster(
         project=project,
         location=found.location,
@@ -110,8 +112,8 @@ def described(project: str, found: v1.Cluster) -> GKECluster:
         server=server,
         authority=authority,
         nodes=found.current_node_count,
-        created=_seconds(found.create_time),
-        expires_at=ours.expiry(labels),
+        created=created,
+        expires_at=_expiry(labels, created),
         labels=labels,
         pools=tuple(map(_pool, found.node_pools)),
     )
@@ -139,6 +141,13 @@ def _server(found: v1.Cluster) -> tuple[str, str]:
     if not address:
         return "", ""
     return f"https://{address}", found.master_auth.cluster_ca_certificate
+
+
+def _expiry(labels: Mapping[str, str], created: float | None) -> float | None:
+    said = ours.expiry(labels)
+    if said is not None or created is None or not ours.is_ours(labels):
+        return said
+    return created + 3600 * LONGEST_TTL_HOURS
 
 
 def _seconds(text: str) -> float | None:

@@ -85,6 +85,26 @@ def test_a_time_that_was_extended_counts(gke: GKEService) -> None:
     assert list(gke.fake.clusters) == [PATH]
 
 
+@pytest.mark.parametrize("label", [{}, {"expires-at": "tomorrow"}])
+def test_a_time_that_cannot_be_read_is_the_longest(
+    gke: GKEService, label: dict[str, str]
+) -> None:
+    """Somebody has changed the label, or removed it: a week after it came, it goes."""
+    found = gke.clusters().ensure(spec(ttl_hours=2)).cluster
+    labels = dict(found.labels)
+    del labels["expires-at"]
+    gke.fake.clusters[PATH].resource_labels = labels | label
+    assert found.created is not None
+    gke.time.sleep(found.created + 7 * 24 * 3600 - 60 - gke.time.now())
+
+    assert not reap(in_pod(gke), PATH, gke.time.clock)
+    assert sweep(gke.clusters(), gke.time.clock) == []
+    watch(in_pod(gke), PATH, gke.time.clock)
+
+    assert gke.fake.clusters == {}
+    assert gke.time.now() <= found.created + 7 * 24 * 3600 + LATE_S
+
+
 @pytest.mark.parametrize(
     ("method", "refusal", "times"),
     [
