@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.config.gke import GKESpec
     from dask_hpsearch.deploy.ground import Grounds
     from dask_hpsearch.deploy.inside import Inside
-    from dask_hpsearch.gcp.description import GKECluster
+    from dask_hpsearch.gcp.description import GKECluster, GKEPool
     from dask_hpsearch.gcp.gke import GKEClusters
 
 
@@ -99,7 +99,7 @@ def _status(arguments: Namespace) -> int:
         whose = "" if pool.ours else ", not ours"
         print(
             f"  pool {pool.name}: {pool.machine_type} {kind}, {pool.min_nodes} to "
-            f"{pool.max_nodes} nodes, {pool.status}{whose}"
+            f"{pool.max_nodes} nodes, {_state(pool)}{whose}"
         )
     if not is_ours(found.labels) or not found.server:
         return 0
@@ -197,11 +197,14 @@ def _gke(arguments: Namespace) -> GKEClusters:
 
 
 def _print(found: GKECluster) -> None:
-    state = found.status if not found.message else f"{found.status} ({found.message})"
     print(
-        f"{found.path}: {state}, {found.nodes} nodes, of {found.owner or 'unknown'}, "
+        f"{found.path}: {_state(found)}, {found.nodes} nodes, of {found.owner or 'unknown'}, "
         f"until {_time(found.expires_at)}"
     )
+
+
+def _state(found: GKECluster | GKEPool) -> str:
+    return f"{found.status} ({found.message})" if found.message else found.status
 
 
 def _when(grounds: Grounds) -> str:

@@ -13,7 +13,7 @@ from dask_hpsearch.errors import CloudError
 from dask_hpsearch.gcp import labels as ours
 from dask_hpsearch.gcp import wishes
 from dask_hpsearch.gcp.patience import LOST
-from dask_hpsearch.gcp.waiting import told_of_gke
+from dask_hpsearch.gcp.waiting import failure, told_of_gke
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _TRIES = 3
+_BROKEN = ("ERROR", "RUNNING_WITH_ERROR")  # of pools
 
 
 class Creation:
@@ -78,12 +79,14 @@ class Creation:
             if operation is not None:
                 limit_s = follower.limits.create_s
                 follower.follow(spec.parent, operation, self._doing, limit_s)
-            return self._looker.until_ready(spec.path)
+            created = self._looker.until_ready(spec.path)
+            _check_pools(created)
         except _TakenError:
             return None
         except BaseException as error:
             self._undo(error)
             raise
+        return created
 
     def _begin(self) -> v1.Operation | None:
         """Ask for the cluster; None if it is being created and its operation unknown."""
@@ -127,6 +130,19 @@ class Creation:
 
     def _is_mine(self, found: v1.Cluster) -> bool:
         return found.resource_labels.get(ours.CREATION) == self._token
+
+
+def _check_pools(cluster: GKECluster) -> None:
+    """See that a new cluster's nodes run; GKE may call the cluster itself RUNNING.
+
+    Raises
+    ------
+    CloudError
+    """
+    for pool in cluster.pools:
+        if pool.status in _BROKEN:
+            doing = f"run the nodes of pool {pool.name!r} of {cluster.path}"
+            raise failure(doing, [pool.message])
 
 
 class _TakenError(Exception):

@@ -24,6 +24,8 @@ class GKEPool:
     Attributes
     ----------
     name, status, machine_type : str
+    message : str
+        What GKE says about its status.
     spot : bool
     min_nodes, max_nodes : int
         Between which numbers its nodes come and go.
@@ -33,6 +35,7 @@ class GKEPool:
 
     name: str
     status: str
+    message: str
     machine_type: str
     spot: bool
     min_nodes: int
@@ -107,7 +110,7 @@ def described(project: str, found: v1.Cluster) -> GKECluster:
         location=found.location,
         name=found.name,
         status=found.status.name,
-        message="; ".join(filter(None, conditions(found))),
+        message=_said(found),
         version=found.current_master_version,
         server=server,
         authority=authority,
@@ -119,10 +122,15 @@ def described(project: str, found: v1.Cluster) -> GKECluster:
     )
 
 
+def _said(found: v1.Cluster | v1.NodePool) -> str:
+    return "; ".join(filter(None, conditions(found)))
+
+
 def _pool(found: v1.NodePool) -> GKEPool:
     return GKEPool(
         name=found.name,
         status=found.status.name,
+        message=_said(found),
         machine_type=found.config.machine_type,
         spot=found.config.spot,
         min_nodes=found.autoscaling.total_min_node_count,

@@ -10,7 +10,6 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from google.api_core import exceptions
 from google.cloud import container_v1 as v1
 
 from dask_hpsearch.errors import (
@@ -26,6 +25,7 @@ from dask_hpsearch.gcp.changes import Changes
 from dask_hpsearch.gcp.creating import Creation
 from dask_hpsearch.gcp.description import GKECluster, described
 from dask_hpsearch.gcp.looking import Looker, check_ours
+from dask_hpsearch.gcp.marking import relabel
 from dask_hpsearch.gcp.patience import Patience
 from dask_hpsearch.gcp.waiting import (
     Clock,
@@ -37,13 +37,12 @@ from dask_hpsearch.gcp.waiting import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from dask_hpsearch.config.gke import GKESpec
 
 _logger = logging.getLogger(__name__)
 _STATUS = v1.Cluster.Status
-_LABEL_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +192,9 @@ class GKEClusters:
                 self._say(f"the GKE cluster {spec.name} is being created already")
                 self._until_settled(spec.path)
             else:
-                return Ensured(self._adopt(spec, found, keep=keep), created=False)
+                adopted = self._adopt_or_lose(spec, found, keep=keep)
+                if adopted is not None:
+                    return Ensured(adopted, created=False)
 
     def extend(self, path: str, expires_at: float, *, keep: bool = False) -> None:
         """Let a GKE cluster of ours live longer; never shorter.
@@ -211,24 +212,16 @@ class GKEClusters:
         CloudError
             If there is no such cluster of ours, or Google refuses.
         """
-        for remaining in reversed(range(_LABEL_TRIES)):
-            found = self._looker.mine(path)
-            before = dict(found.resource_labels)
+
+        def longer(before: Mapping[str, str]) -> dict[str, str]:
             labels = dict(before)
             if expires_at > (ours.expiry(before) or 0.0):
                 labels[ours.EXPIRES_AT] = ours.time_text(expires_at)
             if keep:
                 labels[ours.KEPT] = "true"
-            if labels == before:
-                return
-            try:
-                self._changes.set_labels(path, labels, found.label_fingerprint)
-            except CloudError as error:
-                changed = isinstance(error.__cause__, exceptions.FailedPrecondition)
-                if not (changed and remaining):  # by somebody else meanwhile
-                    raise
-            else:
-                return
+            return labels
+
+        relabel(self._looker, self._changes, path, longer)
 
     def resize(self, path: str, max_nodes: int) -> None:
         """Change how many nodes of workers there may be.
@@ -312,6 +305,24 @@ class GKEClusters:
                 self._clock.sleep(self._follower.limits.poll_s)
             found = self._looker.get(path)
 
+    def _adopt_or_lose(
+        self, spec: GKESpec, found: v1.Cluster, *, keep: bool
+    ) -> GKECluster | None:
+        """Adopt a GKE cluster; None if somebody deletes it meanwhile."""
+        try:
+            return self._adopt(spec, found, keep=keep)
+        except CloudError:
+            now = self._looker.get(spec.path)
+            mark = found.resource_labels.get(ours.CREATION)
+            if (
+                now is not None
+                and now.status != _STATUS.STOPPING
+                and now.resource_labels.get(ours.CREATION) == mark
+            ):
+                raise
+            self._say(f"somebody has deleted the GKE cluster {spec.name}")
+            return None
+
     def _adopt(self, spec: GKESpec, found: v1.Cluster, *, keep: bool) -> GKECluster:
         """Make a GKE cluster that is there what the spec says, as far as that is ours."""
         there = {one.name: one for one in found.node_pools}
@@ -334,6 +345,9 @@ class GKEClusters:
             if pool.status == v1.NodePool.Status.ERROR:
                 doing = f"run the nodes of pool {pool.name!r} of {spec.name!r}"
                 raise failure(doing, conditions(pool))
+            if pool.status == v1.NodePool.Status.RUNNING_WITH_ERROR:
+                said = "; ".join(conditions(pool))
+                self._say(f"not all is well with pool {pool.name!r}: {said}")
         for name in (wishes.SYSTEM, wishes.WORKERS):
             if name not in there:
                 self._changes.create_pool(spec.path, wishes.pool(spec, name))

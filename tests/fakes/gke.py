@@ -77,6 +77,8 @@ class FakeClusters:
         Types of operations of which the next one ends badly, and how.
     durations : dict
         Seconds that operations take.
+    broken_pools : dict
+        Status and message that pools of new clusters end with, by their names.
     """
 
     name = "google.container.v1.ClusterManager"
@@ -87,6 +89,7 @@ class FakeClusters:
         self.clusters: dict[str, v1.Cluster] = {}
         self.fails: dict[Any, Refused] = {}
         self.durations = dict(DURATIONS)
+        self.broken_pools: dict[str, tuple[str, str]] = {}
         self.place = place or Place()
         self._time, self._cpus = time, cpus
         self._works: dict[str, _Work] = {}
@@ -173,7 +176,8 @@ class FakeClusters:
             made.current_master_version = "1.35.1-gke.100"
             self._reachable(made)
             for pool in made.node_pools:
-                pool.status = _POOL.RUNNING
+                status, said = self.broken_pools.get(pool.name, ("RUNNING", ""))
+                pool.status, pool.status_message = _POOL[status], said
             self._count_nodes(made)
             self.place.came(made)
 

@@ -184,6 +184,35 @@ def test_an_operation_that_fails_midway_leaves_nothing(
     assert gke.there() == {}
 
 
+@pytest.mark.parametrize("status", ["ERROR", "RUNNING_WITH_ERROR"])
+@pytest.mark.parametrize("pool", ["system", "workers"])
+def test_a_pool_that_fails_midway_leaves_nothing(
+    gke: GKEService, pool: str, status: str
+) -> None:
+    """GKE says that the cluster runs, and that its nodes do not: that is no success."""
+    gke.fake.broken_pools[pool] = (status, "Not all instances running in IGM: stockout")
+
+    with pytest.raises(CloudQuotaError, match=f"pool '{pool}'.*Not all instances"):
+        gke.clusters().ensure(spec())
+
+    assert gke.methods() == ["CreateCluster", "DeleteCluster"]
+    assert gke.there() == {}
+
+
+def test_a_pool_that_fails_later_is_told(gke: GKEService) -> None:
+    """Some of its nodes are there, and somebody may be using them: it is not removed."""
+    gke.clusters().ensure(spec())
+    pool = gke.fake.clusters[PATH].node_pools[1]
+    pool.status = v1.NodePool.Status.RUNNING_WITH_ERROR
+    pool.status_message = "Not all instances running in IGM"
+    gke.said.clear()
+
+    found = gke.clusters().ensure(spec())
+
+    assert found.cluster.pools[1].message == "Not all instances running in IGM"
+    assert any("pool 'workers'" in line for line in gke.said)
+
+
 def test_a_creation_that_takes_too_long_is_given_up(gke: GKEService) -> None:
     """It cannot be deleted while it is being created: that is waited for."""
     gke.fake.durations[TYPES.CREATE_CLUSTER] = 3600.0
@@ -293,6 +322,29 @@ def test_a_cluster_that_goes_is_waited_for(gke: GKEService) -> None:
 
     assert gke.clusters().ensure(spec()).created
     assert list(gke.there()) == [PATH]
+
+
+@pytest.mark.parametrize("later_s", [0.0, 1000.0], ids=["going", "gone"])
+def test_a_cluster_that_is_deleted_while_it_is_taken_is_made_anew(
+    gke: GKEService, later_s: float
+) -> None:
+    """Between the first look and the last one: no error, but another cluster."""
+    gke.clusters().ensure(spec(ttl_hours=1))
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        gke.time.sleep(seconds)
+        waits.append(seconds)
+        if len(waits) == 1:  # its labels are being changed
+            gke.time.sleep(60.0)
+            gke.client.delete_cluster(v1.DeleteClusterRequest(name=PATH))
+            gke.time.sleep(later_s)
+
+    found = gke.clusters(clock=Clock(gke.time.now, sleep)).ensure(spec(ttl_hours=9))
+
+    assert found.created
+    assert found.cluster.status == "RUNNING"
+    assert any("somebody has deleted" in line for line in gke.said)
 
 
 def test_two_clients_make_one_cluster(gke: GKEService) -> None:
