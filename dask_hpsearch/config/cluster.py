@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
+from dask_hpsearch.secret_forms import secret_in_address, secret_in_variable
 
 GIB = 2**30
 # Longer than a submitted run's driver may take until it starts, or goes on elsewhere.
@@ -81,12 +82,32 @@ def _own_name(name: str) -> str:
 
 
 def _requirement(text: str) -> str:
+    kind = secret_in_address(text)
+    if kind is not None:
+        msg = (
+            f"it has {kind}, which the image would show to all who may pull it: name a place "
+            "where nobody has to log in, or put the package into modules:"
+        )
+        raise ValueError(msg)
     try:
         Requirement(text)
     except InvalidRequirement as error:
         msg = f"it is no requirement: {error}".splitlines()[0]
         raise ValueError(msg) from error
     return text
+
+
+def _no_secrets(variables: dict[str, str]) -> dict[str, str]:
+    """Refuse values that whoever may look at a pod would see."""
+    kinds = {name: secret_in_variable(name, value) for name, value in variables.items()}
+    found = [f"{name} has {kind}" for name, kind in kinds.items() if kind is not None]
+    if found:
+        msg = (
+            f"{', '.join(found)}, and whoever may look at pods would see it: put it into a "
+            "Secret of the namespace, and name that in secrets:"
+        )
+        raise ValueError(msg)
+    return variables
 
 
 def _not_default(name: str) -> str:
@@ -265,12 +286,14 @@ class ClusterFields(Part):
         default=Driver(), description="cpu, memory, nodes and service_account"
     )
     nodes: Nodes = Field(default_factory=Nodes, description="on_demand and spot")
-    environment: dict[VariableName, str] = Field(
-        default_factory=dict,
-        description=(
-            "names of variables (letters, digits, _; none that dask_hpsearch sets) "
-            "and values in quotes"
-        ),
+    environment: Annotated[dict[VariableName, str], AfterValidator(_no_secrets)] = (
+        Field(
+            default_factory=dict,
+            description=(
+                "names of variables (letters, digits, _; none that dask_hpsearch sets) "
+                "and values in quotes, none of them secret"
+            ),
+        )
     )
     secrets: tuple[Name, ...] = Field(
         (),

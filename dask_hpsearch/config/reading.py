@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from dask_hpsearch.config.cluster import ClusterSpec
 from dask_hpsearch.config.gke import GKESpec
 from dask_hpsearch.errors import SpecError
+from dask_hpsearch.secret_forms import secret_in_address, secret_in_variable
 
 # What would give a pod rights over its node. No spec has such a field; whoever looks for
 # one is told that it is refused, not that it is unknown.
@@ -172,7 +173,7 @@ def _problem(path: str, error: Any, spec: type[BaseModel]) -> str:
         if isinstance(value, (dict, BaseModel)):  # a rule on several fields
             return reason if path == "spec" else f"{path}: {reason}"
         reason = f" ({reason})"
-    return f"{path} cannot be {_shown(value)}{reason}; allowed: {allowed}"
+    return f"{path} cannot be {_shown(value, path)}{reason}; allowed: {allowed}"
 
 
 def _described(
@@ -191,8 +192,12 @@ def _described(
     return model, allowed
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
+def _shown(value: Any, path: str = "") -> str:
+    """Quote a value, unless it is, or may be, a secret."""
+    text, name = repr(value), path.rpartition(".")[2]
+    secret = secret_in_variable(name, str(value)) or secret_in_address(str(value))
+    if secret is not None or (name == "environment" and value):
+        return "a value that is not shown here"
     if len(text) > _LONGEST_VALUE:
         text = text[: _LONGEST_VALUE - 1] + "…"
     return text

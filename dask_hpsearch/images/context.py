@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from dask_hpsearch.errors import ImageBuildError
+from dask_hpsearch.images.modules import copy_module, refuse_secrets
 from dask_hpsearch.release import __version__
+from dask_hpsearch.secret_forms import secret_in_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,11 +27,6 @@ _PROJECT = "dask-hpsearch"
 _USEFUL_EXTRAS = ("bayes", "gcp", "kubernetes")
 # What the client has of these goes into an image: the dashboard, and data frames.
 _WELCOME = ("bokeh", "pandas", "pyarrow")
-# In all files of keys; in those of service accounts, which are JSON, lines end with \\n.
-_KEY = re.compile(
-    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(\s|\\n)+([A-Za-z0-9+/=]|\s|\\n){60}"
-)
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +70,36 @@ def lay_out(
     Raises
     ------
     ImageBuildError
-        If the folder holds something, a module is not there, or has a private key.
+        If the folder holds something, or a module is not there. If anything that would go
+        in has a secret, or leads out of its folder; nothing is left in the folder then.
     """
     if folder.exists() and any(folder.iterdir()):
         msg = f"{folder} is not empty: name a new folder for the image's files"
         raise ImageBuildError(msg)
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _check_requirements(requirements)
+        _add_modules(folder / "modules", modules)
+        _fill(folder, requirements, extras)
+    except BaseException:
+        _empty(folder)
+        raise
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    digest = _digest(folder, python)
+    return Context(folder, f"{_PROJECT}:{__version__}-{digest[:12]}", python)
+
+
+def _add_modules(folder: Path, modules: Iterable[Path]) -> None:
+    folder.mkdir()
+    _write(folder / "README", ["Modules of the user's own."])
+    for module in modules:
+        copy_module(module, folder)
+    refuse_secrets(folder)
+
+
+def _fill(
+    folder: Path, requirements: Sequence[str], extras: Sequence[str] | None
+) -> None:
     versions = installed_versions()
     chosen = _extras_here(versions) if extras is None else tuple(extras)
     wanted = _own_requirements(chosen)
@@ -93,15 +113,24 @@ def lay_out(
     ]
     _write(folder / "constraints.txt", pins)
     shutil.copy(_dockerfile(), folder / "Dockerfile")
-    shutil.copytree(_PACKAGE, folder / "package" / _PACKAGE.name, ignore=_LEFT_OUT)
-    (folder / "modules").mkdir()
-    _write(folder / "modules" / "README", ["Modules of the user's own."])
-    for module in modules:
-        _copy_module(module, folder / "modules")
-    _refuse_keys(folder / "modules")
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    digest = _digest(folder, python)
-    return Context(folder, f"{_PROJECT}:{__version__}-{digest[:12]}", python)
+    copy_module(_PACKAGE, folder / "package")
+    refuse_secrets(folder / "package")
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _check_requirements(requirements: Sequence[str]) -> None:
+    for number, text in enumerate(requirements):
+        kind = secret_in_address(text)
+        if kind is not None:
+            msg = f"requirement {number} has {kind}, which the image would show: leave it out"
+            raise ImageBuildError(msg)
 
 
 def installed_versions() -> dict[str, str]:
@@ -152,29 +181,6 @@ def _dockerfile() -> Path:
             return path
     msg = "this installation of dask_hpsearch has no Dockerfile: install it again"
     raise ImageBuildError(msg)
-
-
-def _copy_module(module: Path, target: Path) -> None:
-    if module.is_dir():
-        shutil.copytree(module, target / module.name, ignore=_LEFT_OUT)
-    elif module.is_file():
-        shutil.copy(module, target / module.name)
-    else:
-        msg = f"there is no module {str(module)!r}: name a file or folder, or leave it out"
-        raise ImageBuildError(msg)
-
-
-def _refuse_keys(folder: Path) -> None:
-    """Keep out of an image what whoever may pull it must not have."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and _KEY.search(path.read_bytes()):
-            name = path.relative_to(folder)
-            msg = (
-                f"{name} has a private key, and everybody who may pull the image would "
-                "have it too: move it out of the modules; pods get secrets by secrets: of "
-                "the spec, or act as accounts of their own"
-            )
-            raise ImageBuildError(msg)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ from dask_hpsearch.runs.jobs import START_PATIENCE_S
 
 SPECS = Path(__file__).parents[2] / "cluster_specs"
 EXAMPLES = sorted({*SPECS.glob("*.yaml")} - {*SPECS.glob("gke-*.yaml")})
+LOGIN = "https://me:hunter2@example.org"
 LEAST: dict[str, Any] = {
     "image": "localhost/x:1",
     "workers": {"cpu": 1, "memory": "1Gi", "slots": 1},
@@ -109,6 +110,45 @@ def test_a_wrong_field_is_named_with_what_is_allowed(
     assert len(caught.value.problems) == 1
     for words in says:
         assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (
+            "requirements",
+            ["six", f"x @ {LOGIN}/x.whl"],
+            ["requirements.1", "name or password", "modules:"],
+        ),
+        ("requirements", ["x @ git+https://hunter2@example.org/x"], ["requirements.0"]),
+        (
+            "requirements",
+            [f"--index-url {LOGIN}/simple"],
+            ["requirements.0"],
+        ),
+        (
+            "environment",
+            {"A": "1", "DB_PASSWORD": "hunter2"},
+            ["environment: DB_PASSWORD", "secrets:"],
+        ),
+        ("environment", {"URL": "redis://:hunter2@example.org"}, ["environment: URL"]),
+        ("environment", {"MY_TOKEN": ["hunter2"]}, ["environment.MY_TOKEN"]),
+        ("environment", ["DB_PASSWORD=hunter2"], ["environment"]),
+        ("image", f"{LOGIN}/x:1", ["image"]),
+    ],
+)
+def test_a_secret_is_refused_and_not_repeated(
+    path: str, value: Any, says: list[str]
+) -> None:
+    """The error names the field and the way out."""
+    with pytest.raises(SpecError) as caught:
+        load_spec(changed(path, value))
+
+    assert len(caught.value.problems) == 1
+    for words in says:
+        assert words in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(caught.value)
 
 
 def test_one_error_names_all_wrong_fields() -> None:

@@ -28,7 +28,7 @@ REAPER = (
     f"principal://iam.googleapis.com/projects/{NUMBER}/locations/global/"
     f"workloadIdentityPools/{PROJECT}.svc.id.goog/subject/ns/dask-hpsearch-system/sa/reaper"
 )
-TOKEN = "ya29.a-token-that-nobody-may-see"
+TOKEN = "a-token-that-nobody-may-see"
 SERVICES = (
     "cloudbilling",
     "cloudbuild",
