@@ -83,13 +83,15 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(autouse=True)
 def _tidy(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Remove what a test that failed has left; clusters that tests share stay."""
+    """Remove what a test that failed has left; clusters that tests share are as before."""
     yield
     failed = request.node.stash.get(_FAILED, False)
     names = set(request.fixturenames)
     if failed and "namespace" in names and "attempts" not in names:
         kept = request.config.stash[_SHARED]
         tidying.remove_leftovers(request.getfixturevalue("namespace"), kept)
+        if kept and "cluster" in names:
+            request.getfixturevalue("cluster").scale(2)
 
 
 def asked(

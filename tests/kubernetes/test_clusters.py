@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,9 @@ from sklearn.naive_bayes import GaussianNB
 from dask_hpsearch import DaskSearchCV, kube_cluster
 from dask_hpsearch.clusters import manifests
 from dask_hpsearch.clusters.forward import PortForward
+from tests.gcs.held import put
 from tests.kubernetes.conftest import SPEC, asked, clusters_in
-from tests.kubernetes.estimators import Sleeper
+from tests.kubernetes.estimators import Hurried
 from tests.kubernetes.watching import FitLog, moment_of
 from tests.oracle.structure import difference
 from tests.processes import wait_until
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_hpsearch.clusters.kube import SearchKubeCluster
+    from tests.kubernetes.bucket import FarBucket
 
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 FIRST_FIT_WITHIN_S = 30.0
 USED_WITHIN_S = 3.0
+NOTICE_S = 8  # of the tests' spec: for so long some workers drain while others fit
 _logger = logging.getLogger(__name__)
 BUSY_S = 10.0  # what a machine that others use may add
 
@@ -71,39 +74,25 @@ def test_ten_lines_are_enough(namespace: str, image: str, home: Path) -> None:
 
 
 def test_a_search_uses_what_there_is_as_it_scales(
-    cluster: SearchKubeCluster,
-    client: Client,
-    namespace: str,
+    cluster: SearchKubeCluster, client: Client, namespace: str, bucket: FarBucket
 ) -> None:
     """From 2 workers to 4 and down to 1: all are used at once, and no fit runs twice."""
     client.wait_for_workers(2, timeout=60)
-    numbers = range(4000, 4070)
-    own = GridSearchCV(
-        Sleeper(seconds=0.5), {"number": numbers}, cv=2, error_score="raise"
-    )
-    ready: dict[str, dt.datetime] = {}
+    numbers = range(4000, 4400)  # enough for slow pods; once all is seen, fits hurry
+    place = bucket.url.removeprefix("gs://").partition("/")[0]
+    slow = Hurried(seconds=0.5, sign=f"{place}/hurry")
+    own = GridSearchCV(slow, {"number": numbers}, cv=2, error_score="raise")
 
-    def change() -> None:
-        cluster.scale(4)
-        client.wait_for_workers(4, timeout=60)
-        wait_until(
-            lambda: len(ready_since(cluster)) == 4
-        )  # a moment after they are there
-        ready.update(ready_since(cluster))
-        wait_until(lambda: ready.keys() <= log.first_begun(numbers).keys())
-        cluster.scale(1)
-
-    with FitLog(cluster.name, namespace) as log:
+    with FitLog(cluster.name, namespace) as log, ThreadPoolExecutor(1) as pool:
         wait_until(lambda: len(log.followed) >= 2)
-        changing = threading.Thread(target=change)
-        changing.start()
+        changing = pool.submit(scale_up_and_down, cluster, client, log, numbers)
+        changing.add_done_callback(lambda _: put(bucket.port, place, "hurry", b""))
         found = DaskSearchCV(own, client=client).fit(X, y)
-        changing.join()
+        ready = changing.result()
         wait_until(lambda: len(log.counts("ended", numbers)) == 2 * len(numbers))
         ended, begun = log.counts("ended", numbers), log.first_begun(numbers)
 
     assert_equal_but_for_pauses(found.search_, own)
-    assert len(ready) == 4
     assert set(ended.values()) == {1}
     started = min(begun.values())  # who was ready before, had nothing to do
     for pod, since in ready.items():
@@ -111,6 +100,22 @@ def test_a_search_uses_what_there_is_as_it_scales(
         _logger.info("%s took its first fit after %.1f s", pod, waited)
         assert waited < USED_WITHIN_S + BUSY_S
     wait_until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) == 1)
+
+
+def scale_up_and_down(
+    cluster: SearchKubeCluster, client: Client, log: FitLog, numbers: range
+) -> dict[str, dt.datetime]:
+    """Have 4 workers until all have had a fit; then 1. Tell since when each was ready."""
+    try:
+        cluster.scale(4)
+        client.wait_for_workers(4, timeout=90)
+        wait_until(lambda: len(ready_since(cluster)) == 4)
+        ready = ready_since(cluster)
+        wait_until(lambda: ready.keys() <= log.first_begun(numbers).keys())
+    finally:
+        cluster.scale(1)
+        time.sleep(NOTICE_S)
+    return ready
 
 
 def assert_equal_but_for_pauses(found: GridSearchCV, own: GridSearchCV) -> None:
