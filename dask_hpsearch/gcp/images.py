@@ -150,12 +150,15 @@ def remove_images(
 
 def place_of(spec: GKESpec) -> ImagePlace:
     """Return where a spec's images are kept."""
+    # Two zones of a region may have a GKE cluster of the same name each. A mark on an image
+    # has no more than 63 letters: the region, which is the repository's, is left out.
+    zone = spec.location.removeprefix(spec.region).lstrip("-") or "region"
     return ImagePlace(
         project=spec.project,
         location=spec.region,
         repository=spec.registry,
         image=spec.image_name,
-        user=spec.name,
+        user=f"{spec.name}.{zone}",
         labels=spec.labels,
     )
 
@@ -249,7 +252,7 @@ def pack(folder: Path, archive: Path) -> None:
 
 def _build_store(spec: GKESpec) -> Store:
     """Return the folder of builds: in the bucket of the runs, beside them."""
-    return open_store(f"gs://{spec.bucket}/{_FOLDER}/{spec.name}")
+    return open_store(f"gs://{spec.bucket}/{_FOLDER}/{spec.location}/{spec.name}")
 
 
 def _forget(store: Store, build: Any) -> None:

@@ -45,7 +45,8 @@ class ImagePlace:
     image : str
         The image's name in a pod's spec, without tag and digest.
     user : str
-        Name of the GKE cluster that uses the image.
+        The GKE cluster that uses the image, told from all others that the repository's
+        region has: ``NAME.ZONE``, as ``searches.a``, or ``NAME.region``.
     labels : mapping
         For a repository that is created here.
     """
@@ -253,7 +254,7 @@ class Registry:
         notes = dict(version.annotations)
         if not _is_ours(notes):
             return False
-        used_here = notes.pop(_USED_BY + self.place.user, None)
+        used_here = self._take_mark(notes)
         if any(name.startswith(_USED_BY) for name in notes):
             if used_here is not None:
                 self._annotate(version, notes)
@@ -262,6 +263,14 @@ class Registry:
         request = registry_v1.DeleteVersionRequest(name=version.name, force=True)
         self._until_gone(lambda: self.client.delete_version(request, **self._deleting))
         return True
+
+    def _take_mark(self, notes: dict[str, str]) -> str | None:
+        """Remove the mark of this GKE cluster, also one of old, which had no zone.
+
+        One of old stays if there is a new one: it is of another cluster of that name.
+        """
+        mark = _USED_BY + self.place.user
+        return notes.pop(mark if mark in notes else mark.partition(".")[0], None)
 
     def _annotate(self, version: Any, notes: Mapping[str, str]) -> None:
         if dict(version.annotations) != notes:

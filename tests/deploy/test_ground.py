@@ -169,7 +169,12 @@ def test_all_goes_and_strangers_things_stay(project: Cloud, bucket: str) -> None
     )
     image = project.registry.push(f"{ground.spec.image_name}:theirs", "sha256:1")
     put(project.storage_port, bucket, "runs/precious", b"mine")
-    put(project.storage_port, bucket, "dask-hpsearch-builds/searches/notes", b"mine")
+    put(
+        project.storage_port,
+        bucket,
+        "dask-hpsearch-builds/europe-west4-a/searches/notes",
+        b"mine",
+    )
 
     remains = ground.take_down()
 
@@ -179,7 +184,7 @@ def test_all_goes_and_strangers_things_stay(project: Cloud, bucket: str) -> None
     assert list(project.registry.versions) == [image]
     assert list(project.registry.repositories) == [parent]
     assert names_in(project.storage_port, bucket) == [
-        "dask-hpsearch-builds/searches/notes",
+        "dask-hpsearch-builds/europe-west4-a/searches/notes",
         "runs/precious",
     ]
     assert content_of(project.storage_port, bucket, "runs/precious") == b"mine"
@@ -196,6 +201,29 @@ def test_what_is_left_is_listed(project: Cloud, bucket: str) -> None:
 
     (left,) = [line for line in remains.left if "clusters/other" in line]
     assert "of ada" in left
+
+
+def test_down_leaves_what_a_cluster_of_the_same_name_uses(
+    project: Cloud, bucket: str
+) -> None:
+    """In another zone: its image, and the files of a build that is under way there."""
+    here = grounds(project, bucket)
+    there = grounds(project, bucket, location="europe-west4-b")
+    for ground in (here, there):
+        ground.gke.ensure(ground.spec)
+        ground._image()
+    (image,) = project.registry.versions
+    build = f"dask-hpsearch-builds/europe-west4-b/searches/source-1-{'0' * 8}.tgz"
+    put(project.storage_port, bucket, build, b"")
+
+    first = here.take_down()
+
+    assert first.gone == (PATH,)
+    assert any(image in line for line in first.left)
+    assert list(project.registry.versions) == [image]
+    assert names_in(project.storage_port, bucket) == [build]
+    assert image in there.take_down().gone
+    assert project.ours(bucket) == []
 
 
 def test_down_twice_is_no_fault(project: Cloud, bucket: str) -> None:

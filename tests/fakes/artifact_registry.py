@@ -14,6 +14,8 @@ from tests.fakes.serving import Method, Operations, Refused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# As https://google.aip.dev/128 has it, which is as Kubernetes has it.
+_ANNOTATION = re.compile(r"[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?")
 _REPOSITORY_ID = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -143,6 +145,9 @@ class FakeRegistry:
         version = _found(self.versions, request.version.name)
         if list(request.update_mask.paths) != ["annotations"]:
             raise Refused("INVALID_ARGUMENT", "only annotations can be updated")
+        for name in request.version.annotations:
+            if not _ANNOTATION.fullmatch(name):
+                raise Refused("INVALID_ARGUMENT", f"invalid annotation {name!r}")
         version.annotations = request.version.annotations
         return version
 

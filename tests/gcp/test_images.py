@@ -98,7 +98,7 @@ def test_an_image_is_built_and_named_by_its_digest(
     assert list(build.images) == [f"{IMAGE}:{tag}"]
     assert build.source.storage_source.bucket == bucket
     assert build.source.storage_source.generation > 0
-    folder = "dask-hpsearch-builds/searches"
+    folder = "dask-hpsearch-builds/europe-west4-a/searches"
     assert build.source.storage_source.object_.startswith(f"{folder}/source-{tag}-")
     assert build.logs_bucket == f"gs://{bucket}/{folder}"
     assert build.service_account == f"projects/some-project/serviceAccounts/{account}"
@@ -371,6 +371,67 @@ def test_images_go_with_the_last_cluster_that_uses_them(
     assert cloud.registry.versions == {}
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"location": "europe-west4-b"},
+        {"location": "europe-west4", "zones": ["europe-west4-a"]},
+        {"name": "s"},
+        {"name": "searches-a"},
+    ],
+    ids=str,
+)
+def test_clusters_of_one_name_in_two_places_are_two(
+    other: dict[str, Any], cloud: ImageServices, ensure: Callable[..., str]
+) -> None:
+    """What one of them has used stays for the other, in whichever order they go."""
+    for first, second in (({}, other), (other, {})):
+        ensure()
+        ensure(**other)
+
+        assert (
+            remove_images(spec(**first), registry=cloud.clients["registry"]).gone == ()
+        )
+        assert len(cloud.registry.versions) == 1
+        remove_images(spec(**second), registry=cloud.clients["registry"])
+        assert cloud.registry.versions == {}
+
+
+def test_a_mark_has_room_for_the_longest_name(
+    cloud: ImageServices, ensure: Callable[..., str]
+) -> None:
+    """Where a region's name is the longest, too."""
+    name = "a" * 40
+    place = {
+        "location": "northamerica-northeast1",
+        "zones": ["northamerica-northeast1-a"],
+    }
+
+    ensure(name=name, **place)
+
+    (version,) = cloud.registry.versions.values()
+    assert f"used-by-{name}.region" in version.annotations
+
+
+def test_a_mark_without_a_zone_is_of_the_cluster_that_has_no_other(
+    cloud: ImageServices, ensure: Callable[..., str]
+) -> None:
+    """As images have it that were marked before there were zones in marks."""
+    ensure(location="europe-west4-b")
+    (version,) = cloud.registry.versions.values()
+    version.annotations["used-by-searches"] = "true"
+    registry = cloud.clients["registry"]
+
+    newer = remove_images(spec(location="europe-west4-b"), registry=registry)
+    assert newer.gone == ()
+    assert dict(version.annotations) == {
+        "managed-by": "dask-hpsearch",
+        "used-by-searches": "true",
+    }
+    remove_images(spec(), registry=registry)
+    assert cloud.registry.versions == {}
+
+
 def test_nothing_of_others_is_removed(
     cloud: ImageServices, ensure: Callable[..., str], bucket: str, gcs: Proxy
 ) -> None:
@@ -380,7 +441,12 @@ def test_nothing_of_others_is_removed(
         cloud.registry.push(f"{IMAGE}:theirs", "sha256:" + "1" * 64),
         cloud.registry.push(f"{IMAGE}-other:1", "sha256:" + "2" * 64),
     ]
-    put(gcs.port, bucket, "dask-hpsearch-builds/searches/notes.txt", b"theirs")
+    put(
+        gcs.port,
+        bucket,
+        "dask-hpsearch-builds/europe-west4-a/searches/notes.txt",
+        b"theirs",
+    )
 
     removed = remove_images(
         spec(store=f"gs://{bucket}/runs"), registry=cloud.clients["registry"]
@@ -390,7 +456,9 @@ def test_nothing_of_others_is_removed(
     assert theirs[0] in removed.kept
     assert sorted(cloud.registry.versions) == sorted(theirs)
     assert REPOSITORY in cloud.registry.repositories
-    assert names_in(gcs.port, bucket) == ["dask-hpsearch-builds/searches/notes.txt"]
+    assert names_in(gcs.port, bucket) == [
+        "dask-hpsearch-builds/europe-west4-a/searches/notes.txt"
+    ]
 
 
 def test_an_image_that_somebody_else_has_pushed_is_not_marked(
