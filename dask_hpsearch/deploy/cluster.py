@@ -105,11 +105,10 @@ def gke_cluster(
     try:
         cluster = _dask_cluster(loaded, ground, name, n_workers, timeout_s)
     except BaseException as error:
-        if ground.created:
-            grounds.undo(error)
+        grounds.give_up(error, created=ground.created)
         raise
     if not keep and (ground.created or not ground.cluster.kept):
-        cluster.end_with(lambda: _end(grounds))
+        cluster.end_with(grounds.leave)
     return cluster
 
 
@@ -183,13 +182,6 @@ async def _in_thread(function: Callable[[], None]) -> None:
         if "shutdown" not in str(error):
             raise
         function()  # the interpreter ends, and starts no threads any more
-
-
-def _end(grounds: Grounds) -> None:
-    """Take the GKE cluster down with the last Dask cluster on it."""
-    if not grounds.is_in_use():
-        grounds.say(f"removing the GKE cluster {grounds.spec.name} and its image")
-        grounds.take_down()
 
 
 def _show_cost(spec: GKESpec, say: Callable[[str], None]) -> None:

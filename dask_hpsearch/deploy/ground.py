@@ -19,7 +19,7 @@ from dask_hpsearch.errors import (
 from dask_hpsearch.gcp.auth import kubeconfig_path, write_kubeconfig
 from dask_hpsearch.gcp.gke import GKEClusters
 from dask_hpsearch.gcp.images import ensure_image, remove_images
-from dask_hpsearch.gcp.labels import is_ours
+from dask_hpsearch.gcp.labels import claims, is_ours, new_claim
 from dask_hpsearch.gcp.waiting import Clock
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class Grounds:
         For `GKEClusters`: patience, limits, clock.
     timeout_s : float
         Seconds for each step inside Kubernetes.
+    claim : str
+        A label on the GKE cluster, by which others see that it is about to be used.
     """
 
     spec: GKESpec
@@ -92,6 +94,7 @@ class Grounds:
     say: Callable[[str], None] = _logger.info
     options: dict[str, Any] = field(default_factory=dict)
     timeout_s: float = 300.0
+    claim: str = field(default_factory=new_claim)
 
     @property
     def gke(self) -> GKEClusters:
@@ -117,11 +120,13 @@ class Grounds:
         self.gke.check_name(spec.path)  # and rights, and APIs: before anything is made
         image = spec.image or self._image()
         try:
-            ensured = self.gke.ensure(spec, keep=keep)
+            ensured = self.gke.ensure(spec, keep=keep, claim=self.claim)
         except BaseException:
             self._forget_image()
             raise
         try:
+            if ensured.created and spec.image is None:
+                image = self._image()  # an old GKE cluster may have taken it along
             kubeconfig = write_kubeconfig(ensured.cluster)
             run_apart(
                 lambda: prepare(
@@ -129,8 +134,7 @@ class Grounds:
                 )
             )
         except BaseException as error:
-            if ensured.created:
-                self.undo(error)
+            self.give_up(error, created=ensured.created)
             raise
         return Ground(ensured.cluster, ensured.created, image, kubeconfig)
 
@@ -148,26 +152,51 @@ class Grounds:
         CloudError
             If Google refuses or fails.
         """
+        return self._tidied(gone=self.gke.delete(self.spec.path))
+
+    def leave(self) -> None:
+        """Take the GKE cluster down, unless others use it, or begin to at this moment.
+
+        Raises
+        ------
+        ForeignResourceError, CloudError
+            As for `take_down`.
+        """
+
+        def is_in_use() -> bool:
+            used = self.is_in_use()
+            if not used:
+                self.say(f"removing the GKE cluster {self.spec.name} and its image")
+            return used
+
+        if self.gke.delete_unused(self.spec.path, is_in_use):
+            self._tidied(gone=True)
+        else:
+            self._release()
+
+    def _tidied(self, *, gone: bool) -> Remains:
+        """Remove what else there is of a GKE cluster."""
         spec = self.spec
-        gone = []
-        if self.gke.delete(spec.path):
-            gone.append(spec.path)
+        names = [spec.path] if gone else []
         with contextlib.suppress(OSError):
             kubeconfig_path(spec.path).unlink(missing_ok=True)
         removed = remove_images(spec, registry=self.clients.registry)
-        gone += removed.gone
+        names += removed.gone
         left = [f"{one}: others use it, or made it" for one in removed.kept]
         left += [
             f"{one.path}: another of our GKE clusters, {one.status}, of {one.owner}"
             for one in self.gke.list_ours()
         ]
-        return Remains(tuple(gone), tuple(left))
+        return Remains(tuple(names), tuple(left))
 
-    def undo(self, error: BaseException) -> None:
-        """Take down what has just been made, because of an error.
+    def give_up(self, error: BaseException, *, created: bool) -> None:
+        """Take down what has just been made, because of an error; leave what was there.
 
         If that fails too, an error of ours says what is left.
         """
+        if not created:
+            self._release()
+            return
         self.say("removing what was made")
         try:
             self.take_down()
@@ -179,6 +208,15 @@ class Grounds:
             _logger.warning("%s", left)
             if isinstance(error, HPSearchError):
                 error.add_note(left)
+
+    def _release(self) -> None:
+        """Let others see that it is no longer about to be used; in vain if it is gone."""
+        try:
+            self.gke.release(self.spec.path, self.claim)
+        except CloudError as error:
+            _logger.warning(
+                "%s may stay longer than it is used: %s", self.spec.path, error
+            )
 
     def inside(self) -> Inside:
         """Look what is on the GKE cluster.
@@ -204,12 +242,18 @@ class Grounds:
         run_apart(lambda: scale(file, dask, workers))
 
     def is_in_use(self) -> bool:
-        """Whether there are Dask clusters, or drivers of runs, on the GKE cluster.
+        """Whether there are Dask clusters or drivers on the GKE cluster, or are to be.
 
         If that cannot be told, it counts as in use: it may be others' work that would
         be lost, while a cluster that stays by mistake ends at the end of its time.
         """
         try:
+            found = self.gke.find(self.spec.path)
+            if found is None:
+                return False
+            if found.kept or claims(found.labels, self.clock.now()) - {self.claim}:
+                self.say(f"{self.spec.name} stays: somebody is about to use it")
+                return True
             inside = self._looked_inside()
         except CloudNotFoundError:
             return False

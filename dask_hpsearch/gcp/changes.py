@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from google.api_core import exceptions
 from google.cloud import container_v1 as v1
 
+from dask_hpsearch.gcp.patience import LOST
 from dask_hpsearch.gcp.waiting import is_busy, told_of_gke
 
 if TYPE_CHECKING:
@@ -37,6 +38,25 @@ class Changes:
         self._change(
             f"delete {path}", path, self._client.delete_cluster, request, limit_s
         )
+
+    def delete_now_or_never(self, path: str) -> bool:
+        """Ask once for the deletion of a cluster; False if GKE is busy with it.
+
+        False also if the answer was lost: nothing of it is repeated later.
+        """
+        request = v1.DeleteClusterRequest(name=path)
+        with told_of_gke(f"delete {path}", self._follower.project):
+            try:
+                self._client.delete_cluster(request, **self._follower.patience.once)
+            except exceptions.NotFound:
+                return True
+            except LOST:
+                return False
+            except (exceptions.FailedPrecondition, exceptions.Aborted) as error:
+                if not is_busy(error):
+                    raise
+                return False
+        return True
 
     def delete_pool(self, path: str, pool: str) -> None:
         """Delete a pool; nothing happens if it is gone."""

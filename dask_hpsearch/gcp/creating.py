@@ -38,6 +38,8 @@ class Creation:
         Deletes a cluster of ours, by its path.
     keep : bool
         Whether the cluster is to be marked as one that stays.
+    claim : str or None
+        A label that shows for an hour that somebody is about to use it.
     """
 
     def __init__(
@@ -47,12 +49,15 @@ class Creation:
         delete: Callable[[str], object],
         *,
         keep: bool,
+        claim: str | None = None,
     ) -> None:
         self._spec, self._looker, self._delete = spec, looker, delete
         self._follower = looker.follower
         self._token = uuid.uuid4().hex  # tells our cluster from one of the same name
-        expires_at = self._follower.clock.now() + 3600 * spec.ttl_hours
+        now = self._follower.clock.now()
+        expires_at = now + 3600 * spec.ttl_hours
         labels = ours.for_cluster(spec, expires_at=expires_at, creation=self._token)
+        labels = ours.claimed(labels, claim, now)
         if keep:
             labels[ours.KEPT] = "true"
         wanted = wishes.cluster(spec, labels)

@@ -14,15 +14,14 @@ from google.cloud import container_v1 as v1
 
 from dask_hpsearch.errors import (
     CloudError,
-    CloudTimeoutError,
     ForeignResourceError,
     GKEMismatchError,
-    OperationFailedError,
 )
 from dask_hpsearch.gcp import labels as ours
 from dask_hpsearch.gcp import wishes
 from dask_hpsearch.gcp.changes import Changes
 from dask_hpsearch.gcp.creating import Creation
+from dask_hpsearch.gcp.deleting import Deletion
 from dask_hpsearch.gcp.description import GKECluster, described
 from dask_hpsearch.gcp.looking import Looker, check_ours
 from dask_hpsearch.gcp.marking import relabel
@@ -97,6 +96,7 @@ class GKEClusters:
         self._clock, self._say = self._follower.clock, say
         self._looker = Looker(self._follower)
         self._changes = Changes(self._follower)
+        self._deletion = Deletion(self._looker, self._changes)
 
     def find(self, path: str) -> GKECluster | None:
         """Return a GKE cluster, whosever it is; None if there is none.
@@ -148,7 +148,9 @@ class GKEClusters:
             if ours.is_ours(one.resource_labels)
         ]
 
-    def ensure(self, spec: GKESpec, *, keep: bool = False) -> Ensured:
+    def ensure(
+        self, spec: GKESpec, *, keep: bool = False, claim: str | None = None
+    ) -> Ensured:
         """Find a spec's GKE cluster, finish it if it is half made, or create it.
 
         Parameters
@@ -156,6 +158,8 @@ class GKEClusters:
         spec : GKESpec
         keep : bool
             Whether it is to be marked as one that stays.
+        claim : str, optional
+            A label that shows for an hour that somebody is about to use it.
 
         Returns
         -------
@@ -176,7 +180,9 @@ class GKEClusters:
         while True:
             found = self._looker.get(spec.path)
             if found is None:
-                creation = Creation(spec, self._looker, self.delete, keep=keep)
+                creation = Creation(
+                    spec, self._looker, self.delete, keep=keep, claim=claim
+                )
                 created = creation.run()
                 if created is not None:
                     return Ensured(created, created=True)
@@ -190,13 +196,20 @@ class GKEClusters:
                 self._looker.until_gone(spec.path)
             elif found.status == _STATUS.PROVISIONING:
                 self._say(f"the GKE cluster {spec.name} is being created already")
-                self._until_settled(spec.path)
+                self._looker.until_settled(spec.path)
             else:
-                adopted = self._adopt_or_lose(spec, found, keep=keep)
+                adopted = self._adopt_or_lose(spec, found, keep=keep, claim=claim)
                 if adopted is not None:
                     return Ensured(adopted, created=False)
 
-    def extend(self, path: str, expires_at: float, *, keep: bool = False) -> None:
+    def extend(
+        self,
+        path: str,
+        expires_at: float,
+        *,
+        keep: bool = False,
+        claim: str | None = None,
+    ) -> None:
         """Let a GKE cluster of ours live longer; never shorter.
 
         Parameters
@@ -206,15 +219,18 @@ class GKEClusters:
             Seconds since the epoch.
         keep : bool
             Whether it is to be marked as one that stays.
+        claim : str, optional
+            As for `ensure`.
 
         Raises
         ------
         CloudError
             If there is no such cluster of ours, or Google refuses.
         """
+        now = self._clock.now()
 
         def longer(before: Mapping[str, str]) -> dict[str, str]:
-            labels = dict(before)
+            labels = ours.claimed(before, claim, now)
             if expires_at > (ours.expiry(before) or 0.0):
                 labels[ours.EXPIRES_AT] = ours.time_text(expires_at)
             if keep:
@@ -222,6 +238,20 @@ class GKEClusters:
             return labels
 
         relabel(self._looker, self._changes, path, longer)
+
+    def release(self, path: str, claim: str) -> None:
+        """Take a claim back.
+
+        Raises
+        ------
+        CloudError
+            If there is no such cluster of ours, or Google refuses.
+        """
+
+        def without(before: Mapping[str, str]) -> dict[str, str]:
+            return {name: value for name, value in before.items() if name != claim}
+
+        relabel(self._looker, self._changes, path, without)
 
     def resize(self, path: str, max_nodes: int) -> None:
         """Change how many nodes of workers there may be.
@@ -235,6 +265,7 @@ class GKEClusters:
             if pool.name == wishes.WORKERS and wishes.is_our_pool(pool):
                 scaling = v1.NodePoolAutoscaling(pool.autoscaling)
                 scaling.total_max_node_count = max_nodes
+                scaling.enabled = True  # it was put off if all was to go
                 if scaling != pool.autoscaling:
                     self._changes.set_autoscaling(path, pool.name, scaling)
 
@@ -269,48 +300,36 @@ class GKEClusters:
         CloudError
             If Google refuses or fails.
         """
-        found = self._looker.get(path)
-        if found is None:
-            return False
-        check_ours(path, found)
-        foreign = [one.name for one in found.node_pools if not wishes.is_our_pool(one)]
-        if foreign:
-            for pool in found.node_pools:
-                if wishes.is_our_pool(pool):
-                    self._changes.delete_pool(path, pool.name)
-            raise _not_alone(path, foreign)
-        self._delete(path, found)
-        return True
+        return self._deletion.run(path)
 
-    def _delete(self, path: str, found: v1.Cluster | None) -> None:
-        creation = found.resource_labels.get(ours.CREATION) if found else None
-        until, failures = self._clock.now() + self._follower.limits.delete_s, 0
-        while found is not None and ours.is_ours(found.resource_labels):
-            if found.resource_labels.get(ours.CREATION) != creation:
-                return  # another one, of the same name
-            if self._clock.now() > until:
-                msg = (
-                    f"{path} is still there ({found.status.name}): delete it again with "
-                    "dask-hpsearch down, or look at it in the console"
-                )
-                raise CloudTimeoutError(msg)
-            if found.status != _STATUS.STOPPING:
-                try:
-                    self._changes.delete_cluster(path)
-                except OperationFailedError:
-                    failures += 1
-                    if failures > 1:
-                        raise
-            else:
-                self._clock.sleep(self._follower.limits.poll_s)
-            found = self._looker.get(path)
+    def delete_unused(self, path: str, is_in_use: Callable[[], bool]) -> bool:
+        """Delete a GKE cluster of ours, unless others use it, or claim it meanwhile.
+
+        Parameters
+        ----------
+        path : str
+        is_in_use : callable
+            Looks whether others use it, and whether they claim it. It is asked again if
+            the cluster has changed by the time that it has answered.
+
+        Returns
+        -------
+        bool
+            Whether it is gone.
+
+        Raises
+        ------
+        ForeignResourceError, CloudError
+            As for `delete`.
+        """
+        return self._deletion.run_unless(path, is_in_use)
 
     def _adopt_or_lose(
-        self, spec: GKESpec, found: v1.Cluster, *, keep: bool
+        self, spec: GKESpec, found: v1.Cluster, *, keep: bool, claim: str | None
     ) -> GKECluster | None:
         """Adopt a GKE cluster; None if somebody deletes it meanwhile."""
         try:
-            return self._adopt(spec, found, keep=keep)
+            return self._adopt(spec, found, keep=keep, claim=claim)
         except CloudError:
             now = self._looker.get(spec.path)
             mark = found.resource_labels.get(ours.CREATION)
@@ -323,7 +342,9 @@ class GKEClusters:
             self._say(f"somebody has deleted the GKE cluster {spec.name}")
             return None
 
-    def _adopt(self, spec: GKESpec, found: v1.Cluster, *, keep: bool) -> GKECluster:
+    def _adopt(
+        self, spec: GKESpec, found: v1.Cluster, *, keep: bool, claim: str | None
+    ) -> GKECluster:
         """Make a GKE cluster that is there what the spec says, as far as that is ours."""
         there = {one.name: one for one in found.node_pools}
         named = [
@@ -340,7 +361,8 @@ class GKEClusters:
                 "spec another name"
             )
             raise GKEMismatchError(msg)
-        self.extend(spec.path, self._clock.now() + 3600 * spec.ttl_hours, keep=keep)
+        expires_at = self._clock.now() + 3600 * spec.ttl_hours
+        self.extend(spec.path, expires_at, keep=keep, claim=claim)
         for pool in named:
             if pool.status == v1.NodePool.Status.ERROR:
                 doing = f"run the nodes of pool {pool.name!r} of {spec.name!r}"
@@ -353,18 +375,6 @@ class GKEClusters:
                 self._changes.create_pool(spec.path, wishes.pool(spec, name))
         self.resize(spec.path, spec.pools.workers.max_nodes)
         return self._looker.until_ready(spec.path)
-
-    def _until_settled(self, path: str) -> None:
-        """Wait until another client's creation has ended, well or not."""
-        limit = self._clock.now() + self._follower.limits.create_s
-        while True:
-            found = self._looker.get(path)
-            if found is None or found.status != _STATUS.PROVISIONING:
-                return
-            if self._clock.now() > limit:
-                msg = f"{path} is still being created: look at it in the console"
-                raise CloudTimeoutError(msg)
-            self._clock.sleep(self._follower.limits.poll_s)
 
     def _remove_broken(self, path: str, found: v1.Cluster, *, last: bool) -> None:
         """Remove a cluster whose creation has failed, so that another can be made."""
@@ -380,14 +390,4 @@ def _foreign_pool(path: str, pool: str) -> ForeignResourceError:
     return ForeignResourceError(
         f"{path} has a pool {pool!r} that dask-hpsearch has not made: rename or remove it, "
         "or choose another name for the GKE cluster"
-    )
-
-
-def _not_alone(path: str, pools: list[str]) -> ForeignResourceError:
-    name, location = path.rpartition("/")[2], path.split("/")[3]
-    return ForeignResourceError(
-        f"the GKE cluster {name!r} has pools that dask-hpsearch has not made: "
-        f"{', '.join(pools)}. Our pools are gone; the cluster itself is left for whoever "
-        f"uses those, and costs its fee: gcloud container clusters delete {name} "
-        f"--location={location}"
     )

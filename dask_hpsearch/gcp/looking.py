@@ -88,6 +88,25 @@ class Looker:
                 raise CloudTimeoutError(msg)
             clock.sleep(limits.poll_s)
 
+    def until_settled(self, path: str) -> None:
+        """Wait until another client's creation has ended, well or not.
+
+        Raises
+        ------
+        CloudTimeoutError
+            If it takes too long.
+        """
+        clock, limits = self.follower.clock, self.follower.limits
+        until = clock.now() + limits.create_s
+        while True:
+            found = self.get(path)
+            if found is None or found.status != _STATUS.PROVISIONING:
+                return
+            if clock.now() > until:
+                msg = f"{path} is still being created: look at it in the console"
+                raise CloudTimeoutError(msg)
+            clock.sleep(limits.poll_s)
+
     def until_gone(self, path: str) -> None:
         """Wait until a cluster that is being deleted is gone.
 

@@ -70,8 +70,7 @@ def reap(clusters: GKEClusters, path: str, clock: Clock) -> bool:
         clusters.empty(path)
     except CloudError as error:  # then the nodes go with the cluster
         _logger.warning("its workers' nodes stay for the moment: %s", error)
-    clusters.delete(path)
-    return True
+    return _delete_expired(clusters, path, clock)
 
 
 def watch(
@@ -125,12 +124,22 @@ def sweep(clusters: GKEClusters, clock: Clock, *, dry_run: bool = False) -> list
     over = [one for one in clusters.list_ours() if one.has_expired(clock.now())]
     if dry_run:
         return [Swept(one, "only looked at") for one in over]
-    return [_swept(clusters, one) for one in over]
+    return [_swept(clusters, one, clock) for one in over]
 
 
-def _swept(clusters: GKEClusters, one: GKECluster) -> Swept:
+def _swept(clusters: GKEClusters, one: GKECluster, clock: Clock) -> Swept:
     try:
-        clusters.delete(one.path)
+        gone = _delete_expired(clusters, one.path, clock)
     except CloudError as error:
         return Swept(one, str(error))
-    return Swept(one)
+    return Swept(one, None if gone else "somebody has found it for a new search")
+
+
+def _delete_expired(clusters: GKEClusters, path: str, clock: Clock) -> bool:
+    """Delete a GKE cluster, unless somebody lets it live longer at this moment."""
+
+    def is_in_time() -> bool:
+        found = clusters.find(path)
+        return found is not None and not found.has_expired(clock.now())
+
+    return clusters.delete_unused(path, is_in_time)

@@ -21,6 +21,8 @@ from dask_hpsearch.errors import (
     ImageBuildError,
 )
 from dask_hpsearch.gcp.auth import kubeconfig_path
+from dask_hpsearch.gcp.labels import claims
+from dask_hpsearch.gcp.waiting import Clock
 from tests.fakes.cloud import Cloud, cloud
 from tests.fakes.gke import Place
 from tests.fakes.serving import Refused
@@ -295,3 +297,72 @@ def test_a_cluster_whose_use_is_unknown_stays(project: Cloud, bucket: str) -> No
 def test_a_cluster_that_is_gone_is_not_in_use(project: Cloud, bucket: str) -> None:
     """There is nothing that could be kept."""
     assert not grounds(project, bucket).is_in_use()
+
+
+def test_a_cluster_that_others_are_about_to_use_stays(
+    project: Cloud, bucket: str
+) -> None:
+    """Their Dask cluster is not there yet; who leaves takes his own claim along."""
+    leaving, coming = grounds(project, bucket), grounds(project, bucket)
+    for one in (leaving, coming):
+        one.gke.ensure(one.spec, claim=one.claim)
+    project.said.clear()
+
+    leaving.leave()
+
+    (line,) = [line for line in project.said if "stays" in line]
+    assert "somebody is about to use it" in line
+    labels = project.gke.clusters[PATH].resource_labels
+    assert claims(labels, project.time.now()) == {coming.claim}
+
+
+def test_a_cluster_that_is_to_stay_by_now_stays(project: Cloud, bucket: str) -> None:
+    """Who made it did not mean to keep it; another one does."""
+    first, second = grounds(project, bucket), grounds(project, bucket)
+    first.gke.ensure(first.spec, claim=first.claim)
+    second.gke.ensure(second.spec, keep=True)
+
+    first.leave()
+
+    assert list(project.gke.clusters) == [PATH]
+    assert (
+        claims(project.gke.clusters[PATH].resource_labels, project.time.now()) == set()
+    )
+
+
+def test_who_fails_on_a_cluster_of_others_claims_it_no_longer(
+    project: Cloud, bucket: str
+) -> None:
+    """Else it would stay for an hour, for nobody."""
+    there = grounds(project, bucket)
+    there.gke.ensure(there.spec, claim=there.claim)
+
+    with pytest.raises(ClusterError):
+        grounds(project, bucket).bring_up()
+
+    labels = project.gke.clusters[PATH].resource_labels
+    assert claims(labels, project.time.now()) == {there.claim}
+
+
+def test_an_image_that_goes_with_an_old_cluster_is_built_again(
+    project: Cloud, bucket: str
+) -> None:
+    """It was found just before those who remove the old GKE cluster removed it too."""
+    old, new = grounds(project, bucket), grounds(project, bucket)
+    old.gke.ensure(old.spec)
+    project.clients.clusters.delete_cluster(v1.DeleteClusterRequest(name=PATH))
+    removed: list[bool] = []
+
+    def sleep(seconds: float) -> None:
+        project.time.sleep(seconds)
+        if project.registry.versions and not removed:
+            removed.append(True)
+            old.take_down()
+
+    new.options["clock"] = Clock(project.time.now, sleep)
+    with pytest.raises(ClusterError):  # there is no Kubernetes
+        new.bring_up()
+
+    names = [name for name, _ in project.traffic.calls]
+    assert names.count("CreateBuild") == 2
+    assert project.ours(bucket) == []
