@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from google.cloud import artifactregistry_v1 as registry_v1
 from google.cloud import container_v1 as v1
 
-from dask_hpsearch.deploy.ground import Grounds
 from dask_hpsearch.deploy.loops import run_apart
 from dask_hpsearch.errors import (
     CloudError,
@@ -23,56 +21,19 @@ from dask_hpsearch.errors import (
 from dask_hpsearch.gcp.auth import kubeconfig_path
 from dask_hpsearch.gcp.labels import claims
 from dask_hpsearch.gcp.waiting import Clock
-from tests.fakes.cloud import Cloud, cloud
-from tests.fakes.gke import Place
+from tests.deploy.bringing_up import grounds
 from tests.fakes.serving import Refused
-from tests.fakes.tokens import token_service
-from tests.gcp.specs import spec
-from tests.gcs.held import content_of, names_in, new_bucket, put
+from tests.gcs.held import content_of, names_in, put
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.gcs.proxy import Proxy
+    from tests.fakes.cloud import Cloud
 
 PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
 DENIED = Refused("PERMISSION_DENIED", "no", "IAM_PERMISSION_DENIED")
 BUSY = Refused("UNAVAILABLE", "The service is currently unavailable.")
 TYPES = v1.Operation.Type
-
-
-@pytest.fixture
-def project(
-    gcs: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Cloud]:
-    """A project whose GKE clusters have a Kubernetes API that never answers."""
-    monkeypatch.setenv("DASK_HPSEARCH_HOME", str(tmp_path / "home"))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = taken.getsockname()[1]
-    place = Place(dns=f"127.0.0.1:{nobody}")
-    with token_service("token") as tokens, cloud(gcs.port, place) as found:
-        file = tokens.credentials(tmp_path)
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
-        found.gke.durations = dict.fromkeys(found.gke.durations, 8.0)
-        yield found
-
-
-@pytest.fixture
-def bucket(gcs: Proxy) -> str:
-    """A bucket of this test alone."""
-    return new_bucket(gcs.port)
-
-
-def grounds(project: Cloud, bucket: str, **changes: Any) -> Grounds:
-    """Return what is under test."""
-    return Grounds(
-        spec(store=f"gs://{bucket}/runs", **changes),
-        project.clients,
-        project.said.append,
-        project.options,
-        timeout_s=0.1,
-    )
 
 
 def test_without_kubernetes_nothing_is_left(project: Cloud, bucket: str) -> None:

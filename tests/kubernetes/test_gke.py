@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from google.cloud import container_v1 as v1
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
@@ -19,8 +18,8 @@ from dask_hpsearch import DaskSearchCV, SearchRun, gke_cluster, kube_cluster, up
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.deploy.ground import Grounds
 from dask_hpsearch.errors import PodStartError
-from dask_hpsearch.gcp import wishes
 from dask_hpsearch.gcp.auth import kubeconfig_path
+from tests.fakes.expected import check_calls
 from tests.fakes.terminal import Terminal, terminal_of
 from tests.gcs.held import content_of, names_in
 from tests.kubernetes.conftest import SPEC, asked, objects_of
@@ -40,16 +39,6 @@ if TYPE_CHECKING:
 PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
 X, y = load_iris(return_X_y=True)
 SPACE = {"C": np.logspace(-2, 2, 50)}
-# What changes something at Google, in the order in which it is asked for.
-EXPECTED = [
-    "CreateRepository",
-    "CreateBuild",
-    "UpdateVersion",
-    "CreateCluster",
-    "DeleteCluster",
-    "DeleteVersion",
-    "DeleteRepository",
-]
 
 
 def model() -> LogisticRegression:
@@ -122,7 +111,7 @@ def test_the_whole_way(project: LabProject, caplog: pytest.LogCaptureFixture) ->
     assert objects_of(project.namespace) == []
     assert not kubeconfig_path(PATH).exists()
     assert SearchRun.attach(run.url).result().best_params_  # without any cluster
-    _check_calls(project, spec)
+    check_calls(project.cloud.traffic.calls, spec)
     _check_secret(project, caplog.text, run)
 
 
@@ -138,24 +127,6 @@ def _leave_to_others(project: LabProject) -> None:
         others = {one.namespace for one in grounds.inside().dask}
         assert others - {project.namespace}
         grounds.take_down()
-
-
-def _check_calls(project: LabProject, spec: Any) -> None:
-    """Exactly what is expected was asked of Google, field by field as the spec says."""
-    looks = ("Get", "List", "SetLabels")  # with others there, its claim is taken back
-    calls = project.cloud.traffic.calls
-    changes = [name for name, _ in calls if not name.startswith(looks)]
-    assert changes == EXPECTED
-    (created,) = project.cloud.traffic.named("CreateCluster")
-    labels = dict(created.cluster.resource_labels)
-    assert created == v1.CreateClusterRequest(
-        parent=spec.parent, cluster=wishes.cluster(spec, labels)
-    )
-    assert labels["owner"] == "ada"
-    (build,) = project.cloud.traffic.named("CreateBuild")
-    assert build.build.source.storage_source.bucket == bucket_of(project)
-    (deleted,) = project.cloud.traffic.named("DeleteCluster")
-    assert deleted.name == PATH
 
 
 def _check_secret(project: LabProject, log: str, run: SearchRun) -> None:
