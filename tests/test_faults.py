@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.errors import FitKilledError, FitMemoryError, FitTimeoutError
 from dask_hpsearch.slots.batch_run import BatchRun
 from dask_hpsearch.slots.plugin import slot_pids
+from dask_hpsearch.slots.slot import Nursery
 from dask_hpsearch.trials import (
     Batch,
     CallTask,
@@ -255,6 +257,15 @@ def test_losing_the_nursery_fails_no_fit(
     assert difference(expected.cv_results_, found.cv_results_) is None
     again = {fit for fit, times in times_begun(log).items() if times > 1}
     assert again == {(entry["number"], "fit", entry["data"]) for entry in lost}
+
+
+def test_a_nursery_ends_at_once_while_it_imports() -> None:
+    """It has no slots yet; whoever closes its worker need not wait for it."""
+    nursery = Nursery(sys.path)
+
+    nursery.close()
+
+    assert nursery._process.returncode == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module", params=[1, 2])

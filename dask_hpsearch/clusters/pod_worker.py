@@ -112,9 +112,9 @@ async def _join(arguments: Namespace, nursery: Nursery) -> Worker:
 
     security = Security()  # what the environment says
     address = os.environ["DASK_SCHEDULER_ADDRESS"]
-    await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
     await _find(address, security)
     await _check_versions(address, security)
+    await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
     scratch = Path(arguments.scratch)
     crashed = read_black_box(scratch)
     extensions: Any = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -45,15 +46,21 @@ async def _close(worker: Worker) -> None:
 
 
 def main() -> None:
-    """Run one Dask worker until its scheduler is gone."""
+    """Run one Dask worker until its scheduler is gone; never return."""
     nursery = Nursery(sys.path)  # its imports run beside those of Dask
     settings = json.loads(sys.argv[1])
+    status = 0
     try:
         asyncio.run(_work(settings, nursery))
     except (KeyboardInterrupt, OSError, TimeoutError):
-        sys.exit(1)
+        status = 1
     finally:
         nursery.close()
+    # All is closed. An interpreter takes longer to take itself apart than all of that,
+    # and whoever closes or scales a cluster waits for it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

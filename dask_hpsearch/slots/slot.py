@@ -105,6 +105,8 @@ class Nursery:
 
     def close(self) -> None:
         """End the nursery and all its slots."""
+        if not self._ready:  # it has no slots, and would not listen before its imports
+            self._process.kill()
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(subprocess.TimeoutExpired):
