@@ -43,7 +43,7 @@ test-k8s: $(STAMP)  ## Run the tests that need a Kubernetes cluster
 	$(BIN)/python -m pytest -m "kubernetes and not slow" $(PYTEST_ARGS)
 
 test-sklearn: $(STAMP)  ## Run scikit-learn's own search tests under our backend
-	$(BIN)/python tests/sklearn_suite/run.py
+	$(BIN)/python tests/sklearn_suite/run.py -n 2 --dist worksteal
 
 check: $(STAMP)  ## Lint, format check, types, layers, spelling
 	$(BIN)/ruff check .

@@ -14,11 +14,9 @@ import joblib
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 N_SLOTS = 2
-
-_outcomes = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,8 +29,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start with no outcome."""
-    config.stash[_outcomes] = {}
+    """Note the outcomes for whoever asked, in the process that hears of them all."""
+    path = config.getoption("outcomes")
+    if path is not None and not hasattr(config, "workerinput"):  # of pytest-xdist
+        config.pluginmanager.register(Outcomes(path))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -62,19 +62,23 @@ def _active_backend(joblib_settings: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note each test's outcome; whichever phase does not pass decides."""
-    report = yield
-    if report.when == "call" or report.outcome != "passed":
-        item.config.stash[_outcomes][item.nodeid] = report.outcome
-    return report
+class Outcomes:
+    """Writes what becomes of each test to a file.
 
+    Parameters
+    ----------
+    path : Path
+    """
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the outcomes for whoever asked."""
-    path = session.config.getoption("outcomes")
-    if path is not None:
-        path.write_text(json.dumps(session.config.stash[_outcomes], indent=1))
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note an outcome; whichever phase does not pass decides."""
+        if report.when == "call" or report.outcome != "passed":
+            self._found[report.nodeid] = report.outcome
+
+    def pytest_sessionfinish(self) -> None:
+        """Write them."""
+        self._path.write_text(json.dumps(self._found, indent=1))

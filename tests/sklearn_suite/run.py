@@ -6,7 +6,7 @@
     python tests/sklearn_suite/run.py --backend loky   # the baseline, whole
     python tests/sklearn_suite/run.py --compare        # both whole, and what differs
 
-Further arguments go to pytest (``-k routing``, ``-x``). The exit status is pytest's;
+Further arguments go to pytest (``-k routing``, ``-x``, ``-n 2``). The exit status is pytest's;
 for ``--compare`` it is 1 if a test passes under loky and not under ours.
 """
 
@@ -31,6 +31,8 @@ HERE = Path(__file__).resolve().parent
 SITE = Path(sklearn.__file__).resolve().parents[1]
 FOLDER = "sklearn/model_selection/tests"
 MODULES = ("test_search.py", "test_successive_halving.py", "test_validation.py")
+# Several processes share the cores: more threads than those spin while others compute.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 Outcomes = dict[str, str]
 
@@ -99,7 +101,8 @@ def run_pytest(
             *pytest_args,
             *(f"{FOLDER}/{module}" for module in MODULES),
         ]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(python_path())}
+        environment = os.environ | ONE_THREAD
+        environment["PYTHONPATH"] = os.pathsep.join(python_path())
         status = subprocess.run(command, cwd=SITE, env=environment, check=False)
         found = json.loads(outcomes.read_text()) if outcomes.exists() else {}
     return status.returncode, found
