@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from distributed import Client, LocalCluster
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from dask_hpsearch import local_cluster
 from tests.gcs.emulator import emulator
@@ -31,6 +32,16 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell's background jobs ignore Ctrl-C, and so would all that tests start and interrupt.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Give this process the one BLAS thread of a slot: sums have the same order.
+
+    More of them than free cores spin, and a fit of a tenth of a second takes seconds.
+    """
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

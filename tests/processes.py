@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _POLL_S = 0.02
 PATIENCE_S = 90.0
 ROOT = Path(__file__).parents[1]
+# More threads than free cores spin, and a fit of a tenth of a second takes seconds.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 def wait_until(state: Callable[[], Any], *, within_s: float = PATIENCE_S) -> None:
@@ -66,7 +68,7 @@ def script(
     path.write_text(text, encoding="utf-8")
     return subprocess.Popen(
         [sys.executable, "-W", "error", str(path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
+        env=os.environ | _ONE_THREAD | {"PYTHONPATH": str(ROOT)} | (environment or {}),
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -130,7 +130,7 @@ def test_each_bundle_is_sent_once_to_each_worker_late_ones_too(
     client: Client, start: Callable[..., None], hidden: Path, log: str
 ) -> None:
     """All slots of a worker share one copy; no copy rides inside a task."""
-    large = np.tile(X, (20_000, 1)), np.tile(y, 20_000)  # 55 MiB: several messages
+    large = np.tile(X, (12_000, 1)), np.tile(y, 12_000)  # 33 MiB: several messages
     gate = Path(log).parent / "gate"
     before = len(asked_for(client))
 
@@ -155,7 +155,7 @@ def test_each_bundle_is_sent_once_to_each_worker_late_ones_too(
             engine.task_bytes / engine.tasks_sent,
         )
 
-    assert sum(bundles.values()) > 50 * 2**20
+    assert sum(bundles.values()) > 32 * 2**20
     asked = asked_for(client)[before:]
     assert len(asked) == len(set(asked))
     workers = {worker for _, worker in asked}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
-from threadpoolctl import threadpool_limits
 
 from tests.oracle.comparison import Oracle
 
@@ -16,13 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from distributed import Client
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Give this process the one BLAS thread of a slot: sums have the same order."""
-    with threadpool_limits(1):
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Kills a part of a running search at a random moment, and goes on.
 
-Twenty cases, four for each part; each has a seed of its own, its name.
+Twenty cases, four for each part, one of them in a bucket; ten more are slow. Each has a
+seed of its own, its name.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
 X, y = flowers()
 # Where a run is, and which of its moments.
 MOMENTS = [
-    *(("file", moment) for moment in range(4)),
+    *(("file", moment) for moment in range(3)),
     ("gs", 0),
-    pytest.param(("gs", 1), marks=pytest.mark.slow),
+    *(pytest.param(one, marks=pytest.mark.slow) for one in (("file", 3), ("gs", 1))),
 ]
 N_CANDIDATES, N_SPLITS = 100, 2
 FIT_S = 0.04
