@@ -17,6 +17,7 @@ from dask_hpsearch.errors import (
     PodStartError,
 )
 from dask_hpsearch.gcp import reaper
+from dask_hpsearch.gcp.reaping import LOOK_EVERY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,16 +69,30 @@ async def prepare(
 
 
 async def start_reaper(
-    api: KubernetesApi, spec: GKESpec, image: str, *, timeout_s: float
+    api: KubernetesApi,
+    spec: GKESpec,
+    image: str,
+    *,
+    timeout_s: float,
+    every_s: float = LOOK_EVERY_S,
 ) -> None:
     """Start the reaper, and wait until it has looked at its cluster.
+
+    Parameters
+    ----------
+    api : KubernetesApi
+    spec : GKESpec
+    image : str
+    timeout_s : float
+    every_s : float
+        Seconds between two of its looks.
 
     Raises
     ------
     PodStartError
         If it cannot; with what it says, and how to grant it what it needs.
     """
-    for one in reaper.manifests(spec, image):
+    for one in reaper.manifests(spec, image, every_s=every_s):
         await api.apply(one)
     place = type(api)(api.connection, reaper.NAMESPACE)
     until = time.monotonic() + timeout_s

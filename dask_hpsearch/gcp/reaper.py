@@ -1,4 +1,4 @@
-"""The reaper's pod: what is applied to Kubernetes, and what runs in it.
+"""The reaper's pod, in which `reaping` runs, as it is applied to Kubernetes.
 
 Its Kubernetes account has no rights in Kubernetes. What it may do at Google is bound to
 that account by Workload Identity: see `role_commands`.
@@ -6,9 +6,6 @@ that account by Workload Identity: see `role_commands`.
 
 from __future__ import annotations
 
-import argparse
-import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters.manifests import (
@@ -16,12 +13,9 @@ from dask_hpsearch.clusters.manifests import (
     container_security,
     pod_security,
 )
-from dask_hpsearch.gcp.reaping import PERMISSIONS, watch
-from dask_hpsearch.gcp.waiting import Clock, Limits
+from dask_hpsearch.gcp.reaping import LOOK_EVERY_S, PERMISSIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dask_hpsearch.config.gke import GKESpec
 
 Manifest = dict[str, Any]
@@ -33,12 +27,24 @@ _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 SELECTOR = {"app.kubernetes.io/name": "dask-hpsearch-reaper"}
 _READY = f"{SCRATCH}/ready"  # as old as the last look that went well
 _FRESH_S = 300
-# Emptying the pool comes first, and must not hold up the rest.
-LIMITS = Limits(change_s=60.0, delete_s=2400.0)
+_HUNG_S = 900  # then Kubernetes starts it anew; it may be Google that does not answer
+# The program needs a second of a CPU until its first look, two on slow machines; whoever
+# starts it waits for that look (see `dask_hpsearch.deploy.preparing`).
+_CPU, _MEMORY = "100m", "256Mi"
 
 
-def manifests(spec: GKESpec, image: str) -> list[Manifest]:
-    """Return all that the reaper is, in the order in which it is created."""
+def manifests(
+    spec: GKESpec, image: str, *, every_s: float = LOOK_EVERY_S
+) -> list[Manifest]:
+    """Return all that the reaper is, in the order in which it is created.
+
+    Parameters
+    ----------
+    spec : GKESpec
+    image : str
+    every_s : float
+        Seconds between two looks.
+    """
 
     def made(kind: str, api_version: str, name: str, **content: Any) -> Manifest:
         metadata: Manifest = {"name": name, "labels": _MANAGED | SELECTOR}
@@ -56,7 +62,7 @@ def manifests(spec: GKESpec, image: str) -> list[Manifest]:
         made("Namespace", "v1", NAMESPACE),
         made("ServiceAccount", "v1", NAME, automountServiceAccountToken=False),
         made("NetworkPolicy", "networking.k8s.io/v1", NAME, spec=policy),
-        made("Deployment", "apps/v1", NAME, spec=_deployment(spec, image)),
+        made("Deployment", "apps/v1", NAME, spec=_deployment(spec, image, every_s)),
     ]
 
 
@@ -90,34 +96,12 @@ def role_commands(spec: GKESpec, project_number: str = "PROJECT_NUMBER") -> list
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Look after one GKE cluster, in a pod, until its time is over."""
-    from dask_hpsearch.gcp.clients import cluster_manager
-    from dask_hpsearch.gcp.gke import GKEClusters
-
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("path", help="projects/P/locations/L/clusters/C")
-    parser.add_argument("--endpoint", help="where GKE's API is reached")
-    parser.add_argument("--ready", type=Path, default=Path(_READY))
-    arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    project = arguments.path.split("/")[1]
-    clock = Clock()
-    client = cluster_manager(arguments.endpoint)
-    clusters = GKEClusters(client, project, clock=clock, limits=LIMITS)
-    watch(clusters, arguments.path, clock, ready=arguments.ready.touch)
-    return 0
-
-
-def _deployment(spec: GKESpec, image: str) -> Manifest:
-    command = ["python", "-m", "dask_hpsearch.gcp.reaper", spec.path]
+def _deployment(spec: GKESpec, image: str, every_s: float) -> Manifest:
+    command = ["python", "-m", "dask_hpsearch.gcp.reaping", spec.path]
+    command += ["--every", f"{every_s:g}", "--ready", _READY]
     if spec.endpoints.container:
         command += ["--endpoint", spec.endpoints.container]
-    fresh = (
-        "import os, sys, time; "
-        f"sys.exit(time.time() - os.stat('{_READY}').st_mtime > {_FRESH_S})"
-    )
-    resources = {"cpu": "50m", "memory": "256Mi"}
+    resources = {"cpu": _CPU, "memory": _MEMORY}
     container = {
         "name": NAME,
         "image": image,
@@ -126,10 +110,14 @@ def _deployment(spec: GKESpec, image: str) -> Manifest:
         "env": [{"name": "HOME", "value": SCRATCH}],
         "resources": {"requests": resources, "limits": dict(resources)},
         "readinessProbe": {
-            "exec": {"command": ["python", "-c", fresh]},
+            **_looked_within(_FRESH_S),
             "initialDelaySeconds": 3,
             "periodSeconds": 5,
-            "timeoutSeconds": 10,
+        },
+        "livenessProbe": {
+            **_looked_within(_HUNG_S),
+            "initialDelaySeconds": _FRESH_S,
+            "periodSeconds": 60,
         },
         "securityContext": container_security(),
         "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH}],
@@ -151,5 +139,9 @@ def _deployment(spec: GKESpec, image: str) -> Manifest:
     }
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _looked_within(seconds: int) -> Manifest:
+    program = (
+        "import os, sys, time; "
+        f"sys.exit(time.time() - os.stat('{_READY}').st_mtime > {seconds})"
+    )
+    return {"exec": {"command": ["python", "-c", program]}, "timeoutSeconds": 10}

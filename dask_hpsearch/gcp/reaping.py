@@ -4,25 +4,31 @@ Two look after it. A *reaper* runs in the cluster itself, in a pod of its own th
 neither driver nor scheduler nor operator, nor anybody's notebook. A *sweep* can be started
 from anywhere, for clusters of which the reaper is lost (or never came: a creation that was
 given up).
+
+The reaper is a program of its own: it loads little, since its pod has little of a CPU.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.errors import CloudError
+from dask_hpsearch.gcp.waiting import Clock, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from dask_hpsearch.gcp.description import GKECluster
     from dask_hpsearch.gcp.gke import GKEClusters
-    from dask_hpsearch.gcp.waiting import Clock
 
 _logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 30.0
+# Emptying the pool comes first, and must not hold up the rest.
+LIMITS = Limits(change_s=60.0, delete_s=2400.0)
 # What a reaper does with Google's API, and may do: with its own cluster, nothing else.
 PERMISSIONS = (
     "container.clusters.get",
@@ -79,8 +85,9 @@ def watch(
     clock: Clock,
     *,
     ready: Callable[[], None] = lambda: None,
+    every_s: float = LOOK_EVERY_S,
 ) -> None:
-    """Look every half minute whether a GKE cluster's time is over; end it then.
+    """Look again and again whether a GKE cluster's time is over; end it then.
 
     Whatever goes wrong is logged, and tried again.
 
@@ -91,6 +98,8 @@ def watch(
     clock : Clock
     ready : callable
         Called after every look that went well.
+    every_s : float
+        Seconds between two looks.
     """
     while True:
         try:
@@ -99,7 +108,7 @@ def watch(
             ready()
         except CloudError as error:
             _logger.warning("cannot look after %s: %s", path, error)
-        clock.sleep(LOOK_EVERY_S)
+        clock.sleep(every_s)
 
 
 def sweep(clusters: GKEClusters, clock: Clock, *, dry_run: bool = False) -> list[Swept]:
@@ -143,3 +152,31 @@ def _delete_expired(clusters: GKEClusters, path: str, clock: Clock) -> bool:
         return found is not None and not found.has_expired(clock.now())
 
     return clusters.delete_unused(path, is_in_time)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Look after one GKE cluster, in a pod, until its time is over."""
+    from dask_hpsearch.gcp.clients import cluster_manager
+    from dask_hpsearch.gcp.gke import GKEClusters
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("path", help="projects/P/locations/L/clusters/C")
+    parser.add_argument("--endpoint", help="where GKE's API is reached")
+    parser.add_argument(
+        "--ready", type=Path, required=True, help="file that is as old as the last look"
+    )
+    parser.add_argument(
+        "--every", type=float, default=LOOK_EVERY_S, help="seconds between two looks"
+    )
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    project, clock = arguments.path.split("/")[1], Clock()
+    client = cluster_manager(arguments.endpoint)
+    clusters = GKEClusters(client, project, clock=clock, limits=LIMITS)
+    ready, every_s = arguments.ready.touch, arguments.every
+    watch(clusters, arguments.path, clock, ready=ready, every_s=every_s)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.cloud import container_v1 as v1
 
 from dask_hpsearch.errors import ForeignResourceError
-from dask_hpsearch.gcp import reaper
+from dask_hpsearch.gcp import labels as ours
+from dask_hpsearch.gcp import reaper, reaping
 from dask_hpsearch.gcp.reaping import PERMISSIONS, reap, sweep, watch
 from dask_hpsearch.gcp.waiting import Clock, Limits
-from tests.fakes.clock import START
-from tests.fakes.serving import Refused
+from tests.fakes.certificates import localhost_certificate
+from tests.fakes.clock import START, RunningClock
+from tests.fakes.gke import FakeClusters
+from tests.fakes.serving import Refused, Traffic, serving
+from tests.fakes.tokens import token_service
 from tests.gcp.specs import spec
+from tests.processes import script
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dask_hpsearch.gcp.gke import GKEClusters
     from tests.fakes.gke_service import GKEService
 
@@ -39,7 +47,7 @@ def made(gke: GKEService) -> float:
 
 def in_pod(gke: GKEService) -> GKEClusters:
     """Return the clusters as the reaper's program has them."""
-    return gke.clusters(limits=reaper.LIMITS)
+    return gke.clusters(limits=reaping.LIMITS)
 
 
 def test_a_cluster_is_gone_soon_after_its_time(gke: GKEService) -> None:
@@ -50,6 +58,96 @@ def test_a_cluster_is_gone_soon_after_its_time(gke: GKEService) -> None:
 
     assert gke.fake.clusters == {}
     assert expires_at <= gke.time.now() <= expires_at + LATE_S
+
+
+@pytest.mark.parametrize("steps", range(0, 40, 3))
+def test_a_reaper_that_dies_is_followed_by_another(gke: GKEService, steps: int) -> None:
+    """Whatever it was waiting for: Kubernetes starts the next one, which goes on."""
+
+    class Death(Exception):  # noqa: N818 (of a process)
+        pass
+
+    expires_at = made(gke)
+    gke.time.sleep(expires_at - 40 - gke.time.now())
+    left = iter(range(steps))
+
+    def sleep(seconds: float) -> None:
+        gke.time.sleep(seconds)
+        if next(left, None) is None:
+            raise Death
+
+    mortal = Clock(gke.time.now, sleep)
+    with pytest.raises(Death):
+        watch(gke.clusters(limits=reaping.LIMITS, clock=mortal), PATH, mortal)
+    gke.time.sleep(15.0)  # until it is started again
+    watch(in_pod(gke), PATH, gke.time.clock)
+
+    assert gke.fake.clusters == {}
+    assert gke.time.now() <= expires_at + LATE_S
+
+
+def test_the_reaper_needs_nothing_of_kubernetes(tmp_path: Path) -> None:
+    """Its program asks Google alone, and cannot even notice who is dead beside it."""
+    roots = tmp_path / "roots.pem"
+    clock = RunningClock(time.time())
+    fake, traffic = FakeClusters(clock), Traffic()
+    labels = ours.for_cluster(spec(), expires_at=time.time(), creation="somebody")
+    fake.add(PATH, resource_labels=labels)
+    with (
+        token_service("token") as tokens,
+        serving(traffic, fake, certificate=localhost_certificate(roots)) as address,
+    ):
+        arguments = [PATH, "--endpoint", address, "--every=1"]
+        arguments += ["--ready", str(tmp_path / "ready")]
+        environment = {
+            "GOOGLE_APPLICATION_CREDENTIALS": str(tokens.credentials(tmp_path)),
+            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(roots),
+            "KUBECONFIG": str(tmp_path / "none"),
+        }
+        text = (
+            "import sys\n"
+            "from dask_hpsearch.gcp.reaping import main\n"
+            f"main({arguments!r})\n"
+            "print(*sorted({'kr8s', 'dask_kubernetes', 'distributed'} & {*sys.modules}))\n"
+        )
+        with script(text, tmp_path, environment=environment) as program:
+            said, log = program.communicate()
+
+    assert program.returncode == 0, log
+    assert said.strip() == ""
+    assert fake.named(PATH) is None
+    asked = {name for name, _ in traffic.calls}
+    assert asked == {"GetCluster", "DeleteCluster"}
+
+
+@pytest.mark.parametrize("reaper_lived", [False, True], ids=["never", "died"])
+def test_without_a_reaper_a_sweep_ends_it(
+    gke: GKEService,
+    reaper_lived: bool,  # noqa: FBT001 (a parameter)
+) -> None:
+    """A creation that was given up has none; another one's died in the midst of it."""
+    expires_at = made(gke)
+    gke.time.sleep(expires_at - gke.time.now())
+    if reaper_lived:
+        in_pod(gke).empty(PATH)
+
+    (swept,) = sweep(gke.clusters(), gke.time.clock)
+
+    assert swept.error is None
+    assert gke.fake.clusters == {}
+    assert gke.time.now() <= expires_at + LATE_S
+
+
+def test_without_anybody_nodes_end_by_themselves(gke: GKEService) -> None:
+    """Neither reaper nor sweep: Google ends each node; workers' do not come back alone."""
+    gke.clusters().ensure(spec())
+
+    (asked,) = gke.traffic.named("CreateCluster")
+
+    system, workers = asked.cluster.node_pools
+    for pool in (system, workers):
+        assert pool.config.max_run_duration.total_seconds() == 24 * 3600
+    assert workers.autoscaling.total_min_node_count == 0
 
 
 def test_nodes_of_workers_go_first(gke: GKEService) -> None:
@@ -250,4 +348,4 @@ def test_times_in_labels_are_those_that_were_written() -> None:
 
 def test_limits_of_the_reaper_are_short() -> None:
     """Of five minutes, it must not spend all on what is only a precaution."""
-    assert Limits(change_s=60.0, delete_s=2400.0) == reaper.LIMITS
+    assert Limits(change_s=60.0, delete_s=2400.0) == reaping.LIMITS
