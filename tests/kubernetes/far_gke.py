@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NAME, PORT = "gke", 4443
 FOLDER = "/etc/google"
-LIFE_S = 45.0  # in which the reaper has to look once
+LIFE_S = 10.0  # of the cluster, after the first look at it
 _SPEED = 60.0
 
 
@@ -60,21 +60,25 @@ class _Told(Traffic):
 
 
 def main(folder: Path) -> None:
-    """Serve one cluster, whose time is over soon; say when it is gone."""
+    """Serve one cluster, whose time is over soon after a look at it; say when it is gone."""
     clock = RunningClock(time.time(), speed=_SPEED)
-    fake = FakeClusters(clock)
+    fake, told = FakeClusters(clock), _Told()
     wanted = spec()
     labels = ours.for_cluster(
-        wanted, expires_at=time.time() + LIFE_S, creation="somebody"
+        wanted, expires_at=time.time() + 3600, creation="somebody"
     )
-    made = wishes.cluster(wanted, labels)
-    fake.add(wanted.path, resource_labels=labels, node_pools=list(made.node_pools))
+    pools = list(wishes.cluster(wanted, labels).node_pools)
+    made = fake.add(wanted.path, resource_labels=labels, node_pools=pools)
     key, certificate = (
         (folder / "tls.key").read_bytes(),
         (folder / "roots.pem").read_bytes(),
     )
     credentials = grpc.ssl_server_credentials([(key, certificate)])
-    with serving(_Told(), fake, certificate=credentials, address=f"0.0.0.0:{PORT}"):
+    with serving(told, fake, certificate=credentials, address=f"0.0.0.0:{PORT}"):
+        while not told.calls:
+            time.sleep(0.2)
+        ends = ours.time_text(time.time() + LIFE_S)
+        made.resource_labels = labels | {ours.EXPIRES_AT: ends}
         while fake.named(wanted.path) is not None:
             time.sleep(0.5)
         sys.stdout.write("gone\n")

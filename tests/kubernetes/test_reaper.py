@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dask_hpsearch.clusters import manifests, operator
+from dask_hpsearch.clusters.driver_job import RUN_LABEL
+from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.deploy.preparing import start_reaper
 from dask_hpsearch.errors import PodStartError
 from dask_hpsearch.gcp import reaper
@@ -14,7 +20,7 @@ from tests.fakes.certificates import own_certificate
 from tests.fakes.tokens import TokenService
 from tests.gcp.specs import spec
 from tests.kubernetes import far_gke
-from tests.kubernetes.conftest import asked
+from tests.kubernetes.conftest import SPEC, asked
 from tests.processes import wait_until
 
 if TYPE_CHECKING:
@@ -23,12 +29,41 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
 
+EVERY_S = 5.0  # between two looks of the reaper
+DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class Google:
+    """GKE's fake in a pod.
+
+    Attributes
+    ----------
+    namespace : str
+        Its own.
+    files : dict
+        Of a Secret, for whoever asks it.
+    """
+
+    namespace: str
+    files: dict[str, str]
+
+    @property
+    def spec(self) -> Any:
+        """The spec of the cluster that it has."""
+        return at(_host(self.namespace))
+
+    def log(self) -> str:
+        """Return what it was asked."""
+        text: str = asked(lambda api: api.logs(far_gke.NAME, 500), self.namespace)
+        return text
+
 
 @pytest.fixture
-def google(bare_namespace: str, image: str, tmp_path: Path) -> Iterator[str]:
-    """GKE's fake in a pod, with a cluster whose time is over soon; return its host."""
-    host = f"{far_gke.NAME}.{bare_namespace}"
-    key, roots = own_certificate(host)
+def google(image: str, tmp_path: Path) -> Iterator[Google]:
+    """GKE's fake in a namespace of its own, which goes at the end, as the reaper's does."""
+    namespace = f"google-{uuid.uuid4().hex[:8]}"
+    key, roots = own_certificate(_host(namespace))
     files = {
         "tls.key": key.decode(),
         "roots.pem": roots.decode(),
@@ -37,18 +72,27 @@ def google(bare_namespace: str, image: str, tmp_path: Path) -> Iterator[str]:
         .read_text(),
     }
 
+    place = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+
+    async def account(api: KubernetesApi) -> Any:
+        return await api.get("ServiceAccount", "default")
+
     async def create(api: KubernetesApi) -> None:
         for one in (_secret(files), *far_gke.manifests(image)):
             await api.create(one)
 
-    asked(create, bare_namespace)
-    _create_reaper(host, image, files)
-    yield host
-    asked(lambda api: api.delete("Namespace", reaper.NAMESPACE))
-    wait_until(lambda: asked(_namespace) is None)
+    asked(lambda api: api.create(place))
+    try:
+        wait_until(lambda: asked(account, namespace))  # without it there are no pods
+        asked(create, namespace)
+        yield Google(namespace, files)
+    finally:
+        for name in (namespace, reaper.NAMESPACE):
+            asked(lambda api, name=name: api.delete("Namespace", name))
+        wait_until(lambda: asked(_reapers_namespace) is None)
 
 
-async def _namespace(api: KubernetesApi) -> Any:
+async def _reapers_namespace(api: KubernetesApi) -> Any:
     return await api.get("Namespace", reaper.NAMESPACE)
 
 
@@ -61,17 +105,22 @@ def _secret(files: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _host(namespace: str) -> str:
+    return f"{far_gke.NAME}.{namespace}"
+
+
 def at(host: str) -> Any:
     """Return the spec of the cluster, where its GKE is reached."""
     return spec(endpoints={"container": f"{host}:{far_gke.PORT}"})
 
 
-def _create_reaper(host: str, image: str, files: dict[str, str]) -> None:
+def create_reaper(google: Google, image: str) -> None:
     """Create it with what GKE's metadata server would give it: credentials.
 
     What is applied later leaves what others have added.
     """
-    *others, deployment = copy.deepcopy(reaper.manifests(at(host), image))
+    made = reaper.manifests(google.spec, image, every_s=EVERY_S)
+    *others, deployment = copy.deepcopy(made)
     pod = deployment["spec"]["template"]["spec"]
     pod["volumes"].append({"name": "google", "secret": {"secretName": "google"}})
     (container,) = pod["containers"]
@@ -91,27 +140,87 @@ def _create_reaper(host: str, image: str, files: dict[str, str]) -> None:
         for one in others:
             await api.create(one)
         place = type(api)(api.connection, reaper.NAMESPACE)
-        await place.create(_secret(files))
+        await place.create(_secret(google.files))
         await place.create(deployment)
 
     asked(create)
 
 
+@contextlib.contextmanager
+def all_dead(namespace: str, image: str) -> Iterator[None]:
+    """Have a driver that finds no node, a scheduler that cannot start, and no operator."""
+    cluster = manifests.dask_cluster(DEAD, namespace, load_spec(SPEC, image=image), 0)
+
+    async def create(api: KubernetesApi) -> None:
+        await api.create(_driver(image))
+        # The account of its pods is missing, which `kube_cluster` would have made.
+        await api.create(cluster)
+
+    async def scheduler(api: KubernetesApi) -> Any:
+        labels = (
+            f"{manifests.CLUSTER_LABEL}={DEAD},{manifests.COMPONENT_LABEL}=scheduler"
+        )
+        return await api.list("Deployment", labels)
+
+    asked(create, namespace)
+    wait_until(lambda: asked(scheduler, namespace))
+    _scale_operator(0)
+    try:
+        wait_until(lambda: not asked(operator.status).ready)
+        yield
+        (deployment,) = asked(scheduler, namespace)
+        assert not deployment["status"].get("availableReplicas")
+        driver = asked(lambda api: api.get("Job", DEAD), namespace)
+        assert not driver["status"].get("ready")
+        assert not driver["status"].get("conditions")  # it is not over
+        assert not asked(operator.status).ready
+    finally:
+        _scale_operator(1)
+        wait_until(lambda: asked(operator.status).ready)
+
+
+def _driver(image: str) -> dict[str, Any]:
+    container = {"name": "driver", "image": image, "args": ["true"]}
+    pod = {
+        "containers": [container],
+        "nodeSelector": {"dask-hpsearch/none": "true"},
+        "restartPolicy": "Never",
+    }
+    metadata = {"name": DEAD, "labels": {RUN_LABEL: DEAD}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata,
+        "spec": {"template": {"spec": pod}},
+    }
+
+
+def _scale_operator(replicas: int) -> None:
+    change = {"spec": {"replicas": replicas}}
+    asked(
+        lambda api: api.patch("Deployment", operator.NAME, change), operator.NAMESPACE
+    )
+
+
 @pytest.mark.timeout(400)
 @pytest.mark.slow
 def test_a_pod_ends_a_cluster_whose_time_is_over(
-    google: str, bare_namespace: str, image: str
+    namespace: str, google: Google, image: str
 ) -> None:
-    """No notebook, driver, scheduler or operator: its own pod, which may nothing else."""
-    asked(lambda api: start_reaper(api, at(google), image, timeout_s=200))
+    """No notebook; driver, scheduler and operator are dead: its own pod does it alone."""
+    del namespace  # it stands for the operator
+    with all_dead(google.namespace, image):
+        create_reaper(google, image)
+        asked(
+            lambda api: start_reaper(
+                api, google.spec, image, timeout_s=200, every_s=EVERY_S
+            )
+        )
+        assert "DeleteCluster" not in google.log()
+        wait_until(lambda: "gone" in google.log(), within_s=150)
 
-    def log() -> str:
-        text: str = asked(lambda api: api.logs(far_gke.NAME, 500), bare_namespace)
-        return text
-
-    assert "DeleteCluster" not in log()
-    wait_until(lambda: "gone" in log(), within_s=150)
-    said = [line.split()[1] for line in log().splitlines() if line.startswith("asked")]
+    lines = google.log().splitlines()
+    said = [line.split()[1] for line in lines if line.startswith("asked")]
     changes = [name for name in said if not name.startswith("Get")]
     assert changes[:2] == ["SetNodePoolAutoscaling", "SetNodePoolSize"]
     assert changes[-1] == "DeleteCluster"
@@ -119,8 +228,9 @@ def test_a_pod_ends_a_cluster_whose_time_is_over(
 
 @pytest.mark.timeout(300)
 @pytest.mark.slow
-def test_a_reaper_that_cannot_look_is_told(google: str, image: str) -> None:
+def test_a_reaper_that_cannot_look_is_told(google: Google, image: str) -> None:
     """Its end of the log, and the commands that grant it what it needs."""
+    create_reaper(google, image)
     nowhere = at("nowhere.invalid")
 
     with pytest.raises(PodStartError, match="gcloud iam roles create") as raised:
