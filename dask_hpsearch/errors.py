@@ -50,6 +50,10 @@ class UnpicklableError(HPSearchError, pickle.PicklingError):
         )
 
 
+class SecretFoundError(HPSearchError, ValueError):
+    """Something secret would get to where others can read it."""
+
+
 class UnreadableTaskError(HPSearchError, RuntimeError):
     """A worker could not load a part of the search that it was sent."""
 

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 from dask_hpsearch import trust
 from dask_hpsearch.engine.modules import imported_by, own_source, packed
+from dask_hpsearch.errors import SecretFoundError
 from dask_hpsearch.journal.folder import SEARCH
+from dask_hpsearch.secret_forms import secret_in_file
+from dask_hpsearch.slots.modules import source_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,11 +38,19 @@ def keep_modules(folder: RunFolder) -> list[str]:
     -------
     list of str
         Names of the objects, for `take_modules`.
+
+    Raises
+    ------
+    SecretFoundError
+        If a file of a module has a secret: whoever may read the run would have it.
     """
     sealed = folder.store.read(SEARCH)
     pickled = trust.unseal(folder.manifest.public, folder.run_id, SEARCH, sealed)
     names = []
-    for module, source in needed(pickled).items():
+    sources = needed(pickled)
+    for source in sources.values():
+        _refuse_secrets(source)
+    for module, source in sources.items():
         archive = packed(source)
         if archive is None:
             continue
@@ -49,6 +60,18 @@ def keep_modules(folder: RunFolder) -> list[str]:
         folder.store.create(name, trust.seal(key, folder.run_id, name, archive))
         names.append(name)
     return names
+
+
+def _refuse_secrets(source: Path) -> None:
+    for path in source_files(source):
+        kind = secret_in_file(path)
+        if kind is not None:
+            msg = (
+                f"{path} has {kind}, and the run needs the module that it is a part of: "
+                "everybody who may read the run would have it too. Move it out of the "
+                "module's folder; pods get secrets by secrets: of the cluster's spec"
+            )
+            raise SecretFoundError(msg)
 
 
 def take_modules(folder: RunFolder, names: Iterable[str], place: Path) -> None:

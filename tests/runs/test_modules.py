@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING
 import cloudpickle
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch.runs.modules import needed
-from tests.estimators import Deed
+from dask_hpsearch.data import DataHome
+from dask_hpsearch.errors import SecretFoundError
+from dask_hpsearch.runs.beginning import Work, begin
+from dask_hpsearch.runs.modules import keep_modules, needed
+from dask_hpsearch.stores import open_store
+from tests.estimators import Deed, flowers
+from tests.images.planted import all_of_them
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,3 +67,34 @@ def test_what_is_installed_stays_where_it_is() -> None:
     assert needed(cloudpickle.dumps(LogisticRegression())) == {}
     assert "dask_hpsearch" not in needed(cloudpickle.dumps(Deed()))
     assert "tests" in needed(cloudpickle.dumps(Deed()))
+
+
+def test_a_secret_beside_a_module_does_not_get_into_a_run(
+    own: str, tmp_path: Path
+) -> None:
+    """Whoever may read the run's folder would have it; the error does not tell it."""
+    planted = next(one for one in all_of_them() if one.name == "account.json")
+    secret_file = tmp_path / f"{own}_package" / "inner" / planted.name
+    secret_file.write_bytes(planted.content)
+    text = "from sklearn.linear_model import LogisticRegression as Base\n"
+    (tmp_path / f"{own}_model.py").write_text(
+        f"{text}import {own}_package\n\nclass Model(Base):\n    pass\n"
+    )
+    search = GridSearchCV(__import__(f"{own}_model").Model(), {"C": [1.0, 2.0]}, cv=2)
+    store = open_store(tmp_path / "store")
+    with DataHome.of(store) as home:
+        work = Work(search, *flowers(), {})
+        run = begin(work, store=store, home=home, task_name=None, settings={})
+
+    with pytest.raises(
+        SecretFoundError, match=r"account\.json has a private key"
+    ) as caught:
+        keep_modules(run)
+
+    assert planted.secret not in str(caught.value).encode()
+    kept = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+    assert kept
+    assert not any(planted.secret in path.read_bytes() for path in kept)
+    assert not any("modules" in str(path.relative_to(tmp_path)) for path in kept)
+    secret_file.unlink()
+    assert len(keep_modules(run)) == 3
