@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dask_hpsearch.slots.plugin import PLUGIN_NAME
 
@@ -58,11 +58,16 @@ def marked(mark: str) -> list[int]:
 
 
 def script(
-    text: str, folder: Path, *, environment: Mapping[str, str] | None = None
+    text: str,
+    folder: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    terminal: TextIO | None = None,
 ) -> subprocess.Popen[str]:
     """Start a script in an interpreter where every warning is an error.
 
-    It leads a process group of its own, as a terminal's command does.
+    It leads a process group of its own, as a terminal's command does; its errors go to
+    the terminal, if there is one.
     """
     path = folder / "script.py"
     path.write_text(text, encoding="utf-8")
@@ -72,7 +77,7 @@ def script(
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=terminal or subprocess.PIPE,
         text=True,
         start_new_session=True,
     )

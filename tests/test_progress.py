@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from nbclient import NotebookClient
 from dask_hpsearch.progress import ProgressSnapshot, SearchProgress, show, text
 from dask_hpsearch.progress.notebook import show_in_notebook
 from dask_hpsearch.progress.state import RATE_FITS, RATE_WINDOW_S
+from tests.terminal import Terminal
 
 
 @dataclass
@@ -388,41 +388,6 @@ def test_the_pace_names_rate_time_and_cluster() -> None:
 
 
 # ----------------------------------------------------------------- the terminal
-
-
-class Terminal:
-    """The far end of a pseudo-terminal, read as it is written to."""
-
-    def __init__(self) -> None:
-        self._master, slave = os.openpty()
-        self.stream = os.fdopen(slave, "w")
-        self._received = b""
-        self._changed = threading.Condition()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        try:
-            while chunk := os.read(self._master, 4096):
-                with self._changed:
-                    self._received += chunk
-                    self._changed.notify_all()
-        except OSError:  # Linux's way to say that the other end is closed
-            pass
-
-    def wait_for(self, words: str) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: words in self.text, timeout=30)
-
-    @property
-    def text(self) -> str:
-        return self._received.decode()
-
-    def close(self) -> str:
-        self.stream.close()
-        self._reader.join()
-        os.close(self._master)
-        return self.text
 
 
 def test_a_terminal_shows_progress_and_keeps_one_line() -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
+import time
 import warnings
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.driver import Fitted
-from dask_hpsearch.errors import SearchStoppedWarning
+from dask_hpsearch.errors import (
+    PodStartError,
+    RunFailedError,
+    SearchStoppedWarning,
+    StoreError,
+)
 from dask_hpsearch.progress import ProgressSnapshot, SearchProgress, show
+from dask_hpsearch.runs.jobs import StartWatch
+from dask_hpsearch.runs.states import ENDED, WITH_RESULT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dask_hpsearch.runs.run import SearchRun
 
 _LOOK_EVERY_S = 1.0
@@ -19,19 +30,45 @@ _LOOK_EVERY_S = 1.0
 class ProgressFromAfar(SearchProgress):
     """The progress of a run, as of the last look at its journal."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: SearchRun) -> None:
         super().__init__()
-        self.seen = ProgressSnapshot()
+        self._run = run
+        self._watch = StartWatch(run.run_id)
+        self._seen = ProgressSnapshot()
 
     def snapshot(self) -> ProgressSnapshot:
         """Return what was seen last."""
-        return self.seen
+        return self._seen
+
+    def look(self) -> str:
+        """Look; return the run's state."""
+        self._seen, state = self._run.look()
+        return state
+
+    def wait(self) -> None:
+        """Look on until the run has ended.
+
+        Raises
+        ------
+        PodStartError
+            If its driver cannot start.
+        """
+        while (state := self.look()) not in ENDED:
+            self._watch.look(state)
+            time.sleep(_LOOK_EVERY_S)
+        if state not in WITH_RESULT:
+            self.end(state)
+
+    def end(self, reason: str | None) -> None:
+        """Say why the run was stopped, if it was."""
+        self._seen = replace(self._seen, reason=reason)
 
 
 def follow(run: SearchRun, *, progress: bool) -> Fitted:
     """Wait for a run's end and return its result, as a fit in this process would.
 
-    A first Ctrl-C ends the run with what has finished; a second one leaves it to itself.
+    A first Ctrl-C ends the run with what has finished, or gives it up if nobody has begun
+    it; a second one leaves it to itself.
 
     Parameters
     ----------
@@ -43,30 +80,58 @@ def follow(run: SearchRun, *, progress: bool) -> Fitted:
     ------
     RunFailedError, RunCancelledError
         If it has no result.
+    PodStartError
+        If its driver cannot start; the run is given up.
+    KeyboardInterrupt
+        If that came before any candidate had finished, or twice.
     """
-    seen = ProgressFromAfar()
-    interrupted = False
+    seen = ProgressFromAfar(run)
     with show(seen, enabled=progress):
+        interrupted = _watched_to_its_end(run, seen)
         try:
-            _wait(run, seen)
-        except KeyboardInterrupt:
-            interrupted = True
-            run.stop()
-            _wait(run, seen)
-        seen.seen, _ = run.look()
-    search, stopped = run.outcome()
+            search, stopped = run.outcome()
+        except RunFailedError as error:
+            if not interrupted:
+                raise
+            seen.end("interrupted")
+            raise KeyboardInterrupt from error
+        if stopped is not None and interrupted:
+            stopped = "interrupted"
+        seen.end(stopped)
     if stopped is not None:
-        stopped = "interrupted" if interrupted else stopped
         _warn_stopped(search, stopped)
     return Fitted(search, stopped, run.url)
 
 
-def _wait(run: SearchRun, seen: ProgressFromAfar) -> None:
-    while True:
-        seen.seen, _ = run.look()
-        with contextlib.suppress(TimeoutError):
-            run.wait(_LOOK_EVERY_S)
-            return
+def _watched_to_its_end(run: SearchRun, seen: ProgressFromAfar) -> bool:
+    """Look on until the run has ended; return whether Ctrl-C had it end early."""
+    with _told_what_becomes_of_it(run):
+        try:
+            seen.wait()
+        except KeyboardInterrupt:
+            if seen.look() != "starting" or seen.snapshot().fits_done:
+                run.stop()
+                seen.wait()
+                return True
+        else:
+            return False
+    run.cancel()  # it would wait for a driver, and have nothing
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _told_what_becomes_of_it(run: SearchRun) -> Iterator[None]:
+    """Say with an error whether the run goes on."""
+    try:
+        yield
+    except PodStartError as error:
+        run.cancel()
+        again = f"SearchRun.attach({run.url!r}).resume(client)"
+        error.add_note(f"the run is given up; {again} tries it again")
+        raise
+    except (KeyboardInterrupt, StoreError) as error:
+        error.add_note(f"the run goes on: SearchRun.attach({run.url!r}) finds it")
+        raise
 
 
 def _warn_stopped(search: object, stopped: str) -> None:
@@ -75,5 +140,5 @@ def _warn_stopped(search: object, stopped: str) -> None:
         f"the search was stopped ({stopped}): its results cover the {done} candidates "
         "that had finished",
         SearchStoppedWarning,
-        stacklevel=5,
+        stacklevel=6,  # whoever called DaskSearchCV.fit
     )

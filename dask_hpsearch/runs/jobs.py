@@ -154,7 +154,10 @@ class StartWatch:
         PodStartError
             If the pod cannot start; with what Kubernetes says.
         """
-        if state != "starting" or time.monotonic() < self._next_look:
+        if state != "starting":
+            self._stuck = 0
+            return
+        if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_EVERY_S
         trouble = _trouble(_recalled(self._run_id))
@@ -166,6 +169,7 @@ class StartWatch:
             _logger.warning("the driver does not start yet: %s", trouble.message)
         self._stuck += trouble.outlook == "stuck"
         if self._stuck >= _STUCK_LOOKS:
+            self._stuck = 0
             msg = (
                 f"the driver of run {self._run_id} does not start: {trouble.message}. "
                 "cancel() gives it up; resume(client) then tries again"

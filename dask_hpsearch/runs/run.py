@@ -71,6 +71,7 @@ class SearchRun:
         self._reader = JournalReader(
             folder.store, folder.run_id, folder.manifest.public
         )
+        self._watch = StartWatch(folder.run_id)
 
     @classmethod
     def attach(
@@ -196,9 +197,8 @@ class SearchRun:
         deadline = None if timeout is None else time.monotonic() + timeout
         # Every look at a bucket takes a few requests, which cost time and money.
         pause_s = _POLL_S if self._folder.store.local_path() else _POLL_BUCKET_S
-        watch = StartWatch(self.run_id)
         while (state := self.state) not in ENDED:
-            watch.look(state)
+            self._watch.look(state)
             if deadline is not None and time.monotonic() > deadline:
                 msg = f"run {self.run_id} is still {state} after {timeout:g} s"
                 raise TimeoutError(msg)

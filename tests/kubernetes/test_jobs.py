@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +27,7 @@ from tests.kubernetes.test_losses import X, as_plain, search, y
 from tests.kubernetes.watching import FitLog
 from tests.oracle.structure import difference
 from tests.processes import ROOT, wait_until
+from tests.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,6 +74,21 @@ with kube_cluster(spec, n_workers=1) as cluster:
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     client.close()
+"""
+
+FITS = """
+import sys
+from dask_hpsearch import DaskSearchCV, kube_cluster
+from tests.kubernetes.test_losses import search
+
+name, namespace, store, X, y = sys.argv[1:]
+with kube_cluster(name=name, namespace=namespace) as cluster:
+    with cluster.get_client() as client:
+        own = DaskSearchCV(
+            search(range(8000, 8100), 0.3), client=client, store=store, progress=True
+        )
+        own.fit(X, y)
+print(own.stopped_, len(own.cv_results_["params"]), own.run_url_)
 """
 
 
@@ -225,21 +243,27 @@ def test_whatever_is_lost_a_submitted_run_goes_on(
     wait_until(lambda: pods_of(run, namespace) == [])
 
 
-def test_a_fit_on_data_in_a_bucket_is_driven_from_there(
-    client: Client, namespace: str, bucket: FarBucket
-) -> None:
-    """The process that fits looks on, and has the fitted search in the end."""
+def data_in(bucket: FarBucket) -> list[str]:
+    """Put X and y in a bucket; return their URLs."""
     place = bucket.url.removeprefix("gs://").partition("/")[0]
     for name, values in (("X", X), ("y", y)):
         content = io.BytesIO()
         np.save(content, values)
         put(bucket.port, place, f"data/{name}.npy", content.getvalue())
+    return [f"gs://{place}/data/{name}.npy" for name in ("X", "y")]
+
+
+def test_a_fit_on_data_in_a_bucket_is_driven_from_there(
+    client: Client, namespace: str, bucket: FarBucket
+) -> None:
+    """The process that fits looks on, and has the fitted search in the end."""
+    data = data_in(bucket)
     numbers = range(6000, 6010)
     own = DaskSearchCV(
         search(numbers, 0.1), client=client, store=bucket.url, progress=True
     )
 
-    own.fit(f"gs://{place}/data/X.npy", f"gs://{place}/data/y.npy")
+    own.fit(*data)
 
     as_plain(own.search_, numbers)
     assert own.stopped_ is None
@@ -247,6 +271,43 @@ def test_a_fit_on_data_in_a_bucket_is_driven_from_there(
     assert "== driver run-" in run.logs()
     snapshot = run.progress()
     assert snapshot.fits_done == snapshot.fits_total == 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_fit_driven_elsewhere_shows_its_progress_and_heeds_ctrl_c(
+    cluster: SearchKubeCluster, namespace: str, bucket: FarBucket
+) -> None:
+    """As in a terminal: it ends with what it has, and leaves no driver behind."""
+    arguments = [cluster.name, namespace, bucket.url, *data_in(bucket)]
+    terminal = Terminal()
+
+    def shown() -> set[str]:
+        return set(re.findall(r"(\d+)/200 fits", terminal.text)) - {"0", "200"}
+
+    with subprocess.Popen(
+        [sys.executable, "-c", FITS, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=terminal.stream,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    ) as process:
+        try:
+            wait_until(lambda: len(shown()) >= 3, within_s=PATIENT_S)
+            os.killpg(process.pid, signal.SIGINT)
+            output, _ = process.communicate(timeout=PATIENT_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0, terminal.close()
+    terminal.close()
+
+    stopped, done, url = output.split()
+    assert stopped == "interrupted"
+    assert 0 < int(done) < 100
+    run = SearchRun.attach(url)
+    assert run.state == "stopped"
+    wait_until(lambda: pods_of(run, namespace) == [])
 
 
 def test_a_driver_that_cannot_start_is_told(

@@ -48,6 +48,12 @@ sys.exit(run_program(request, Place()))
 """
 
 
+def connected(address: str, certificates: Path) -> Client:
+    """Connect to the scheduler, from whichever process."""
+    security = tls.client_security(certificates)
+    return Client(address, security=security, set_as_default=False, timeout=60)
+
+
 class TakesJobs:
     """Takes what a Job is to drive, as a cluster on Kubernetes does."""
 
@@ -73,13 +79,15 @@ class Encrypted:
     Attributes
     ----------
     address : str
+    certificates : Path
+        A folder.
     scheduler : subprocess.Popen
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._certificates = folder / "certificates"
-        tls.issue("own").save(self._certificates)
+        self.certificates = folder / "certificates"
+        tls.issue("own").save(self.certificates)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = int(probe.getsockname()[1])
@@ -124,7 +132,7 @@ class Encrypted:
         key.write_text(order.signing_key)
         request = self._request(order) | {
             "address": address or self.address,
-            "certificates": str(self._certificates),
+            "certificates": str(self.certificates),
             "signing_key": str(key),
             "scratch": str(folder),
         }
@@ -149,8 +157,7 @@ class Encrypted:
 
     def client(self) -> Client:
         """Connect."""
-        security = tls.client_security(self._certificates)
-        return Client(self.address, security=security, set_as_default=False, timeout=60)
+        return connected(self.address, self.certificates)
 
     def close(self) -> None:
         """End what is left."""
@@ -164,7 +171,7 @@ class Encrypted:
     ) -> subprocess.Popen[bytes]:
         environment: Mapping[str, str] = (
             os.environ
-            | tls.pod_environment(role, str(self._certificates))
+            | tls.pod_environment(role, str(self.certificates))
             | {"PYTHONPATH": str(ROOT)}
             | variables
         )
