@@ -23,7 +23,7 @@ from dask_hpsearch.errors import (
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.runs.beginning import load
 from dask_hpsearch.runs.driving import drive_run
-from dask_hpsearch.runs.lasting import LastingDriver, extended
+from dask_hpsearch.runs.lasting import LastingDriver, extended, let_go
 from dask_hpsearch.runs.log_book import KeptLogs
 from dask_hpsearch.runs.logs import keep_logs, leave_word
 from dask_hpsearch.runs.processes import read_private
@@ -79,7 +79,7 @@ def _drive_on_kubernetes(
     def attached(stack: ExitStack) -> Client:
         cluster = stack.enter_context(kube_cluster(**options))
         client: Client = cluster.get_client()
-        stack.callback(client.close)
+        stack.callback(let_go, client)
         return client
 
     where = {key: value for key, value in options.items() if key != "name"}

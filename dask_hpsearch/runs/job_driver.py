@@ -12,7 +12,6 @@ import logging
 import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,7 +25,7 @@ from dask_hpsearch.errors import (
 )
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.runs.jobs import PATIENCE_S
-from dask_hpsearch.runs.lasting import LastingDriver, PodEnds
+from dask_hpsearch.runs.lasting import LastingDriver, PodEnds, let_go
 from dask_hpsearch.runs.log_book import KeptLogs
 from dask_hpsearch.runs.modules import take_modules
 from dask_hpsearch.stores import open_store
@@ -158,14 +157,8 @@ def _connected(request: dict[str, Any], place: Place, stack: ExitStack) -> Clien
     except OSError as error:
         msg = f"the Dask scheduler at {address} does not answer: {error}"
         raise ClientClosedError(msg) from error
-    stack.callback(_close, client)
+    stack.callback(let_go, client)
     return client
-
-
-def _close(client: Client) -> None:
-    """Close a client, whose scheduler may be lost."""
-    with suppress(Exception):
-        client.close()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from dask_hpsearch.errors import (
     ClusterUnreachableError,
     KubernetesUnreachableError,
     NoWorkersError,
+    PodStartError,
     RunCancelledError,
     StoreError,
 )
@@ -43,6 +44,7 @@ _PASSING = (
     ClusterUnreachableError,
     KubernetesUnreachableError,
     NoWorkersError,
+    PodStartError,  # the next scheduler's
 )
 _logger = logging.getLogger(__name__)
 
@@ -173,6 +175,12 @@ def passes(error: BaseException) -> bool:
     to see to.
     """
     return isinstance(error, _PASSING) or type(error) is StoreError
+
+
+def let_go(client: Client) -> None:
+    """Close a client, whose scheduler may be lost."""
+    with suppress(Exception):
+        client.close()
 
 
 def extended(work: Work, n_iter_more: int) -> Work:

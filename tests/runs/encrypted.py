@@ -48,10 +48,10 @@ sys.exit(run_program(request, Place()))
 """
 
 
-def connected(address: str, certificates: Path) -> Client:
+def connected(address: str, certificates: Path, *, timeout_s: float = 60) -> Client:
     """Connect to the scheduler, from whichever process."""
     security = tls.client_security(certificates)
-    return Client(address, security=security, set_as_default=False, timeout=60)
+    return Client(address, security=security, set_as_default=False, timeout=timeout_s)
 
 
 class TakesJobs:

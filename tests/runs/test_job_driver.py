@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import textwrap
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,21 +18,24 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.errors import RunCancelledError, RunFailedError
+from dask_hpsearch.errors import PodStartError, RunCancelledError, RunFailedError
+from dask_hpsearch.runs import jobs
 from dask_hpsearch.runs.beginning import Work, begin
-from dask_hpsearch.runs.jobs import PATIENCE_S, start_job
+from dask_hpsearch.runs.lasting import LastingDriver, let_go
 from dask_hpsearch.runs.states import note_state, signature_of
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.gcs.held import new_bucket
 from tests.oracle.structure import difference
-from tests.processes import wait_until
-from tests.runs.encrypted import TakesJobs, encrypted, ended
+from tests.processes import PATIENCE_S, wait_until
+from tests.runs.encrypted import TakesJobs, connected, encrypted, ended
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
     from pathlib import Path
+
+    from distributed import Client
 
     from dask_hpsearch.clusters.driver_job import DriverOrder
     from tests.gcs.proxy import Proxy
@@ -68,8 +73,8 @@ def ordered(search: Any, folder: Path) -> tuple[SearchRun, DriverOrder]:
         "driver": driver,
         "ignored": [],
     }
-    start_job(run, cluster, options, keep_cluster=True)
-    signature = signature_of(driver, 0, own=True, patience_s=PATIENCE_S)
+    jobs.start_job(run, cluster, options, keep_cluster=True)
+    signature = signature_of(driver, 0, own=True, patience_s=jobs.PATIENCE_S)
     note_state(run, "starting", signature, generation=0)
     assert cluster.order is not None
     return SearchRun(run), cluster.order
@@ -124,6 +129,40 @@ def test_a_lost_scheduler_is_waited_for(tmp_path: Path) -> None:
     again = [one for one in run._events() if one["e"] == "fit" and one["t"] > lost_at]
     assert not before & {(one["i"], one["s"]) for one in again}
     assert (tmp_path / "pod" / "ended").exists()
+
+
+@pytest.mark.timeout(180)
+def test_a_scheduler_that_does_not_start_yet_is_waited_for(tmp_path: Path) -> None:
+    """So it is told to a driver on the client's machine, which attaches to the cluster."""
+    log = tmp_path / "fits.log"
+    own = grid(log, seconds=0.1)
+    run, order = ordered(own, tmp_path)
+    told = threading.Event()
+
+    def connect(stack: contextlib.ExitStack) -> Client:
+        if running.scheduler.poll() is not None:
+            told.set()
+            msg = "the scheduler does not start: no node has room"
+            raise PodStartError(msg)
+        client = connected(running.address, running.certificates, timeout_s=10)
+        stack.callback(let_go, client)
+        return client
+
+    with encrypted(tmp_path) as running, ThreadPoolExecutor(1) as threads:
+        driver = LastingDriver(run._folder, order.request, connect, lambda: True)
+        driving = threads.submit(driver.drive_to_the_end)
+        before = shown_after(run, 10)
+        running.scheduler.kill()
+        running.scheduler.wait()
+        lost_at = time.time()
+        assert told.wait(PATIENCE_S)
+        running.start_scheduler()
+        error = driving.result(PATIENCE_S)
+
+    assert error is None
+    check(run, own, log)
+    again = [one for one in run._events() if one["e"] == "fit" and one["t"] > lost_at]
+    assert not before & {(one["i"], one["s"]) for one in again}
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
