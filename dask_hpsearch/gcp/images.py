@@ -243,7 +243,7 @@ def pack(folder: Path, archive: Path) -> None:
 
     with (
         archive.open("wb") as raw,
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):
         for path in sorted(folder.rglob("*")):

@@ -138,9 +138,11 @@ def installed_versions() -> dict[str, str]:
     found = {}
     for one in distributions():
         direct = json.loads(one.read_text("direct_url.json") or "{}")
-        name = one.metadata["Name"].lower().replace("_", "-")
-        if "dir_info" not in direct and "+" not in one.version and name != "pip":
-            found[name] = one.version
+        metadata = one.metadata  # each look at it reads and parses the whole file
+        name, version = metadata["Name"], metadata["Version"]
+        name = name.lower().replace("_", "-")
+        if "dir_info" not in direct and "+" not in version and name != "pip":
+            found[name] = version
     return found
 
 
