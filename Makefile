@@ -9,7 +9,7 @@ EXTRAS := bayes,dask-ml,gcp,kubernetes,plots,tables
 
 PYTEST_ARGS ?=
 # How many tests run side by side: most of them wait for other processes.
-TEST_JOBS ?= 2
+TEST_JOBS ?= 3
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
