@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,7 +34,6 @@ from tests.runs.encrypted import TakesJobs, connected, encrypted, ended
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
-    from pathlib import Path
 
     from distributed import Client
 
@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from tests.runs.encrypted import Encrypted
 
 X, y = flowers()
+ROWS = len(X)
 N_CANDIDATES, SPLITS = 25, 2
+LONG_S = 12.0  # more than a client takes to give a scheduler up
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +190,38 @@ def test_a_lost_driver_goes_on_when_it_is_started_again(
     check(run, own, log)
     fits = [(one["i"], one["s"]) for one in run._events() if one["e"] == "fit"]
     assert all(fits.count(fit) == 1 for fit in before)
+
+
+class LongRefit(Deed):
+    """Waits in its refit, which alone has all rows, until there is a file."""
+
+    def fit(self, X: Any, y: Any) -> LongRefit:
+        if len(X) == ROWS and os.getpid() != self.client:
+            self._note("wait", 0)
+            wait_until(Path(f"{self.log}.go").exists)
+        super().fit(X, y)
+        return self
+
+
+def test_a_cluster_that_ends_during_a_long_refit_is_not_missed(tmp_path: Path) -> None:
+    """It has nothing to do then, and an idle time-out may end it."""
+    log = tmp_path / "fits.log"
+    deed = LongRefit(log=str(log), client=os.getpid())
+    own = GridSearchCV(deed, {"number": [1, 2, 3]}, cv=SPLITS)
+    run, order = ordered(own, tmp_path)
+    with encrypted(tmp_path) as running:
+        driver = running.driver(order, tmp_path / "pod")
+        with killed_in_the_end(driver):
+            wait_until(lambda: seen(str(log), "wait"))
+            running.close()
+            (tmp_path / "pod" / "no-cluster").touch()
+            time.sleep(LONG_S)
+            Path(f"{log}.go").touch()
+            assert ended(driver) == 0
+
+    assert run.state == "finished"
+    assert difference(own.fit(X, y), run.result()) is None
+    assert len(seen(str(log), "wait")) == 1
 
 
 def test_a_search_that_fails_ends_its_job(place: Encrypted, tmp_path: Path) -> None:
