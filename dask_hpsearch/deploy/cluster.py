@@ -31,7 +31,7 @@ def gke_cluster(
     spec: str | Path | Mapping[str, Any] | GKESpec,
     *,
     n_workers: int | None = None,
-    name: str | None = None,
+    dask_name: str | None = None,
     keep: bool = False,
     quiet: bool = False,
     timeout_s: float = 300.0,
@@ -51,7 +51,7 @@ def gke_cluster(
         What is wanted, as ``cluster_specs/gke-spot.yaml`` says it.
     n_workers : int, optional
         Workers to begin with; default: the spec's ``dask.workers.initial``.
-    name : str, optional
+    dask_name : str, optional
         Of the Dask cluster; default: one that is free.
     keep : bool
         Whether the GKE cluster stays for the next search, until its time is over; then
@@ -65,7 +65,8 @@ def gke_cluster(
     options : mapping, optional
         For `dask_hpsearch.gcp.gke.GKEClusters`: patience, limits, clock.
     **changes
-        Fields that take the place of the spec's, as ``project="my-project"``.
+        Fields that take the place of the spec's, as ``project="my-project"``; ``name``
+        is the GKE cluster's.
 
     Returns
     -------
@@ -103,7 +104,7 @@ def gke_cluster(
     ground = grounds.bring_up(keep=keep)
     grounds.say("starting Dask")
     try:
-        cluster = _dask_cluster(loaded, ground, name, n_workers, timeout_s)
+        cluster = _dask_cluster(loaded, ground, dask_name, n_workers, timeout_s)
     except BaseException as error:
         grounds.give_up(error, created=ground.created)
         raise

@@ -80,6 +80,7 @@ def test_a_notebook_goes_from_nothing_to_nothing(
         assert "an hour for each worker" in shown
         assert "about $" in shown
         assert len(cloud.traffic.named("CreateBuild")) == 1
-        assert len(cloud.traffic.named("CreateCluster")) == 1
+        (created,) = cloud.traffic.named("CreateCluster")
+        assert created.cluster.name == project.spec().name
         # Other tests have Dask clusters on the same Kubernetes: then it stays.
         assert not cloud.gke.clusters or "Dask clusters are on it" in shown
