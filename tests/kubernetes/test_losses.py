@@ -146,11 +146,9 @@ def test_a_worker_that_is_told_to_end_loses_nothing(
         def delete_one() -> None:
             client.wait_for_workers(2, timeout=90)
             pods = asked(lambda api: api.list("Pod", labels), namespace)
-            name = next(
-                pod["metadata"]["name"]
-                for pod in pods
-                if "deletionTimestamp" not in pod["metadata"]
-            )
+            working = [one for one in pods if "deletionTimestamp" not in one["metadata"]]
+            oldest = min(working, key=lambda one: one["status"]["startTime"])
+            name = oldest["metadata"]["name"]
             began = time.monotonic()
             asked(lambda api: api.delete("Pod", name), namespace)
             wait_until(lambda: has_ended(name, namespace))
