@@ -118,6 +118,15 @@ def test_a_submitted_search_outlives_its_client(
     as_plain(run.result(), range(3000, 3020))
 
 
+def longest_there(cluster: str, namespace: str) -> str:
+    """Return the worker's pod that has been there longest, and so has work."""
+    labels = f"dask.org/cluster-name={cluster},dask.org/component=worker"
+    pods = asked(lambda api: api.list("Pod", labels), namespace)
+    working = [one for one in pods if "deletionTimestamp" not in one["metadata"]]
+    oldest = min(working, key=lambda one: one["status"]["startTime"])
+    return str(oldest["metadata"]["name"])
+
+
 def has_ended(pod: str, namespace: str) -> bool:
     """Whether a pod's container has ended; the pod itself may be there a little longer."""
     found = asked(lambda api: api.get("Pod", pod), namespace)
@@ -141,14 +150,10 @@ def test_a_worker_that_is_told_to_end_loses_nothing(
     with cluster.get_client() as client, FitLog(cluster.name, namespace) as log:
         cluster.scale(2)
         client.wait_for_workers(2, timeout=60)
-        labels = f"dask.org/cluster-name={cluster.name},dask.org/component=worker"
 
         def delete_one() -> None:
             client.wait_for_workers(2, timeout=90)
-            pods = asked(lambda api: api.list("Pod", labels), namespace)
-            working = [one for one in pods if "deletionTimestamp" not in one["metadata"]]
-            oldest = min(working, key=lambda one: one["status"]["startTime"])
-            name = oldest["metadata"]["name"]
+            name = longest_there(cluster.name, namespace)
             began = time.monotonic()
             asked(lambda api: api.delete("Pod", name), namespace)
             wait_until(lambda: has_ended(name, namespace))
