@@ -240,8 +240,8 @@ class SlotPool:
             slot.generation = generation
         with self._lock:
             self._busy[slot] = group
-            cancelled = group in self._cancelled
-        if cancelled:
+            unwanted = self._ended(group)  # since it was looked at
+        if unwanted:
             slot.end("cancelled")
         return slot
 
