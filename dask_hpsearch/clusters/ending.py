@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters import jobs
+from dask_hpsearch.clusters.kubernetes_api import ObjectMissingError
 from dask_hpsearch.clusters.manifests import CLUSTER_LABEL, ENDS_ANNOTATION
 from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S
 from dask_hpsearch.errors import ClusterError, KubernetesRightsError
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 Manifest = dict[str, Any]
 
 _LOOK_EVERY_S = (0.25, 1.0)  # at first, and in the end
+# It does nothing as a cluster ends, but ask an ending scheduler whether it is idle: that may
+# hang for five minutes, and the cluster would stay for so long (dask-kubernetes 2026.3.0).
+_OPERATOR_MAY_TAKE_S = 3.0
 # What a cluster consists of; all of it has the cluster's label.
 KINDS: tuple[str, ...] = (
     "DaskCluster",
@@ -98,7 +102,7 @@ async def delete_cluster(api: KubernetesApi, name: str, timeout_s: float) -> Non
                 "Delete them with kubectl"
             )
             raise ClusterError(msg)
-        if waited > timeout_s / 2 and not freed:
+        if waited > _OPERATOR_MAY_TAKE_S and not freed:
             freed = True
             await _free(api, name)
         await asyncio.sleep(pause)
@@ -136,8 +140,15 @@ async def _delete_if_allowed(api: KubernetesApi, kind: str, name: str) -> None:
 
 
 async def _free(api: KubernetesApi, name: str) -> None:
-    """Let objects go that wait for an operator which is not there."""
+    """Let objects go that wait for an operator which is busy, or not there."""
     for kind in ("DaskCluster", "DaskAutoscaler"):
-        if await api.get(kind, name) is not None:
-            _logger.warning("%s %s waits for the operator: freed", kind, name)
+        found = await api.get(kind, name)
+        if found is None:
+            continue
+        _logger.debug("%s %s waits for the operator: freed", kind, name)
+        try:
             await api.patch(kind, name, {"metadata": {"finalizers": None}})
+        except ObjectMissingError:
+            pass  # it has gone meanwhile
+        except KubernetesRightsError as error:
+            _logger.debug("left to the operator: %s", error)
