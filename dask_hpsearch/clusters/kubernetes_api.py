@@ -97,9 +97,17 @@ class KubernetesApi:
         )
         return list(answer["items"])
 
-    async def create(self, manifest: Manifest) -> Manifest:
-        """Create an object; a `KubernetesConflictError` if there is one."""
-        created: Manifest = await self._call("POST", manifest["kind"], body=manifest)
+    async def create(self, manifest: Manifest, *, rehearsal: bool = False) -> Manifest:
+        """Create an object; a `KubernetesConflictError` if there is one.
+
+        A rehearsal creates nothing, and fails as the creation itself would.
+        """
+        created: Manifest = await self._call(
+            "POST",
+            manifest["kind"],
+            body=manifest,
+            params={"dryRun": "All"} if rehearsal else None,
+        )
         return created
 
     async def apply(self, manifest: Manifest) -> Manifest:

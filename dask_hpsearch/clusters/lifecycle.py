@@ -7,6 +7,7 @@ import base64
 import contextlib
 import logging
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters import jobs, manifests, operator
@@ -85,6 +86,7 @@ class Lifecycle:
             raise self._taken()
         cluster = manifests.dask_cluster(self.name, self.api.namespace, spec, n_workers)
         try:
+            await self._rehearse(cluster, spec, certificates)
             owner = await self.api.create(cluster)
         except KubernetesConflictError as error:
             raise self._taken() from error
@@ -99,6 +101,19 @@ class Lifecycle:
             except ClusterError as left:
                 error.add_note(f"(while tidying up: {left})")
             raise
+
+    async def _rehearse(
+        self, cluster: Manifest, spec: ClusterSpec, certificates: Certificates
+    ) -> None:
+        """See that all that goes with a cluster can be created, before the operator acts.
+
+        What it makes at the moment at which the cluster goes again would stay, for users
+        who may not delete that (dask-kubernetes 2026.3.0).
+        """
+        metadata = cluster["metadata"] | {"uid": str(uuid.UUID(int=0))}
+        owner = cluster | {"metadata": metadata}
+        for one in manifests.companions(self.name, spec, certificates, owner):
+            await self.api.create(one, rehearsal=True)
 
     async def wait_for_scheduler(self, timeout_s: float) -> None:
         """Wait until the scheduler's pod is ready, or cannot become so.
