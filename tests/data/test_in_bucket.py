@@ -186,8 +186,9 @@ def test_data_by_url_are_read_once_by_each_node(
     put(watched.port, bucket, "y.npy", npy(y))
     nodes.have("two", "three")
     since = len(watched.seen)
+    long = search(6, seconds=0.5)  # so that each node gets a part of it
     found = getattr(
-        DaskSearchCV(search(6), client=nodes.client, store=f"gs://{bucket}/by-url"), way
+        DaskSearchCV(long, client=nodes.client, store=f"gs://{bucket}/by-url"), way
     )(f"gs://{bucket}/{name}", f"gs://{bucket}/y.npy")
     result = found.result(60) if way == "submit" else found.search_
 
