@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_CHUNK = 2**20
 _OVERLAP = 2**15  # no form is longer
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _WHITE = b" \t\r\n"
@@ -203,21 +202,28 @@ def secret_in(content: bytes) -> str | None:
     return None
 
 
-def secret_in_file(path: Path) -> str | None:
-    """Say what kind of secret is in a file; of any size, which is never read whole."""
-    for content in _pieces(path):
+def secret_in_file(path: Path, *, piece_bytes: int = 2**20) -> str | None:
+    """Say what kind of secret is in a file; of any size, which is never read whole.
+
+    Parameters
+    ----------
+    path : Path
+    piece_bytes : int
+        How much of it is read at once.
+    """
+    for content in _pieces(path, piece_bytes):
         kind = secret_in(content)
         if kind is not None:
             return kind
     return None
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def _pieces(path: Path, nbytes: int) -> Iterator[bytes]:
     """Read a file in pieces that overlap; text of two bytes per letter as of one."""
     with path.open("rb") as file:
         before = b""
         wide = False
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(nbytes):
             if not before:
                 wide = chunk.startswith(_UTF_16)
             piece = before + chunk

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from dask_hpsearch import secret_forms
 from dask_hpsearch.secret_forms import (
     secret_in,
     secret_in_address,
@@ -86,11 +85,8 @@ def test_code_of_packages_has_no_secrets(package: str) -> None:
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda one: one.name)
-def test_a_secret_is_found_at_a_seam(
-    planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_secret_is_found_at_a_seam(planted: Planted, tmp_path: Path) -> None:
     """Wherever the end of a piece that is read cuts it."""
-    monkeypatch.setattr(secret_forms, "_CHUNK", 2**15)
     path = tmp_path / planted.name
     at = planted.content.find(planted.secret)
     content = planted.content[max(0, at - 12_000) :]
@@ -100,7 +96,7 @@ def test_a_secret_is_found_at_a_seam(
     for before in (2**15 - at % 12_000 - 10, 2**15 - 1, 2**15 + 1):
         padding = b"" if planted.name == "key.txt" else b"# x\n" * (before // 4)
         path.write_bytes(padding + content)
-        assert secret_in_file(path) is not None
+        assert secret_in_file(path, piece_bytes=2**15) is not None
 
 
 def test_a_large_file_is_not_held_in_memory(tmp_path: Path) -> None:

@@ -142,13 +142,7 @@ async def _delete_if_allowed(api: KubernetesApi, kind: str, name: str) -> None:
 async def _free(api: KubernetesApi, name: str) -> None:
     """Let objects go that wait for an operator which is busy, or not there."""
     for kind in ("DaskCluster", "DaskAutoscaler"):
-        found = await api.get(kind, name)
-        if found is None:
-            continue
-        _logger.debug("%s %s waits for the operator: freed", kind, name)
         try:
             await api.patch(kind, name, {"metadata": {"finalizers": None}})
-        except ObjectMissingError:
-            pass  # it has gone meanwhile
-        except KubernetesRightsError as error:
-            _logger.debug("left to the operator: %s", error)
+        except (ObjectMissingError, KubernetesRightsError) as error:
+            _logger.debug("%s %s is left to the operator: %s", kind, name, error)

@@ -25,6 +25,7 @@ from dask_hpsearch.clusters.forward import PortForward
 from tests.gcs.held import put
 from tests.kubernetes.conftest import SPEC, asked, clusters_in
 from tests.kubernetes.estimators import Hurried
+from tests.kubernetes.test_losses import NOTICE_S
 from tests.kubernetes.watching import FitLog, moment_of
 from tests.oracle.structure import difference
 from tests.processes import wait_until
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 FIRST_FIT_WITHIN_S = 30.0
 USED_WITHIN_S = 3.0
-NOTICE_S = 8  # of the tests' spec: for so long some workers drain while others fit
 _logger = logging.getLogger(__name__)
 BUSY_S = 10.0  # what a machine that others use may add
 
@@ -114,7 +114,7 @@ def scale_up_and_down(
         wait_until(lambda: ready.keys() <= log.first_begun(numbers).keys())
     finally:
         cluster.scale(1)
-        time.sleep(NOTICE_S)
+        time.sleep(NOTICE_S)  # some workers drain while the other fits
     return ready
 
 
