@@ -20,6 +20,8 @@ import socket
 import sys
 from multiprocessing.connection import Connection
 
+from dask_hpsearch.slots.random_generators import Seedable, find_generators, reseed
+
 PRELOADED = (
     "dask_hpsearch.evaluation",
     "sklearn.ensemble",
@@ -38,6 +40,7 @@ def main(control_descriptor: int) -> None:
     control = socket.socket(fileno=control_descriptor)
     for module in PRELOADED:
         importlib.import_module(module)
+    generators = find_generators()
     gc.freeze()  # else a collection in a slot looks at, and copies, all that is shared
     _say(control, {"ready": os.getpid()})
     wake, wake_writer = socket.socketpair()
@@ -56,7 +59,9 @@ def main(control_descriptor: int) -> None:
                 wake.recv(4096)
                 _report_ended(control, children)
             if control in ready:
-                alive = _fork_slot(control, children, (wake, wake_writer, selector))
+                alive = _fork_slot(
+                    control, children, (wake, wake_writer, selector), generators
+                )
     for pid in children:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -67,6 +72,7 @@ def _fork_slot(
     control: socket.socket,
     children: set[int],
     opened: tuple[socket.socket, socket.socket, selectors.BaseSelector],
+    generators: list[Seedable],
 ) -> bool:
     """Fork a slot for the descriptor received; False when the worker is gone."""
     try:
@@ -82,18 +88,19 @@ def _fork_slot(
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for one in (control, *opened):
             one.close()
-        _run_slot(descriptors[0], nursery)
+        _run_slot(descriptors[0], nursery, generators)
     os.close(descriptors[0])
     children.add(pid)
     _say(control, {"started": pid})
     return True
 
 
-def _run_slot(descriptor: int, nursery: int) -> None:
+def _run_slot(descriptor: int, nursery: int, generators: list[Seedable]) -> None:
     """Be a slot; never return."""
     status = 1
     try:
         _die_with_parent(nursery)
+        reseed(generators)
         from dask_hpsearch import evaluation
 
         evaluation.serve(Connection(descriptor))

@@ -1,0 +1,39 @@
+"""Random number generators that slots must not share.
+
+A fork copies every generator that exists. Slots would draw the same "random" numbers, where
+processes that begin on their own draw different ones. What needs nothing here: names of
+temporary files, ``uuid``, ``secrets`` and `numpy.random.default_rng` ask the operating
+system or look at the process's number.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Seedable: TypeAlias = np.random.RandomState | np.random.Generator | random.Random
+
+
+def find_generators() -> list[Seedable]:
+    """Return all generators of numpy and Python that exist in this process.
+
+    Besides the global ones, libraries have some: scikit-learn in default arguments.
+    """
+    kinds = np.random.RandomState, np.random.Generator, random.Random
+    return [one for one in gc.get_objects() if isinstance(one, kinds)]
+
+
+def reseed(generators: Iterable[Seedable]) -> None:
+    """Seed generators anew, from the operating system's entropy."""
+    for one in generators:
+        if isinstance(one, np.random.Generator):
+            bits = one.bit_generator
+            bits.state = type(bits)().state
+        else:
+            one.seed()
