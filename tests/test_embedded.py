@@ -133,6 +133,36 @@ def test_killing_the_client_ends_all_and_the_next_search_clears_up(
     ]
 
 
+@pytest.mark.parametrize("stage", ["before its workers", "beside its workers"])
+def test_a_client_killed_as_workers_start_leaves_nothing(
+    stage: str, tmp_path: Path, mark: str
+) -> None:
+    """A worker does not wait for ever for a scheduler that it has not reached."""
+    # A scheduler that never answers: its worker would try again for ever.
+    text = """
+import asyncio, os, socket
+from dask_hpsearch.clusters.local import LocalWorker
+
+async def main():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = "tcp://127.0.0.1:{}".format(silent.getsockname()[1])
+        worker = LocalWorker(address, name="0", nthreads=1)
+        await worker.start()
+        print("started", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+    with script(text, tmp_path, environment=environment(mark, tmp_path)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        if stage == "beside its workers":
+            wait_until(lambda: len(marked(mark)) > 2)  # its forkserver is there too
+        process.kill()
+
+    wait_until(lambda: not marked(mark))
+
+
 def test_leftovers_go_wherever_they_are() -> None:
     """In memory and on the disk, whichever the next search uses; the living stay."""
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:

@@ -173,6 +173,7 @@ class LocalWorker(ProcessInterface):
     async def _start_process(self) -> None:
         settings = {
             "scheduler": self._scheduler,
+            "parent": os.getpid(),
             "log_level": int(self._options.get("silence_logs") or logging.INFO),
             "options": _worker_options(self._options) | {"name": self._name},
         }

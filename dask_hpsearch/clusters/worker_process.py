@@ -13,6 +13,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.slots.slot import Nursery
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from distributed import Worker
 
 _NURSERY_WAIT_S = 60.0
+_PARENT_CHECK_S = 1.0
+_ORPHAN_GRACE_S = 3.0
 
 
 async def _work(settings: dict[str, Any], nursery: Nursery) -> None:
@@ -36,6 +40,8 @@ async def _work(settings: dict[str, Any], nursery: Nursery) -> None:
     asyncio.get_running_loop().add_signal_handler(
         signal.SIGTERM, lambda: asyncio.ensure_future(_close(worker))
     )
+    if parent := settings.get("parent"):
+        threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     await worker
     await worker.finished()
 
@@ -43,6 +49,19 @@ async def _work(settings: dict[str, Any], nursery: Nursery) -> None:
 async def _close(worker: Worker) -> None:
     """Leave at once: the slots end, the local folder goes."""
     await worker.close(timeout=1, executor_wait=False, reason="scaled down")
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process once the client's process has ended, however it ended.
+
+    Dask's worker ends by itself when it loses its scheduler, but waits for ever for one
+    that it has not reached yet.
+    """
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_ORPHAN_GRACE_S)
+    os._exit(1)  # the forkserver ends with this process, and the slots with it
 
 
 def main() -> None:
