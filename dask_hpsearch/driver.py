@@ -320,7 +320,7 @@ def _is_model_based(search: Any) -> bool:
 
 def _is_bayes(search: Any) -> bool:
     """Whether the search runs skopt's own strategy, which ours stands in for."""
-    strategy = sklearn_adapter.strategy_of(type(search).__mro__[1])
+    strategy = sklearn_adapter.strategy_of(type(search))
     return str(getattr(strategy, "__module__", "")).startswith("skopt.")
 
 

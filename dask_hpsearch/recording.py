@@ -1,7 +1,7 @@
 """Records what a search evaluates: candidates and splits of each call, then results.
 
 scikit-learn's search code calls ``evaluate_candidates`` one or more times. `Recorder`
-stands around it, by a private subclass for the time of the fit, and keeps for every call
+stands around it, by hooks on the instance for the time of the fit, and keeps for every call
 its candidates and splits and every finished fit by its ordinals (call, candidate, split).
 With that, a search that is stopped midway is completed from what it has: the same
 scikit-learn code builds ``cv_results_`` from the candidates that finished.
@@ -10,7 +10,6 @@ scikit-learn code builds ``cv_results_`` from the candidates that finished.
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -81,40 +80,25 @@ class Recorder:
     @contextmanager
     def driving(self, search: Any) -> Iterator[None]:
         """Make the search report here while the block runs."""
-        own_class = type(search)
-        search.__class__ = self._driven_class(own_class)
-        try:
+        strategy = sklearn_adapter.strategy_of(search)
+        check = sklearn_adapter.check_of(search)
+
+        def run(evaluate_candidates: Evaluate, **more: Any) -> None:
+            self.run(search, strategy, evaluate_candidates, more)
+
+        def check_input(*args: Any, **kwargs: Any) -> None:
+            check(*args, **kwargs)
+            self.evaluating = True  # the search's own Parallel object comes next
+
+        with sklearn_adapter.hooked(search, strategy=run, check=check_input):
             yield
-        finally:
-            search.__class__ = own_class
-
-    def _driven_class(self, base: type) -> type:
-        recorder = self
-
-        def _run_search(self: Any, evaluate_candidates: Evaluate, **more: Any) -> None:
-            recorder.run(self, base, evaluate_candidates, more)
-
-        def reduce_as_base(self: Any, protocol: Any) -> Any:
-            plain = sklearn_adapter.with_class(self, base)
-            return plain.__reduce_ex__(protocol)
-
-        def _check_input_parameters(self: Any, *args: Any, **kwargs: Any) -> None:
-            sklearn_adapter.check_of(base)(self, *args, **kwargs)
-            recorder.evaluating = True  # the search's own Parallel object comes next
-
-        signature = inspect.signature(sklearn_adapter.strategy_of(base))
-        _run_search.__signature__ = signature  # type: ignore[attr-defined]
-        members = {
-            "_run_search": _run_search,
-            "_check_input_parameters": _check_input_parameters,
-            "__reduce_ex__": reduce_as_base,
-            "__module__": base.__module__,
-            "__doc__": base.__doc__,
-        }
-        return type(base.__name__, (base,), members)
 
     def run(
-        self, search: Any, base: Any, evaluate: Evaluate, more: dict[str, Any]
+        self,
+        search: Any,
+        strategy: Callable[..., None],
+        evaluate: Evaluate,
+        more: dict[str, Any],
     ) -> None:
         """Run the search's own strategy; if it is stopped, complete what it has."""
 
@@ -135,7 +119,7 @@ class Recorder:
 
         try:
             if self.strategy is None or not self.strategy(search, evaluate):
-                sklearn_adapter.strategy_of(base)(search, recorded, **more)
+                strategy(recorded, **more)
         except (SearchStopped, KeyboardInterrupt) as stop:
             self.stopped = (
                 "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)

@@ -13,6 +13,8 @@ Supported: scikit-learn 1.6 to 1.9. What is used of it beyond its public API:
 from __future__ import annotations
 
 import copy
+import inspect
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,7 @@ from sklearn.utils.validation import _num_samples
 from dask_hpsearch.errors import UnsupportedVersionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 OLDEST, BEYOND = (1, 6), (1, 10)
@@ -232,12 +234,54 @@ def without_fitted_state(search: Any) -> Any:
     """Copy a search: same parameter objects, same requests, nothing fitted.
 
     `sklearn.base.clone` would copy ``cv`` and ``random_state`` too, fails on generators,
-    and would not advance the caller's ``RandomState`` as a plain fit does.
+    and would not advance the caller's ``RandomState`` as a plain fit does. A constructor
+    may set attributes that are named as fitted ones: these are as it sets them.
     """
-    fresh = copy.copy(search)
-    for name in [name for name in vars(fresh) if _is_fitted_name(name)]:
-        delattr(fresh, name)
+    fresh = _copied(search)
+    fitted = [name for name in vars(fresh) if _is_fitted_name(name)]
+    if not fitted:
+        return fresh
+    constructed = _constructed(search)
+    if constructed is None:
+        if not is_search(search):
+            return fresh  # a plain fit would not remove them either
+        constructed = {}
+    for name in fitted:
+        if name in constructed:
+            vars(fresh)[name] = constructed[name]
+        else:
+            delattr(fresh, name)
     return fresh
+
+
+def _copied(search: Any) -> Any:
+    """Copy an object attribute by attribute, not by what its pickle would hold.
+
+    A pickle may lack what a fit in this process needs, and scikit-learn refuses that of an
+    estimator with ``__slots__``.
+    """
+    if hasattr(search, "__copy__") or not hasattr(search, "__dict__"):
+        return copy.copy(search)
+    try:
+        fresh = object.__new__(type(search))
+    except TypeError:  # part of it is not Python's
+        return copy.copy(search)
+    vars(fresh).update(vars(search))
+    for base in type(search).__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in {"__dict__", "__weakref__"} and hasattr(search, name):
+                setattr(fresh, name, getattr(search, name))
+    return fresh
+
+
+def _constructed(search: Any) -> dict[str, Any] | None:
+    """Return what a constructor sets for a search's parameters; None if that fails."""
+    try:
+        constructed = type(search)(**search.get_params(deep=False))
+    except Exception:  # noqa: BLE001 (the user's code may raise anything)
+        return None
+    return dict(vars(constructed))
 
 
 def report_fit_errors(errors: list[str | None], error_score: Any) -> None:
@@ -246,26 +290,67 @@ def report_fit_errors(errors: list[str | None], error_score: Any) -> None:
     _warn_or_raise_about_fit_failures(results, error_score)
 
 
-def strategy_of(search_class: type) -> Any:
-    """Return the method by which a search class says what to evaluate."""
-    return search_class._run_search  # type: ignore[attr-defined]  # noqa: SLF001
+def strategy_of(search: Any) -> Any:
+    """Return the method by which a search says what to evaluate."""
+    return search._run_search  # noqa: SLF001
 
 
-def check_of(search_class: type) -> Any:
+def check_of(search: Any) -> Any:
     """Return the method by which a search looks at its data, before it evaluates."""
-    return search_class._check_input_parameters  # type: ignore[attr-defined]  # noqa: SLF001
+    return search._check_input_parameters  # noqa: SLF001
+
+
+class _Hook:
+    """Stands on an instance in the place of one of its methods."""
+
+    def __init__(self, function: Any, search: Any, name: str) -> None:
+        self._function, self._of = function, (search, name)
+        self.__signature__ = inspect.signature(getattr(search, name))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the method itself, where a class of its own way takes hooks along."""
+        return getattr, self._of
+
+
+@contextmanager
+def hooked(search: Any, *, strategy: Any, check: Any) -> Iterator[None]:
+    """Put functions in the place of a search's methods while the block runs.
+
+    They are set on the instance, whose class may forbid subclasses or look at itself. A
+    copy or a pickle of it that is made meanwhile (by a scorer that refers to the search, by
+    a callback) has none of them.
+    """
+    functions = {"_run_search": strategy, "_check_input_parameters": check}
+    hooks: dict[str, Any] = {
+        name: _Hook(function, search, name) for name, function in functions.items()
+    }
+    own, state_of = vars(search), search.__getstate__
+    replaced = {name: own[name] for name in (*hooks, "__getstate__") if name in own}
+
+    def state_without_hooks() -> Any:
+        state = state_of()
+        if not isinstance(state, dict):
+            return state
+        return {
+            name: one for name, one in state.items() if name not in hooks
+        } | replaced
+
+    hooks["__getstate__"] = state_without_hooks
+    own.update(hooks)
+    try:
+        yield
+    finally:
+        for name in hooks:
+            own.pop(name, None)
+        own.update(replaced)
 
 
 def splitter_of(search: Any) -> Any:
     """Return the splitter that a search is being fitted with."""
     return search._checked_cv_orig  # noqa: SLF001
-
-
-def with_class(search: Any, own_class: type) -> Any:
-    """Copy an object as an instance of another class that has the same state."""
-    plain: Any = object.__new__(own_class)
-    plain.__dict__.update(vars(search))
-    return plain
 
 
 def _is_fitted_name(name: str) -> bool:
