@@ -5,20 +5,22 @@ from __future__ import annotations
 import socket
 import threading
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import joblib
 from distributed import Client
 
-from dask_hpsearch import sklearn_adapter
+from dask_hpsearch import next_steps, sklearn_adapter
 from dask_hpsearch.backend import EvaluationBackend
+from dask_hpsearch.callers import user_stacklevel
 from dask_hpsearch.clusters.local import local_cluster
 from dask_hpsearch.engine.clients import check_client, no_workers
 from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.errors import (
     SearchStoppedWarning,
+    StoreError,
     UnsupportedSearchError,
 )
 from dask_hpsearch.progress import SearchProgress, show
@@ -111,6 +113,8 @@ def fit_trials(
     sklearn_adapter.check_version()
     fitted = sklearn_adapter.without_fitted_state(search)
     progress = SearchProgress()
+    if journal is not None:
+        progress.hint = next_steps.to_go_on(journal.folder.store.url)
     recorder = Recorder(
         progress,
         refit=getattr(fitted, "refit", None),
@@ -135,6 +139,7 @@ def fit_trials(
             budget.stop = engine.stop
         on_engine(engine)
         stack.enter_context(show(progress, enabled=settings.progress))
+        stack.enter_context(_all_written(journal))
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(recorder.driving(fitted))
         session = Session(engine, log=recorder, share_prefixes=settings.share_prefixes)
@@ -145,9 +150,10 @@ def fit_trials(
         backend = EvaluationBackend(session, ready=lambda: recorder.evaluating)
         stack.enter_context(joblib.parallel_config(backend=backend))
         fitted.fit(X, y, **params)
+        progress.chosen(*sklearn_adapter.best_of(fitted))
         progress.ended(recorder.stopped)
     if recorder.stopped:
-        _warn_stopped(recorder)
+        _warn_stopped(recorder, progress.hint)
     return Fitted(fitted, recorder.stopped)
 
 
@@ -304,13 +310,28 @@ def _deadline(engine: Engine, max_time_s: float | None) -> Iterator[None]:
     if max_time_s is None:
         yield
         return
-    timer = threading.Timer(max_time_s, engine.stop, args=("max_time",))
+    seconds = min(max_time_s, threading.TIMEOUT_MAX)  # it may be infinite
+    timer = threading.Timer(seconds, engine.stop, args=("max_time",))
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+@contextmanager
+def _all_written(journal: RunJournal | None) -> Iterator[None]:
+    """Write what the journal has gathered, however the search ends.
+
+    Fits are shown once they are written: what is shown last has them all.
+    """
+    try:
+        yield
+    finally:
+        if journal is not None:
+            with suppress(StoreError):  # the run learns it when it stores its result
+                journal.flush()
 
 
 def _is_model_based(search: Any) -> bool:
@@ -340,12 +361,25 @@ def _check_callbacks(search: Any, client: Client) -> None:
         raise UnsupportedSearchError(msg)
 
 
-def _warn_stopped(recorder: Recorder) -> None:
+def warn_stopped(stopped: str, covers: str, hint: str) -> None:
+    """Warn, at the user's line, that a search covers only a part.
+
+    Parameters
+    ----------
+    stopped : str
+        Why.
+    covers : str
+        Which candidates its results cover.
+    hint : str
+        How it goes on; "" if it cannot.
+    """
+    text = f"the search was stopped ({stopped}): its results cover the {covers}"
+    text += f"; {hint}" if hint else ""
+    warnings.warn(text, SearchStoppedWarning, stacklevel=user_stacklevel())
+
+
+def _warn_stopped(recorder: Recorder, hint: str) -> None:
     done = sum(len(call.complete()) for call in recorder.calls)
     total = sum(len(call.candidates) for call in recorder.calls)
-    warnings.warn(
-        f"the search was stopped ({recorder.stopped}): its results cover the {done} of "
-        f"{total} candidates that had finished",
-        SearchStoppedWarning,
-        stacklevel=4,
-    )
+    covers = f"{done} of {total} candidates that had finished"
+    warn_stopped(str(recorder.stopped), covers, hint)

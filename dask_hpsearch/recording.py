@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.errors import RunCancelledError, SearchStopped, StoreError
+from dask_hpsearch.next_steps import to_go_on
 from dask_hpsearch.pardons import Pardons
 from dask_hpsearch.recorded import (
     BegunElsewhereError,
@@ -309,12 +310,18 @@ class Recorder:
         if not finished:
             if isinstance(stop, KeyboardInterrupt):
                 raise stop
-            msg = (
-                f"the search was stopped ({stop}) before any candidate had finished: "
-                "give it more time"
-            )
-            raise SearchStopped(msg) from None
+            raise SearchStopped(self._stopped_too_early(str(stop))) from None
         sklearn_adapter.complete_stopped_search(search, finished)
+
+    def _stopped_too_early(self, reason: str) -> str:
+        text = (
+            f"the search was stopped ({reason}) before any candidate had finished: "
+            "give it more time"
+        )
+        if self._journal is None:
+            return text
+        limit = f"{reason}=..." if reason in ("max_time", "max_cost") else ""
+        return f"{text}; {to_go_on(self._journal.folder.store.url, limit)}"
 
     # --- FitLog -----------------------------------------------------------------------
 

@@ -79,7 +79,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     worker_timeout : float
         Seconds to wait for a first worker.
     progress : bool
-        Show live progress in a terminal or a notebook.
+        Show live progress in a terminal or a notebook; anywhere else (``nohup``, CI, a
+        pipe) write a line to standard error every half minute, and one at the end.
     asynchronous : bool, optional
         Of skopt's BayesSearchCV, with backend "trials" only. True: a slot that comes
         free gets its next candidate at once, in the light of all that has finished,

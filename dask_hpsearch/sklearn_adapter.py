@@ -217,12 +217,27 @@ def raises_errors(call: FitCall) -> bool:
 
 def score_of(result: Mapping[str, Any], refit: Any) -> float | None:
     """Return the score that a search ranks by, if the fit has one."""
-    if result.get("fit_error") is not None:
-        return None
     scores = result.get("test_scores")
     if isinstance(scores, dict):
         scores = scores.get(refit) if isinstance(refit, str) else None
     return float(scores) if isinstance(scores, (int, float, np.number)) else None
+
+
+def best_of(search: Any) -> tuple[float | None, Mapping[str, Any] | None]:
+    """Return the mean score and the parameters of a fitted search's best candidate.
+
+    Without a score where several count, without either where the search ranks none.
+    """
+    params = getattr(search, "best_params_", None)
+    if params is None:
+        return None, None
+    score = getattr(search, "best_score_", None)
+    if score is None:  # a callable refit leaves none
+        means = search.cv_results_.get("mean_test_score")
+        score = None if means is None else means[search.best_index_]
+    if score is None:
+        return None, params
+    return (None, None) if np.isnan(score) else (float(score), params)
 
 
 def is_search(search: Any) -> bool:

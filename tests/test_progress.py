@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from nbclient import NotebookClient
 
 from dask_hpsearch.progress import ProgressSnapshot, SearchProgress, show, text
+from dask_hpsearch.progress.lines import show_in_lines
 from dask_hpsearch.progress.notebook import show_in_notebook
 from dask_hpsearch.progress.state import RATE_FITS, RATE_WINDOW_S
 from tests.terminal import Terminal
@@ -360,6 +362,14 @@ def test_parameters_stay_on_one_line(params: dict[str, Any]) -> None:
             "Search stopped (max_time): 7 of 20 fits, 1:02:05; best 0.9731: C=1",
         ),
         (ProgressSnapshot(fits_total=20), "Search ended: 0 of 20 fits, 0:00"),
+        (
+            ProgressSnapshot(fits_done=1, fits_total=1, best_params={"C": 1}),
+            "Search ended: 1 fit, 0:00; best: C=1",
+        ),
+        (
+            ProgressSnapshot(fits_total=20, reason="goes on"),
+            "Search goes on: 0 of 20 fits, 0:00",
+        ),
     ],
 )
 def test_the_summary_says_how_the_search_ended(
@@ -436,18 +446,6 @@ def test_the_terminal_is_restored_when_the_search_fails() -> None:
     assert (sys.stdout, sys.stderr) == before
 
 
-@pytest.mark.parametrize("enabled", [True, False])
-def test_nothing_is_written_to_a_file(*, enabled: bool) -> None:
-    """Only a person at a terminal wants lines that are redrawn."""
-    stream = io.StringIO()
-    threads = threading.active_count()
-
-    with show(SearchProgress(), enabled=enabled, stream=stream):
-        assert threading.active_count() == threads
-
-    assert stream.getvalue() == ""
-
-
 def test_a_terminal_stays_silent_unless_asked() -> None:
     """``enabled=False`` writes nothing, not even control codes."""
     terminal = Terminal()
@@ -468,6 +466,116 @@ def test_progress_imports_neither_rich_nor_ipython() -> None:
     )
 
     subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.PIPE)
+
+
+# ------------------------------------------------------------ a file or a pipe
+
+
+class Lines(io.StringIO):
+    """A file whose lines can be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.three = threading.Event()
+
+    def flush(self) -> None:
+        if self.getvalue().count("\n") >= 3:
+            self.three.set()
+
+
+def test_a_file_gets_a_line_now_and_then_and_one_at_the_end() -> None:
+    """Under nohup, in CI, or through tee, nothing can be redrawn."""
+    stream, progress = Lines(), SearchProgress()
+    progress.call_started(0, n_candidates=2, n_splits=1)
+    finish(progress, candidate=0, score=0.75)
+
+    with show_in_lines(progress, stream, every_s=0.01):
+        assert stream.three.wait(30)
+        finish(progress, candidate=1)
+        progress.ended(None)
+
+    first, *_, last = stream.getvalue().splitlines()
+    assert first.startswith("Search: 1/2 fits · ")
+    assert first.endswith("0 workers, 0 slots (0 busy) · best 0.7500: C=0")
+    assert last == "Search done: 2 fits, 0:00; best 0.7500: C=0"
+    assert "\x1b" not in stream.getvalue()
+    assert "\r" not in stream.getvalue()
+
+
+def test_a_short_search_writes_one_line_to_a_file() -> None:
+    """Nothing is news within half a minute but its end."""
+    stream, progress = io.StringIO(), SearchProgress()
+
+    with show(progress, enabled=True, stream=stream):
+        progress.ended(None)
+
+    assert stream.getvalue() == "Search done: 0 fits, 0:00\n"
+
+
+def test_a_file_stays_empty_unless_asked() -> None:
+    """``enabled=False`` writes nothing, and starts nothing."""
+    stream = io.StringIO()
+    threads = threading.active_count()
+
+    with show(SearchProgress(), enabled=False, stream=stream):
+        assert threading.active_count() == threads
+
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
+def test_a_file_of_any_encoding_gets_its_lines(encoding: str) -> None:
+    """cron's output may be ASCII, and parameters any text."""
+    content = io.BytesIO()
+    stream = io.TextIOWrapper(content, encoding=encoding)
+    progress = SearchProgress()
+    progress.call_started(0, n_candidates=1, n_splits=1)
+    params = {"name": "☃"}
+    progress.fit_finished(0, 0, 0, params=params, score=1.0, fit_time=0)
+
+    with show(progress, enabled=True, stream=stream):
+        progress.ended(None)
+
+    assert "Search done: 1 fit, 0:00; best 1.0000" in content.getvalue().decode(
+        encoding
+    )
+
+
+def test_a_pipe_that_nobody_reads_does_not_end_the_search() -> None:
+    """``| head`` may end before the search does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as stream:
+        with show(SearchProgress(), enabled=True, stream=stream):
+            pass
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # close() writes the rest
+
+
+def test_a_process_without_streams_shows_nothing() -> None:
+    """pythonw and some services have none."""
+    code = (
+        "import sys; sys.stderr = None\n"
+        "import dask_hpsearch.progress as p\n"
+        "with p.show(p.SearchProgress(), enabled=True): print('runs')"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+
+    assert done.stdout == b"runs\n"
+
+
+def test_the_end_says_what_to_do_about_a_search_that_ended_early() -> None:
+    """A stopped search and a failed one have a hint, a whole one has not."""
+    lines = {}
+    for end in ("done", "max_time", "error"):
+        stream, progress = io.StringIO(), SearchProgress()
+        progress.hint = "go on"
+        with show(progress, enabled=True, stream=stream):
+            if end != "error":
+                progress.ended(None if end == "done" else end)
+        lines[end] = stream.getvalue().splitlines()[1:]
+
+    assert lines == {"done": [], "max_time": ["go on"], "error": ["go on"]}
 
 
 # ----------------------------------------------------------------- the notebook

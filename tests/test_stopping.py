@@ -5,6 +5,7 @@ import pickle
 import signal
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,14 @@ import pytest
 from distributed import Client
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    ShuffleSplit,
+    cross_validate,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.errors import SearchStopped, SearchStoppedWarning
@@ -22,7 +30,7 @@ from tests.oracle.structure import difference
 from tests.processes import is_alive, script, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 X, y = flowers()
 SLOTS = 3
@@ -171,6 +179,40 @@ def test_max_time_before_any_candidate_is_an_error(
 
     assert left["error"] is SearchStopped
     assert "before any candidate had finished: give it more time" in left["message"]
+
+
+def in_a_pipeline(found: DaskSearchCV) -> None:
+    """Fit as the last step."""
+    make_pipeline(StandardScaler(), found).fit(X, y)
+
+
+def across_folds(found: DaskSearchCV) -> None:
+    """Fit once, by scikit-learn."""
+    cross_validate(found, X, y, cv=ShuffleSplit(1, random_state=0))
+
+
+def by_a_thread(found: DaskSearchCV) -> None:
+    """Fit in another thread."""
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(lambda: found.fit(X, y)).result()
+
+
+@pytest.mark.parametrize("way", [in_a_pipeline, across_folds, by_a_thread])
+def test_the_warning_of_a_stop_points_at_the_users_line(
+    way: Callable[[DaskSearchCV], None], client: Client, tmp_path: Path
+) -> None:
+    """Whatever of scikit-learn and joblib is between that and the search."""
+    search = make("grid", str(tmp_path / "fits.log"))
+    found = DaskSearchCV(search, client=client, max_time=3, store=tmp_path)
+
+    with pytest.warns(SearchStoppedWarning) as caught:
+        way(found)
+
+    (warning,) = caught
+    code = way.__code__
+    lines = range(code.co_firstlineno, code.co_firstlineno + 5)
+    assert warning.filename == __file__
+    assert warning.lineno in lines
 
 
 INTERRUPTED = """

@@ -120,8 +120,10 @@ class JournalWriter:
                     self._events[:0] = events
                     self._shown[:0] = shown
                 raise
-        for call in shown:
-            call()
+            # Within the lock: a flush that finds nothing to write returns only after
+            # what another thread has written is shown.
+            for call in shown:
+                call()
 
     def close(self) -> None:
         """Write the last events and end the thread.

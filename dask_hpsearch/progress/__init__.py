@@ -22,7 +22,8 @@ def show(
     """Show the progress of a search while the context lasts.
 
     One HTML block, updated in place, in a Jupyter kernel; a few lines, redrawn in
-    place, in a terminal, of which one remains at the end; nothing anywhere else.
+    place, in a terminal, of which one remains at the end; anywhere else (a file, a
+    pipe) a line every half minute, and one at the end.
 
     Parameters
     ----------
@@ -31,8 +32,8 @@ def show(
     enabled
         Nothing is shown, and nothing imported for it, if False.
     stream
-        A terminal to write to; standard error by default. A stream that is given
-        is preferred to a kernel.
+        Where to write; standard error by default. A stream that is given is
+        preferred to a kernel.
     """
     if not enabled:
         yield
@@ -48,5 +49,10 @@ def show(
 
         with show_in_terminal(progress, stream):
             yield
-    else:
+    elif stream is None:  # a process without standard streams
         yield
+    else:
+        from dask_hpsearch.progress.lines import show_in_lines
+
+        with show_in_lines(progress, stream):
+            yield

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,11 +71,12 @@ class Call:
         if self.n_splits is None or len(scores) < self.n_splits:
             return
         params = self.params.pop(candidate)
-        known = [score for score in scores.values() if score is not None]
+        known = [score for _, score in sorted(scores.items()) if score is not None]
         if len(known) < len(scores):
             return
-        # fsum: the order of arrival must not show, not even in the last digit.
-        found = Best(math.fsum(known) / len(known), candidate, params)
+        # As numpy averages a row of cv_results_, to the last digit: it decides ties.
+        mean = float(np.add.reduce(np.array(known, dtype=float))) / len(known)
+        found = Best(mean, candidate, params)
         best = self.best
         if best is None or (-found.score, candidate) < (-best.score, best.candidate):
             self.best = found

@@ -59,7 +59,7 @@ def show_in_notebook(progress: SearchProgress, display: Display) -> Iterator[Non
     finally:
         over.set()
         thread.join()
-        _update(output, _bundle(progress.snapshot(), final=True))
+        _update(output, _bundle(progress.snapshot(), text.closing(progress)))
 
 
 def _keep_updating(
@@ -77,11 +77,11 @@ def _update(output: DisplayHandle, bundle: dict[str, str]) -> None:
         logger.debug("the notebook did not take the progress", exc_info=True)
 
 
-def _bundle(snapshot: ProgressSnapshot, *, final: bool = False) -> dict[str, str]:
+def _bundle(
+    snapshot: ProgressSnapshot, lines: list[str] | None = None
+) -> dict[str, str]:
     """Write the progress as HTML, and as plain text for consoles without it."""
-    if final:
-        lines = [text.summary(snapshot)]
-    else:
+    if lines is None:
         lines = [text.fits(snapshot), text.pace(snapshot), text.best(snapshot)]
     bar = (
         f'<progress value="{snapshot.fits_done}" max="{snapshot.fits_total or 1}" '

@@ -39,7 +39,7 @@ class ProgressSnapshot:
         Seconds since the first fits were announced.
     best_score, best_params
         Of the best complete candidate, its score averaged over its splits; None
-        if there is none yet.
+        if there is none yet. Of a search that has ended: those of its results.
     workers, slots, running
         Dask workers, their slots, and the fits in these.
     ended
@@ -73,9 +73,15 @@ class SearchProgress:
     ----------
     clock
         Seconds that never run backwards.
+
+    Attributes
+    ----------
+    hint
+        What can be done if the search ends early; "" if nothing.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.hint = ""
         self._clock = clock
         self._lock = Lock()
         self._calls: dict[int, Call] = {}
@@ -85,6 +91,7 @@ class SearchProgress:
         self._started_at: float | None = None
         self._ended_at: float | None = None
         self._reason: str | None = None
+        self._chosen: tuple[float | None, Mapping[str, Any] | None] | None = None
         self._workers = self._slots = self._running = 0
         self._cost_usd: float | None = None
 
@@ -160,6 +167,19 @@ class SearchProgress:
         with self._lock:
             self._cost_usd = usd
 
+    def chosen(self, score: float | None, params: Mapping[str, Any] | None) -> None:
+        """Take over which candidate the search itself has found to be the best.
+
+        Parameters
+        ----------
+        score
+            Its mean score; None if several scores count.
+        params
+            None if there is no best candidate.
+        """
+        with self._lock:
+            self._chosen = score, params
+
     def ended(self, reason: str | None) -> None:
         """Stop the clock; ``reason`` is None unless the search was stopped early."""
         with self._lock:
@@ -173,7 +193,7 @@ class SearchProgress:
         with self._lock:
             total = sum(call.fits_known for call in self._calls.values())
             rate, elapsed_s = self._rate(), self._elapsed_s()
-            best = self._best()
+            best_score, best_params = self._chosen or self._best_so_far()
             return ProgressSnapshot(
                 fits_done=self._fits_done,
                 fits_total=total,
@@ -181,8 +201,8 @@ class SearchProgress:
                 rate=rate,
                 eta_s=self._eta_s(total, rate),
                 elapsed_s=elapsed_s,
-                best_score=None if best is None else best.score,
-                best_params=None if best is None else best.params,
+                best_score=best_score,
+                best_params=best_params,
                 workers=self._workers,
                 slots=self._slots,
                 running=self._running,
@@ -226,6 +246,10 @@ class SearchProgress:
         if self._ended_at is not None or unknown or rate <= 0:
             return None
         return (total - self._fits_done) / rate
+
+    def _best_so_far(self) -> tuple[float | None, Mapping[str, Any] | None]:
+        best = self._best()
+        return (None, None) if best is None else (best.score, best.params)
 
     def _best(self) -> Best | None:
         """Find the best complete candidate of the calls that compare with the last.

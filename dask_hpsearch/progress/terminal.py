@@ -44,8 +44,10 @@ def show_in_terminal(progress: SearchProgress, stream: TextIO) -> Iterator[None]
         # A terminal that was closed meanwhile must not cost the search.
         with suppress(OSError, ValueError):
             live.stop()
-            last = text.summary(progress.snapshot())
+            last, *hints = text.closing(progress)
             console.print(_line(last), no_wrap=True, overflow="ellipsis")
+            for hint in hints:  # whole, to be copied
+                console.print(Text(hint), soft_wrap=True)
 
 
 def _render(progress: SearchProgress) -> Group:

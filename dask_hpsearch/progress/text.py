@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dask_hpsearch.progress.state import ProgressSnapshot
+    from dask_hpsearch.progress.state import ProgressSnapshot, SearchProgress
 
 VALUE_LENGTH = 60
 PARAMS_LENGTH = 400
@@ -45,16 +45,29 @@ def cost(usd: float) -> str:
 
 def best(snapshot: ProgressSnapshot) -> str:
     """Name the best candidate so far."""
-    if snapshot.best_score is None or snapshot.best_params is None:
+    if snapshot.best_params is None:
         return "no complete candidate yet"
-    params = shorten_params(snapshot.best_params)
-    return f"best {_score(snapshot.best_score)}: {params}"
+    score = "" if snapshot.best_score is None else f" {_score(snapshot.best_score)}"
+    return f"best{score}: {shorten_params(snapshot.best_params)}"
+
+
+def line(snapshot: ProgressSnapshot) -> str:
+    """Say all of it on one line."""
+    return f"Search: {fits(snapshot)} · {pace(snapshot)} · {best(snapshot)}"
+
+
+def closing(progress: SearchProgress) -> list[str]:
+    """Say how a search ended and, if that was early, what can be done about it."""
+    snapshot = progress.snapshot()
+    early = not snapshot.ended or snapshot.reason is not None
+    hint = progress.hint
+    return [summary(snapshot), *([_printable(hint)] if hint and early else [])]
 
 
 def summary(snapshot: ProgressSnapshot) -> str:
     """Sum a search up that has ended, or whose progress is no longer shown."""
     if not snapshot.ended:
-        state = "Search ended"
+        state = f"Search {snapshot.reason or 'ended'}"
     elif snapshot.reason is None:
         state = "Search done"
     else:
@@ -65,7 +78,7 @@ def summary(snapshot: ProgressSnapshot) -> str:
     text = f"{state}: {fits_done}{_failed(snapshot)}, {_duration(snapshot.elapsed_s)}"
     if snapshot.cost_usd is not None:
         text += f", {cost(snapshot.cost_usd)}"
-    if snapshot.best_score is not None:
+    if snapshot.best_params is not None:
         text += f"; {best(snapshot)}"
     return text
 

@@ -13,15 +13,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.data.ahead import PutAhead
 from dask_hpsearch.driver import Fitted, Settings, fit_trials, meter_of
 from dask_hpsearch.errors import (
+    RunCancelledError,
     SearchStopped,
     StoreError,
     UnpicklableError,
     UntrustedObjectError,
 )
 from dask_hpsearch.journal.record import RunJournal
+from dask_hpsearch.next_steps import note_how_to_go_on
+from dask_hpsearch.parameters import shown
 from dask_hpsearch.runs.states import StateNotes
 
 if TYPE_CHECKING:
@@ -158,9 +162,11 @@ def drive_run(
                 raise
             _logger.warning("the run keeps no result: %s", error)
         before_end()
-        notes.note("stopped" if fitted.stopped else "finished")
+        _note_result(notes, fitted)
     except BaseException as error:
         notes.note_end(error)
+        if not isinstance(error, RunCancelledError):
+            note_how_to_go_on(error, folder.store.url)
         raise
     finally:
         ahead.close()
@@ -238,6 +244,15 @@ def _found(folder: RunFolder, name: str, own: Fitted) -> Fitted:
         return own
     more_than_that = stopped is not None and own.stopped is None
     return own if more_than_that else replace(own, search=search, stopped=stopped)
+
+
+def _note_result(notes: StateNotes, fitted: Fitted) -> None:
+    """Note that there is a result, and what it says, for those who do not load it."""
+    score, params = sklearn_adapter.best_of(fitted.search)
+    best = None if params is None else {"score": score, "params": shown(params)}
+    notes.note(
+        "stopped" if fitted.stopped else "finished", best=best, reason=fitted.stopped
+    )
 
 
 def without_estimator(search: Any) -> Any:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.driver import Fitted
+from dask_hpsearch import next_steps
+from dask_hpsearch.driver import Fitted, warn_stopped
 from dask_hpsearch.errors import (
     PodStartError,
     RunFailedError,
-    SearchStoppedWarning,
     StoreError,
 )
 from dask_hpsearch.progress import ProgressSnapshot, SearchProgress, show
@@ -99,7 +98,9 @@ def follow(run: SearchRun, *, progress: bool) -> Fitted:
             stopped = "interrupted"
         seen.end(stopped)
     if stopped is not None:
-        _warn_stopped(search, stopped)
+        done = len(getattr(search, "cv_results_", {}).get("params", ()))
+        hint = next_steps.to_go_on(run.url)
+        warn_stopped(stopped, f"{done} candidates that had finished", hint)
     return Fitted(search, stopped, run.url)
 
 
@@ -132,13 +133,3 @@ def _told_what_becomes_of_it(run: SearchRun) -> Iterator[None]:
     except (KeyboardInterrupt, StoreError) as error:
         error.add_note(f"the run goes on: SearchRun.attach({run.url!r}) finds it")
         raise
-
-
-def _warn_stopped(search: object, stopped: str) -> None:
-    done = len(getattr(search, "cv_results_", {}).get("params", ()))
-    warnings.warn(
-        f"the search was stopped ({stopped}): its results cover the {done} candidates "
-        "that had finished",
-        SearchStoppedWarning,
-        stacklevel=6,  # whoever called DaskSearchCV.fit
-    )

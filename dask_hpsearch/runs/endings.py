@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch import next_steps
 from dask_hpsearch.errors import HPSearchError, RunCancelledError, RunFailedError
 from dask_hpsearch.runs.driving import result_name, without_estimator
 from dask_hpsearch.runs.logs import last_word, logs_of
@@ -59,8 +60,11 @@ def why_no_result(folder: RunFolder, state: str, text: str) -> HPSearchError:
         tail = "\n".join(logs.values())[-_LOG_TAIL:]
         way = f"its log ends with:\n{tail}"
     else:
-        way = "logs() has more" if state == "failed" else "resume() goes on"
+        more = "logs() has more, " if state == "failed" else ""
+        way = f"{more}{next_steps.to_go_on(folder.store.url)}"
     text = text or last_word(run_id)
     was = state if state == "failed" else f"was {state}"
     why = f": {text}" if text else ""
+    if folder.store.url in text:  # it says itself how it goes on
+        return RunFailedError(f"run {run_id} has no result, it {was}{why}")
     return RunFailedError(f"run {run_id} has no result, it {was}{why}; {way}")

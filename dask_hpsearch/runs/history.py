@@ -20,9 +20,25 @@ _SPLIT = re.compile(r"split\d+_(.*)")
 
 
 def progress(
-    events: Iterable[Event], *, refit: str | None, ended: bool
+    events: Iterable[Event],
+    *,
+    refit: str | None,
+    ended: bool,
+    reason: str | None = None,
 ) -> ProgressSnapshot:
-    """Replay events into a snapshot; rates are those of the events' own times."""
+    """Replay events into a snapshot; rates are those of the events' own times.
+
+    Parameters
+    ----------
+    events : iterable of dict
+    refit : str or None
+        Which of several scores counts.
+    ended : bool
+        Whether the run is over.
+    reason : str or None
+        Why it ended before its time, if it did.
+    """
+    events = list(events)
     now = 0.0
     state = SearchProgress(clock=lambda: now)
     calls: dict[int, Event] = {}
@@ -56,10 +72,22 @@ def progress(
         if "usd" in event:
             state.spent(event["usd"])
     if ended:
-        state.ended(None)
+        _take_over_best(state, events)
+        state.ended(reason)
     else:
         now = max(now, time.time())
     return state.snapshot()
+
+
+def _take_over_best(state: SearchProgress, events: Iterable[Event]) -> None:
+    """Show the best candidate of the run's result, if the newest generation has one."""
+    noted = [event for event in events if event["e"] == "state"]
+    newest = max((event["g"] for event in noted), default=0)
+    for event in noted:
+        if event["g"] == newest and "best" in event:
+            best = event["best"] or {"score": None, "params": None}
+            state.chosen(best["score"], best["params"])
+            return
 
 
 def trials(events: Iterable[Event]) -> pd.DataFrame:
@@ -159,7 +187,7 @@ def _score(result: Mapping[str, Any], refit: str | None) -> float | None:
     if isinstance(scores, dict):
         scores = scores.get(refit)
     number = isinstance(scores, int | float) and not isinstance(scores, bool)
-    return float(scores) if number and math.isfinite(scores) else None  # type: ignore[arg-type]
+    return float(scores) if number else None  # type: ignore[arg-type]
 
 
 def _latest(events: Iterable[Event]) -> list[Event]:

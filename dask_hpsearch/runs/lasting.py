@@ -19,6 +19,7 @@ from dask_hpsearch.errors import (
     NoWorkersError,
     PodStartError,
     RunCancelledError,
+    SearchStopped,
     StoreError,
 )
 from dask_hpsearch.journal.segments import JournalReader
@@ -147,7 +148,7 @@ class LastingDriver:
         """Decide what becomes of the run after an error."""
         if isinstance(error, PodEnds):
             return "again"
-        if isinstance(error, ClusterNotFoundError):
+        if isinstance(error, ClusterNotFoundError | SearchStopped):
             return "interrupted"
         if not passes(error):
             return "failed"

@@ -40,6 +40,7 @@ from dask_hpsearch.runs.states import (
     note_state,
     signature_of,
     state_of,
+    why_ended,
 )
 from dask_hpsearch.stores import open_store
 
@@ -172,7 +173,13 @@ class SearchRun:
         events = self._events()
         state, _ = self._state(events)
         refit = self._folder.manifest.traits["refit"]
-        return history.progress(events, refit=refit, ended=state in ENDED), state
+        snapshot = history.progress(
+            events,
+            refit=refit,
+            ended=state in ENDED,
+            reason=why_ended(events, state, generation=generation_of(self._folder)),
+        )
+        return snapshot, state
 
     def best(self) -> tuple[float | None, dict[str, Any] | None]:
         """Best mean score so far, and its parameters."""

@@ -7,7 +7,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.errors import ClientClosedError, RunCancelledError
+from dask_hpsearch.errors import ClientClosedError, RunCancelledError, SearchStopped
 from dask_hpsearch.journal.segments import write_once
 from dask_hpsearch.runs.processes import is_running, started_at
 
@@ -21,6 +21,8 @@ Event = dict[str, Any]
 ENDED = ("finished", "stopped", "cancelled", "failed", "interrupted")
 UNDER_WAY = ("starting", "running")
 WITH_RESULT = ("finished", "stopped")
+# What ends a driver without being the search's fault.
+INTERRUPTIONS = (KeyboardInterrupt, ClientClosedError, SearchStopped)
 _STARTING_FOR_S = 60.0
 _SILENT_FOR_S = 60.0
 
@@ -64,6 +66,23 @@ def state_of(
     if newest["state"] == "starting":
         return "failed", newest.get("error") or "its driver did not start"
     return newest["state"], newest.get("error", "")
+
+
+def why_ended(events: Iterable[Event], state: str, *, generation: int) -> str | None:
+    """Tell in a word why a run ended before its time; None if it did not.
+
+    Parameters
+    ----------
+    events : iterable of dict
+    state : str
+        As `state_of` tells it.
+    generation : int
+    """
+    if state == "finished" or state in UNDER_WAY:
+        return None
+    noted = [one for one in events if one["e"] == "state" and one["g"] == generation]
+    reasons = [one.get("reason") for one in noted if one["state"] == state]
+    return next((str(one) for one in reasons if one), state)
 
 
 def _last_of_each_driver(noted: list[Event]) -> list[Event]:
@@ -152,14 +171,15 @@ class StateNotes:
     def note_end(self, error: BaseException) -> None:
         """Note how an error ended the driver.
 
-        A lost scheduler interrupts a run: with another one it goes on.
+        A lost scheduler interrupts a run: with another one it goes on. So does a stop
+        before the first candidate: with more time it goes on.
         """
         text = f"{type(error).__name__}: {error}"
         if isinstance(error, RunCancelledError):
             self.note("cancelled")
         elif self._goes_on(error):
             self.note("starting", error=text)
-        elif isinstance(error, KeyboardInterrupt | ClientClosedError):
+        elif isinstance(error, INTERRUPTIONS):
             self.note("interrupted", error=text)
         else:
             self.note("failed", error=text)

@@ -1,0 +1,27 @@
+"""Where a warning about a user's call points: at the user's own line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import joblib
+import sklearn
+
+# A search may be fitted by a Pipeline or by cross_validate: neither is the user's code.
+_NOT_THE_USERS = tuple(
+    f"{Path(file).parent}/" for file in (__file__, sklearn.__file__, joblib.__file__)
+)
+
+
+def user_stacklevel() -> int:
+    """Return the ``stacklevel`` with which its caller's warning points at the user's line.
+
+    ``warnings.warn`` can skip files by itself from Python 3.12 on.
+    """
+    frame, level = sys._getframe(1), 1  # noqa: SLF001 (the documented way to walk the stack)
+    while frame.f_back is not None:
+        if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
+            return level
+        frame, level = frame.f_back, level + 1
+    return level
