@@ -133,6 +133,8 @@ def fit_trials(
                 fit_timeout_s=settings.fit_timeout_s,
                 worker_timeout_s=settings.worker_timeout_s,
                 on_slots=_shown(progress, budget),
+                cluster=settings.cluster,
+                on_trouble=progress.troubled,
             )
         )
         if budget is not None:
@@ -206,7 +208,7 @@ def wait_for_worker(client: Client, timeout_s: float) -> None:
     try:
         client.wait_for_workers(1, timeout=timeout_s)
     except TimeoutError as error:
-        raise no_workers(timeout_s, client) from error
+        raise no_workers(timeout_s, client.cluster) from error
 
 
 def current_client() -> Client | None:

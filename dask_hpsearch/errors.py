@@ -26,7 +26,17 @@ class ClientClosedError(HPSearchError, RuntimeError):
 
 
 class NoWorkersError(HPSearchError, TimeoutError):
-    """No Dask worker was there within the time-out."""
+    """No Dask worker was there within the time-out.
+
+    Attributes
+    ----------
+    lasts : bool
+        Whether waiting longer will not help.
+    """
+
+    def __init__(self, message: str = "", *, lasts: bool = False) -> None:
+        super().__init__(message)
+        self.lasts = lasts
 
 
 class WorkersLackPackageError(HPSearchError, RuntimeError):
@@ -255,6 +265,10 @@ class FitKilledError(FitEndedError):
 
 class FitMemoryError(FitEndedError):
     """A fit used more memory than its slot's share."""
+
+
+class FitDiskError(FitEndedError):
+    """A fit filled the disk of its worker."""
 
 
 class FitTimeoutError(FitEndedError, TimeoutError):

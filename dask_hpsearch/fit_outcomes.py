@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.errors import (
+    FitDiskError,
     FitEndedError,
     FitKilledError,
     FitMemoryError,
@@ -31,6 +32,7 @@ _ENDED: dict[str, type[FitEndedError]] = {
     "killed": FitKilledError,
     "exited": FitKilledError,
     "memory": FitMemoryError,
+    "disk": FitDiskError,
     "timeout": FitTimeoutError,
 }
 _MOST_WARNINGS = 1000

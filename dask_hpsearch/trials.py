@@ -19,6 +19,7 @@ Status = Literal[
     "killed",  # its process died by a signal
     "exited",  # its process ended by itself
     "memory",  # ended for using more than its share
+    "disk",  # ended for filling its worker's disk, or its worker was, for that
     "timeout",  # ended for running too long
     "returned",  # not run, or lost through no fault of its own: run it again
 ]

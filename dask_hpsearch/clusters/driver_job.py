@@ -25,9 +25,12 @@ from dask_hpsearch.clusters.manifests import (
     scheduler_address,
 )
 from dask_hpsearch.clusters.policies import driver_policy
-from dask_hpsearch.config.quantities import cpu_millis
+from dask_hpsearch.config.quantities import cpu_millis, memory_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask_hpsearch.clusters.diagnosis import Trouble
     from dask_hpsearch.config.cluster import ClusterSpec
 
 Manifest = dict[str, Any]
@@ -38,6 +41,8 @@ KEY_FOLDER = "/etc/dask-hpsearch/run"
 _KEY_FILE = "signing-key.pem"
 # Pods that were lost count too: a run of days on nodes that come and go may lose some.
 _MOST_FAILURES = 10
+# A refit that needs more than there is needs it again.
+_MOST_OOM_KILLS = 3
 _GRACE_S = 30
 # Of a Job that failed: one that ends well removes itself.
 _KEPT_S = 24 * 3600
@@ -65,6 +70,55 @@ class DriverOrder:
     module: str
     request: dict[str, Any]
     signing_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DriverEnd:
+    """How a pod of a driver's Job has ended.
+
+    Attributes
+    ----------
+    message, reason : str
+        As of a `diagnosis.Trouble`.
+    memory : str
+        The most that it could use.
+    """
+
+    message: str
+    reason: str
+    memory: str = ""
+
+
+def end_of(pod: Manifest, trouble: Trouble) -> DriverEnd:
+    """Describe how a driver's pod has ended."""
+    limits = pod["spec"]["containers"][0].get("resources", {}).get("limits", {})
+    return DriverEnd(trouble.message, trouble.reason, limits.get("memory", ""))
+
+
+def why_given_up(ends: Sequence[DriverEnd], *, used: int, doing: str) -> str | None:
+    """Say why a driver is not to be tried again; None if it may be.
+
+    Parameters
+    ----------
+    ends : sequence of DriverEnd
+        Of all its pods so far.
+    used : int
+        Bytes that it was seen to use; 0 if that is not known.
+    doing : str
+        What it was doing then.
+    """
+    killed = [end for end in ends if end.reason == "OOMKilled"]
+    if len(killed) < _MOST_OOM_KILLS:
+        return None
+    limit = killed[-1].memory
+    seen = f"; {used / 2**30:.2f} GiB were seen" if used else ""
+    more = f"{math.ceil(2 * memory_bytes(limit) / 2**30)}Gi" if limit else "more"
+    return (
+        f"its driver was ended {len(killed)} times, each time since it used more memory than "
+        f"its limit of {limit or 'its node'} (OOMKilled), {doing}{seen}. It needs more than "
+        f"that: make a cluster whose spec has driver: {{memory: {more}}}, and resume(client) "
+        "there; what has finished is kept"
+    )
 
 
 def driver_job(
@@ -147,12 +201,13 @@ def companions(
 def driver_rules(cluster: str, job: str) -> list[Manifest]:
     """Return what a driver does with Kubernetes: all else is refused.
 
-    It keeps the logs of the cluster's pods, sees whether the cluster is still there, lets its
-    workers go when the search has spent what it may, and ends the cluster, if that is asked,
+    It keeps the logs of the cluster's pods, sees whether the cluster is still there and what
+    keeps its pods from running, lets its workers go when the search has spent what it may, and ends the cluster, if that is asked,
     and its own Job.
     """
     return [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["list"]},
         {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
         {
             "apiGroups": ["kubernetes.dask.org"],

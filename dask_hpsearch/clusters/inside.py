@@ -6,16 +6,26 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dask_hpsearch.clusters.driver_job import jobs_selector, workers_of
+from dask_hpsearch.clusters import jobs
+from dask_hpsearch.clusters.driver_job import (
+    DriverEnd,
+    end_of,
+    jobs_selector,
+    workers_of,
+)
 from dask_hpsearch.clusters.kubernetes_api import connected
+from dask_hpsearch.clusters.lifecycle import Lifecycle
 from dask_hpsearch.clusters.manifests import ENDS_ANNOTATION
 from dask_hpsearch.clusters.pod_logs import PodLogs
+from dask_hpsearch.clusters.troubles import troubles_of
 from dask_hpsearch.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from dask_hpsearch.clusters.diagnosis import Trouble
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.errors import HPSearchError
 
 Answer = TypeVar("Answer")
 _LIVING = ("Pending", "Running")
@@ -82,6 +92,34 @@ class DriverPlace:
             await api.delete("Job", self._job)
 
         self._asked(end)
+
+    def troubles(self) -> list[Trouble]:
+        """Return what is wrong with the cluster's pods, and with those of this Job."""
+
+        async def look(api: KubernetesApi) -> list[Trouble]:
+            return await troubles_of(api, self.cluster, job=self._job)
+
+        return self._asked(look)
+
+    def why_no_workers(self, *, lasting: bool = False) -> HPSearchError | None:
+        """Return an error that says what keeps workers from running, as clusters do."""
+
+        async def ask(api: KubernetesApi) -> HPSearchError | None:
+            return await Lifecycle(api, self.cluster).why_no_workers(lasting=lasting)
+
+        return self._asked(ask)
+
+    def earlier_ends(self) -> list[DriverEnd]:
+        """Return how earlier pods of this Job have ended, oldest first."""
+
+        async def look(api: KubernetesApi) -> list[DriverEnd]:
+            return [end_of(*one) for one in await jobs.ends_of(api, self._job)]
+
+        try:
+            return self._asked(look)
+        except ClusterError as error:
+            _logger.warning("how earlier pods have ended is not known: %s", error)
+            return []
 
     def scale(self, n: int) -> None:
         """Change how many workers the cluster is to have; adapting ends.

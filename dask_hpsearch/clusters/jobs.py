@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.clusters import driver_job
 from dask_hpsearch.clusters.diagnosis import Trouble, pod_trouble
 from dask_hpsearch.clusters.kubernetes_api import connected
+from dask_hpsearch.clusters.troubles import events_of, trouble_of_pod
 from dask_hpsearch.errors import KubernetesRightsError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 _OVER = ("Complete", "Failed")
+JOB_FAILED = "JobFailed"
 
 
 async def start(
@@ -59,19 +61,48 @@ async def all_of(api: KubernetesApi, cluster: str) -> list[Manifest]:
 
 
 async def trouble_of(api: KubernetesApi, job: str) -> Trouble | None:
-    """Return what keeps a Job's pod from running; None if nothing does."""
+    """Return what keeps a Job from its end; None if nothing does.
+
+    What became of earlier pods counts as long as there is no other that does better.
+    """
+    given_up = await _given_up(api, job)
+    if given_up is not None:
+        return given_up
     pods = await api.list("Pod", f"job-name={job}")
-    for pod in pods:
-        if pod_trouble(pod) is not None:
-            return pod_trouble(pod, await _events(api, pod["metadata"]["name"]))
-    failed = [one for one in await _events(api, job) if one["reason"] == "FailedCreate"]
-    if pods or not failed:
+    if pods:
+        newest = max(pods, key=lambda one: one["metadata"]["creationTimestamp"])
+        return await trouble_of_pod(api, newest)
+    failed = [
+        one for one in await events_of(api, job) if one["reason"] == "FailedCreate"
+    ]
+    if not failed:
         return None
     return Trouble("stuck", f"no pod for {job}: {failed[-1]['message']}")
 
 
-async def _events(api: KubernetesApi, name: str) -> list[Manifest]:
-    return await api.list("Event", fields=f"involvedObject.name={name}")
+async def _given_up(api: KubernetesApi, job: str) -> Trouble | None:
+    """Say that Kubernetes starts no more pods for a Job, and why."""
+    found = await api.list("Job", fields=f"metadata.name={job}")
+    for condition in (
+        found[0].get("status", {}).get("conditions") or [] if found else []
+    ):
+        if condition["type"] == "Failed" and condition["status"] == "True":
+            ends = await ends_of(api, job)
+            last = f"; the last one: {ends[-1][1].message}" if ends else ""
+            text = (
+                f"Kubernetes has given up the driver {job} "
+                f"({condition.get('reason', 'Failed')}): {condition.get('message', '')}{last}"
+            )
+            return Trouble("stuck", text, reason=JOB_FAILED, part=driver_job.COMPONENT)
+    return None
+
+
+async def ends_of(api: KubernetesApi, job: str) -> list[tuple[Manifest, Trouble]]:
+    """Return the pods of a Job that have failed, oldest first, and why."""
+    pods = await api.list("Pod", f"job-name={job}")
+    pods.sort(key=lambda one: one["metadata"]["creationTimestamp"])
+    found = [(pod, pod_trouble(pod)) for pod in pods]
+    return [(pod, one) for pod, one in found if one is not None and one.over]
 
 
 async def look_from_here(job: str, where: dict[str, Any]) -> Trouble | None:

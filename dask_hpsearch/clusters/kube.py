@@ -30,8 +30,6 @@ from dask_hpsearch.errors import (
     ClusterNotFoundError,
     ClusterUnreachableError,
     HPSearchError,
-    NoWorkersError,
-    VersionSkewError,
 )
 from dask_hpsearch.trust import data_folder
 
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
 
     from distributed.security import Security
 
+    from dask_hpsearch.clusters.diagnosis import Trouble
     from dask_hpsearch.config.cluster import ClusterSpec
 
 _logger = logging.getLogger(__name__)
@@ -199,14 +198,17 @@ class SearchKubeCluster(HostsDrivers, KubeCluster):  # type: ignore[misc]  # no 
         return error
 
     async def _why_no_workers(self, lasting: bool) -> HPSearchError | None:  # noqa: FBT001
-        lifecycle = self._needed(self._lifecycle)
-        trouble = await lifecycle.worker_trouble()
-        if trouble is None or (lasting and trouble.outlook == "wait"):
-            return None
-        said = f"the workers of {self.name} do not start: {await lifecycle.quoted(trouble)}"
-        if trouble.outlook == "skew":
-            return VersionSkewError(said)
-        return NoWorkersError(said)
+        lifecycle: Lifecycle = self._needed(self._lifecycle)
+        return await lifecycle.why_no_workers(lasting=lasting)
+
+    def troubles(self) -> list[Trouble]:
+        """Return what is wrong with the pods of scheduler and workers, now."""
+        found: list[Trouble] = self.sync(self._troubles)
+        return found
+
+    async def _troubles(self) -> list[Trouble]:
+        lifecycle: Lifecycle = self._needed(self._lifecycle)
+        return await lifecycle.troubles()
 
     async def _start(self) -> None:
         """Make or find the cluster and connect to it.

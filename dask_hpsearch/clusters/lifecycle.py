@@ -16,7 +16,6 @@ from dask_hpsearch.clusters.diagnosis import (
     deployment_trouble,
     first_log,
     is_ready,
-    pod_trouble,
     starting,
     worst,
 )
@@ -26,14 +25,17 @@ from dask_hpsearch.clusters.kubernetes_api import (
     ObjectMissingError,
 )
 from dask_hpsearch.clusters.tls import Certificates
+from dask_hpsearch.clusters.troubles import trouble_of_pod, troubles_of
 from dask_hpsearch.errors import (
     ClusterAccessError,
     ClusterError,
     ClusterExistsError,
     ClusterNotFoundError,
-    KubernetesRightsError,
+    HPSearchError,
+    NoWorkersError,
     OperatorMissingError,
     PodStartError,
+    VersionSkewError,
 )
 
 if TYPE_CHECKING:
@@ -208,12 +210,32 @@ class Lifecycle:
         """Return the worst of what keeps workers from running; None if nothing does."""
         pods = await self.api.list("Pod", self._worker_labels)
         troubles = [
-            await self._told(pod) or starting(pod)
+            await trouble_of_pod(self.api, pod) or starting(pod)
             for pod in pods
-            if not is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
+            if not is_ready(pod) and not _is_going(pod)
         ]
         deployments = await self.api.list("Deployment", self._worker_labels)
         return worst([*troubles, *map(deployment_trouble, deployments)])
+
+    async def why_no_workers(self, *, lasting: bool) -> HPSearchError | None:
+        """Return an error that says what keeps workers from running; None if nothing does.
+
+        Parameters
+        ----------
+        lasting : bool
+            Whether to tell only of what does not pass by itself.
+        """
+        trouble = await self.worker_trouble()
+        if trouble is None or (lasting and not trouble.lasts):
+            return None
+        said = f"the workers of {self.name} do not start: {await self.quoted(trouble)}"
+        if trouble.outlook == "skew":
+            return VersionSkewError(said)
+        return NoWorkersError(said, lasts=trouble.outlook in ("late", "stuck"))
+
+    async def troubles(self) -> list[Trouble]:
+        """Return what is wrong with scheduler and workers, those that ended included."""
+        return await troubles_of(self.api, self.name)
 
     async def quoted(self, trouble: Trouble) -> str:
         """Say what is wrong, with the end of the pod's log if that says more."""
@@ -301,7 +323,7 @@ class Lifecycle:
 
     async def _trouble(self, pods: list[Manifest]) -> Trouble | None:
         for pod in pods:
-            found = await self._told(pod)
+            found = await trouble_of_pod(self.api, pod)
             if found is not None:
                 return found
         if not pods:
@@ -310,17 +332,6 @@ class Lifecycle:
                 if found is not None:
                     return found
         return None
-
-    async def _told(self, pod: Manifest) -> Trouble | None:
-        """Return what keeps a pod from running, with what its events say of it."""
-        if pod_trouble(pod) is None:
-            return None
-        selector = f"involvedObject.name={pod['metadata']['name']}"
-        try:
-            events = await self.api.list("Event", fields=selector)
-        except KubernetesRightsError:
-            events = []
-        return pod_trouble(pod, events)
 
     async def _start_error(self, trouble: Trouble) -> PodStartError:
         said = await self.quoted(trouble)
@@ -355,3 +366,9 @@ class Lifecycle:
             "Kubernetes knows no DaskCluster: install the Dask operator with "
             "dask-hpsearch operator install, or use another context"
         )
+
+
+def _is_going(pod: Manifest) -> bool:
+    """Whether a pod has ended, or is about to: another one takes its place."""
+    failed = pod.get("status", {}).get("phase") == "Failed"
+    return failed or bool(pod["metadata"].get("deletionTimestamp"))

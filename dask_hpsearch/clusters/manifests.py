@@ -236,6 +236,7 @@ def _worker_pod(name: str, namespace: str, spec: ClusterSpec) -> Manifest:
             *("--slots", str(spec.workers.slots)),
             *("--memory", str(slot_memory(spec))),
             *("--notice", str(spec.workers.notice)),
+            *("--disk", str(memory_bytes(spec.workers.cache))),
         ],
         "ports": [{"name": "http", "containerPort": WORKER_HTTP_PORT}],
         # Ready is a worker that has joined: it takes fits at once.

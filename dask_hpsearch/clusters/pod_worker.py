@@ -41,8 +41,15 @@ from dask_hpsearch.errors import (
     ClusterUnreachableError,
     VersionSkewError,
 )
+from dask_hpsearch.slots.black_box import FILE as BLACK_BOX_FILE
 from dask_hpsearch.slots.black_box import BlackBox, read_black_box
-from dask_hpsearch.slots.plugin import BLACK_BOX, EARLY_NURSERY, drain_slots
+from dask_hpsearch.slots.disk_watch import DiskWatch, empty, give_slots_folders
+from dask_hpsearch.slots.plugin import (
+    BLACK_BOX,
+    DISK_WATCH,
+    EARLY_NURSERY,
+    drain_slots,
+)
 from dask_hpsearch.slots.slot import Nursery
 
 if TYPE_CHECKING:
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
 
 _NURSERY_WAIT_S = 60.0
 _TRY_AGAIN_S = 0.5
+_AGAIN = "DASK_HPSEARCH_AGAIN"  # set when a worker begins again in the same container
 _RETIRE_S = 3.0  # of the notice, kept for the results' way
 _logger = logging.getLogger("distributed.worker.dask_hpsearch")
 
@@ -60,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run one worker until its pod is to end."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    if arguments.disk:
+        _prepare_disk(Path(arguments.scratch))
     nursery = Nursery(sys.path)  # its imports run beside the search for the scheduler
     try:
         left = asyncio.run(_work(arguments, nursery))
@@ -71,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         nursery.close()
     if not left:
         _logger.warning("the scheduler is gone: looking for it again")
+        os.environ[_AGAIN] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
@@ -81,7 +92,15 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--notice", type=float, required=True, help="seconds to leave")
     parser.add_argument("--http-port", type=int, default=WORKER_HTTP_PORT)
     parser.add_argument("--scratch", default=SCRATCH)
+    parser.add_argument("--disk", type=int, default=0, help="bytes of the scratch")
     return parser
+
+
+def _prepare_disk(scratch: Path) -> None:
+    """Begin with an empty disk: what the container before this one left may have filled it."""
+    if _AGAIN not in os.environ:
+        empty(scratch, but=[BLACK_BOX_FILE])
+    give_slots_folders(scratch)
 
 
 async def _work(arguments: Namespace, nursery: Nursery) -> bool:
@@ -122,6 +141,9 @@ async def _join(arguments: Namespace, nursery: Nursery) -> Worker:
         EARLY_NURSERY: lambda _worker: nursery,
         BLACK_BOX: lambda _worker: BlackBox(scratch),
     }
+    if arguments.disk:
+        watch = DiskWatch(scratch, arguments.disk, leave=_leave_full_disk)
+        extensions[DISK_WATCH] = lambda _worker: watch
     worker: Worker = await Worker(
         address,
         name=os.environ.get("DASK_WORKER_NAME"),
@@ -182,6 +204,12 @@ async def _leave(worker: Worker, notice_s: float) -> None:
         )
     _logger.info("drained in %.1f s", time.monotonic() - began)
     await worker.close(timeout=1, executor_wait=False, reason="drained")
+
+
+def _leave_full_disk() -> None:
+    """End as if told to: the next container of the pod begins with an empty disk."""
+    _logger.warning("the disk is full of what earlier fits have left: beginning anew")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _has_something(worker: Worker) -> bool:

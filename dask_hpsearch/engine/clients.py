@@ -22,16 +22,17 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def why_no_workers(client: Client, *, lasting: bool = False) -> HPSearchError | None:
-    """Ask a client's cluster what keeps workers from running; None if it knows nothing.
+def why_no_workers(cluster: Any, *, lasting: bool = False) -> HPSearchError | None:
+    """Ask a cluster what keeps workers from running; None if it knows nothing.
 
     Parameters
     ----------
-    client : Client
+    cluster : object or None
+        A client's cluster, or what knows as much of it.
     lasting : bool
         Whether to ask only for what does not pass by itself.
     """
-    ask = getattr(client.cluster, "why_no_workers", None)
+    ask = getattr(cluster, "why_no_workers", None)
     if ask is None:
         return None
     try:
@@ -42,16 +43,18 @@ def why_no_workers(client: Client, *, lasting: bool = False) -> HPSearchError | 
     return error
 
 
-def no_workers(timeout_s: float, client: Client) -> HPSearchError:
+def no_workers(timeout_s: float, cluster: Any) -> HPSearchError:
     """Make the error of a cluster without workers, with what it says of them."""
-    told = why_no_workers(client)
+    told = why_no_workers(cluster)
+    waited = f"no Dask worker within {timeout_s:g} s"
+    longer = f"If workers need longer to start, raise worker_timeout={timeout_s:g} of DaskSearchCV"
+    if isinstance(told, NoWorkersError) and told.lasts:
+        return NoWorkersError(f"{waited}: {told}", lasts=True)
     if told is not None:
-        return type(told)(f"no Dask worker within {timeout_s:g} s: {told}")
-    msg = (
-        f"no Dask worker within {timeout_s:g} s: start some, for example with "
-        "cluster.scale(2), or give worker_timeout more seconds"
+        return type(told)(f"{waited}: {told}. {longer}")
+    return NoWorkersError(
+        f"{waited}: start some, for example with cluster.scale(2). {longer}"
     )
-    return NoWorkersError(msg)
 
 
 def check_client(client: Client) -> None:

@@ -19,6 +19,7 @@ from dask_hpsearch.engine.fetching import take_back, when_ended, when_fetched
 from dask_hpsearch.engine.jobs import Flight, Group, Job, crash_outcome, told_twice
 from dask_hpsearch.engine.modules import ModuleSender
 from dask_hpsearch.engine.policy import most_in_flight
+from dask_hpsearch.engine.troubles import TroubleWatch
 from dask_hpsearch.engine.watching import CHECK_S, SlotWatch
 from dask_hpsearch.errors import HPSearchError, SearchStopped
 from dask_hpsearch.slots.plugin import cancel_groups, run_batch
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_hpsearch.engine.fetching import Fetched
+    from dask_hpsearch.engine.troubles import Trouble
+
+    Report = dict[str, Any]
 
 _logger = logging.getLogger(__name__)
 _MOST_RETURNS = 20
-_MAY_RUN_AGAIN = ("returned", "killed")
+_MAY_RUN_AGAIN = ("returned", "killed", "disk")
 _CANCEL_WAIT_S = 2.0
 
 
@@ -53,6 +57,10 @@ class Engine:
         How long to wait for a first worker.
     on_slots : callable, optional
         Called with (workers, slots, running) as they change.
+    cluster : object, optional
+        What knows of the cluster's parts; default: the client's cluster.
+    on_trouble : callable
+        Given what to show of what is wrong with these parts, as it changes.
 
     Attributes
     ----------
@@ -75,6 +83,8 @@ class Engine:
         fit_timeout_s: float | None = None,
         worker_timeout_s: float = 60.0,
         on_slots: Callable[[int, int, int], None] | None = None,
+        cluster: Any = None,
+        on_trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
         check_client(client)
         self.client = client
@@ -88,6 +98,7 @@ class Engine:
         self._groups: list[Group] = []
         self._jobs: dict[int, Job] = {}
         self._flights: dict[int, Flight] = {}
+        self._writers: dict[str, Report] = {}
         self._failure: HPSearchError | None = None
         self._closed = False
         self.task_bytes = self.tasks_sent = 0
@@ -96,13 +107,19 @@ class Engine:
         self._sender = DataSender(client, home, self._topic)
         client.subscribe_topic(self._topic, self._on_worker_event)
         self.watch = SlotWatch(
-            client, worker_timeout_s=worker_timeout_s, on_slots=on_slots
+            client,
+            worker_timeout_s=worker_timeout_s,
+            on_slots=on_slots,
+            cluster=cluster,
         )
         self.watch.tell(0)
         self._thread = threading.Thread(
             target=self._run, name="dask-hpsearch-engine", daemon=True
         )
         self._thread.start()
+        self.troubles = TroubleWatch(
+            cluster or client.cluster, on_news=self._on_trouble, on_text=on_trouble
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -176,6 +193,7 @@ class Engine:
         if self._closed:
             return
         self._closed = True
+        self.troubles.close()
         self._events.put(lambda: self._fail(SearchStopped("closed")))
         self._thread.join()
         self._sender.close()
@@ -308,7 +326,7 @@ class Engine:
             return
         if outcome.status == "returned" or self.modules.sent_for(outcome):
             self._run_again(job)
-        elif outcome.status == "killed" and not job.deaths:
+        elif outcome.status in ("killed", "disk") and not job.deaths:
             # Its own doing, or somebody else's: a second time tells.
             _logger.warning("%s: the fit is tried once more", outcome.message)
             job.deaths += 1
@@ -335,6 +353,14 @@ class Engine:
                 flight.group.waiting.appendleft(self._jobs[one])
             take_back(self.client, flight.future, self._topic, outcome.job)
         self._resolve(job, told_twice(outcome))
+
+    def _note_eviction(self, trouble: Trouble) -> None:
+        """Blame the fit that wrote most for its worker's end, if it was for a full disk."""
+        report = self._writers.pop(trouble.pod, None)
+        if report is not None and trouble.is_full_disk:
+            job, nbytes = report["writes"], report["nbytes"]
+            told = {"crashed": job, "nbytes": nbytes, "evicted": trouble.message}
+            self._note_crash(told)
 
     def _run_again(self, job: Job) -> None:
         job.returns += 1
@@ -393,6 +419,13 @@ class Engine:
             self._sender.request(message["need"], message["worker"])
         elif "crashed" in message:
             self._events.put(lambda: self._note_crash(message))
+        elif "writes" in message:
+            self._writers[message["pod"]] = message
         elif "outcomes" in message:
             number, outcomes = message["batch"], message["outcomes"]
             self._events.put(lambda: self._take_report(number, outcomes))
+
+    # --- the thread that looks at the cluster ----------------------------------------
+
+    def _on_trouble(self, trouble: Trouble) -> None:
+        self._events.put(lambda: self._note_eviction(trouble))

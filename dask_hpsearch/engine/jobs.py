@@ -121,9 +121,15 @@ def told_twice(outcome: Outcome) -> Outcome:
 
 def crash_outcome(report: Mapping[str, Any]) -> Outcome:
     """Make a fit's outcome of what its worker's successor found in the same pod."""
+    gib = report["nbytes"] / GIB
+    if "evicted" in report:
+        message = (
+            f"{report['evicted']}; it had written {gib:.2f} GiB there, most of all fits"
+        )
+        return Outcome(report["crashed"], "disk", message=message)
     message = (
         f"the container of its worker {report['name']} ended while it used "
-        f"{report['nbytes'] / GIB:.2f} GiB of memory, more than any other fit there: for "
+        f"{gib:.2f} GiB of memory, more than any other fit there: for "
         "lack of memory, most likely"
     )
     return Outcome(report["crashed"], "memory", message=message)

@@ -30,6 +30,8 @@ class SlotWatch:
         How long to wait for a first worker.
     on_slots : callable, optional
         Called with (workers, slots, running) as they change.
+    cluster : object, optional
+        What knows why there are no workers; default: the client's cluster.
 
     Attributes
     ----------
@@ -42,7 +44,9 @@ class SlotWatch:
         *,
         worker_timeout_s: float,
         on_slots: Callable[[int, int, int], None] | None,
+        cluster: Any = None,
     ) -> None:
+        self._cluster = cluster or client.cluster
         self.workers = self.slots = self.running = 0
         self._client = client
         self._worker_timeout_s = worker_timeout_s
@@ -108,7 +112,7 @@ class SlotWatch:
         try:
             probe.result(timeout=self._worker_timeout_s)
         except TimeoutError as error:
-            raise no_workers(self._worker_timeout_s, self._client) from error
+            raise no_workers(self._worker_timeout_s, self._cluster) from error
         self.count()
 
     def work_begins(self) -> None:
@@ -136,11 +140,11 @@ class SlotWatch:
                 self._asked_at = now
                 self._look_into(now)
         elif now - self._slotless_since > self._worker_timeout_s:
-            raise no_workers(self._worker_timeout_s, self._client)
+            raise no_workers(self._worker_timeout_s, self._cluster)
 
     def _look_into(self, now: float) -> None:
         """Ask what keeps workers away; it must have been so for a while."""
-        told = why_no_workers(self._client, lasting=True)
+        told = why_no_workers(self._cluster, lasting=True)
         if told is None:
             self._troubled_since = None
             return

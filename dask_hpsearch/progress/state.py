@@ -48,6 +48,8 @@ class ProgressSnapshot:
         Why it was stopped early; None if it was not.
     cost_usd
         US dollars so far, by list prices; None if the cluster's prices are not known.
+    trouble
+        What the cluster says is wrong with its parts; empty if nothing is.
     """
 
     fits_done: int = 0
@@ -64,6 +66,7 @@ class ProgressSnapshot:
     ended: bool = False
     reason: str | None = None
     cost_usd: float | None = None
+    trouble: str = ""
 
 
 class SearchProgress:
@@ -94,6 +97,7 @@ class SearchProgress:
         self._chosen: tuple[float | None, Mapping[str, Any] | None] | None = None
         self._workers = self._slots = self._running = 0
         self._cost_usd: float | None = None
+        self._trouble = ""
 
     def call_started(
         self,
@@ -180,6 +184,11 @@ class SearchProgress:
         with self._lock:
             self._chosen = score, params
 
+    def troubled(self, text: str) -> None:
+        """Note what is wrong with the cluster; an empty text if nothing is."""
+        with self._lock:
+            self._trouble = text
+
     def ended(self, reason: str | None) -> None:
         """Stop the clock; ``reason`` is None unless the search was stopped early."""
         with self._lock:
@@ -187,6 +196,7 @@ class SearchProgress:
             self._ended_at = self._clock()
             self._reason = reason
             self._running = 0
+            self._trouble = ""
 
     def snapshot(self) -> ProgressSnapshot:
         """Return the progress as it is now."""
@@ -209,6 +219,7 @@ class SearchProgress:
                 ended=self._ended_at is not None,
                 reason=self._reason,
                 cost_usd=self._cost_usd,
+                trouble=self._trouble,
             )
 
     def _start(self) -> None:

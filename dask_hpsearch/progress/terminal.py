@@ -58,7 +58,10 @@ def _render(progress: SearchProgress) -> Group:
     first.add_column()
     bar = ProgressBar(total=snapshot.fits_total or 1, completed=snapshot.fits_done)
     first.add_row(_line("Search"), bar, _line(text.fits(snapshot)))
-    return Group(first, _line(text.pace(snapshot)), _line(text.best(snapshot)))
+    trouble = map(_line, text.trouble(snapshot))
+    return Group(
+        first, _line(text.pace(snapshot)), _line(text.best(snapshot)), *trouble
+    )
 
 
 def _line(content: str) -> Text:

@@ -43,6 +43,11 @@ def cost(usd: float) -> str:
     return f"about ${cents / 100:,.2f}" if cents else "less than $0.01"
 
 
+def trouble(snapshot: ProgressSnapshot) -> list[str]:
+    """Say what is wrong with the cluster, in a line of its own; none if nothing is."""
+    return [_printable(f"cluster: {snapshot.trouble}")] if snapshot.trouble else []
+
+
 def best(snapshot: ProgressSnapshot) -> str:
     """Name the best candidate so far."""
     if snapshot.best_params is None:
@@ -53,7 +58,8 @@ def best(snapshot: ProgressSnapshot) -> str:
 
 def line(snapshot: ProgressSnapshot) -> str:
     """Say all of it on one line."""
-    return f"Search: {fits(snapshot)} · {pace(snapshot)} · {best(snapshot)}"
+    parts = [fits(snapshot), pace(snapshot), best(snapshot), *trouble(snapshot)]
+    return f"Search: {' · '.join(parts)}"
 
 
 def closing(progress: SearchProgress) -> list[str]:

@@ -6,6 +6,8 @@ import copy
 import functools
 import logging
 import os
+import resource
+import sys
 import threading
 import time
 import uuid
@@ -78,13 +80,14 @@ class _Stop:
                 if self._engine is not None:
                     self._engine.stop(reason)
 
-    def usage(self) -> dict[str, int]:
-        """Tell how large the cluster is, for those who look on."""
+    def usage(self) -> dict[str, Any]:
+        """Tell how large the cluster is, and what is wrong with it, for those who look on."""
         with self._lock:
             if self._engine is None:
                 return {}
-            watch = self._engine.watch
-            return {"w": watch.workers, "n": watch.slots, "b": watch.running}
+            watch, trouble = self._engine.watch, self._engine.troubles.text
+            told = {"x": trouble} if trouble else {}
+            return {"w": watch.workers, "n": watch.slots, "b": watch.running, **told}
 
     def is_overdue(self) -> bool:
         """Whether the driver was cancelled, and still has not ended."""
@@ -297,7 +300,8 @@ def _watching(
             if notes.own and stop.is_overdue():
                 _end_process(journal, notes)
             if looks % _BEATS_EVERY_LOOKS == 0:
-                journal.note("beat", **_spent(meter), **stop.usage())
+                memory = {"m": _peak_bytes()} if notes.own else {}
+                journal.note("beat", **_spent(meter), **stop.usage(), **memory)
 
     thread = threading.Thread(target=look, name="dask-hpsearch-requests", daemon=True)
     thread.start()
@@ -308,6 +312,12 @@ def _watching(
         thread.join()
         if meter is not None:
             journal.note("beat", **_spent(meter))
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this process has used."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _spent(meter: CostMeter | None) -> dict[str, float]:

@@ -15,7 +15,6 @@ from dask_hpsearch.errors import (
     StoreError,
 )
 from dask_hpsearch.progress import ProgressSnapshot, SearchProgress, show
-from dask_hpsearch.runs.jobs import StartWatch
 from dask_hpsearch.runs.states import ENDED, WITH_RESULT
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ class ProgressFromAfar(SearchProgress):
     def __init__(self, run: SearchRun) -> None:
         super().__init__()
         self._run = run
-        self._watch = StartWatch(run.run_id)
         self._seen = ProgressSnapshot()
 
     def snapshot(self) -> ProgressSnapshot:
@@ -42,6 +40,8 @@ class ProgressFromAfar(SearchProgress):
     def look(self) -> str:
         """Look; return the run's state."""
         self._seen, state = self._run.look()
+        if self._run.watch.text:
+            self._seen = replace(self._seen, trouble=self._run.watch.text)
         return state
 
     def wait(self) -> None:
@@ -53,7 +53,7 @@ class ProgressFromAfar(SearchProgress):
             If its driver cannot start.
         """
         while (state := self.look()) not in ENDED:
-            self._watch.look(state)
+            self._run.watch.look(state)
             time.sleep(_LOOK_EVERY_S)
         if state not in WITH_RESULT:
             self.end(state)

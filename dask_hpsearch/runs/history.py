@@ -58,6 +58,7 @@ def progress(
             state.slots_changed(
                 workers=event["w"], slots=event["n"], running=event["b"]
             )
+            state.troubled(event.get("x", ""))
         elif event["e"] == "fit" and _is_known(calls, event):
             result = event["r"]
             state.fit_finished(

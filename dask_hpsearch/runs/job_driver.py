@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from distributed import Client
 
 from dask_hpsearch.clusters import tls
+from dask_hpsearch.clusters.driver_job import why_given_up
 from dask_hpsearch.errors import (
     ClientClosedError,
     ClusterError,
     ClusterUnreachableError,
+    RunFailedError,
 )
 from dask_hpsearch.journal.folder import RunFolder
+from dask_hpsearch.journal.segments import JournalReader
+from dask_hpsearch.runs import history
 from dask_hpsearch.runs.jobs import PATIENCE_S
 from dask_hpsearch.runs.lasting import LastingDriver, PodEnds, let_go
 from dask_hpsearch.runs.log_book import KeptLogs
@@ -32,9 +36,11 @@ from dask_hpsearch.stores import open_store
 from dask_hpsearch.trust import SigningKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager, ExitStack
     from types import FrameType
+
+    from dask_hpsearch.clusters.driver_job import DriverEnd
 
 _START_AGAIN, _TOLD_TO_END = 1, 143
 _SCHEDULER_WAIT_S = 60.0
@@ -127,9 +133,28 @@ def _work(request: dict[str, Any], place: Place) -> None:
             cluster=place,
             before_end=kept.write,
         )
-        driver.drive_to_the_end()
+        hopeless = _why_hopeless(folder, place)
+        if hopeless is None:
+            driver.drive_to_the_end()
+        else:
+            driver.give_up(hopeless)
         _logger.info("the run is over")
         sys.stdout.flush()
+
+
+def _why_hopeless(folder: RunFolder, place: Place) -> RunFailedError | None:
+    """Tell how earlier pods of this driver ended; return why another is of no use."""
+    ask = getattr(place, "earlier_ends", None)  # not all places have pods
+    ends: Sequence[DriverEnd] = () if ask is None else ask()
+    for end in ends:
+        _logger.warning("an earlier pod of this driver has ended: %s", end.message)
+    events = JournalReader(folder.store, folder.run_id, folder.manifest.public).events()
+    used = max((int(one.get("m", 0)) for one in events), default=0)
+    seen = history.progress(events, refit=None, ended=False)
+    refitting = 0 < seen.fits_total == seen.fits_done
+    doing = "in the refit of the best candidate" if refitting else "during the search"
+    text = why_given_up(ends, used=used, doing=doing)
+    return None if text is None else RunFailedError(text)
 
 
 def _connected(request: dict[str, Any], place: Place, stack: ExitStack) -> Client:

@@ -15,7 +15,9 @@ from dask_hpsearch import trust
 from dask_hpsearch.clusters.driver_job import DriverOrder
 from dask_hpsearch.data.sources import REACHABLE
 from dask_hpsearch.errors import HPSearchError, PodStartError
+from dask_hpsearch.runs.generations import generation_of
 from dask_hpsearch.runs.modules import keep_modules
+from dask_hpsearch.runs.states import UNDER_WAY, note_state, signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -130,21 +132,27 @@ def start_job(
     _remember(folder.run_id, record)
 
 
-class StartWatch:
-    """Looks, while a run waits for its driver's pod, whether that can start at all.
+class JobWatch:
+    """Looks, while a run is under way, whether its driver's pod can run at all.
 
     Only the machine that started the Job knows how to ask.
 
     Parameters
     ----------
-    run_id : str
+    folder : RunFolder
+
+    Attributes
+    ----------
+    text : str
+        What keeps the driver from running, for those who look on; empty if nothing does.
     """
 
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
         self._next_look = time.monotonic() + _LOOK_EVERY_S
         self._told = ""
-        self._stuck = 0
+        self._lasting = 0
+        self.text = ""
 
     def look(self, state: str) -> None:
         """Look, if it is time.
@@ -154,27 +162,46 @@ class StartWatch:
         PodStartError
             If the pod cannot start; with what Kubernetes says.
         """
-        if state != "starting":
-            self._stuck = 0
-            return
-        if time.monotonic() < self._next_look:
+        if state not in UNDER_WAY or time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_EVERY_S
-        trouble = _trouble(_recalled(self._run_id))
-        if trouble is None:
-            self._stuck = 0
+        record = _recalled(self._folder.run_id)
+        trouble = _trouble(record)
+        self.text = "" if trouble is None else trouble.message
+        if record is None or trouble is None:
+            self._lasting = 0
             return
         if trouble.message != self._told:
             self._told = trouble.message
-            _logger.warning("the driver does not start yet: %s", trouble.message)
-        self._stuck += trouble.outlook == "stuck"
-        if self._stuck >= _STUCK_LOOKS:
-            self._stuck = 0
+            _logger.warning("the driver does not run: %s", trouble.message)
+        if trouble.reason == "JobFailed":
+            self._note_failure(record, trouble.message)
+            return
+        self._lasting += trouble.outlook in ("late", "stuck")
+        if self._lasting >= _STUCK_LOOKS:
+            self._lasting = 0
             msg = (
-                f"the driver of run {self._run_id} does not start: {trouble.message}. "
-                "cancel() gives it up; resume(client) then tries again"
+                f"the driver of run {self._folder.run_id} does not start: "
+                f"{trouble.message}. cancel() gives it up; resume(client) then tries again"
             )
             raise PodStartError(msg)
+
+    def _note_failure(self, record: dict[str, Any], text: str) -> None:
+        """Note the run's end where no driver is left that could."""
+        with contextlib.suppress(HPSearchError):
+            note_state(
+                self._folder,
+                "failed",
+                signature_of(record["driver"], 0, own=True),
+                generation=generation_of(self._folder),
+                error=text,
+            )
+
+
+def trouble_with_driver(run_id: str) -> str:
+    """Say what keeps a run's driver from running, if this machine knows how to ask."""
+    trouble = _trouble(_recalled(run_id))
+    return "" if trouble is None else trouble.message
 
 
 def end_if_stuck(run_id: str) -> str | None:

@@ -112,6 +112,17 @@ class LastingDriver:
                 _logger.info("the run has its result")
         return None
 
+    def give_up(self, error: Exception) -> None:
+        """Note that the run has failed, unless it has ended.
+
+        Raises
+        ------
+        StoreError
+            If the journal does not take that.
+        """
+        if not self._is_over():
+            self._note_end(error, "failed")
+
     def _is_over(self) -> bool:
         """Whether the run's journal says that this driver has ended it."""
         folder, driver = self.folder, self.request["driver"]
@@ -152,6 +163,8 @@ class LastingDriver:
             return "interrupted"
         if not passes(error):
             return "failed"
+        if getattr(error, "lasts", False):
+            return "interrupted"
         now = time.monotonic()
         self._troubled_since = self._troubled_since or now
         lasts = now - self._troubled_since > _TROUBLES_S

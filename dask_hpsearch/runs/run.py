@@ -29,7 +29,12 @@ from dask_hpsearch.runs.generations import (
     generation_of,
     n_iter_more,
 )
-from dask_hpsearch.runs.jobs import StartWatch, end_if_stuck, forget_job
+from dask_hpsearch.runs.jobs import (
+    JobWatch,
+    end_if_stuck,
+    forget_job,
+    trouble_with_driver,
+)
 from dask_hpsearch.runs.logs import forget_logs, logs_of
 from dask_hpsearch.runs.processes import check_other_processes
 from dask_hpsearch.runs.starting import start
@@ -72,7 +77,7 @@ class SearchRun:
         self._reader = JournalReader(
             folder.store, folder.run_id, folder.manifest.public
         )
-        self._watch = StartWatch(folder.run_id)
+        self._watch = JobWatch(folder)
 
     @classmethod
     def attach(
@@ -159,6 +164,11 @@ class SearchRun:
         its scheduler is gone: `resume` goes on).
         """
         return self._state(self._events())[0]
+
+    @property
+    def watch(self) -> JobWatch:
+        """What looks whether the run's driver can run."""
+        return self._watch
 
     def done(self) -> bool:
         """Whether the run has ended, well or not."""
@@ -334,6 +344,9 @@ class SearchRun:
         Of each the end, also of those that are gone; of pods as of some seconds ago.
         """
         texts = logs_of(self._folder.store, self.run_id)
+        told = trouble_with_driver(self.run_id)
+        if told:
+            texts["kubernetes"] = f"{told}\n"
         return "\n".join(f"== {name}\n{text}" for name, text in texts.items())
 
     def delete(self) -> None:

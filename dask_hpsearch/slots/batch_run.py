@@ -120,6 +120,8 @@ def _cause_of_death(
     peak = f"{slot.peak_bytes / GIB:.2f} GiB"
     if slot.ended_for == "memory":
         return "memory", f"it used {peak} of memory, more than its slot's share"
+    if slot.ended_for == "disk":
+        return "disk", slot.cause
     if slot.ended_for == "timeout":
         return "timeout", f"it ran longer than fit_timeout={fit_timeout_s:g} s"
     with contextlib.suppress(ValueError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-_FILE = "short-of-memory.json"
+FILE = "short-of-memory.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class BlackBox:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / _FILE
+        self._path = folder / FILE
         self._noted: Load | None = None
 
     def note(self, loads: Sequence[Load]) -> None:
@@ -73,7 +73,7 @@ class BlackBox:
 
 def read_black_box(folder: Path) -> Load | None:
     """Take out what a worker that crashed has noted; None if it noted nothing."""
-    path = folder / _FILE
+    path = folder / FILE
     try:
         found = Load(**json.loads(path.read_text("ascii")))
     except (OSError, ValueError, TypeError):

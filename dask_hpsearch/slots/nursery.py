@@ -102,7 +102,9 @@ def _run_slot(descriptor: int, nursery: int, generators: list[Seedable]) -> None
         _die_with_parent(nursery)
         reseed(generators)
         from dask_hpsearch import evaluation
+        from dask_hpsearch.slots.disk_watch import take_slots_folder
 
+        take_slots_folder()
         evaluation.serve(Connection(descriptor))
         status = 0
     finally:

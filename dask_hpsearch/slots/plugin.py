@@ -5,6 +5,8 @@ Everything here is importable on the workers and sent by reference.
 
 from __future__ import annotations
 
+import functools
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from dask_hpsearch.slots.pool import SlotPool
 from dask_hpsearch.trials import Batch, DataRef, encode_outcomes
 
 if TYPE_CHECKING:
+    from dask_hpsearch.slots.disk_watch import DiskLoad
     from dask_hpsearch.slots.node_data import Reader
 
 # Outcomes up to this size go to the client with the message that the batch has ended;
@@ -24,6 +27,7 @@ PLUGIN_NAME = "dask-hpsearch-slots"
 # what outlasts a crash.
 EARLY_NURSERY = "dask-hpsearch-nursery"
 BLACK_BOX = "dask-hpsearch-black-box"
+DISK_WATCH = "dask-hpsearch-disk-watch"
 
 
 class SlotsPlugin(WorkerPlugin):
@@ -51,6 +55,8 @@ class SlotsPlugin(WorkerPlugin):
             share_bytes=None if limit is None else limit // threads,
             nursery=worker.extensions.pop(EARLY_NURSERY, None),
             black_box=worker.extensions.pop(BLACK_BOX, None),
+            disk=worker.extensions.pop(DISK_WATCH, None),
+            tell_disk=functools.partial(_tell_disk, worker),
         )
         self.pool.start()
 
@@ -61,6 +67,13 @@ class SlotsPlugin(WorkerPlugin):
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_reader": self._reader}
+
+
+def _tell_disk(worker: Worker, load: DiskLoad) -> None:
+    """Tell a fit's engine how much it has written, in case its pod is ended for that."""
+    topic, job = load.task
+    report = {"writes": job, "nbytes": load.nbytes, "pod": socket.gethostname()}
+    worker.log_event(topic, report)
 
 
 def _pool(worker: Worker) -> SlotPool:

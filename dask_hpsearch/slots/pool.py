@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from dask_hpsearch.slots.disk_watch import DiskLoad, DiskWatch
+
 _MEMORY_CHECK_S = 0.1
+_DISK_CHECK_S = 1.0
+_DISK_CHECK_PART = 20  # of the time, at most one such part goes into looking
 _NEAR_SHARE_CHECK_S = 0.02  # memory fills faster than the system counts to a tenth
 _DRAIN_LOOK_S = 0.05
 _KEPT_PART = 10  # of its share, a slot keeps a tenth for what fits have in common
@@ -41,6 +45,10 @@ class SlotPool:
         One that runs already.
     black_box : BlackBox, optional
         Told which fit uses most when memory is short; default: one in the folder.
+    disk : DiskWatch, optional
+        Looks after what fits write, where there is a limit to that.
+    tell_disk : callable
+        Given a fit that may be about to fill the disk.
 
     Attributes
     ----------
@@ -56,7 +64,11 @@ class SlotPool:
         share_bytes: int | None,
         nursery: Nursery | None = None,
         black_box: BlackBox | None = None,
+        disk: DiskWatch | None = None,
+        tell_disk: Callable[[DiskLoad], None] = lambda _: None,
     ) -> None:
+        self._disk = disk
+        self._tell_disk = tell_disk
         self._black_box = black_box or BlackBox(folder)
         self.data = NodeData(folder, reader)
         self._share_bytes = share_bytes
@@ -80,6 +92,13 @@ class SlotPool:
         threading.Thread(
             target=self._watch_memory, name="dask-hpsearch-memory", daemon=True
         ).start()
+        if self._disk is not None:
+            threading.Thread(
+                target=self._watch_disk,
+                args=(self._disk,),
+                name="dask-hpsearch-disk",
+                daemon=True,
+            ).start()
 
     def run(
         self,
@@ -266,6 +285,17 @@ class SlotPool:
             large = [load for slot in self._busy_now() if (load := self._weigh(slot))]
             pause = _NEAR_SHARE_CHECK_S if large else _MEMORY_CHECK_S
             self._black_box.note(large)
+
+    def _watch_disk(self, disk: DiskWatch) -> None:
+        """Look at what fits write, as often as it is cheap."""
+        pause = _DISK_CHECK_S
+        while not self._closing.wait(pause):
+            began = time.monotonic()
+            with self._lock:
+                busy, idle = list(self._busy), list(self._idle)
+            disk.look(busy, idle, self._tell_disk)
+            took = time.monotonic() - began
+            pause = max(_DISK_CHECK_S, _DISK_CHECK_PART * took)
 
     def _weigh(self, slot: Slot) -> Load | None:
         """Look what a slot uses; return it if that is more than half of its share."""

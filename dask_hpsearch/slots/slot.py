@@ -155,7 +155,9 @@ class Slot:
     generation : int
         How often the user's modules had changed when it began.
     ended_for : str or None
-        Why the worker ended it: "memory", "timeout", "cancelled", or None.
+        Why the worker ended it: "memory", "disk", "timeout", "cancelled", or None.
+    cause : str
+        That in words, where the worker has more to say of it.
     """
 
     def __init__(self, pid: int, connection: Connection, nursery: Nursery) -> None:
@@ -164,6 +166,7 @@ class Slot:
         self.task = ("", -1)
         self.generation = 0
         self.ended_for: str | None = None
+        self.cause = ""
         self._connection = connection
         self._arrived = select.poll()
         self._arrived.register(connection, select.POLLIN)
