@@ -6,12 +6,15 @@ import http
 import os
 import socket
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from typing import Any, Self
 
 from sklearn.base import BaseEstimator, ClassifierMixin
+
+ROWS = 20  # of the tests' data
 
 
 class Sleeper(ClassifierMixin, BaseEstimator):
@@ -57,6 +60,28 @@ class Glutton(Sleeper):
     def fit(self, X: Any, y: Any) -> Self:
         if self.number == 1:
             self.eaten_ = b"x" * (2 * 2**30)
+        return super().fit(X, y)
+
+
+class Hoarder(Sleeper):
+    """Writes more than its worker's disk may hold."""
+
+    def fit(self, X: Any, y: Any) -> Self:
+        if self.number == 1:
+            with tempfile.NamedTemporaryFile() as file:
+                for _ in range(1536):
+                    file.write(bytes(2**20))
+                file.flush()
+                time.sleep(120)
+        return super().fit(X, y)
+
+
+class Swelling(Sleeper):
+    """Uses more memory than its pod has when it is fitted to all rows: in its refit."""
+
+    def fit(self, X: Any, y: Any) -> Self:
+        if len(X) == ROWS:
+            self.eaten_ = [b"x" * 2**27 for _ in range(64)]
         return super().fit(X, y)
 
 
