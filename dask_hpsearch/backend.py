@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from distributed import Client, get_client
+from distributed import get_client
 from joblib.parallel import (
     FallbackToBackend,
     LokyBackend,
@@ -21,12 +21,16 @@ from joblib.parallel import (
 
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.engine.clients import check_client
+from dask_hpsearch.engine.connections import connect
 from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.errors import ClientClosedError
 from dask_hpsearch.session import Session, slots_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from distributed import Client
+    from distributed.deploy.cluster import Cluster
 
 
 class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
@@ -36,8 +40,8 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
 
     Parameters
     ----------
-    client : distributed.Client, optional
-        Default: the current one.
+    client : distributed.Client, str or Dask cluster, optional
+        A client, the address of a scheduler, or a cluster. Default: the current client.
     worker_timeout : float
         Seconds to wait for a first worker.
 
@@ -45,6 +49,8 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
     ------
     ClientClosedError
         If there is no client, or it is closed.
+    TypeError
+        If ``client`` is no client, address or cluster.
     """
 
     supports_retrieve_callback = True
@@ -52,7 +58,7 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
 
     def __init__(
         self,
-        client: Client | None = None,
+        client: Client | Cluster | str | None = None,
         *,
         worker_timeout: float = 60.0,
         nesting_level: int | None = None,
@@ -60,10 +66,12 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         super().__init__(nesting_level, inner_max_num_threads, **options)
-        self._client = client or _current_client()
+        self._client = _current_client() if client is None else connect(client)
         self._worker_timeout = worker_timeout
         self._engine: Engine | None = None
         check_client(self._client)
+        if client is not None and self._client is not client:
+            weakref.finalize(self, self._client.close)
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return how many tasks really run at once."""

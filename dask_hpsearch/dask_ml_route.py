@@ -27,6 +27,11 @@ from dask_hpsearch.driver import (
     wait_for_worker,
 )
 from dask_hpsearch.errors import HPSearchError, UnsupportedSearchError
+from dask_hpsearch.passthrough import (
+    results_in_words,
+    values_written_out,
+    written_out,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -67,7 +72,7 @@ def fit_dask_ml(
     """
     fitted = sklearn_adapter.without_fitted_state(search)
     with ExitStack() as stack:
-        client = stack.enter_context(client_for(settings))
+        client = stack.enter_context(client_for(settings, search))
         wait_for_worker(client, settings.worker_timeout_s)
         if is_dask_ml_search(search):
             _fit_own(fitted, X, y, params, client)
@@ -87,9 +92,11 @@ def _fit_own(
     With a client's ``get`` it retries a failing candidate without end; with any other
     function it takes the error as it comes.
     """
-    scheduler, search.scheduler = search.scheduler, _getter(client)
+    own = {"scheduler": search.scheduler}
+    search.scheduler = _getter(client)
     try:
-        search.fit(X, y, **params)
+        with _steps_written_out(search):
+            search.fit(X, y, **params)
     except IndexError as error:
         msg = (
             "dask-ml cannot choose a best candidate, since some failed with "
@@ -98,7 +105,27 @@ def _fit_own(
         )
         raise HPSearchError(msg) from error
     finally:
-        search.scheduler = scheduler
+        vars(search).update(own)
+
+
+@contextlib.contextmanager
+def _steps_written_out(search: Any) -> Iterator[None]:
+    """Give a search of dask-ml's steps that it can fit, and take them back afterwards."""
+    name = "param_grid" if hasattr(search, "param_grid") else "param_distributions"
+    own = {"estimator": search.estimator, name: getattr(search, name)}
+    grids = own[name]
+    several = not isinstance(grids, dict)
+    written = [
+        values_written_out(one, search.estimator, refits=True)
+        for one in (grids if several else [grids])
+    ]
+    search.estimator = written_out(search.estimator)
+    setattr(search, name, written if several else written[0])
+    try:
+        yield
+        results_in_words(search)
+    finally:
+        vars(search).update(own)
 
 
 def _getter(client: Client) -> Callable[..., Any]:
@@ -185,8 +212,8 @@ def _results(
     candidates = {call.candidate: call.parameters for call in calls}
     splits = {call.split: (call.train, call.test) for call in calls}
     graph_search = DaskGridSearchCV(
-        first.estimator,
-        [{name: [value] for name, value in one.items()} for one in candidates.values()],
+        written_out(first.estimator),
+        [_alone(one, first.estimator) for one in candidates.values()],
         scoring=_scorers_of(first) or first.shared["scorer"],
         iid=False,
         refit=False,
@@ -198,6 +225,12 @@ def _results(
     graph_search.fit(first.X, first.y, **first.shared["fit_params"])
     table = graph_search.cv_results_
     return {(call.candidate, call.split): _result(table, call) for call in calls}
+
+
+def _alone(parameters: Mapping[str, Any], estimator: Any) -> dict[str, list[Any]]:
+    """Return a candidate as a grid of its own."""
+    grid = {name: [value] for name, value in parameters.items()}
+    return values_written_out(grid, estimator, refits=False)
 
 
 def _result(table: Mapping[str, Any], call: FitCall) -> dict[str, Any]:

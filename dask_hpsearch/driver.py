@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import socket
 import threading
 import warnings
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import joblib
+from dask.system import CPU_COUNT
 from distributed import Client
 
 from dask_hpsearch import next_steps, sklearn_adapter
@@ -25,7 +27,7 @@ from dask_hpsearch.errors import (
 )
 from dask_hpsearch.progress import SearchProgress, show
 from dask_hpsearch.recording import Recorder
-from dask_hpsearch.session import Session
+from dask_hpsearch.session import Session, slots_for
 from dask_hpsearch.spending import Budget, CostMeter, Tariff
 from dask_hpsearch.strategies.bayes import BayesStrategy
 
@@ -123,7 +125,7 @@ def fit_trials(
         unseeded=getattr(fitted, "random_state", 0) is None,
     )
     with ExitStack() as stack:
-        client = stack.enter_context(client_for(settings))
+        client = stack.enter_context(client_for(settings, search))
         _check_callbacks(fitted, client)
         budget = _budget(meter, settings.cluster or client.cluster, stack)
         engine = stack.enter_context(
@@ -166,7 +168,7 @@ def fit_joblib(
     is_search = sklearn_adapter.is_search(search)
     fitted = sklearn_adapter.without_fitted_state(search)
     with ExitStack() as stack:
-        client = stack.enter_context(client_for(settings))
+        client = stack.enter_context(client_for(settings, search))
         wait_for_worker(client, settings.worker_timeout_s)
         if is_search:
             stack.enter_context(_all_parallel(fitted))
@@ -177,24 +179,41 @@ def fit_joblib(
 
 
 @contextmanager
-def client_for(settings: Settings) -> Iterator[Client]:
+def client_for(settings: Settings, search: Any) -> Iterator[Client]:
     """Yield the client to use; without any, of a local cluster for the time being.
+
+    Such a cluster has as many slots as the search's ``n_jobs`` says.
 
     Raises
     ------
     ClientClosedError
         If the given client is closed.
     """
+    slots = slots_of_its_own(search)
     client = settings.client or current_client()
     if client is not None:
         check_client(client)
         yield client
         return
     with (
-        local_cluster(dashboard_address=None) as cluster,
+        local_cluster(slots_per_worker=slots, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as own,
     ):
         yield own
+
+
+def slots_of_its_own(search: Any) -> int | None:
+    """Resolve a search's ``n_jobs`` as joblib does; None if it says nothing.
+
+    Raises
+    ------
+    ValueError
+        If ``n_jobs`` is 0, in joblib's words.
+    """
+    n_jobs = getattr(search, "n_jobs", None)
+    if not isinstance(n_jobs, numbers.Integral):  # others are scikit-learn's to refuse
+        return None
+    return slots_for(int(n_jobs), CPU_COUNT)
 
 
 def wait_for_worker(client: Client, timeout_s: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
@@ -11,7 +12,13 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 
 from dask_hpsearch import routes
-from dask_hpsearch.driver import Settings, end_cluster, tariff_of
+from dask_hpsearch.driver import (
+    Settings,
+    end_cluster,
+    slots_of_its_own,
+    tariff_of,
+)
+from dask_hpsearch.engine.connections import connected
 from dask_hpsearch.errors import StoreError, UnsupportedSearchError
 from dask_hpsearch.stores import open_store
 
@@ -20,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from distributed import Client
+    from distributed.deploy.cluster import Cluster
 
     from dask_hpsearch.runs import SearchRun
 
@@ -49,10 +57,12 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         skopt's BayesSearchCV, any other subclass of scikit-learn's ``BaseSearchCV``;
         dask-ml's GridSearchCV and RandomizedSearchCV; anything else whose ``fit``
         parallelises with joblib. It is left as it is: `search_` is a fitted copy.
-        Its ``n_jobs`` is not used: the cluster has as many slots as it has.
-    client : distributed.Client, optional
-        Default: the current Dask client, or, if there is none, one worker on this
-        machine with a slot for each core, for the time of the fit.
+        Its ``n_jobs`` counts where no cluster is given, see ``client``: a cluster has as
+        many slots as it has.
+    client : distributed.Client, str or Dask cluster, optional
+        A client, the address of a scheduler, or a cluster. Default: the current Dask
+        client, or, if there is none, one worker on this machine for the time of the fit,
+        with a slot for each core, or as many as the search's ``n_jobs`` says.
     store : str or Path, optional
         A folder (or ``file://`` URL) that holds runs and their data. Workers that see
         it read the data there, others get it through Dask; a later search on the same
@@ -130,7 +140,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self,
         search: Any,
         *,
-        client: Client | None = None,
+        client: Client | Cluster | str | None = None,
         store: str | os.PathLike[str] | None = None,
         task_name: str | None = None,
         backend: Backend = "auto",
@@ -181,6 +191,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         ------
         UnsupportedSearchError
             If ``search`` is no search, or none that the backend can run.
+        TypeError
+            If ``client`` is no client, address or cluster.
         ClientClosedError, NoWorkersError, WorkersLackPackageError
             If the client cannot be used.
         UnpicklableError, MissingModuleError
@@ -193,17 +205,18 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             If ``max_time`` ended before any candidate.
         """
         route = routes.choose(self.search, self.backend)
-        settings = self._settings(route)
-        try:
-            fitted = routes.fit(route, self.search, X, y, params, settings)
-        except StoreError as error:
-            if error.partial is not None:  # what had finished is not lost
-                self.search_ = error.partial
-                self.stopped_: str | None = "store"
-            raise
-        finally:
-            if not self.keep_cluster:
-                end_cluster(self.client)
+        with connected(self.client) as client:
+            settings = self._settings(route, client)
+            try:
+                fitted = routes.fit(route, self.search, X, y, params, settings)
+            except StoreError as error:
+                if error.partial is not None:  # what had finished is not lost
+                    self.search_ = error.partial
+                    self.stopped_: str | None = "store"
+                raise
+            finally:
+                if not self.keep_cluster:
+                    end_cluster(client)
         self.search_ = fitted.search
         self.backend_ = route
         self.stopped_ = fitted.stopped
@@ -241,12 +254,14 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
                 f"runs with {route!r}: use fit"
             )
             raise UnsupportedSearchError(msg)
-        return submit(self.search, X, y, params, self._settings(route))
+        with connected(self.client) as client:
+            return submit(self.search, X, y, params, self._settings(route, client))
 
-    def _settings(self, route: str) -> Settings:
+    def _settings(self, route: str, client: Client | None) -> Settings:
         for name in ("max_time", "fit_timeout", "worker_timeout"):
             _check_number(name, getattr(self, name), "seconds")
         _check_number("max_cost", self.max_cost, "US dollars")
+        slots_of_its_own(self.search)  # an n_jobs of 0 is refused, wherever it runs
         if route != "trials":
             for name in ("max_time", "fit_timeout", "max_cost"):
                 if getattr(self, name) is not None:
@@ -255,7 +270,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
                         f"search runs with {route!r}: leave {name} out"
                     )
                     raise ValueError(msg)
-        tariff = tariff_of(self.client)
+        tariff = tariff_of(client)
         if self.max_cost is not None and tariff is None:
             msg = (
                 f"max_cost={self.max_cost!r} needs a cluster whose prices are known: "
@@ -265,7 +280,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             )
             raise ValueError(msg)
         return Settings(
-            client=self.client,
+            client=client,
             store=None if self.store is None else open_store(self.store),
             task_name=self.task_name,
             max_time_s=self.max_time,
@@ -333,10 +348,27 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         return self.search_
 
     def __getattr__(self, name: str) -> Any:
-        if name.endswith("_") and not name.startswith("_") and "search_" in vars(self):
+        if _is_fitted_name(name) and "search_" in vars(self):
             return getattr(self.search_, name)
         msg = f"{type(self).__name__!r} object has no attribute {name!r}"
         raise AttributeError(msg)
+
+    def __dir__(self) -> list[str]:
+        fitted = vars(self).get("search_")
+        names = [name for name in dir(fitted) if _is_fitted_name(name)]
+        return sorted({*super().__dir__(), *(n for n in names if hasattr(fitted, n))})
+
+    def __copy__(self) -> Self:
+        copied: Any = object.__new__(type(self))
+        copied.__dict__.update(vars(self))
+        return copied  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied: Any = object.__new__(type(self))
+        memo[id(self)] = copied
+        memo[id(self.client)] = self.client  # a connection has no copy
+        copied.__dict__.update(copy.deepcopy(vars(self), memo))
+        return copied  # type: ignore[no-any-return]
 
     def __sklearn_is_fitted__(self) -> bool:
         return "search_" in vars(self)
@@ -356,6 +388,10 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
         return state | {"client": None}  # a connection does not outlive its process
+
+
+def _is_fitted_name(name: str) -> bool:
+    return name.endswith("_") and not name.startswith("_")
 
 
 def _check_number(name: str, value: Any, unit: str) -> None:

@@ -171,16 +171,9 @@ def _client_of(arguments: Namespace) -> Iterator[Client | None]:
     if arguments.scheduler is None:
         yield None
         return
-    from distributed import Client
+    from dask_hpsearch.engine.connections import connected
 
-    from dask_hpsearch.errors import ClientClosedError
-
-    try:
-        client = Client(arguments.scheduler, set_as_default=False)
-    except (OSError, ValueError) as error:
-        msg = f"no Dask scheduler answers at {arguments.scheduler!r}: {error}"
-        raise ClientClosedError(msg) from error
-    with client:
+    with connected(arguments.scheduler) as client:
         yield client
 
 

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from dask_ml import model_selection as dask_ml_search
 from scipy.stats import uniform
+from sklearn import model_selection
+from sklearn.decomposition import PCA
 from sklearn.ensemble import BaggingClassifier
 from sklearn.feature_selection import RFECV
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import StandardScaler
 
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.errors import UnsupportedSearchError
@@ -249,3 +253,58 @@ def test_backend_that_there_is_not(client: Client) -> None:
 
     with pytest.raises(ValueError, match="'auto', 'trials'"):
         search.fit([[0], [1]], [0, 1])
+
+
+def scaled(first: Any = "passthrough") -> Pipeline:
+    """Make a pipeline whose steps are searched."""
+    return Pipeline([("first", first), ("second", PCA(2)), ("tree", tree())])
+
+
+STEPS = {
+    "in the estimator": (scaled(), {"tree__max_depth": [1, 3]}),
+    "in the grid": (
+        scaled(),
+        {"first": ["passthrough", StandardScaler(), None], "tree__max_depth": [1, 3]},
+    ),
+    "several": (
+        scaled(StandardScaler()),
+        [{"first": ["passthrough"], "second": ["passthrough", PCA(1)]}, {}],
+    ),
+    "in a pipeline within": (
+        Pipeline([("inner", scaled()[:2]), ("tree", tree())]),
+        {"inner__second": ["passthrough", PCA(1)]},
+    ),
+    "in a union": (
+        Pipeline(
+            [
+                ("union", FeatureUnion([("a", "passthrough"), ("b", PCA(1))])),
+                ("tree", tree()),
+            ]
+        ),
+        {"union__b": ["passthrough", PCA(2)]},
+    ),
+    "last": (scaled(), {"tree": ["passthrough", tree()]}),
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+@pytest.mark.parametrize("module", [model_selection, dask_ml_search])
+@pytest.mark.filterwarnings("ignore:Estimator fit failed", "ignore:.*fits failed")
+def test_steps_that_pass_data_through_score(
+    kind: str, module: Any, client: Client, iris: Data
+) -> None:
+    """A step may be a word; the fitted search has it as the user gave it."""
+    estimator, space = STEPS[kind]
+    options = {"cv": 2, "error_score": 0.0}
+    plain = GridSearchCV(estimator, space, **options).fit(*iris)
+    search = module.GridSearchCV(estimator, space, **options)
+
+    found = DaskSearchCV(search, client=client, backend="dask-ml").fit(*iris)
+
+    scores = "mean_test_score"
+    np.testing.assert_allclose(found.cv_results_[scores], plain.cv_results_[scores])
+    assert str(found.cv_results_["params"]) == str(plain.cv_results_["params"])
+    assert str(found.best_params_) == str(plain.best_params_)
+    assert str(found.best_estimator_) == str(plain.best_estimator_)
+    assert str(found.search_.estimator) == str(estimator)
+    np.testing.assert_array_equal(found.predict(iris[0]), plain.predict(iris[0]))
