@@ -179,6 +179,10 @@ class ClusterExistsError(ClusterError):
     """There is a cluster of that name."""
 
 
+class ClusterNameError(ClusterError, ValueError):
+    """A cluster cannot have this name."""
+
+
 class ClusterNotFoundError(ClusterError, LookupError):
     """There is no cluster of that name."""
 

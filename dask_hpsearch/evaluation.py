@@ -28,6 +28,7 @@ from dask_hpsearch import bundles, sklearn_adapter
 from dask_hpsearch.prefixes import MOST_BYTES, Prefixes
 from dask_hpsearch.trials import (
     BATCH_DONE,
+    IMAGE_VARIABLE,
     STOP_SIGN,
     CallTask,
     FitSpec,
@@ -191,6 +192,7 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
             payload=(missing or "").encode(),
             message=_in_words(error),
             seconds=time.perf_counter() - start,
+            image=os.environ.get(IMAGE_VARIABLE, ""),
         )
     with _collected_warnings() as seen:
         try:

@@ -116,14 +116,25 @@ def _unreadable(outcome: Outcome) -> HPSearchError:
     module = outcome.payload.decode()
     if module:
         return MissingModuleError(
-            f"the workers lack the module {module!r}, which the search refers to: install "
-            f"it there, send it with client.upload_file({module.split('.')[0] + '.py'!r}), "
-            "or define its classes and functions in the notebook",
+            f"the workers lack the module {module!r}, which the search refers to: "
+            f"{_way_to_have(module, outcome.image)}, or define its classes and functions in the "
+            "notebook",
             name=module,
         )
     return UnreadableTaskError(
         f"a worker could not load the search or its data: {outcome.message}"
     )
+
+
+def _way_to_have(module: str, image: str) -> str:
+    """Say how workers can have a module; what is sent to those in pods goes with them."""
+    if image:
+        return (
+            f"name its package in requirements: of the cluster's spec and build the image anew "
+            f"({image} lacks it), put a module of your own into modules: there"
+        )
+    file = module.split(".", maxsplit=1)[0] + ".py"
+    return f"install it there, send it with client.upload_file({file!r})"
 
 
 class FitWarnings:

@@ -11,6 +11,8 @@ from typing import Any, Literal
 BATCH_DONE = b""
 STOP_SIGN = "stop"
 
+IMAGE_VARIABLE = "DASK_HPSEARCH_IMAGE"  # names the image to a worker in a pod
+
 Status = Literal[
     "ok",  # ended by itself; payload is its pickled result
     "raised",  # raised; payload is the pickled exception
@@ -166,6 +168,8 @@ class Outcome:
         Distinct warnings that the fit raised.
     seconds : float
         Wall-clock time in the slot.
+    image : str
+        The image that the worker runs on, where a module was missing in one.
     """
 
     job: int
@@ -174,6 +178,7 @@ class Outcome:
     message: str = ""
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    image: str = ""
 
     def to_bytes(self) -> bytes:
         """Encode for the way back; workers pass it on as it is."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_hpsearch import __version__
+from dask_hpsearch.cli.clusters import add_clusters
 from dask_hpsearch.cli.doctor import add_doctor
 from dask_hpsearch.cli.gke import add_gke
 from dask_hpsearch.cli.images import add_images
@@ -65,6 +66,7 @@ def _parser() -> ArgumentParser:
     add_runs(commands)
     add_images(commands)
     add_operator(commands)
+    add_clusters(commands)
     add_doctor(commands)
     add_gke(commands)
     return parser

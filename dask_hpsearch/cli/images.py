@@ -78,6 +78,7 @@ def _build(arguments: Namespace) -> int:
             tag=arguments.tag,
             builder=arguments.builder,
             options=arguments.option,
+            say=_say,
         )
     print(name)
     return 0
@@ -90,11 +91,13 @@ def _build_in_cloud(arguments: Namespace) -> int:
     from dask_hpsearch.config.reading import load_gke_spec
     from dask_hpsearch.gcp.images import ensure_image
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    print(ensure_image(load_gke_spec(arguments.spec), say=say))
+    print(ensure_image(load_gke_spec(arguments.spec), say=_say))
     return 0
+
+
+def _say(line: str) -> None:
+    """Show how far a build is, apart from its result."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _context(arguments: Namespace) -> int:

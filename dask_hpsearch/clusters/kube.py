@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import html
 import logging
 import os
+import re
 import time
 import uuid
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,9 +29,11 @@ from dask_hpsearch.clusters.versions import (
 )
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import (
+    ClusterAccessError,
     ClusterNotFoundError,
     ClusterUnreachableError,
     HPSearchError,
+    KubernetesRightsError,
 )
 from dask_hpsearch.trust import data_folder
 
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.config.cluster import ClusterSpec
 
 _logger = logging.getLogger(__name__)
+_LINK = re.compile(r'<a href="(?P<link>[^"]*)"[^>]*>[^<]*</a>')
 _TRY_AGAIN_S = 0.2
 _CLOSE_WAIT_S = 90.0
 
@@ -108,12 +113,15 @@ def kube_cluster(
         if name is None:
             msg = "give a spec for a new cluster, or the name of one that is there"
             raise ValueError(msg)
+        manifests.check_name(name)
         return SearchKubeCluster(name=name, namespace=namespace, **options)
     changes = {"image": image, "namespace": namespace}
     loaded = load_spec(spec, **{k: v for k, v in changes.items() if v is not None})
     if n_workers is None:
         n_workers = loaded.workers.initial
     _check_count(n_workers, loaded)
+    if name is not None:
+        manifests.check_name(name)
     return SearchKubeCluster(
         name=name or f"search-{uuid.uuid4().hex[:8]}",
         namespace=loaded.namespace,
@@ -180,6 +188,14 @@ class SearchKubeCluster(HostsDrivers, KubeCluster):  # type: ignore[misc]  # no 
             return ""
         port = self._forward.port(manifests.DASHBOARD_PORT)
         return str(format_dashboard_link("127.0.0.1", port))
+
+    def _repr_html_(self, cluster_status: Any = None) -> str:
+        """Describe it, with the one dashboard link that leads somewhere.
+
+        What the scheduler and the workers say of theirs are addresses of pods.
+        """
+        text = str(super()._repr_html_(cluster_status))
+        return without_other_links(text, self.dashboard_link)
 
     @property
     def attach_options(self) -> dict[str, Any]:
@@ -262,7 +278,31 @@ class SearchKubeCluster(HostsDrivers, KubeCluster):  # type: ignore[misc]  # no 
             certificates = await lifecycle.read_certificates()
             certificates.of("client").save(self._folder())
         await lifecycle.wait_for_scheduler(self._timeout_s)
-        await self._connect(self.image)
+        await self._connect_as_it_is_now(lifecycle)
+
+    async def _connect_as_it_is_now(self, lifecycle: Lifecycle) -> None:
+        """Connect; another cluster of this name may have been made since the last time."""
+        try:
+            await self._connect(self.image)
+        except ClusterAccessError as error:
+            if self._forward is not None:
+                await asyncio.to_thread(self._forward.close)
+            try:
+                certificates = await lifecycle.read_certificates()
+            except KubernetesRightsError as refused:
+                error.add_note(
+                    f"(the certificates in {self._folder()} may be of an earlier cluster "
+                    f"{self.name}; newer ones cannot be read: {refused}. Attach as the user "
+                    "who made the cluster)"
+                )
+                raise error from refused
+            if certificates.are_saved(self._folder()):
+                raise
+            _logger.info(
+                "the cluster %s is another one now: new certificates", self.name
+            )
+            certificates.save(self._folder())
+            await self._connect(self.image)
 
     async def _connect(self, image: str) -> None:
         """Reach the scheduler, see that it is ours, and that versions fit."""
@@ -325,6 +365,7 @@ class SearchKubeCluster(HostsDrivers, KubeCluster):  # type: ignore[misc]  # no 
         """Close the sockets to Kubernetes, which clusters of one event loop share."""
         if self._lifecycle is None:
             return
+        self._lifecycle.rest()
         api, self._lifecycle = self._lifecycle.api, None
         users = [one for one in self._instances if isinstance(one, SearchKubeCluster)]
         if not any(user.uses(api.connection) for user in users):
@@ -374,6 +415,25 @@ class SearchKubeCluster(HostsDrivers, KubeCluster):  # type: ignore[misc]  # no 
             msg = "the cluster has not started"
             raise HPSearchError(msg)
         return part
+
+
+def without_other_links(text: str, link: str) -> str:
+    """Take the links of dashboards out of a page, but for one.
+
+    Parameters
+    ----------
+    text : str
+        HTML, as Dask writes it.
+    link : str
+        What is kept; empty: nothing.
+    """
+
+    def kept(found: re.Match[str]) -> str:
+        if link and html.unescape(found["link"]) == link:
+            return found[0]
+        return "none from here" if found["link"] != link else "none"
+
+    return _LINK.sub(kept, text)
 
 
 def _check_count(n_workers: int, spec: ClusterSpec) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import re
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,8 @@ _NOT_FOUND = 404
 _ANSWER_WAIT_S = 30.0
 _NO_CREDENTIALS = "Process exited"  # how kr8s tells that the command for them failed
 _LOG_LINES = 5000
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_logger = logging.getLogger(__name__)
 # What clusters are made of: the API's version, and the word for it in a URL.
 _RESOURCES = {
     "ClusterRole": ("rbac.authorization.k8s.io/v1", "clusterroles", False),
@@ -188,8 +192,11 @@ class KubernetesApi:
             ) as response,
         ):
             async for line in response.aiter_lines():
-                time, _, text = line.partition(" ")
-                yield time, text
+                found = split_log_line(line)
+                if found is not None:
+                    yield found
+                elif line:
+                    _logger.debug("no log of pod %s: %s", pod, line)
 
     async def _call(
         self,
@@ -222,6 +229,15 @@ class KubernetesApi:
         ):
             answer = response.json()
         return answer  # noqa: RET504 (a context may end otherwise)
+
+
+def split_log_line(line: str) -> tuple[str, str] | None:
+    """Split a log's line into time and text; None if it is the kubelet's own word.
+
+    Where it cannot read a log, it answers with the reason instead.
+    """
+    moment, _, text = line.partition(" ")
+    return (moment, text) if _TIMESTAMP.match(moment) else None
 
 
 class ObjectMissingError(ClusterError, LookupError):

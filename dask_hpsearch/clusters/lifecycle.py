@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import getpass
 import logging
+import socket
 import time
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -49,6 +51,7 @@ _OPERATOR_WAIT_S = 20.0  # it acts within a second or two
 _STUCK_FOR_S = 5.0  # longer than what passes by itself
 _FINALIZER_WAIT_S = 30.0
 _LOG_LINES = 2000
+_SETTLED_AFTER_S = 10.0
 _ENDING_S = 3.0  # that a driver may take from its last look at the cluster to its end
 _logger = logging.getLogger(__name__)
 
@@ -70,6 +73,7 @@ class Lifecycle:
         component = f"{self._labels},{manifests.COMPONENT_LABEL}="
         self._scheduler_labels = f"{component}scheduler"
         self._worker_labels = f"{component}worker"
+        self._settling: asyncio.Task[None] | None = None
 
     async def find(self) -> Manifest | None:
         """Return the DaskCluster; None if there is none."""
@@ -87,6 +91,7 @@ class Lifecycle:
         if await self.pods():
             raise self._taken()
         cluster = manifests.dask_cluster(self.name, self.api.namespace, spec, n_workers)
+        cluster["metadata"]["annotations"][manifests.OWNER_ANNOTATION] = _owner()
         try:
             await self._rehearse(cluster, spec, certificates)
             owner = await self.api.create(cluster)
@@ -185,8 +190,38 @@ class Lifecycle:
         idle = [one for one in workers if not one["status"].get("availableReplicas")]
         for one in idle[: max(surplus, 0)]:
             await self.api.delete("Deployment", one["metadata"]["name"])
+        self.rest()
         change = {"spec": {"worker": {"replicas": n}}}
         await self.api.patch("DaskWorkerGroup", f"{self.name}-{group}", change)
+        if surplus > 0:
+            self._settling = asyncio.ensure_future(self._settle_scale(n, group))
+
+    async def _settle_scale(self, n: int, group: str) -> None:
+        """See that a cluster becomes as small as it is to be.
+
+        The operator asks the scheduler once who is to leave: who is not there at that moment,
+        since somebody else has asked its worker to leave, or it begins anew, would stay.
+        """
+        await asyncio.sleep(_SETTLED_AFTER_S)
+        with contextlib.suppress(ClusterError, OSError):
+            name = f"{self.name}-{group}"
+            groups = await self.api.list("DaskWorkerGroup", self._labels)
+            wanted = [
+                one["spec"]["worker"]["replicas"]
+                for one in groups
+                if one["metadata"]["name"] == name
+            ]
+            if wanted != [n]:  # somebody has changed his mind
+                return
+            workers = await self.api.list("Deployment", self._worker_labels)
+            staying = [
+                one for one in workers if "deletionTimestamp" not in one["metadata"]
+            ]
+            # Those that are not ready first, then those that came last.
+            staying.sort(key=lambda one: one["metadata"]["creationTimestamp"])
+            staying.sort(key=lambda one: not one["status"].get("availableReplicas"))
+            for one in staying[n:]:
+                await self.api.delete("Deployment", one["metadata"]["name"])
 
     async def adapt(self, minimum: int, maximum: int) -> None:
         """Let the operator choose how many workers there are, within bounds."""
@@ -300,7 +335,13 @@ class Lifecycle:
         ClusterError
             If any is there after ``timeout_s``; it is named.
         """
+        self.rest()
         await delete_cluster(self.api, self.name, timeout_s)
+
+    def rest(self) -> None:
+        """Do nothing more that was begun and not waited for."""
+        if self._settling is not None:
+            self._settling.cancel()
 
     async def _settle_phase(self, pending: int) -> int:
         """Set the phase that the operator may have overwritten itself.
@@ -366,6 +407,15 @@ class Lifecycle:
             "Kubernetes knows no DaskCluster: install the Dask operator with "
             "dask-hpsearch operator install, or use another context"
         )
+
+
+def _owner() -> str:
+    """Tell who makes a cluster, for those who see it later."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container without users
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
 
 
 def _is_going(pod: Manifest) -> bool:

@@ -6,12 +6,15 @@ token and without capabilities. What they write goes to one volume, which ends w
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters.policies import scheduler_policy, worker_policy
 from dask_hpsearch.clusters.tls import pod_environment, role_files
 from dask_hpsearch.config.quantities import memory_bytes
+from dask_hpsearch.errors import ClusterNameError
 from dask_hpsearch.node_cache import SIZE_VARIABLE
+from dask_hpsearch.trials import IMAGE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,12 +34,17 @@ OPERATOR_LABEL = "dask-hpsearch/operator"
 CLUSTER_LABEL = "dask.org/cluster-name"
 COMPONENT_LABEL = "dask.org/component"
 SPEC_ANNOTATION = "dask-hpsearch/spec"
+OWNER_ANNOTATION = "dask-hpsearch/owner"  # who made a DaskCluster: USER@MACHINE
 # Set on a DaskCluster that is to go when no run needs it any more.
 ENDS_ANNOTATION = "dask-hpsearch/ends-with-runs"
+# Labels of a namespace in which no pod may do more than ours: Kubernetes refuses others.
+POD_SECURITY = {
+    "pod-security.kubernetes.io/enforce": "restricted",
+    "pod-security.kubernetes.io/warn": "restricted",
+}
 SCRATCH = "/scratch"
 CERTIFICATES = "/etc/dask-hpsearch/tls"
 USER_ID = 1000
-IMAGE_VARIABLE = "DASK_HPSEARCH_IMAGE"  # tells a worker what its errors name
 EXIT_REFUSED = 3  # a worker that its scheduler does not take
 EXIT_SKEW = 4  # a worker with other versions than its scheduler
 # The worker and its nursery; the rest of a pod's memory is for the slots.
@@ -44,6 +52,26 @@ _WORKER_OVERHEAD = 320 * 2**20
 _SCHEDULER_SCRATCH = "1Gi"
 _SCHEDULER_GRACE_S = 5
 _KILL_MARGIN_S = 3
+# Its scheduler's Service has the strictest rules of all that is named after a cluster.
+_LONGEST_NAME = 63 - len("-scheduler")
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a cluster cannot have.
+
+    Raises
+    ------
+    ClusterNameError
+        If Kubernetes would refuse what is named after it.
+    """
+    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+        msg = (
+            f"{name!r} cannot be the name of a cluster: it must begin with a lowercase letter, "
+            "have lowercase letters, digits and hyphens only, not end with a hyphen, and be of "
+            f"at most {_LONGEST_NAME} characters"
+        )
+        raise ClusterNameError(msg)
 
 
 def dask_cluster(

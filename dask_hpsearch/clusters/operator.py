@@ -16,6 +16,7 @@ from dask_hpsearch.clusters.diagnosis import deployment_trouble, pod_trouble
 from dask_hpsearch.clusters.kubernetes_api import ObjectMissingError
 from dask_hpsearch.clusters.manifests import (
     OPERATOR_LABEL,
+    POD_SECURITY,
     SCRATCH,
     container_security,
     pod_security,
@@ -232,6 +233,8 @@ def manifests(image: str) -> list[Manifest]:
 
     def made(kind: str, api_version: str, **content: Any) -> Manifest:
         metadata: Manifest = {"name": NAME, "labels": _labels()}
+        if kind == "Namespace":
+            metadata["labels"] |= POD_SECURITY
         if kind in ("ServiceAccount", "Deployment"):
             metadata["namespace"] = NAMESPACE
         return {

@@ -26,7 +26,6 @@ from distributed.security import Security
 from dask_hpsearch.clusters.manifests import (
     EXIT_REFUSED,
     EXIT_SKEW,
-    IMAGE_VARIABLE,
     SCRATCH,
     WORKER_HTTP_PORT,
 )
@@ -51,6 +50,7 @@ from dask_hpsearch.slots.plugin import (
     drain_slots,
 )
 from dask_hpsearch.slots.slot import Nursery
+from dask_hpsearch.trials import IMAGE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,6 +14,7 @@ from distributed.protocol.pickle import dumps
 from tornado.httpserver import HTTPServer
 
 from dask_hpsearch.clusters.manifests import COMM_PORT, DASHBOARD_PORT, TUNNEL_PORT
+from dask_hpsearch.clusters.scheduler_routes import GoneWorkers
 from dask_hpsearch.clusters.tunnel import TunnelExit
 from dask_hpsearch.data.reading import DataReader
 from dask_hpsearch.slots.plugin import SlotsPlugin
@@ -35,6 +36,7 @@ async def dask_setup(scheduler: Scheduler) -> None:
         name=SlotsPlugin.name,
         idempotent=True,
     )
+    scheduler.add_plugin(GoneWorkers())
     scheduler.extensions[_TUNNEL] = await TunnelExit(COMM_PORT).start(TUNNEL_PORT)
     try:
         scheduler.extensions[_DASHBOARD] = serve_dashboard(scheduler, DASHBOARD_PORT)

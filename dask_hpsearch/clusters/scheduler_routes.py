@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
+from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.http.utils import RequestHandler
 
 from dask_hpsearch import demand
@@ -30,6 +31,9 @@ _JSON = "application/json"
 # Until a worker that was chosen has heard of it, and is paused. If it never hears, because
 # our answer was lost, the operator asks again after a minute, and it may be chosen again.
 _CHOSEN_FOR_S = 30.0
+_STILL_RUNS_S = 5.0  # one that was told to end is paused by then: this one was not told
+_CLOSING = (Status.closing_gracefully, Status.closing)
+_MAY_COME_BACK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,6 +51,78 @@ def choose_leaving(loads: Iterable[Load], n: int) -> list[Load]:
     return sorted(loads)[: max(n, 0)]
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A worker that may leave.
+
+    Attributes
+    ----------
+    load : Load
+    closing : bool
+        Whether it leaves by itself, or because a client has asked it to: its pod would
+        begin it again.
+    chosen_for : float
+        Seconds since it was chosen last.
+    """
+
+    load: Load
+    closing: bool
+    chosen_for: float = math.inf
+
+
+def who_leaves(candidates: Iterable[Candidate], n: int) -> list[Load]:
+    """Choose so many workers, if there are so many.
+
+    The operator asks once, and lets go whom it is told: fewer than it asked for would
+    leave the cluster too large. So those that were chosen, perhaps for somebody else who did
+    nothing about it, and still run, count if there are no others.
+    """
+    known = list(candidates)
+    fresh = [one for one in known if one.chosen_for >= _CHOSEN_FOR_S]
+    closing = [one.load for one in fresh if one.closing]
+    running = [one.load for one in fresh if not one.closing]
+    again = [
+        one.load
+        for one in known
+        if not one.closing and _STILL_RUNS_S <= one.chosen_for < _CHOSEN_FOR_S
+    ]
+    chosen: list[Load] = []
+    for group in (closing, running, again):
+        chosen += choose_leaving(group, n - len(chosen))
+    return chosen
+
+
+class GoneWorkers(SchedulerPlugin):
+    """Remembers workers that are gone, and may be about to begin again in their pods."""
+
+    name = "dask-hpsearch-gone-workers"
+
+    def __init__(self) -> None:
+        self._known: dict[str, str] = {}
+        self._gone: dict[str, float] = {}
+
+    def names(self, now: float) -> list[str]:
+        """Name those that went a moment ago, and have not come back."""
+        self._gone = {
+            name: since
+            for name, since in self._gone.items()
+            if now - since < _MAY_COME_BACK_S
+        }
+        return list(self._gone)
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        """Take note of one that comes, perhaps again."""
+        name = self._known[worker] = str(scheduler.workers[worker].name)
+        self._gone.pop(name, None)
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
+        """Remember one that goes."""
+        del scheduler, kwargs
+        name = self._known.pop(worker, None)
+        if name is not None:
+            self._gone[name] = time.monotonic()
+
+
 def wanted_workers(tasks: int, slots_per_worker: int) -> int:
     """Return how many workers would take up all that is to be done now."""
     return math.ceil(tasks / max(slots_per_worker, 1))
@@ -61,13 +137,23 @@ class RetireWorkersHandler(RequestHandler):
         asked = json.loads(self.request.body or b"{}")
         now = time.monotonic()
         chosen_at: dict[str, float] = scheduler.extensions.setdefault(_LEAVING, {})
-        loads = [
-            Load(len(ws.processing), ws.nbytes, ws.address, str(ws.name))
+        gone: GoneWorkers | None = scheduler.plugins.get(GoneWorkers.name)
+        candidates = [
+            Candidate(
+                Load(len(ws.processing), ws.nbytes, ws.address, str(ws.name)),
+                closing=ws.status in _CLOSING,
+                chosen_for=now - chosen_at.get(str(ws.name), -math.inf),
+            )
             for ws in scheduler.workers.values()
-            if ws.status == Status.running
-            and now - chosen_at.get(str(ws.name), -_CHOSEN_FOR_S) >= _CHOSEN_FOR_S
+            if ws.status == Status.running or ws.status in _CLOSING
         ]
-        chosen = choose_leaving(loads, int(asked.get("n") or 0))
+        lost = [] if gone is None else gone.names(now)
+        candidates += [
+            Candidate(Load(0, 0, f"gone://{name}", name), closing=True)
+            for name in lost
+            if name not in chosen_at
+        ]
+        chosen = who_leaves(candidates, int(asked.get("n") or 0))
         chosen_at |= {load.name: now for load in chosen}
         self.set_header("Content-Type", _JSON)
         self.write(json.dumps({load.address: {"name": load.name} for load in chosen}))

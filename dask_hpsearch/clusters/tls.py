@@ -68,6 +68,15 @@ class Certificates:
             raise ClusterAccessError(msg)
         return Certificates({name: self.files[name] for name in names})
 
+    def are_saved(self, folder: Path) -> bool:
+        """Whether a folder has these very files."""
+        with contextlib.suppress(OSError):
+            return all(
+                (folder / name).read_text("ascii") == text
+                for name, text in self.files.items()
+            )
+        return False
+
     def save(self, folder: Path) -> None:
         """Write the files where their owner alone can read them."""
         folder.mkdir(parents=True, exist_ok=True)

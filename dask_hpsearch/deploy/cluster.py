@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.core import Status
 
 from dask_hpsearch.clusters.kube import SearchKubeCluster
+from dask_hpsearch.clusters.manifests import check_name
 from dask_hpsearch.config.reading import load_gke_spec
 from dask_hpsearch.deploy.ground import Grounds
 from dask_hpsearch.errors import HPSearchError
@@ -92,6 +93,8 @@ def gke_cluster(
     ...     client = cluster.get_client()
     """
     loaded = load_gke_spec(spec, **changes)
+    if dask_name is not None:
+        check_name(dask_name)
     grounds = Grounds(
         loaded,
         clients or cloud_clients(loaded.endpoints),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.clusters import kubernetes_api, operator
 from dask_hpsearch.clusters.diagnosis import last_words, pod_trouble
 from dask_hpsearch.clusters.kubernetes_api import KubernetesConflictError
+from dask_hpsearch.clusters.manifests import POD_SECURITY
 from dask_hpsearch.errors import (
     ClusterError,
     KubernetesRightsError,
@@ -148,7 +149,7 @@ async def _ensure_namespace(api: KubernetesApi, name: str) -> None:
     manifest = {
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": name, "labels": _MANAGED},
+        "metadata": {"name": name, "labels": _MANAGED | POD_SECURITY},
     }
     try:
         await api.create(manifest)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters.manifests import (
+    POD_SECURITY,
     SCRATCH,
     container_security,
     pod_security,
@@ -48,7 +49,9 @@ def manifests(
 
     def made(kind: str, api_version: str, name: str, **content: Any) -> Manifest:
         metadata: Manifest = {"name": name, "labels": _MANAGED | SELECTOR}
-        if kind != "Namespace":
+        if kind == "Namespace":
+            metadata["labels"] |= POD_SECURITY
+        else:
             metadata["namespace"] = NAMESPACE
         return {
             "apiVersion": api_version,

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
+from collections import deque
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.errors import ImageBuildError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from dask_hpsearch.images.context import Context
 
 BUILDERS = ("buildah", "podman", "docker")
 _LAST_LINES = 15
+_logger = logging.getLogger(__name__)
 
 
 def find_builder(name: str | None = None) -> str:
@@ -40,6 +43,7 @@ def build(
     tag: str | None = None,
     builder: str | None = None,
     options: Sequence[str] = (),
+    say: Callable[[str], None] = _logger.info,
 ) -> str:
     """Build an image, and return its name.
 
@@ -52,6 +56,8 @@ def build(
         ``buildah``, ``podman`` or ``docker``; default: the first there is.
     options : sequence of str
         Passed on to the builder.
+    say : callable
+        Given what the builder writes, line by line.
 
     Raises
     ------
@@ -66,18 +72,19 @@ def build(
         *options,
         str(context.folder),
     ]
-    done = subprocess.run(  # noqa: S603 (a builder, with arguments that are not a shell's)
+    last: deque[str] = deque(maxlen=_LAST_LINES)
+    with subprocess.Popen(  # noqa: S603 (a builder, with arguments that are not a shell's)
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        lines = "\n".join(done.stdout.splitlines()[-_LAST_LINES:])
-        msg = (
-            f"{program} could not build {name} (exit code {done.returncode}):\n{lines}"
-        )
+    ) as process:
+        for line in process.stdout or ():
+            last.append(line.rstrip())
+            say(line.rstrip())
+    if process.returncode:
+        lines = "\n".join(last)
+        msg = f"{program} could not build {name} (exit code {process.returncode}):\n{lines}"
         raise ImageBuildError(msg)
     return name

@@ -17,6 +17,8 @@ from dask_hpsearch.clusters.diagnosis import (
     pod_trouble,
     worst,
 )
+from dask_hpsearch.clusters.kube import kube_cluster, without_other_links
+from dask_hpsearch.clusters.kubernetes_api import split_log_line
 from dask_hpsearch.clusters.scheduler_routes import (
     Load,
     choose_leaving,
@@ -24,7 +26,13 @@ from dask_hpsearch.clusters.scheduler_routes import (
 )
 from dask_hpsearch.clusters.versions import check_versions, versions_here
 from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.errors import VersionSkewError
+from dask_hpsearch.errors import (
+    ClusterNameError,
+    MissingModuleError,
+    VersionSkewError,
+)
+from dask_hpsearch.fit_outcomes import result_of
+from dask_hpsearch.trials import Outcome
 
 SPOT = Path(__file__).parents[2] / "cluster_specs" / "spot-nodes.yaml"
 OWNER = {
@@ -320,3 +328,69 @@ def test_what_is_no_log_is_not_quoted() -> None:
 
     assert first_log(["", gone, "unable to retrieve container logs for x", "a"]) == "a"
     assert first_log([gone]) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a" * 54, "Forest", "my_search", "1st", "a-", "-a", "a.b", "ä", "a b"]
+)
+def test_a_name_that_kubernetes_would_refuse_is_refused(name: str) -> None:
+    """Before anything is made, with the rule."""
+    with pytest.raises(ClusterNameError, match="at most 53 characters") as caught:
+        kube_cluster(SPOT, name=name)
+
+    assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a", "forest-2", "a" * 53])
+def test_a_name_that_kubernetes_takes_is_taken(name: str) -> None:
+    """Letters, digits, hyphens."""
+    manifests.check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (
+            "2026-01-01T00:00:00.123456789Z a line",
+            ("2026-01-01T00:00:00.123456789Z", "a line"),
+        ),
+        ("2026-01-01T00:00:00Z ", ("2026-01-01T00:00:00Z", "")),
+        ("unable to retrieve container logs for containerd://abc", None),
+        ("failed to create fsnotify watcher: too many open files", None),
+        ("", None),
+    ],
+)
+def test_a_kubelets_word_is_no_line_of_a_log(
+    line: str, found: tuple[str, str] | None
+) -> None:
+    """It has no time, and would be taken for one."""
+    assert split_log_line(line) == found
+
+
+def test_of_all_dashboards_the_one_that_is_reached_is_shown() -> None:
+    """Dask's page has those of scheduler and workers too, which are addresses of pods."""
+    link = "http://127.0.0.1:4000/status"
+    page = "".join(
+        f'<a href="{one}" target="_blank">{one}</a>;'
+        for one in (link, "http://10.1.2.3:8787/status", "")
+    )
+
+    shown = without_other_links(page, link)
+
+    assert shown.count("<a ") == 1
+    assert link in shown
+    assert "10.1.2.3" not in shown
+    assert "<a " not in without_other_links(page, "")
+
+
+def test_a_module_that_an_image_lacks_goes_into_the_spec() -> None:
+    """What is sent to workers in pods would go with them."""
+    lacking = Outcome(1, "unreadable", b"my_module.part", image="place/image:1")
+
+    with pytest.raises(MissingModuleError) as caught:
+        result_of(lacking, what="a fit")
+
+    said = str(caught.value)
+    assert "requirements: of the cluster's spec" in said
+    assert "place/image:1" in said
+    assert "upload_file" not in said

@@ -12,6 +12,12 @@ from distributed import Client, Scheduler, Worker
 from distributed.core import Status
 
 from dask_hpsearch import demand
+from dask_hpsearch.clusters.scheduler_routes import (
+    Candidate,
+    GoneWorkers,
+    Load,
+    who_leaves,
+)
 from tests.processes import PATIENCE_S
 
 ROUTES = {
@@ -120,3 +126,49 @@ def test_the_operators_questions_are_answered() -> None:
     [first] = [one["name"] for one in found["first"].values()]
     [other] = [one["name"] for one in found["others"].values()]
     assert {first, other} == {"a", "b"}
+
+
+async def leaving_after_strangers() -> dict[str, list[str]]:
+    """Ask whom to let go after somebody else has asked workers to leave."""
+    found: dict[str, list[str]] = {}
+    with dask.config.set(ROUTES):
+        async with Scheduler(
+            host="127.0.0.1", port=0, dashboard=False, dashboard_address=":0"
+        ) as scheduler:
+            scheduler.add_plugin(GoneWorkers())
+            options = {"nthreads": 1, "dashboard": False, "dashboard_address": ":0"}
+            async with (
+                Worker(scheduler.address, name="a", **options) as first,
+                Worker(scheduler.address, name="b", **options),
+            ):
+                await scheduler.retire_workers([first.address])
+                while first.address in scheduler.workers:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                answer = await ask(scheduler, "POST", "retire_workers", n=2)
+                found["retired"] = sorted(one["name"] for one in answer.values())
+                answer = await ask(scheduler, "POST", "retire_workers", n=2)
+                found["again"] = [one["name"] for one in answer.values()]
+    return found
+
+
+def test_who_was_asked_to_leave_by_others_is_let_go() -> None:
+    """Its pod would begin it again, and the cluster stay too large."""
+    found = asyncio.run(leaving_after_strangers())
+
+    assert found == {"retired": ["a", "b"], "again": []}
+
+
+def test_as_many_leave_as_are_asked_for() -> None:
+    """Those that were chosen, were not told to end, and still run, count again."""
+    loads = {name: Load(0, 0, name, name) for name in "abcd"}
+    candidates = [
+        Candidate(loads["a"], closing=False, chosen_for=1.0),
+        Candidate(loads["b"], closing=False, chosen_for=10.0),
+        Candidate(loads["c"], closing=False),
+        Candidate(loads["d"], closing=True),
+    ]
+
+    def names(n: int) -> str:
+        return "".join(one.name for one in who_leaves(candidates, n))
+
+    assert [names(n) for n in range(5)] == ["", "d", "dc", "dcb", "dcb"]

@@ -141,6 +141,15 @@ def test_a_builder_is_called_with_the_context(tmp_path: Path, builder: str) -> N
     assert build(context, builder=builder, tag="x:1") == "x:1"
 
 
+def test_a_builders_progress_is_shown(tmp_path: Path, builder: str) -> None:
+    """A build takes minutes; it is seen to go on."""
+    said: list[str] = []
+
+    build(lay_out(tmp_path / "a"), builder=builder, say=said.append)
+
+    assert any(line.startswith("called build --tag") for line in said)
+
+
 def test_a_builders_failure_is_quoted(tmp_path: Path, builder: str) -> None:
     """The error has what the builder said, and its exit code."""
     context = lay_out(tmp_path / "a")

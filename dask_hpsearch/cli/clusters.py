@@ -1,0 +1,63 @@
+"""The command that shows the Dask clusters of a namespace, and ends one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.cli.words import EXIT_ERROR
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from dask_hpsearch.clusters.overview import ClusterRow
+
+_NAMES = ("NAME", "AGE", "WORKERS", "OWNER", "STATE", "RUNS")
+
+
+def add_clusters(commands: Any) -> None:
+    """Add the command to a parser's."""
+    parser = commands.add_parser(
+        "clusters", help="list the Dask clusters on Kubernetes, or end one"
+    )
+    parser.description = (
+        "List the Dask clusters of a namespace, of whoever made them: age, workers that are "
+        "ready of those wanted, owner, since when there has been no work, and runs."
+    )
+    parser.add_argument("--end", metavar="NAME", help="end this one, and all it runs")
+    parser.add_argument("--context", help="of the kubeconfig (default: its own)")
+    parser.add_argument("--namespace", help="default: the context's own")
+    parser.set_defaults(run_command=_clusters)
+
+
+def _clusters(arguments: Namespace) -> int:
+    from dask_hpsearch.clusters import overview
+
+    where = {"context": arguments.context, "namespace": arguments.namespace}
+    if arguments.end is not None:
+        asyncio.run(overview.end(arguments.end, where))
+        print(f"the cluster {arguments.end} has ended")
+        return 0
+    namespace, rows = asyncio.run(overview.rows(where))
+    if not rows:
+        print(f"no Dask clusters in namespace {namespace}")
+        return 0
+    print(table(rows))
+    return EXIT_ERROR if any(row.trouble for row in rows) else 0
+
+
+def table(rows: list[ClusterRow]) -> str:
+    """Write rows below each other, troubles last."""
+    cells = [
+        (row.name, row.age, f"{row.ready}/{row.wanted}", row.owner, row.state, row.runs)
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(_NAMES, *cells, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
+        for line in (_NAMES, *cells)
+    ]
+    lines += [f"{row.name}: {row.trouble}" for row in rows if row.trouble]
+    return "\n".join(lines)
