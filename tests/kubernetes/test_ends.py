@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import re
+import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +14,11 @@ import pytest
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.errors import PodStartError, RunFailedError
+from dask_hpsearch import DaskSearchCV, kube_cluster
+from dask_hpsearch.clusters import tls
+from dask_hpsearch.config.reading import load_spec
+from dask_hpsearch.errors import NoWorkersError, PodStartError, RunFailedError
+from tests.kubernetes.conftest import SPEC
 from tests.kubernetes.estimators import ROWS, Hoarder, Swelling
 from tests.kubernetes.test_jobs import pods_of
 from tests.kubernetes.test_losses import X, y
@@ -19,12 +26,14 @@ from tests.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from dask_hpsearch import SearchRun
     from dask_hpsearch.clusters.kube import SearchKubeCluster
     from tests.kubernetes.bucket import FarBucket
 
-NAMED_WITHIN_S = 120.0
+NAMED_WITHIN_S, PATIENT_S = 120.0, 180.0
+NO_ROOM = r"asks for cpu 64, .*Nodes.*of cpu \d+, memory"
 
 
 @contextmanager
@@ -75,14 +84,86 @@ def test_a_driver_that_finds_no_room_is_told(
     with driver_with(cluster, cpu="64"):
         run = submitted(search, cluster, bucket)
 
-        with pytest.raises(
-            PodStartError, match=r"asks for cpu 64, .*Nodes.*of cpu 2, memory"
-        ):
+        with pytest.raises(PodStartError, match=NO_ROOM):
             run.wait(NAMED_WITHIN_S)
 
     assert "asks for cpu 64" in run.logs()
     assert "asks for cpu 64" in run.watch.text
     run.cancel()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_workers_that_find_no_room_are_told(
+    namespace: str, image: str, home: Path
+) -> None:
+    """In the search's error, and in the list of clusters meanwhile."""
+    del home
+    workers = load_spec(SPEC).workers.model_dump() | {"cpu": "64"}
+    spec = load_spec(SPEC, image=image, namespace=namespace, workers=workers)
+    search = GridSearchCV(Hoarder(), {"number": [0]}, cv=2)
+
+    with (
+        kube_cluster(spec, n_workers=1, timeout_s=240) as made,
+        made.get_client() as client,
+    ):
+        with pytest.raises(NoWorkersError, match=NO_ROOM):
+            DaskSearchCV(search, client=client).fit(X, y)
+        shown = listed(namespace)
+
+    assert made.name in shown
+    assert re.search(NO_ROOM, shown)
+
+
+def listed(namespace: str, *options: str) -> str:
+    """Call ``dask-hpsearch clusters`` as in a terminal; return what it shows."""
+    program = [sys.executable, "-W", "ignore", "-m", "dask_hpsearch.cli", "clusters"]
+    done = subprocess.run(
+        [*program, "--namespace", namespace, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENT_S,
+    )
+    return done.stdout + done.stderr
+
+
+def test_clusters_are_listed_and_ended(
+    cluster: SearchKubeCluster, namespace: str, image: str
+) -> None:
+    """With their owner, and since when there has been no work; another one stays."""
+    with kube_cluster(
+        SPEC, image=image, namespace=namespace, n_workers=0, timeout_s=240
+    ) as made:
+        before = listed(namespace)
+        ended = listed(namespace, "--end", made.name)
+        after = listed(namespace)
+
+    row = next(line for line in before.splitlines() if line.startswith(made.name))
+    assert getpass.getuser() in row
+    assert "0/0" in row
+    assert "idle for" in row
+    assert ended == f"the cluster {made.name} has ended\n"
+    assert made.name not in after
+    assert cluster.name in after
+    assert "there is no cluster 'nosuch'" in listed(namespace, "--end", "nosuch")
+
+
+def test_certificates_of_an_earlier_cluster_of_the_name_are_renewed(
+    cluster: SearchKubeCluster, namespace: str, home: Path
+) -> None:
+    """Somebody else has ended it, and made another one."""
+    folder = home / "clusters" / f"{namespace}.{cluster.name}"
+    current = (folder / tls.CA_FILE).read_text()
+    tls.issue(cluster.name).of("client").save(folder)
+
+    with (
+        kube_cluster(name=cluster.name, namespace=namespace) as again,
+        again.get_client() as client,
+    ):
+        assert client.submit(int).result(60) == 0
+
+    assert (folder / tls.CA_FILE).read_text() == current
 
 
 @pytest.mark.slow
