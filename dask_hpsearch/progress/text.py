@@ -45,7 +45,8 @@ def cost(usd: float) -> str:
 
 def trouble(snapshot: ProgressSnapshot) -> list[str]:
     """Say what is wrong with the cluster, in a line of its own; none if nothing is."""
-    return [_printable(f"cluster: {snapshot.trouble}")] if snapshot.trouble else []
+    told = _cut(_printable(f"cluster: {snapshot.trouble}"), PARAMS_LENGTH)
+    return [told] if snapshot.trouble else []
 
 
 def best(snapshot: ProgressSnapshot) -> str:

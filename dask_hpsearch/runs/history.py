@@ -59,6 +59,8 @@ def progress(
                 workers=event["w"], slots=event["n"], running=event["b"]
             )
             state.troubled(event.get("x", ""))
+        elif event["e"] == "state":  # a driver that begins again says after what
+            state.troubled(event.get("error", ""))
         elif event["e"] == "fit" and _is_known(calls, event):
             result = event["r"]
             state.fit_finished(

@@ -20,6 +20,7 @@ import socket
 import sys
 from multiprocessing.connection import Connection
 
+from dask_hpsearch.slots.disk_watch import take_slots_folder
 from dask_hpsearch.slots.random_generators import Seedable, find_generators, reseed
 
 PRELOADED = (
@@ -102,7 +103,6 @@ def _run_slot(descriptor: int, nursery: int, generators: list[Seedable]) -> None
         _die_with_parent(nursery)
         reseed(generators)
         from dask_hpsearch import evaluation
-        from dask_hpsearch.slots.disk_watch import take_slots_folder
 
         take_slots_folder()
         evaluation.serve(Connection(descriptor))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.clusters import tls
+from dask_hpsearch.clusters.diagnosis import Trouble
 from dask_hpsearch.engine.jobs import crash_outcome
 from dask_hpsearch.slots.disk_watch import WriteCounts, empty, used_bytes
 from tests.clusters.test_draining import NOTICE_S
@@ -187,3 +189,60 @@ def test_an_eviction_is_the_fits_that_wrote_most() -> None:
     assert outcome.job == 3
     assert outcome.status == "disk"
     assert "pod p was evicted: no room; it had written 1.00 GiB" in outcome.message
+
+
+class Evicting:
+    """Says, as a cluster on Kubernetes does, that the worker's pod was evicted."""
+
+    def __init__(self, told: Path) -> None:
+        self._told = told
+        self._asked = 0
+
+    def troubles(self) -> list[Trouble]:
+        """Tell it once the fit has written."""
+        if not self._told.exists():
+            return []
+        self._asked += 1
+        if self._asked > 2:
+            self._told.unlink()  # the fit may end
+        said = "was evicted: Usage of EmptyDir volume exceeds the limit"
+        return [Trouble("wait", said, socket.gethostname(), reason="Evicted")]
+
+
+class Quarter(Writer):
+    """Writes less than it may, and ends when a file is gone."""
+
+    def _write(self) -> None:
+        path = Path(self.how)
+        path.write_text("")
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(bytes(LIMIT // 2))
+            file.flush()
+            wait_until(lambda: not path.exists())
+        self.how = ""
+
+    def fit(self, X: Any, y: Any) -> Self:
+        if self.how:
+            self._write()
+        return super().fit(X, y)
+
+
+@pytest.mark.timeout(240)
+def test_an_eviction_for_a_full_disk_counts_against_who_wrote(
+    client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kubernetes was quicker than the worker: the fit is known all the same."""
+    told = tmp_path / "told"
+    search = GridSearchCV(Quarter(how=str(told)), {"number": [7]}, cv=2, refit=False)
+    search.set_params(cv=[(np.arange(10), np.arange(10, 20))])
+    before = client.cluster
+    client.cluster = Evicting(told)  # type: ignore[assignment]
+    try:
+        DaskSearchCV(search, client=client).fit(X, y)
+    finally:
+        client.cluster = before
+
+    assert (
+        "exceeds the limit; it had written 0.03 GiB there, most of all" in caplog.text
+    )
+    assert "the fit is tried once more" in caplog.text

@@ -17,6 +17,8 @@ from dask_hpsearch.clusters.diagnosis import (
 )
 from dask_hpsearch.clusters.driver_job import DriverEnd, end_of, why_given_up
 from dask_hpsearch.engine.troubles import TroubleBook
+from dask_hpsearch.progress import text
+from dask_hpsearch.runs import history
 
 NOW = dt.datetime(2026, 1, 1, 12, 0, 0, tzinfo=dt.UTC)
 POD = "search-1-default-worker-5d-8bf"
@@ -310,3 +312,32 @@ def test_what_lasts_is_shown_as_long_as_it_lasts() -> None:
     assert book.text(10_000.0) == "no node"
     book.update([], 10_001.0)
     assert book.text(10_001.0) == ""
+
+
+BEAT = {"e": "beat", "g": 0, "t": 2.0, "w": 1, "n": 1, "b": 1}
+AGAIN = {"e": "state", "g": 0, "t": 3.0, "state": "starting", "error": "no worker"}
+RUNNING = {"e": "state", "g": 0, "t": 4.0, "state": "running"}
+
+
+@pytest.mark.parametrize(
+    ("events", "ended", "shown"),
+    [
+        ([BEAT | {"x": "pod p was evicted"}], False, "pod p was evicted"),
+        ([BEAT | {"x": "pod p was evicted"}, BEAT | {"t": 3.0}], False, ""),
+        ([BEAT, AGAIN], False, "no worker"),
+        ([BEAT, AGAIN, RUNNING], False, ""),
+        ([BEAT | {"x": "pod p was evicted"}], True, ""),
+    ],
+)
+def test_who_looks_on_sees_what_is_wrong(
+    events: list[dict[str, Any]],
+    *,
+    ended: bool,
+    shown: str,
+) -> None:
+    """As the driver noted it last; in a line of its own."""
+    snapshot = history.progress(events, refit=None, ended=ended)
+
+    assert snapshot.trouble == shown
+    assert text.trouble(snapshot) == ([f"cluster: {shown}"] if shown else [])
+    assert shown in text.line(snapshot)

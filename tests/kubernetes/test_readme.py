@@ -1,0 +1,100 @@
+"""README's own lines in a real Jupyter kernel, on workers in pods, which lack IPython."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+
+from tests.processes import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_hpsearch.clusters.kube import SearchKubeCluster
+    from tests.kubernetes.bucket import FarBucket
+
+# What the blocks take for granted, as small as two slots want it.
+SETUP = """
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import RandomizedSearchCV, cross_val_score
+from dask_hpsearch import DaskSearchCV, kube_cluster
+
+X, y = load_iris(return_X_y=True)
+space = {{"max_depth": [1, 2, 3]}}
+search = RandomizedSearchCV(RandomForestClassifier(n_estimators=3), space, n_iter=2, cv=2)
+cluster = kube_cluster(name={name!r}, namespace={namespace!r})
+client = cluster.get_client()
+client.wait_for_workers(1)
+lacking = client.run(lambda: __import__("importlib.util").util.find_spec("IPython") is None)
+assert all(lacking.values()), "the image has IPython: it shows nothing"
+"""
+IN_A_BUCKET = """
+run = DaskSearchCV(search, client=client, store={store!r}).submit(X, y)
+fitted = run.result(200)
+print(len(fitted.cv_results_["params"]), "candidates")
+client.close()
+cluster.close()
+"""
+# Blocks of the cluster that is there, of time limits, of joblib, of a run in the background.
+WANTED = (
+    "DaskSearchCV(search, client=client, progress=True)",
+    "max_time=",
+    "fit_timeout=",
+    "joblib.parallel_config(",
+    "task_name=",
+)
+
+
+def blocks() -> list[str]:
+    """Return README's blocks that a cluster of any kind can run, smaller than they are."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    found = []
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        lines = [
+            line
+            for line in block.splitlines()
+            if not re.match(r"client = Client\(|search = |X, y = |space = ", line)
+        ]
+        code = "\n".join(lines)
+        other = "gs://" in code or "_cluster(" in code or "upload(" in code
+        if any(words in code for words in WANTED) and not other:
+            found.append(code)
+    return found
+
+
+def test_there_is_a_block_for_each_of_them() -> None:
+    """README may be written anew: what is tried here is not to become nothing."""
+    assert all(any(words in one for one in blocks()) for words in WANTED)
+
+
+@pytest.mark.timeout(600)
+def test_readmes_blocks_run_in_a_kernel(
+    cluster: SearchKubeCluster, namespace: str, bucket: FarBucket, tmp_path: Path
+) -> None:
+    """fit, the joblib backend, submit to a process here and to a Job."""
+    cluster.scale(2)
+    setup = SETUP.format(name=cluster.name, namespace=namespace)
+    last = IN_A_BUCKET.format(store=bucket.url)
+    notebook = new_notebook(
+        cells=[new_code_cell(code) for code in (setup, *blocks(), last)]
+    )
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before)))
+    try:
+        NotebookClient(
+            notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}
+        ).execute()
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+    assert "2 candidates" in nbformat.writes(notebook)
