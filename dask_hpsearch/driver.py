@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import socket
 import threading
+import time
 import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from dask_hpsearch import next_steps, sklearn_adapter
 from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.callers import user_stacklevel
 from dask_hpsearch.clusters.local import local_cluster
+from dask_hpsearch.data.collections import computed, current_client
 from dask_hpsearch.engine.clients import check_client, no_workers
 from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.errors import (
@@ -230,13 +232,36 @@ def wait_for_worker(client: Client, timeout_s: float) -> None:
         raise no_workers(timeout_s, client.cluster) from error
 
 
-def current_client() -> Client | None:
-    """Return the Dask client that is in use where none is named; None without one."""
-    try:
-        client = Client.current(allow_global=True)
-    except ValueError:
-        return None
-    return client if client.status == "running" and not client.asynchronous else None
+def in_memory(
+    X: Any, y: Any, params: dict[str, Any], settings: Settings
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Compute Dask collections among what ``fit`` takes, on the search's client.
+
+    Without one, Dask computes them as it would by itself: the search's own workers would
+    have to be started for that alone.
+
+    Raises
+    ------
+    DataTooLargeError
+        If one does not fit into the memory of a worker, or of this process.
+    DataUnavailableError
+        If one was persisted on a cluster that is gone.
+    NoWorkersError
+        If no worker came within the time-out.
+    """
+    began = time.monotonic()
+
+    def check_for_workers(client: Client) -> None:
+        late = time.monotonic() > began + settings.worker_timeout_s
+        if late and not client.scheduler_info()["workers"]:
+            raise no_workers(settings.worker_timeout_s, client)
+
+    client = settings.client or current_client()
+    if client is not None:
+        check_client(client)
+    named = {"X": X, "y": y} | params
+    values = computed(named, client, still_waiting=check_for_workers)
+    return values.pop("X"), values.pop("y"), values
 
 
 def meter_of(

@@ -72,6 +72,10 @@ class DataUnavailableError(HPSearchError, RuntimeError):
     """A worker did not get the data that a fit needs."""
 
 
+class DataTooLargeError(HPSearchError, MemoryError):
+    """Data does not fit into the memory of the machines that are to use it."""
+
+
 class DataChangedError(HPSearchError, RuntimeError):
     """Data that a run refers to is not what it was when the run began."""
 

@@ -8,7 +8,7 @@ from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.dask_ml_route import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.data.references import refer
-from dask_hpsearch.driver import Fitted, Settings, fit_joblib
+from dask_hpsearch.driver import Fitted, Settings, fit_joblib, in_memory
 from dask_hpsearch.errors import UnsupportedSearchError
 from dask_hpsearch.runs.beginning import Work, opened
 from dask_hpsearch.runs.fitting import fit_here
@@ -63,7 +63,8 @@ def choose(search: Any, backend: str) -> str:
 def fit(  # noqa: PLR0917 (as the ways themselves)
     route: str, search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
 ) -> Fitted:
-    """Fit a search by a way that `choose` chose; data by URL too."""
+    """Fit a search by a way that `choose` chose; data by URL and Dask collections too."""
+    X, y, params = in_memory(X, y, params, settings)
     if route == "trials":
         return FITS[route](search, X, y, params, settings)
     with DataHome() as home:  # what is mapped stays so after it is closed

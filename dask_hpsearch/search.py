@@ -176,12 +176,14 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             The data; or their URL or path: of an ``.npy``, ``.npz``, ``.parquet``,
             ``.csv``, ``.csv.gz`` or (signed) ``.joblib`` file, at ``gs://``, ``file://``
             or in a folder here, or of a folder or pattern of ``.parquet`` or ``.csv``
-            files; or what `upload` returned. Workers read ``gs://`` by themselves.
+            files; or what `upload` returned. Workers read ``gs://`` by themselves. A Dask
+            collection (array, dataframe, bag, delayed object) is computed once, on the
+            client's workers, and is then like data in memory.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), or str, optional
             In the same ways; or the name of a column of the table that is X.
         **params
             What the search's own ``fit`` takes: ``groups``, ``sample_weight`` (these two
-            as y), …
+            as y), …; Dask collections among them are computed too.
 
         Returns
         -------
@@ -201,6 +203,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             If data by URL are not there, cannot be read, or are not what they should be.
         DataChangedError
             If data by URL were changed since the run began.
+        DataTooLargeError, DataUnavailableError
+            If a Dask collection does not fit into the memory of a worker or of this
+            process, or was persisted on a cluster that is gone.
         SearchStopped
             If ``max_time`` ended before any candidate.
         """

@@ -18,6 +18,7 @@ from joblib.parallel import (
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.captured import CapturedFit
 from dask_hpsearch.data import KnownObjects
+from dask_hpsearch.data.collections import Collections
 from dask_hpsearch.engine.jobs import Group
 from dask_hpsearch.errors import HPSearchError, UnpicklableError
 from dask_hpsearch.fit_outcomes import (
@@ -82,6 +83,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._log = log
         self._share_prefixes = share_prefixes
         self._known = KnownObjects(engine.home)
+        self._collections = Collections(engine.client)
         self._group = Group()
         self._specs: list[tuple[FitCall, bytes, FitSpec, DataRef]] = []
         self._splits: dict[tuple[int, int], tuple[Any, Any, DataRef]] = {}
@@ -130,6 +132,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     def terminate(self) -> None:
         """Let go of the data."""
         self._known.clear()
+        self._collections.clear()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002
         """End the call's running fits and drop its queue."""
@@ -299,16 +302,24 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
                 if call.of_search:
                     call.let_go(first)
                 return spec, ref
+        shared = {
+            name: self._collections.value(value, what=name)
+            for name, value in call.shared.items()
+        }
         spec = FitSpec(
             function=call.function,
             estimator=estimator or pickled(call.estimator, "the estimator"),
-            X=self._known.put(call.X, what="X").digest,
-            y=self._known.put(call.y, what="y").digest,
-            shared=call.shared,
+            X=self._known.put(
+                self._collections.value(call.X, what="X"), what="X"
+            ).digest,
+            y=self._known.put(
+                self._collections.value(call.y, what="y"), what="y"
+            ).digest,
+            shared=shared,
             share_prefixes=self._share_prefixes,
         )
-        shared = [check_pickles(value, name) for name, value in call.shared.items()]
-        self._engine.modules.compare(b"".join([spec.estimator, *shared]))
+        pickles = [check_pickles(value, name) for name, value in shared.items()]
+        self._engine.modules.compare(b"".join([spec.estimator, *pickles]))
         ref = self._engine.home.put(spec, what="the search")
         self._specs.append((call, estimator, spec, ref))
         return spec, ref
@@ -330,7 +341,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     def _pickled_calls(self, func: BatchedCalls, refs: dict[str, DataRef]) -> bytes:
         buffer = io.BytesIO()
         try:
-            CallPickler(buffer, self._known, refs).dump(func.items)
+            CallPickler(buffer, self._known, refs, self._collections).dump(func.items)
         except UnpicklableError:
             raise
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import trust
+from dask_hpsearch.data.collections import computed, current_client
 from dask_hpsearch.data.home import DataHome
 from dask_hpsearch.data.references import is_reference, n_samples
 from dask_hpsearch.errors import UnsupportedSearchError
@@ -30,8 +31,10 @@ def upload(
 
     Parameters
     ----------
-    X : array, sparse matrix or DataFrame
-    y, *others : array-like, optional
+    X : array, sparse matrix, DataFrame or Dask collection
+        A Dask collection is computed first, with the client that it was persisted with,
+        else with the current one.
+    y, *others : array-like or Dask collection, optional
         Targets, weights, groups.
     store : str or Path, optional
         A folder or a URL, best the one that the searches use. Workers read a ``gs://``
@@ -46,6 +49,9 @@ def upload(
     ------
     UnpicklableError
         If it cannot be written.
+    DataTooLargeError, DataUnavailableError
+        If a Dask collection does not fit into memory, or was persisted on a cluster that
+        is gone.
     StoreError
         If the store cannot be written.
     UnsupportedSearchError
@@ -62,6 +68,7 @@ def upload(
     """
     values = {"X": X} | ({} if y is None and not others else {"y": y})
     values |= {f"argument {number}": one for number, one in enumerate(others, start=3)}
+    values = computed(values, current_client())
     opened = open_store(trust.data_folder() / "store" if store is None else store)
     if opened.url.startswith("memory://"):
         msg = f"{opened.url!r} ends with this process: upload to a folder or a bucket"

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import DataHome
+from dask_hpsearch.data.collections import current_client
 from dask_hpsearch.data.references import FitData, is_reference, refer
 from dask_hpsearch.driver import (
     Fitted,
     Settings,
-    current_client,
     fit_trials,
+    in_memory,
     meter_of,
 )
 from dask_hpsearch.errors import (
@@ -143,6 +144,7 @@ def submit(
     """Begin a run and hand it to a driver elsewhere; return at once."""
     fresh, _ = materialised(search)
     settings = replace(settings, client=settings.client or current_client())
+    X, y, params = in_memory(X, y, params, settings)
     return _submit(fresh, refer(X, y, params), settings)
 
 
