@@ -9,6 +9,7 @@ from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, demand, local_cluster
+from dask_hpsearch.errors import ClientClosedError
 from dask_hpsearch.slots.plugin import slot_pids
 from tests.estimators import (
     Deed,
@@ -139,6 +140,58 @@ def test_slots_that_leave_during_a_search_fail_no_fit(
     assert len(times_begun(log)) == 12 * SPLITS
     assert len(lost) == 6
     assert again <= lost
+
+
+@pytest.mark.parametrize("how", ["scale", "adapt"])
+def test_fits_of_leaving_workers_end(
+    how: str, log: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What takes a second or two is not repeated, and nobody complains."""
+    own = search(12, log, seconds=0.3)
+    with (
+        local_cluster(4, 1, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(4)
+        thread, found = in_background(
+            lambda: DaskSearchCV(own, client=client).fit(X, y)
+        )
+        wait_until(lambda: len(seen(log, "end")) >= 4)
+        if how == "scale":
+            cluster.scale(1)
+        else:
+            cluster.adapt(minimum=1, maximum=1, interval="100ms")
+        wait_until(lambda: len(client.scheduler_info()["workers"]) == 1)
+        thread.join(PATIENCE_S)
+
+    assert_as_plain(found[0], own)
+    assert set(times_begun(log).values()) == {1}
+    assert capfd.readouterr().err == ""
+
+
+def test_a_cluster_closes_while_workers_leave(
+    log: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Then their fits are not waited for, and nobody complains either."""
+    own = search(12, log, gate=str(tmp_path / "never"))
+    with (
+        local_cluster(3, 1, dashboard_address=":0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        thread, _ = in_background(lambda: fails(own, client))
+        wait_until(lambda: len(waiting_pids(log)) == 3)
+        cluster.scale(1)
+    thread.join(PATIENCE_S)
+
+    assert not thread.is_alive()
+    assert not any(map(is_alive, waiting_pids(log)))
+    assert capfd.readouterr().err == ""
+
+
+def fails(own: GridSearchCV, client: Client) -> None:
+    """Run a search whose cluster ends."""
+    with pytest.raises(ClientClosedError):
+        DaskSearchCV(own, client=client).fit(X, y)
 
 
 def test_two_searches_on_one_client_share_its_slots(

@@ -7,20 +7,26 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.config
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
-from distributed import Client, LocalCluster
+from distributed import Adaptive, Client, LocalCluster
+from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface
 from distributed.worker_memory import parse_memory_limit
 
+from dask_hpsearch.clusters.worker_process import DRAIN, NOTICE_S
 from dask_hpsearch.data.reading import DataReader
 from dask_hpsearch.slots.plugin import SlotsPlugin
 from dask_hpsearch.slots.slot import python_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _logger = logging.getLogger(__name__)
 _END_WAIT_S = 3.0
@@ -128,8 +134,28 @@ class _LocalCluster(LocalCluster):
     (``distributed.deploy.lost-worker-timeout``). `LocalWorker` starts its process again.
     """
 
+    def adapt(self, *args: Any, **options: Any) -> Any:
+        """Let Dask scale the cluster; the workers that go may end what they run."""
+        if not args:
+            options.setdefault("Adaptive", _DrainingAdaptive)
+        return super().adapt(*args, **options)
+
+    async def _close(self) -> None:
+        for worker in [*self.workers.values()]:
+            worker.hurry()  # one may be draining
+        await super()._close()  # type: ignore[no-untyped-call]
+
     def _update_worker_status(self, op: str, msg: Any) -> None:
         Cluster._update_worker_status(self, op, msg)  # noqa: SLF001
+
+
+class _DrainingAdaptive(Adaptive):
+    """Leaves it to the cluster to end workers: the scheduler would close them at once."""
+
+    async def scale_down(self, workers: Any) -> None:
+        cluster: Any = self.cluster
+        if workers:
+            await cluster.scale_down(workers)
 
 
 class LocalWorker(ProcessInterface):
@@ -152,6 +178,8 @@ class LocalWorker(ProcessInterface):
         self._options = options
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._leaving = False
+        self._cluster: Callable[[], Any] = lambda: None  # set by a SpecCluster
 
     async def start(self) -> None:
         """Start the process; it registers with the scheduler by itself."""
@@ -160,15 +188,26 @@ class LocalWorker(ProcessInterface):
         await super().start()  # type: ignore[no-untyped-call]
 
     async def close(self, **_reasons: Any) -> None:
-        """End the process, and its slots with it."""
+        """End the process, and its slots with it.
+
+        If the cluster stays, fits of a second or two may end first, and finished ones are
+        handed on.
+        """
         if self._watcher is not None:
             self._watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watcher
-        process, self._process = self._process, None
+        process, self._leaving = self._process, True
         if process is not None:
-            await _end(process)
+            stays = getattr(self._cluster(), "status", None) == Status.running
+            await _end(process, drain=stays)
+        self._process = None
         await super().close()  # type: ignore[no-untyped-call]
+
+    def hurry(self) -> None:
+        """End it at once, if it is being closed."""
+        if self._leaving and self._process is not None:
+            _signal(self._process, signal.SIGTERM)
 
     async def _start_process(self) -> None:
         settings = {
@@ -197,14 +236,20 @@ class LocalWorker(ProcessInterface):
             await self._start_process()
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process, *, drain: bool) -> None:
+    _signal(process, DRAIN if drain else signal.SIGTERM)
+    try:
+        await asyncio.wait_for(
+            process.wait(), _END_WAIT_S + (NOTICE_S if drain else 0.0)
+        )
+    except TimeoutError:
+        _signal(process, signal.SIGKILL)
+        await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), _END_WAIT_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        process.send_signal(number)
 
 
 def _worker_options(options: dict[str, Any]) -> dict[str, Any]:

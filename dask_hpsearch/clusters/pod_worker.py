@@ -10,19 +10,18 @@ longer.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import sys
-import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed.core import Status, rpc
+from distributed.core import rpc
 from distributed.security import Security
 
+from dask_hpsearch.clusters.drain import drain
 from dask_hpsearch.clusters.manifests import (
     EXIT_REFUSED,
     EXIT_SKEW,
@@ -43,12 +42,7 @@ from dask_hpsearch.errors import (
 from dask_hpsearch.slots.black_box import FILE as BLACK_BOX_FILE
 from dask_hpsearch.slots.black_box import BlackBox, read_black_box
 from dask_hpsearch.slots.disk_watch import DiskWatch, empty, give_slots_folders
-from dask_hpsearch.slots.plugin import (
-    BLACK_BOX,
-    DISK_WATCH,
-    EARLY_NURSERY,
-    drain_slots,
-)
+from dask_hpsearch.slots.plugin import BLACK_BOX, DISK_WATCH, EARLY_NURSERY
 from dask_hpsearch.slots.slot import Nursery
 from dask_hpsearch.trials import IMAGE_VARIABLE
 
@@ -60,7 +54,6 @@ if TYPE_CHECKING:
 _NURSERY_WAIT_S = 60.0
 _TRY_AGAIN_S = 0.5
 _AGAIN = "DASK_HPSEARCH_AGAIN"  # set when a worker begins again in the same container
-_RETIRE_S = 3.0  # of the notice, kept for the results' way
 _logger = logging.getLogger("distributed.worker.dask_hpsearch")
 
 
@@ -120,7 +113,7 @@ async def _work(arguments: Namespace, nursery: Nursery) -> bool:
     if not told.is_set():
         leaving.cancel()
         return False
-    draining = asyncio.ensure_future(_leave(worker, arguments.notice))
+    draining = asyncio.ensure_future(drain(worker, arguments.notice))
     await asyncio.wait({draining, finished}, return_when=asyncio.FIRST_COMPLETED)
     return True
 
@@ -182,38 +175,10 @@ async def _check_versions(address: str, security: Security) -> None:
     check_worker_versions(theirs, versions_here(), image)
 
 
-async def _leave(worker: Worker, notice_s: float) -> None:
-    """Drain, hand on what is finished, and go, within the notice."""
-    began = time.monotonic()
-    # Without this its memory monitor would set it running again.
-    worker.memory_manager.memory_pause_fraction = False
-    worker.status = Status.paused
-    until = began + max(notice_s - _RETIRE_S, 0.0)
-    await asyncio.to_thread(drain_slots, worker, until - time.monotonic())
-    # Its batches are about to say what became of their fits. The client takes that at once,
-    # and then there is nothing to hand on; what went with the worker would run again.
-    end = began + notice_s - 1
-    while _has_something(worker) and time.monotonic() < end - 1:  # noqa: ASYNC110
-        await asyncio.sleep(0.05)
-    with contextlib.suppress(Exception):  # the scheduler may be leaving too
-        await asyncio.wait_for(
-            worker.scheduler.retire_workers(
-                workers=[worker.address], remove=True, close_workers=False
-            ),
-            max(end - time.monotonic(), 0.5),
-        )
-    _logger.info("drained in %.1f s", time.monotonic() - began)
-    await worker.close(timeout=1, executor_wait=False, reason="drained")
-
-
 def _leave_full_disk() -> None:
     """End as if told to: the next container of the pod begins with an empty disk."""
     _logger.warning("the disk is full of what earlier fits have left: beginning anew")
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _has_something(worker: Worker) -> bool:
-    return bool(worker.state.executing_count or worker.data)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 _NURSERY_WAIT_S = 60.0
 _PARENT_CHECK_S = 1.0
 _ORPHAN_GRACE_S = 3.0
+# The signal to drain and leave, and the time for that: fits have two seconds of it to end,
+# then they are given back.
+DRAIN = signal.SIGUSR1
+NOTICE_S = 5.0
 
 
 async def _work(settings: dict[str, Any], nursery: Nursery) -> None:
@@ -37,18 +41,46 @@ async def _work(settings: dict[str, Any], nursery: Nursery) -> None:
     await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
     extensions: Any = {**DEFAULT_EXTENSIONS, EARLY_NURSERY: lambda _worker: nursery}
     worker = Worker(settings["scheduler"], extensions=extensions, **settings["options"])
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGTERM, lambda: asyncio.ensure_future(_close(worker))
-    )
+    told = _Told(worker)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(DRAIN, told.leave, NOTICE_S)
+    loop.add_signal_handler(signal.SIGTERM, told.leave, 0.0)
     if parent := settings.get("parent"):
         threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     await worker
     await worker.finished()
 
 
-async def _close(worker: Worker) -> None:
+class _Told:
+    """Takes signals to leave; one to leave at once ends the draining."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._leaving: asyncio.Task[None] | None = None
+
+    def leave(self, notice_s: float) -> None:
+        """Begin to leave."""
+        # What Dask says of tasks and connections that end with a worker is of no use.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        if self._leaving is not None and notice_s:
+            return
+        begun, leaves = self._leaving, _drain if notice_s else _close
+        self._leaving = asyncio.ensure_future(leaves(self._worker, notice_s))
+        if begun is not None:
+            begun.cancel()
+
+
+async def _drain(worker: Worker, notice_s: float) -> None:
+    """Let running fits end first."""
+    from dask_hpsearch.clusters.drain import drain
+
+    await drain(worker, notice_s)
+
+
+async def _close(worker: Worker, notice_s: float) -> None:
     """Leave at once: the slots end, the local folder goes."""
-    await worker.close(timeout=1, executor_wait=False, reason="scaled down")
+    del notice_s
+    await worker.close(timeout=1, executor_wait=False, reason="closed")
 
 
 def _end_with_parent(parent: int) -> None:
