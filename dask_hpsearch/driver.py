@@ -149,6 +149,7 @@ def fit_trials(
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(recorder.driving(fitted))
         session = Session(engine, log=recorder, share_prefixes=settings.share_prefixes)
+        recorder.answering = session.answering
         if _is_bayes(fitted):
             recorder.strategy = BayesStrategy(
                 session, recorder, asynchronous=settings.asynchronous

@@ -264,9 +264,25 @@ def _encode_result(result: Any) -> bytes:
 
 
 def _encode_error(error: Exception) -> bytes:
-    """Pickle an exception with its traceback as a note; in words if it will not."""
+    """Pickle an exception with its traceback as a note; in words if it will not.
+
+    The note has its causes too: they do not travel besides. The error itself is as it was
+    in the end, since a module may keep one and raise it again.
+    """
+    notes = list(getattr(error, "__notes__", ()))
+    cause, context = error.__cause__, error.__context__
+    suppressed = error.__suppress_context__
     error.add_note("".join(traceback.format_exception(error)).rstrip())
-    error.__traceback__ = None
+    error.__cause__ = error.__context__ = error.__traceback__ = None
+    try:
+        return _pickled_error(error)
+    finally:
+        error.__notes__ = notes
+        error.__cause__, error.__context__ = cause, context
+        error.__suppress_context__ = suppressed
+
+
+def _pickled_error(error: Exception) -> bytes:
     for candidate in (error, _ErrorByParts(error)):
         with contextlib.suppress(Exception):
             payload = bytes(cloudpickle.dumps(candidate, protocol=5))

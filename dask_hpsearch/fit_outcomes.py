@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import logging
+import math
 import pickle
 import threading
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,6 @@ from dask_hpsearch.errors import (
     MissingModuleError,
     UnreadableTaskError,
 )
-from dask_hpsearch.trials import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from joblib.parallel import BatchedCalls
 
     from dask_hpsearch.sklearn_adapter import FitCall
+    from dask_hpsearch.trials import Outcome
 
 _ENDED: dict[str, type[FitEndedError]] = {
     "killed": FitKilledError,
@@ -40,12 +42,12 @@ _ERROR_WAIT_S = 1.0
 _fit_logger = logging.getLogger("dask_hpsearch.fits")
 
 
-def result_of(outcome: Outcome | HPSearchError, *, what: str) -> Any:
+def result_of(outcome: Outcome, *, what: str) -> Any:
     """Return a task's result.
 
     Parameters
     ----------
-    outcome : Outcome or HPSearchError
+    outcome : Outcome
     what : str
         The task in words, for errors.
 
@@ -60,8 +62,6 @@ def result_of(outcome: Outcome | HPSearchError, *, what: str) -> Any:
     HPSearchError
         If a worker could not get its data.
     """
-    if isinstance(outcome, HPSearchError):
-        raise outcome
     if outcome.status == "ok":
         return pickle.loads(outcome.payload)  # noqa: S301 (from a slot of ours)
     if outcome.status in ("raised", "no data"):
@@ -72,7 +72,7 @@ def result_of(outcome: Outcome | HPSearchError, *, what: str) -> Any:
     raise _ENDED[outcome.status](msg)
 
 
-def fit_result(call: FitCall, outcome: Outcome | HPSearchError) -> dict[str, Any]:
+def fit_result(call: FitCall, outcome: Outcome) -> dict[str, Any]:
     """Return the result of a fit as scikit-learn's own function would.
 
     A fit that did not end by itself is a failed fit with ``error_score``, unless that is
@@ -83,7 +83,7 @@ def fit_result(call: FitCall, outcome: Outcome | HPSearchError) -> dict[str, Any
     Exception
         As `result_of`.
     """
-    finished = isinstance(outcome, Outcome) and outcome.status == "ok"
+    finished = outcome.status == "ok"
     try:
         result: dict[str, Any] = result_of(
             outcome, what="" if finished else name_of(call)
@@ -92,9 +92,8 @@ def fit_result(call: FitCall, outcome: Outcome | HPSearchError) -> dict[str, Any
         if sklearn_adapter.raises_errors(call):
             raise
         _fit_logger.warning("%s", error)
-        seconds = outcome.seconds if isinstance(outcome, Outcome) else 0.0
         cause = f"{type(error).__module__}.{type(error).__name__}: {error}"
-        return sklearn_adapter.failed_result(call, cause=cause, seconds=seconds)
+        return sklearn_adapter.failed_result(call, cause=cause, seconds=outcome.seconds)
     return result
 
 
@@ -143,9 +142,9 @@ class FitWarnings:
     def __init__(self) -> None:
         self._seen: set[str] = set()
 
-    def log(self, outcome: Outcome | HPSearchError) -> None:
+    def log(self, outcome: Outcome) -> None:
         """Log what is new in an outcome."""
-        for text in () if isinstance(outcome, HPSearchError) else outcome.warnings:
+        for text in outcome.warnings:
             if text not in self._seen and len(self._seen) < _MOST_WARNINGS:
                 self._seen.add(text)
                 _fit_logger.warning("a fit warned: %s", text)
@@ -161,44 +160,65 @@ class ErrorsInTurn:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._running: set[int] = set()
-        self._held: dict[int, Callable[[], None]] = {}
+        self._first = 0  # no task before it runs
+        self._held: list[tuple[int, Callable[[], None]]] = []  # a heap
+        self._timer: threading.Timer | None = None
+        self._ended = False
         self._lock = threading.Lock()
 
     def expect(self, deliver: Callable[[Any], None]) -> Callable[[Any], None]:
         """Count a task in; return what delivers its results or its error."""
-        number = next(self._numbers)
         with self._lock:
+            number = next(self._numbers)
             self._running.add(number)
 
         def deliver_in_turn(results: Any) -> None:
-            fails = isinstance(results, BaseException)
-            with self._lock:
-                self._running.discard(number)
-                if fails:
-                    self._held[number] = lambda: deliver(results)
-            if not fails:
+            if isinstance(results, BaseException):
+                self._hold(number, lambda: deliver(results))
+                if isinstance(results, HPSearchError):
+                    self._release(wait=False)  # ends the search whichever task it met
+            else:
+                with self._lock:
+                    self._running.discard(number)
                 deliver(results)
-            elif isinstance(results, HPSearchError):
-                self._release(wait=False)  # ends the search whichever task it met
-            elif self._running:
-                timer = threading.Timer(_ERROR_WAIT_S, self._release, [False])
-                timer.daemon = True
-                timer.start()
             self._release(wait=True)
 
         return deliver_in_turn
+
+    def end(self, deliver: Callable[[Any], None], error: HPSearchError) -> None:
+        """Deliver an error that ends all tasks, whichever it met, to one of them.
+
+        One error for all would be raised once for each, its traceback a bit longer each
+        time; and with one, joblib ends the call.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        self._release(wait=False)
+        deliver(error)
+
+    def _hold(self, number: int, deliver: Callable[[], None]) -> None:
+        with self._lock:
+            self._running.discard(number)
+            heapq.heappush(self._held, (number, deliver))
+            if self._timer is None:
+                self._timer = threading.Timer(_ERROR_WAIT_S, self._release, [False])
+                self._timer.daemon = True
+                self._timer.start()
 
     def _release(self, wait: bool) -> None:  # noqa: FBT001 (a timer's argument)
         """Deliver held errors in order; with ``wait``, those that nothing precedes."""
         if not self._held:
             return
         with self._lock:
-            first = min(self._running, default=None)
-            ready = [
-                number
-                for number in sorted(self._held)
-                if not wait or first is None or number < first
-            ]
-            calls = [self._held.pop(number) for number in ready]
+            while self._running and self._first not in self._running:
+                self._first += 1
+            before = self._first if wait and self._running else math.inf
+            calls = []
+            while self._held and self._held[0][0] < before:
+                calls.append(heapq.heappop(self._held)[1])
+            if self._timer is not None and not self._held:
+                self._timer.cancel()
+                self._timer = None
         for call in calls:
             call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +49,13 @@ class RecordedCall:
 
     def complete(self) -> list[int]:
         """Candidates whose every split is there."""
-        every = range(len(self.splits))
-        return [
+        finished = Counter(candidate for candidate, _ in self.results)
+        known = range(len(self.candidates))
+        return sorted(
             candidate
-            for candidate in range(len(self.candidates))
-            if self.splits
-            and all((candidate, split) in self.results for split in every)
-        ]
+            for candidate, n_splits in finished.items()
+            if n_splits == len(self.splits) and candidate in known
+        )
 
 
 class BegunElsewhereError(Exception):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.sklearn_adapter import FitCall
 
 Evaluate = Callable[..., Mapping[str, Any]]
+Answering = Callable[[list[dict[str, Any]]], AbstractContextManager[None]]
 # Runs a search in a way of our own; returns False if that is left to the search's own.
 Strategy = Callable[[Any, Evaluate], bool]
 
@@ -75,6 +76,8 @@ class Recorder:
         self.stopped: str | None = None
         self.evaluating = False
         self.strategy: Strategy | None = None
+        # By which known results are handed over at once, if there is a way.
+        self.answering: Answering = lambda _: nullcontext()
 
     # --- around evaluate_candidates ---------------------------------------------------
 
@@ -281,10 +284,11 @@ class Recorder:
     def close_call(self, call: RecordedCall, evaluate: Evaluate) -> None:
         """Have scikit-learn build its results from a call's complete candidates."""
         self._kept = call.complete()
-        evaluate(
-            [call.candidates[candidate] for candidate in self._kept],
-            cv=sklearn_adapter.FixedSplits(call.splits),
-        )
+        with self.answering(_results_of(call, self._kept)):
+            evaluate(
+                [call.candidates[candidate] for candidate in self._kept],
+                cv=sklearn_adapter.FixedSplits(call.splits),
+            )
         call.taken_in = True
 
     def _complete(self, search: Any, evaluate: Evaluate, stop: BaseException) -> None:
@@ -294,19 +298,19 @@ class Recorder:
         kept = cut[-1].complete() if cut else []
         if kept:
             self._kept = kept
-            splits = range(len(cut[-1].splits))
-            hidden = [cut[-1].results[c, s] for c in kept for s in splits]
-            self._pardons.hide(hidden, self.calls)
+            results = _results_of(cut[-1], kept)
+            self._pardons.hide(results, self.calls)
             finished.append([cut[-1].candidates[candidate] for candidate in kept])
             columns = {
                 key: [values[candidate] for candidate in kept]
                 for key, values in (cut[-1].more_results or {}).items()
             }
-            evaluate(
-                finished[-1],
-                cv=sklearn_adapter.FixedSplits(cut[-1].splits),
-                more_results=columns or None,
-            )
+            with self.answering(results):
+                evaluate(
+                    finished[-1],
+                    cv=sklearn_adapter.FixedSplits(cut[-1].splits),
+                    more_results=columns or None,
+                )
         if not finished:
             if isinstance(stop, KeyboardInterrupt):
                 raise stop
@@ -324,6 +328,13 @@ class Recorder:
         return f"{text}; {to_go_on(self._journal.folder.store.url, limit)}"
 
     # --- FitLog -----------------------------------------------------------------------
+
+    @property
+    def n_fits(self) -> int:
+        """Fits of the call that begins."""
+        if not self.calls:
+            return 0
+        return len(self.calls[-1].candidates) * len(self.calls[-1].splits)
 
     def known(self, call: FitCall) -> dict[str, Any] | None:
         """Return the result of a fit that finished before."""
@@ -359,3 +370,11 @@ class Recorder:
         if len(recorded.results) == n_fits and not recorded.still_open:
             self._pardons.hide(list(recorded.results.values()), self.calls)
         return result
+
+
+def _results_of(call: RecordedCall, candidates: list[int]) -> list[dict[str, Any]]:
+    """Return the results of complete candidates, in scikit-learn's order of fits."""
+    splits = range(len(call.splits))
+    return [
+        call.results[candidate, split] for candidate in candidates for split in splits
+    ]

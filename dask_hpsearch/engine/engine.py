@@ -181,8 +181,12 @@ class Engine:
         told = threading.Event()
         group.cancelled = True
         self._events.put(lambda: self._cancel([group], told))
-        if threading.current_thread() is not self._thread:
+        if not self.is_current_thread():
             told.wait(_CANCEL_WAIT_S)
+
+    def is_current_thread(self) -> bool:
+        """Whether this is the engine's thread, in which outcomes are delivered."""
+        return threading.current_thread() is self._thread
 
     def stop(self, reason: str) -> None:
         """End all tasks, running and queued, with `SearchStopped`; also later ones."""
