@@ -43,13 +43,12 @@ N_CANDIDATES, N_SPLITS = 100_000, 2
 N_TASKS = 200_000
 # Two seconds on a machine of one's own; what is quadratic takes minutes.
 ENDED_WITHIN_S = 30.0
-MAX_TIME_S = 15.0
 
 
 # -------------------------------------------------------------------- their ends
 
 
-@pytest.mark.parametrize("way", ["max_time", "Ctrl-C", "stop", "cancel"])
+@pytest.mark.parametrize("way", ["Ctrl-C", "stop", "cancel"])
 def test_a_search_with_very_many_fits_ends_at_once(
     way: str, client: Client, tmp_path: Path
 ) -> None:
@@ -70,12 +69,12 @@ def test_a_search_with_very_many_fits_ends_at_once(
 
     def end() -> None:
         wait_until(lambda: seen(log, "wait"))
+        wait_until(lambda: newest().progress().fits_done >= 8)
         told_at.append(time.monotonic())
-        tell.get(way, lambda: None)()
+        tell[way]()
 
     threading.Thread(target=end, daemon=True).start()
-    max_time = MAX_TIME_S if way == "max_time" else None
-    ours = DaskSearchCV(search, client=client, store=tmp_path, max_time=max_time)
+    ours = DaskSearchCV(search, client=client, store=tmp_path)
 
     if way == "cancel":
         with pytest.raises(RunCancelledError):
@@ -85,7 +84,7 @@ def test_a_search_with_very_many_fits_ends_at_once(
             ours.fit(X, y)
         assert 0 < len(ours.cv_results_["params"]) <= 10
 
-    assert time.monotonic() - told_at[0] < ENDED_WITHIN_S + (max_time or 0)
+    assert time.monotonic() - told_at[0] < ENDED_WITHIN_S
 
 
 class FewWait(FitLog):
