@@ -108,6 +108,10 @@ class RunCancelledError(HPSearchError, RuntimeError):
     """The run was cancelled: it has no result."""
 
 
+class ResultUnreadableError(HPSearchError, RuntimeError):
+    """A run's result refers to what this process does not have."""
+
+
 class VersionSkewError(HPSearchError, RuntimeError):
     """A run's pickles were written by versions that this environment does not have."""
 

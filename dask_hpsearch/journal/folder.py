@@ -14,7 +14,6 @@ modules/…                     modules of the user's own, sealed, for a driver 
 from __future__ import annotations
 
 import json
-import pickle
 import platform
 import re
 import time
@@ -26,7 +25,7 @@ import cloudpickle
 import numpy as np
 import sklearn
 
-from dask_hpsearch import trust
+from dask_hpsearch import main_names, trust
 from dask_hpsearch.errors import (
     ObjectNotFoundError,
     RunNotFoundError,
@@ -258,7 +257,7 @@ class RunFolder:
         sealed = self.store.read(name)
         content = trust.unseal(self.manifest.public, self.run_id, name, sealed)
         self.check_versions()
-        return pickle.loads(content)  # noqa: S301 (the seal is the run's)
+        return main_names.loads(content)  # the seal is the run's
 
     def delete(self) -> None:
         """Delete all objects, the manifest first: after it, there is no run."""

@@ -22,6 +22,7 @@ from dask_hpsearch.errors import (
     StoreError,
 )
 from dask_hpsearch.journal.folder import RunFolder
+from dask_hpsearch.main_names import stand_in_for_main
 from dask_hpsearch.runs.beginning import load
 from dask_hpsearch.runs.driving import drive_run
 from dask_hpsearch.runs.lasting import LastingDriver, extended, let_go
@@ -128,6 +129,7 @@ def _run_id(request: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    stand_in_for_main()
     status = main()
     # All is closed, and nobody needs the interpreter to take itself apart, which costs a
     # sixth of what its imports did.

@@ -158,14 +158,9 @@ def drive_run(
         notes.note("running")
         with _watching(folder, journal, stop, ignored, notes, meter=meter):
             fitted = _fit(work, settings, home, journal, stop, meter=meter)
-        try:
-            fitted = _store_result(folder, journal, fitted, generation)
-        except UnpicklableError as error:
-            if driver is not None:  # nobody else has it
-                raise
-            _logger.warning("the run keeps no result: %s", error)
+        fitted, unstored = _store_result(folder, journal, fitted, generation)
         before_end()
-        _note_result(notes, fitted)
+        _note_result(notes, fitted, unstored)
     except BaseException as error:
         notes.note_end(error)
         if not isinstance(error, RunCancelledError):
@@ -225,17 +220,32 @@ def _close(journal: RunJournal) -> None:
 
 def _store_result(
     folder: RunFolder, journal: RunJournal, fitted: Fitted, generation: int
-) -> Fitted:
-    """Store the result once; whoever comes second takes what he finds there."""
+) -> tuple[Fitted, str]:
+    """Store the result once; whoever comes second takes what he finds there.
+
+    Returns
+    -------
+    fitted : Fitted
+    unstored : str
+        Why the refitted estimator is not in the store; "" if it is.
+    """
     whole, slim = (result_name(generation, estimator=one) for one in (True, False))
+    unstored = ""
     try:
         journal.flush()
-        if not folder.create_pickle(whole, (fitted.search, fitted.stopped)):
-            fitted = _found(folder, whole, fitted)
+        try:
+            if not folder.create_pickle(whole, (fitted.search, fitted.stopped)):
+                fitted = _found(folder, whole, fitted)
+        except UnpicklableError as error:
+            unstored = str(error)
+            _logger.warning("the run keeps its result without the estimator: %s", error)
         folder.create_pickle(slim, (without_estimator(fitted.search), fitted.stopped))
     except StoreError as error:
         raise _with_partial(error, fitted) from error.__cause__
-    return fitted
+    except UnpicklableError as error:
+        unstored = str(error)
+        _logger.warning("the run keeps no result: %s", error)
+    return fitted, unstored
 
 
 def _found(folder: RunFolder, name: str, own: Fitted) -> Fitted:
@@ -249,12 +259,15 @@ def _found(folder: RunFolder, name: str, own: Fitted) -> Fitted:
     return own if more_than_that else replace(own, search=search, stopped=stopped)
 
 
-def _note_result(notes: StateNotes, fitted: Fitted) -> None:
+def _note_result(notes: StateNotes, fitted: Fitted, unstored: str) -> None:
     """Note that there is a result, and what it says, for those who do not load it."""
     score, params = sklearn_adapter.best_of(fitted.search)
     best = None if params is None else {"score": score, "params": shown(params)}
     notes.note(
-        "stopped" if fitted.stopped else "finished", best=best, reason=fitted.stopped
+        "stopped" if fitted.stopped else "finished",
+        best=best,
+        reason=fitted.stopped,
+        unstored=unstored,
     )
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import next_steps
-from dask_hpsearch.errors import HPSearchError, RunCancelledError, RunFailedError
+from dask_hpsearch.errors import (
+    HPSearchError,
+    ResultUnreadableError,
+    RunCancelledError,
+    RunFailedError,
+)
 from dask_hpsearch.runs.driving import result_name, without_estimator
+from dask_hpsearch.runs.generations import generation_of
 from dask_hpsearch.runs.logs import last_word, logs_of
 
 if TYPE_CHECKING:
@@ -31,14 +37,53 @@ def load_result(
     ------
     ObjectNotFoundError
         If there is none.
+    ResultUnreadableError
+        If it refers to what this process lacks.
     """
     whole, slim = (result_name(generation, estimator=one) for one in (True, False))
     if not estimator and folder.exists(slim):
-        found: tuple[Any, str | None] = folder.load_pickle(slim)
-        return found
-    search, stopped = folder.load_pickle(whole)
+        return _loaded(folder, slim)
+    search, stopped = _loaded(folder, whole)
     # Its driver may have been killed between the two.
     return search if estimator else without_estimator(search), stopped
+
+
+def _loaded(folder: RunFolder, name: str) -> tuple[Any, str | None]:
+    """Load a result, of which a part may be defined elsewhere."""
+    try:
+        found: tuple[Any, str | None] = folder.load_pickle(name)
+    except (AttributeError, ImportError) as error:
+        if isinstance(error, HPSearchError):
+            raise
+        msg = (
+            f"the result of run {folder.run_id} refers to what this process lacks "
+            f"({type(error).__name__}: {error}): import or define it here first, or read "
+            "the result without the fitted estimator, result(estimator=False)"
+        )
+        raise ResultUnreadableError(msg) from error
+    return found
+
+
+def why_unstored(
+    folder: RunFolder, state: str, why: str, *, estimator: bool
+) -> Exception:
+    """Make the error of a run that ended well, and whose result is not in the store.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    state : str
+    why : str
+        What kept it out.
+    estimator : bool
+        Whether the whole result was asked for.
+    """
+    text = f"run {folder.run_id} is {state}, but its result is not in the store: {why}"
+    if estimator and folder.exists(result_name(generation_of(folder), estimator=False)):
+        way = "result(estimator=False) has all but the fitted estimator"
+    else:
+        way = "trials() has the scores, best() the best parameters"
+    return RunFailedError(f"{text}; {way}")
 
 
 def why_no_result(folder: RunFolder, state: str, text: str) -> HPSearchError:

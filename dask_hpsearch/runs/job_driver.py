@@ -27,6 +27,7 @@ from dask_hpsearch.errors import (
 )
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.journal.segments import JournalReader
+from dask_hpsearch.main_names import stand_in_for_main
 from dask_hpsearch.runs import history
 from dask_hpsearch.runs.jobs import PATIENCE_S
 from dask_hpsearch.runs.lasting import LastingDriver, PodEnds, let_go
@@ -187,4 +188,5 @@ def _connected(request: dict[str, Any], place: Place, stack: ExitStack) -> Clien
 
 
 if __name__ == "__main__":
+    stand_in_for_main()
     sys.exit(main())

@@ -23,7 +23,7 @@ from dask_hpsearch.progress import text
 from dask_hpsearch.runs import history
 from dask_hpsearch.runs.beginning import default_store
 from dask_hpsearch.runs.driving import REQUESTS, result_name
-from dask_hpsearch.runs.endings import load_result, why_no_result
+from dask_hpsearch.runs.endings import load_result, why_no_result, why_unstored
 from dask_hpsearch.runs.generations import (
     begin_generation,
     generation_of,
@@ -46,6 +46,7 @@ from dask_hpsearch.runs.states import (
     signature_of,
     state_of,
     why_ended,
+    why_not_stored,
 )
 from dask_hpsearch.stores import open_store
 
@@ -255,7 +256,13 @@ class SearchRun:
                 self._folder, generation_of(self._folder), estimator=estimator
             )
         except ObjectNotFoundError as error:
-            state, text = self._state(self._events())
+            events = self._events()
+            state, text = self._state(events)
+            if state in WITH_RESULT:
+                why = why_not_stored(events, generation=generation_of(self._folder))
+                raise why_unstored(
+                    self._folder, state, why, estimator=estimator
+                ) from error
             raise why_no_result(self._folder, state, text) from error
 
     def stop(self) -> Self:

@@ -85,6 +85,16 @@ def why_ended(events: Iterable[Event], state: str, *, generation: int) -> str | 
     return next((str(one) for one in reasons if one), state)
 
 
+def why_not_stored(events: Iterable[Event], *, generation: int) -> str:
+    """Tell why the result of a run that ended well is not whole in its store."""
+    texts = [
+        one.get("unstored")
+        for one in events
+        if one["e"] == "state" and one["g"] == generation
+    ]
+    return next((str(text) for text in texts if text), "it is gone")
+
+
 def _last_of_each_driver(noted: list[Event]) -> list[Event]:
     """Last state that each driver noted, in order of time."""
     last = {one["driver"]: one for one in sorted(noted, key=lambda one: one["t"])}

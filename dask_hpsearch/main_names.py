@@ -1,0 +1,69 @@
+"""Names of ``__main__`` in a process that has another one.
+
+cloudpickle pickles classes and functions of a notebook or script by value. What pickles
+inside of that by other means, as torch does with a fitted module, refers to them by name:
+``__main__.Net``, which a driver or another notebook does not have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import pickle
+import sys
+from types import ModuleType
+from typing import Any
+
+# The functions of cloudpickle's by which it makes what it pickled by value.
+_MAKERS = ("_make_function", "_make_skeleton_class", "_make_skeleton_enum")
+
+
+class UserMain(ModuleType):
+    """The ``__main__`` of a program of ours, for the names of the user's."""
+
+
+def stand_in_for_main() -> None:
+    """Give this process a ``__main__`` that the user's names are added to, and stay."""
+    sys.modules["__main__"] = UserMain("__main__")
+
+
+def loads(content: bytes) -> Any:
+    """Unpickle; what it makes of ``__main__`` is found by its name meanwhile.
+
+    In a process of the user's own only what its ``__main__`` lacks is added, and taken
+    away again.
+    """
+    main = sys.modules["__main__"]
+    unpickler = _Unpickler(content, main)
+    try:
+        return unpickler.load()
+    finally:
+        if not isinstance(main, UserMain):
+            for name in unpickler.added:
+                with contextlib.suppress(AttributeError):
+                    delattr(main, name)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, content: bytes, main: ModuleType) -> None:
+        super().__init__(io.BytesIO(content))
+        self._main = main
+        self.added: list[str] = []
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        if module == "cloudpickle.cloudpickle" and name in _MAKERS:
+            return functools.partial(self._make, found)
+        return found
+
+    def _make(self, maker: Any, *args: Any) -> Any:
+        made = maker(*args)
+        name = getattr(made, "__name__", "")
+        if getattr(made, "__module__", "") == "__main__" and name.isidentifier():
+            if isinstance(self._main, UserMain):
+                setattr(self._main, name, made)
+            elif not hasattr(self._main, name):
+                setattr(self._main, name, made)
+                self.added.append(name)
+        return made
