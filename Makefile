@@ -16,7 +16,7 @@ BENCH_ARGS ?=
 .PHONY: help setup demo test test-slow test-k8s test-sklearn check format bench clean
 
 help:  ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Make .venv with all that demo, tests and benchmarks need
 

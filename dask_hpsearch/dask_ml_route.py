@@ -18,7 +18,7 @@ import numpy as np
 from joblib.parallel import BatchedCalls, ParallelBackendBase, SequentialBackend
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
-from dask_hpsearch import sklearn_adapter
+from dask_hpsearch import fit_callbacks, sklearn_adapter
 from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.driver import (
     Fitted,
@@ -170,6 +170,7 @@ class _GraphSession(ParallelBackendBase):  # type: ignore[misc]
             or len(func.items) > 1
             or not call.of_search
             or call.shared.get("score_params")
+            or fit_callbacks.CONTEXT in call.shared
         ):
             msg = (
                 "dask-ml can run plain fits only, without callbacks and without metadata "

@@ -15,7 +15,7 @@ import joblib
 from dask.system import CPU_COUNT
 from distributed import Client
 
-from dask_hpsearch import next_steps, sklearn_adapter
+from dask_hpsearch import fit_callbacks, next_steps, sklearn_adapter
 from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.callers import user_stacklevel
 from dask_hpsearch.clusters.local import local_cluster
@@ -128,7 +128,6 @@ def fit_trials(
     )
     with ExitStack() as stack:
         client = stack.enter_context(client_for(settings, search))
-        _check_callbacks(fitted, client)
         budget = _budget(meter, settings.cluster or client.cluster, stack)
         engine = stack.enter_context(
             Engine(
@@ -148,7 +147,9 @@ def fit_trials(
         stack.enter_context(_all_written(journal))
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(recorder.driving(fitted))
-        session = Session(engine, log=recorder, share_prefixes=settings.share_prefixes)
+        # A step that is not fitted again has nothing to tell callbacks.
+        share = settings.share_prefixes and not fit_callbacks.callbacks_of(fitted)
+        session = Session(engine, log=recorder, share_prefixes=share)
         recorder.answering = session.answering
         if _is_bayes(fitted):
             recorder.strategy = BayesStrategy(
@@ -172,6 +173,7 @@ def fit_joblib(
     fitted = sklearn_adapter.without_fitted_state(search)
     with ExitStack() as stack:
         client = stack.enter_context(client_for(settings, search))
+        _check_callbacks(fitted, client)
         wait_for_worker(client, settings.worker_timeout_s)
         if is_search:
             stack.enter_context(_all_parallel(fitted))
@@ -393,8 +395,8 @@ def _is_bayes(search: Any) -> bool:
 
 
 def _check_callbacks(search: Any, client: Client) -> None:
-    """Refuse scikit-learn callbacks that workers elsewhere cannot reach."""
-    callbacks = sklearn_adapter.callbacks_of(search)
+    """Refuse callbacks that Dask's joblib backend cannot relay from elsewhere."""
+    callbacks = fit_callbacks.callbacks_of(search)
     if not callbacks:
         return
     hosts = set(client.run(socket.gethostname).values())
@@ -402,8 +404,8 @@ def _check_callbacks(search: Any, client: Client) -> None:
         names = ", ".join(type(one).__name__ for one in callbacks)
         msg = (
             f"scikit-learn callbacks ({names}) cannot reach workers on other machines "
-            f"({', '.join(sorted(hosts))}): unset them with set_callbacks(), and use "
-            "progress=True"
+            f"({', '.join(sorted(hosts))}) through Dask's joblib backend: use "
+            "backend='trials', or unset them with set_callbacks()"
         )
         raise UnsupportedSearchError(msg)
 

@@ -24,7 +24,7 @@ import cloudpickle
 from joblib import parallel_config
 from joblib.parallel import SequentialBackend
 
-from dask_hpsearch import bundles, sklearn_adapter
+from dask_hpsearch import bundles, fit_callbacks, sklearn_adapter
 from dask_hpsearch.prefixes import MOST_BYTES, Prefixes
 from dask_hpsearch.trials import (
     BATCH_DONE,
@@ -132,6 +132,7 @@ def serve(connection: Connection) -> None:
     prefixes = Prefixes()
     loaded = Bundles(prefixes.forget)
     places: list[str] = []
+    fit_callbacks.relay_messages()
     os.environ["LOKY_MAX_CPU_COUNT"] = os.environ.get("OMP_NUM_THREADS", "1")
     with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
         while True:
@@ -201,7 +202,14 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
         except Exception as error:  # noqa: BLE001
             payload, status = _encode_error(error), "raised"
     seconds = time.perf_counter() - start
-    return Outcome(task.job, status, payload, warnings=tuple(seen), seconds=seconds)
+    return Outcome(
+        task.job,
+        status,
+        payload,
+        warnings=tuple(seen),
+        seconds=seconds,
+        relayed=fit_callbacks.taken_messages(),
+    )
 
 
 def _prepare(

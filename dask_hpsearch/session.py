@@ -15,7 +15,7 @@ from joblib.parallel import (
     SequentialBackend,
 )
 
-from dask_hpsearch import sklearn_adapter
+from dask_hpsearch import fit_callbacks, sklearn_adapter
 from dask_hpsearch.captured import CapturedFit
 from dask_hpsearch.data import KnownObjects
 from dask_hpsearch.data.collections import Collections
@@ -245,7 +245,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             if isinstance(outcome, HPSearchError):
                 deliver(outcome)
                 return
-            self._warnings.log(outcome)
+            self._take_in(outcome)
             results = self._fit_results(call, outcome)
             deliver(results if isinstance(results, BaseException) else results[0])
 
@@ -310,10 +310,16 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             if isinstance(outcome, HPSearchError):  # of the engine: it ends all tasks
                 errors.end(deliver, outcome)
                 return
-            self._warnings.log(outcome)
+            self._take_in(outcome)
             in_turn(results(outcome))
 
         return done
+
+    def _take_in(self, outcome: Outcome) -> None:
+        """Take what comes beside a result: warnings, messages of callbacks."""
+        self._warnings.log(outcome)
+        if outcome.relayed:
+            fit_callbacks.deliver(outcome.relayed)
 
     def _fit_results(self, call: FitCall, outcome: Outcome) -> Any:
         """Turn a fit's outcome into what `retrieve_result_callback` takes."""

@@ -3,7 +3,7 @@
 Supported: scikit-learn 1.6 to 1.9. What is used of it beyond its public API:
 
 * ``_fit_and_score`` and its keywords (stable since 1.4; 1.9 adds ``caller`` and
-  ``callback_ctx``, which hold the tree of all tasks and are never sent);
+  ``callback_ctx``, which hold the tree of all tasks: see `fit_callbacks`);
 * ``_FuncWrapper``'s attributes, by which it carries the configuration;
 * ``evaluate_candidates`` as handed to ``_run_search`` (the documented way to write a
   search class of one's own);
@@ -28,6 +28,7 @@ from sklearn.model_selection._validation import (
 )
 from sklearn.utils.validation import _num_samples
 
+from dask_hpsearch import fit_callbacks
 from dask_hpsearch.errors import UnsupportedVersionError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 
 OLDEST, BEYOND = (1, 6), (1, 10)
-_NEVER_SENT = frozenset({"caller", "callback_ctx"})
+_NEVER_SENT_WHOLE = frozenset({"caller", "callback_ctx"})
 _OF_ONE_FIT = frozenset(
     {"train", "test", "parameters", "split_progress", "candidate_progress"}
 )
@@ -105,13 +106,18 @@ def fit_call_of(item: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> FitCall | 
     function, args, kwargs = item
     if getattr(function, "function", function) is not _fit_and_score:
         return None
-    if len(args) != 3 or _has_callbacks(kwargs):  # noqa: PLR2004 (estimator, X, y)
+    if len(args) != 3:  # noqa: PLR2004 (estimator, X, y)
         return None
     if not {"train", "test", "parameters"} <= kwargs.keys():
         return None
     candidate, n_candidates = kwargs.get("candidate_progress") or (None, None)
     split, n_splits = kwargs.get("split_progress") or (None, None)
-    apart = _NEVER_SENT | _OF_ONE_FIT
+    told = fit_callbacks.what_hooks_need(
+        kwargs.get("callback_ctx"), kwargs.get("caller"), args[0], kwargs["parameters"]
+    )
+    if told and (candidate is None or split is None):  # none of its own: sent whole
+        return None
+    apart = _NEVER_SENT_WHOLE | _OF_ONE_FIT
     return FitCall(
         function=function,
         estimator=args[0],
@@ -124,22 +130,8 @@ def fit_call_of(item: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> FitCall | 
         n_splits=n_splits,
         candidate=candidate,
         n_candidates=n_candidates,
-        shared={key: value for key, value in kwargs.items() if key not in apart},
+        shared={key: value for key, value in kwargs.items() if key not in apart} | told,
     )
-
-
-def _has_callbacks(kwargs: Mapping[str, Any]) -> bool:
-    """Whether the fit reports to scikit-learn 1.9's callbacks.
-
-    They speak over sockets of this machine: such a fit is sent whole, as loky would.
-    """
-    return bool(getattr(kwargs.get("callback_ctx"), "_callbacks", ()))
-
-
-def callbacks_of(search: Any) -> list[Any]:
-    """scikit-learn callbacks set on a search or on its estimator."""
-    parts = (search, getattr(search, "estimator", None))
-    return [one for part in parts for one in getattr(part, "_skl_callbacks", ())]
 
 
 def same_settings(one: FitCall, other: FitCall) -> bool:
@@ -169,6 +161,9 @@ def run_fit(  # noqa: PLR0917 (called once, in order)
 ) -> dict[str, Any]:
     """Call scikit-learn's fit-and-score function as the search itself would."""
     split_progress, candidate_progress = progress
+    if fit_callbacks.CONTEXT in shared and split_progress and candidate_progress:
+        number = candidate_progress[0] * split_progress[1] + split_progress[0]
+        shared = fit_callbacks.for_one_fit(shared, number)
     result: dict[str, Any] = spec_function(
         estimator,
         *data,

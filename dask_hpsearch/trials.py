@@ -170,6 +170,8 @@ class Outcome:
         Wall-clock time in the slot.
     image : str
         The image that the worker runs on, where a module was missing in one.
+    relayed : tuple of (str, bytes)
+        Messages of callbacks, see `fit_callbacks`.
     """
 
     job: int
@@ -179,6 +181,7 @@ class Outcome:
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     image: str = ""
+    relayed: tuple[tuple[str, bytes], ...] = ()
 
     def to_bytes(self) -> bytes:
         """Encode for the way back; workers pass it on as it is."""

@@ -37,6 +37,8 @@ def test_the_local_notebook_runs_as_it_is(tmp_path: Path) -> None:
 
     assert "accuracy on images that no fit has seen: 0.9" in shown
     assert "'max_time'" in shown
+    assert not re.search(r"\b0 of \d+ fits", shown)
+    assert "Empty DataFrame" not in shown
     assert [path.name for path in tmp_path.iterdir()] == ["found.pkl"]
 
 
@@ -79,6 +81,16 @@ def test_a_notebook_on_gke_goes_the_whole_way(name: str) -> None:
         at.append(found[-1] if step == "clean up" else found[0])
 
     assert at == sorted(at)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_is_looked_at_once_there_is_something_to_see(name: str) -> None:
+    """A driver takes a while to start: nobody is shown an empty table."""
+    code = [cell.source for cell in read(name).cells if cell.cell_type == "code"]
+    for cell in code:
+        looks = [cell.find(word) for word in ("progress = run.progress()", "trials()")]
+        if max(looks) >= 0:
+            assert "fits_done == 0" in cell[: min(at for at in looks if at >= 0)]
 
 
 def _has(cell: str, words: str) -> bool:
