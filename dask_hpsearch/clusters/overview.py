@@ -80,17 +80,33 @@ async def rows(where: dict[str, Any]) -> tuple[str, list[ClusterRow]]:
         groups = await api.list("DaskWorkerGroup")
         pods = await api.list("Pod", CLUSTER_LABEL)
         deployments = await api.list("Deployment", CLUSTER_LABEL)
+        own = {
+            one["metadata"]["name"]: [
+                [
+                    each
+                    for each in objects
+                    if _cluster_of(each) == one["metadata"]["name"]
+                ]
+                for objects in (pods, deployments)
+            ]
+            for one in clusters
+        }
+        troubles = [await _trouble(api, *own[name]) for name in own]
+        idle = await asyncio.gather(
+            *(asyncio.to_thread(_idle_since, name, where, own[name][0]) for name in own)
+        )
         now = dt.datetime.now(tz=dt.UTC)
-        found = []
-        for one in clusters:
-            name = one["metadata"]["name"]
-            own = [pod for pod in pods if _cluster_of(pod) == name]
-            made = [each for each in deployments if _cluster_of(each) == name]
-            trouble = await _trouble(api, own, made)
-            told = "" if trouble is None else trouble.message
-            idle = await asyncio.to_thread(_idle_since, name, where, own)
-            row = row_of(one, groups, own, now=now, idle_since=idle, trouble=told)
-            found.append(row)
+        found = [
+            row_of(
+                one,
+                groups,
+                own[one["metadata"]["name"]][0],
+                now=now,
+                idle_since=since,
+                trouble="" if trouble is None else trouble.message,
+            )
+            for one, since, trouble in zip(clusters, idle, troubles, strict=True)
+        ]
         return api.namespace, found
 
 
