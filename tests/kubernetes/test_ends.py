@@ -57,6 +57,7 @@ def submitted(
         return DaskSearchCV(search, client=client, store=bucket.url).submit(X, y)
 
 
+@pytest.mark.timeout(400)
 def test_a_fit_that_fills_its_disk_fails_by_name(cluster: SearchKubeCluster) -> None:
     """Its worker stays, and the others have their scores."""
     assert len(X) == ROWS
@@ -68,7 +69,7 @@ def test_a_fit_that_fills_its_disk_fails_by_name(cluster: SearchKubeCluster) -> 
     cluster.scale(2)
 
     with cluster.get_client() as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=180)
         with pytest.warns(FitFailedWarning, match=r"(?s)FitDiskError.*workers.cache"):
             found = DaskSearchCV(search, client=client).fit(X, y)
 
@@ -128,6 +129,7 @@ def listed(namespace: str, *options: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.timeout(400)
 def test_clusters_are_listed_and_ended(
     cluster: SearchKubeCluster, namespace: str, image: str
 ) -> None:
