@@ -267,6 +267,21 @@ def in_memory(
     return values.pop("X"), values.pop("y"), values
 
 
+def check_limit(name: str, value: Any, unit: str) -> None:
+    """Refuse a limit that is no positive number.
+
+    Raises
+    ------
+    ValueError
+        Names the limit and its value.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    optional = value is None and name != "worker_timeout"
+    if not optional and not (number and value > 0):
+        msg = f"{name} must be a positive number of {unit}, got {value!r}"
+        raise ValueError(msg)
+
+
 def meter_of(
     settings: Settings, spent_usd: float = 0.0, earlier_usd: float = 0.0
 ) -> CostMeter | None:

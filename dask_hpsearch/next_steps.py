@@ -25,6 +25,15 @@ def to_go_on(url: str, options: str = "") -> str:
     return f"{resume_call(url, options)} goes on"
 
 
+def to_end(url: str) -> str:
+    """Say how a run that goes on is found again, and ended."""
+    run = f"SearchRun.attach({url!r})"
+    return (
+        f"{run} finds it; its stop() ends it with what has finished, its cancel() "
+        "without a result"
+    )
+
+
 def note_how_to_go_on(error: BaseException, url: str) -> None:
     """Add to an error where its run is and how it goes on, unless it says so already."""
     said = [str(error), *getattr(error, "__notes__", ())]

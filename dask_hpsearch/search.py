@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from dask_hpsearch import routes
 from dask_hpsearch.driver import (
     Settings,
+    check_limit,
     end_cluster,
     slots_of_its_own,
     tariff_of,
@@ -264,8 +265,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _settings(self, route: str, client: Client | None) -> Settings:
         for name in ("max_time", "fit_timeout", "worker_timeout"):
-            _check_number(name, getattr(self, name), "seconds")
-        _check_number("max_cost", self.max_cost, "US dollars")
+            check_limit(name, getattr(self, name), "seconds")
+        check_limit("max_cost", self.max_cost, "US dollars")
         slots_of_its_own(self.search)  # an n_jobs of 0 is refused, wherever it runs
         if route != "trials":
             for name in ("max_time", "fit_timeout", "max_cost"):
@@ -397,11 +398,3 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
 def _is_fitted_name(name: str) -> bool:
     return name.endswith("_") and not name.startswith("_")
-
-
-def _check_number(name: str, value: Any, unit: str) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    optional = value is None and name != "worker_timeout"
-    if not optional and not (number and value > 0):
-        msg = f"{name} must be a positive number of {unit}, got {value!r}"
-        raise ValueError(msg)

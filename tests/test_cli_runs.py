@@ -11,10 +11,12 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, cli, trust
 from dask_hpsearch.data import DataHome
+from dask_hpsearch.errors import RunFailedError
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen
 from tests.processes import script, wait_until
 from tests.runs.recorded import begun, note_state
+from tests.terminal import Terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +90,17 @@ def test_a_run_of_the_default_store_is_found_by_its_name(
     assert "no run at" in capsys.readouterr().err
 
 
+def shown_to_a_follower(run: SearchRun, folder: Path) -> str:
+    """Attach in a terminal, and end that by Ctrl-C."""
+    terminal = Terminal()
+    follower = script(FOLLOWS.format(url=run.url), folder, terminal=terminal.stream)
+    terminal.wait_for("0/8 fits")
+    follower.send_signal(signal.SIGINT)
+    follower.communicate()
+    assert follower.returncode == 130
+    return terminal.close()
+
+
 def test_a_run_is_resumed_followed_and_stopped(
     cluster: LocalCluster,
     client: Client,
@@ -106,25 +119,23 @@ def test_a_run_is_resumed_followed_and_stopped(
     assert cli.main(["resume", run.url, *at]) == 0
     assert re.search(rf"{run.run_id} is (starting|running)", capsys.readouterr().out)
     wait_until(lambda: seen(log, "wait"))
-    follower = script(FOLLOWS.format(url=run.url), tmp_path)
-    assert follower.stdout is not None
-    assert follower.stdout.readline() == "0/8 fits, no complete candidate yet\n"
-    follower.send_signal(signal.SIGINT)
-    _, errors = follower.communicate()
-    assert follower.returncode == 130
-    assert errors == "dask-hpsearch: interrupted\n"
+    shown = shown_to_a_follower(run, tmp_path)
+    assert "Search goes on: 0 of 8 fits" in shown
+    assert f"dask-hpsearch stop {run.url} ends the run with what has fin" in shown
     assert run.state == "running"
 
     assert cli.main(["stop", run.url]) == 0
     assert f"{run.run_id} is asked to stop" in capsys.readouterr().out
     assert cli.main(["attach", run.url]) == 1
     told = capsys.readouterr().out
-    assert f"{run.run_id}: failed" in told
-    assert cli.main(["show", run.url]) == 0
-    assert "before any candidate had finished" in capsys.readouterr().out
+    assert f"{run.run_id}: interrupted" in told
+    assert f"dask-hpsearch resume {run.url} goes on" in told
+    with pytest.raises(RunFailedError, match="before any candidate had finished"):
+        run.result()
 
     (tmp_path / "gate").touch()
-    assert cli.main(["attach", run.url, *at]) == 0
+    assert cli.main(["resume", run.url, *at, "--max-time", "inf"]) == 0
+    assert cli.main(["attach", run.url]) == 0
     assert f"{run.run_id}: finished\n8/8 fits" in capsys.readouterr().out
 
 

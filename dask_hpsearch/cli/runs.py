@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser, Namespace
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.cli.words import EXIT_ERROR, positive
+from dask_hpsearch.cli.words import EXIT_ERROR, EXIT_INTERRUPTED, positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
     from dask_hpsearch import SearchRun
 
-_LOOK_EVERY_S = 1.0
 _OVER = ("finished", "stopped")
+_UNDER_WAY = ("starting", "running")
 
 
 def add_runs(commands: Any) -> None:
@@ -60,6 +61,8 @@ def add_runs(commands: Any) -> None:
         parser = commands.add_parser(name, parents=parents, help=says)
         parser.description = f"{says[0].upper()}{says[1:]}."
         parser.set_defaults(run_command=function)
+        if function is _resume:
+            _add_limits(parser)
         if function is _gc:
             parser.add_argument(
                 "--older-than",
@@ -67,6 +70,16 @@ def add_runs(commands: Any) -> None:
                 metavar="DAYS",
                 help="also remove runs that ended and were begun before that",
             )
+
+
+def _add_limits(parser: ArgumentParser) -> None:
+    for name, unit, says in (
+        ("--max-time", "SECONDS", "end it after that with what has finished"),
+        ("--fit-timeout", "SECONDS", "end a single fit after that"),
+        ("--max-cost", "USD", "end it once it has cost so much"),
+    ):
+        more = " (default: as the run was begun; inf: no limit)"
+        parser.add_argument(name, type=float, metavar=unit, help=says + more)
 
 
 def _runs(arguments: Namespace) -> int:
@@ -90,24 +103,35 @@ def _show(arguments: Namespace) -> int:
 
 
 def _attach(arguments: Namespace) -> int:
+    from dask_hpsearch.runs.elsewhere import look_on
+
     with _client_of(arguments) as client:
         run = _run_of(arguments, client)
-        shown = -1
-        while not run.done():
-            done = run.progress().fits_done
-            if done != shown:
-                _print_progress(run)
-            shown = done
-            with suppress(TimeoutError):
-                run.wait(_LOOK_EVERY_S)
+        if not run.done():
+            where = shlex.quote(run.url)
+            hint = (
+                f"dask-hpsearch stop {where} ends the run with what has finished, "
+                f"dask-hpsearch cancel {where} without a result"
+            )
+            try:
+                look_on(run, None, hint=hint)
+            except KeyboardInterrupt:  # what was shown last says that it goes on
+                return EXIT_INTERRUPTED
         _print_state(run)
-    return 0 if run.state in ("finished", "stopped") else EXIT_ERROR
+    return 0 if run.state in _OVER else EXIT_ERROR
 
 
 def _resume(arguments: Namespace) -> int:
+    limits = {
+        name: getattr(arguments, name)
+        for name in ("max_time", "fit_timeout", "max_cost")
+    }
     with _client_of(arguments) as client:
-        run = _run_of(arguments).resume(client)
-    print(f"{run.run_id} is {run.state}: follow it with dask-hpsearch attach {run.url}")
+        run = _run_of(arguments).resume(client, **limits)
+    print(
+        f"{run.run_id} is {run.state}: follow it with dask-hpsearch attach "
+        f"{shlex.quote(run.url)}"
+    )
     return 0
 
 
@@ -182,6 +206,8 @@ def _print_state(run: SearchRun) -> None:
     print(f"{run.run_id}{name}: {run.state}")
     _print_progress(run)
     print(run.url)
+    if run.state not in (*_UNDER_WAY, "finished"):
+        print(f"dask-hpsearch resume {shlex.quote(run.url)} goes on")
 
 
 def _print_progress(run: SearchRun) -> None:

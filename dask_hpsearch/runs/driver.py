@@ -41,7 +41,7 @@ def drive(request: dict[str, Any]) -> None:
     if handed is not None and handed["attach"] is not None:
         _drive_on_kubernetes(folder, request, handed["attach"])
         return
-    settings = Settings(**folder.manifest.settings)
+    settings = Settings(**folder.manifest.settings | request.get("limits", {}))
     with ExitStack() as stack:
         home = stack.enter_context(DataHome.of(open_store(request["store"])))
         work = extended(load(folder, home), int(request["n_iter_more"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +33,7 @@ class ProgressFromAfar(SearchProgress):
         super().__init__()
         self._run = run
         self._seen = ProgressSnapshot()
+        self.hint = next_steps.to_go_on(run.url)
 
     def snapshot(self) -> ProgressSnapshot:
         """Return what was seen last."""
@@ -44,23 +46,66 @@ class ProgressFromAfar(SearchProgress):
             self._seen = replace(self._seen, trouble=self._run.watch.text)
         return state
 
-    def wait(self) -> None:
+    def wait(self, timeout: float | None = None) -> None:
         """Look on until the run has ended.
 
         Raises
         ------
         PodStartError
             If its driver cannot start.
+        TimeoutError
+            After ``timeout`` seconds.
         """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         while (state := self.look()) not in ENDED:
             self._run.watch.look(state)
-            time.sleep(_LOOK_EVERY_S)
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                msg = f"run {self._run.run_id} is still {state} after {timeout:g} s"
+                raise TimeoutError(msg)
+            time.sleep(min(_LOOK_EVERY_S, left_s))
         if state not in WITH_RESULT:
             self.end(state)
+
+    def leave(self, hint: str) -> None:
+        """Look on no longer, while the run goes on."""
+        self._seen = replace(self._seen, ended=False, reason="goes on")
+        self.hint = hint
 
     def end(self, reason: str | None) -> None:
         """Say why the run was stopped, if it was."""
         self._seen = replace(self._seen, reason=reason)
+
+
+def look_on(run: SearchRun, timeout: float | None, *, hint: str = "") -> None:
+    """Show how far a run is until it has ended; Ctrl-C leaves it to itself.
+
+    Parameters
+    ----------
+    run : SearchRun
+    timeout : float or None
+        Seconds to look on at most.
+    hint : str
+        What to say of a run that is left to itself; default: the calls that end it.
+
+    Raises
+    ------
+    TimeoutError
+        After ``timeout`` seconds; the run goes on.
+    KeyboardInterrupt
+        As it comes; with a note of how the run is ended.
+    PodStartError
+        If its driver cannot start.
+    """
+    hint = hint or next_steps.to_end(run.url)
+    seen = ProgressFromAfar(run)
+    with show(seen, enabled=True):
+        try:
+            seen.wait(timeout)
+        except (KeyboardInterrupt, TimeoutError) as error:
+            seen.leave(hint)
+            error.add_note(f"the run goes on; {hint}")
+            raise
 
 
 def follow(run: SearchRun, *, progress: bool) -> Fitted:

@@ -137,7 +137,7 @@ class LastingDriver:
 
     def _drive(self) -> None:
         request, folder = self.request, self.folder
-        settings = Settings(**folder.manifest.settings)
+        settings = Settings(**folder.manifest.settings | request.get("limits", {}))
         with ExitStack() as stack:
             home = stack.enter_context(DataHome.of(open_store(request["store"])))
             work = extended(load(folder, home), int(request["n_iter_more"]))

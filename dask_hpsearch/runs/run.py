@@ -37,7 +37,7 @@ from dask_hpsearch.runs.jobs import (
 )
 from dask_hpsearch.runs.logs import forget_logs, logs_of
 from dask_hpsearch.runs.processes import check_other_processes
-from dask_hpsearch.runs.starting import start
+from dask_hpsearch.runs.starting import new_limits, start
 from dask_hpsearch.runs.states import (
     ENDED,
     UNDER_WAY,
@@ -202,8 +202,15 @@ class SearchRun:
         """Candidates of which fits have finished, with columns as in ``cv_results_``."""
         return history.trials(self._events())
 
-    def wait(self, timeout: float | None = None) -> Self:
-        """Wait for the run's end.
+    def wait(self, timeout: float | None = None, *, progress: bool = False) -> Self:
+        """Wait for the run's end; Ctrl-C ends only the waiting.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds.
+        progress : bool
+            Show how far it is meanwhile, as ``fit(progress=True)`` does.
 
         Raises
         ------
@@ -212,6 +219,11 @@ class SearchRun:
         PodStartError
             If its driver is to be a pod, and that cannot start.
         """
+        from dask_hpsearch.runs.elsewhere import look_on  # it knows this module
+
+        if progress:
+            look_on(self, timeout)
+            return self
         deadline = None if timeout is None else time.monotonic() + timeout
         # Every look at a bucket takes a few requests, which cost time and money.
         pause_s = _POLL_S if self._folder.store.local_path() else _POLL_BUCKET_S
@@ -299,7 +311,14 @@ class SearchRun:
             note_state(self._folder, "cancelled", signature, generation=generation)
         return self
 
-    def resume(self, client: Client | None = None) -> Self:
+    def resume(
+        self,
+        client: Client | None = None,
+        *,
+        max_time: float | None = None,
+        fit_timeout: float | None = None,
+        max_cost: float | None = None,
+    ) -> Self:
         """Go on where the journal ends, in a new driver process on this machine.
 
         Nothing is done if the run is under way or finished.
@@ -308,16 +327,37 @@ class SearchRun:
         ----------
         client : distributed.Client, optional
             Default: a local cluster of the driver's own.
+        max_time, fit_timeout, max_cost : float, optional
+            Limits for what is still to be done, as `DaskSearchCV` has them; ``math.inf`` is
+            none. Default: those that the run was begun with, counted anew.
+
+        Raises
+        ------
+        RunFailedError
+            If limits are given and the run is under way: they cannot change any more.
         """
+        limits = new_limits(
+            self._folder,
+            client,
+            max_time_s=max_time,
+            fit_timeout_s=fit_timeout,
+            max_cost_usd=max_cost,
+        )
         self._folder.check_versions()
         state = self.state
+        if state in UNDER_WAY and limits:
+            msg = (
+                f"run {self.run_id} is {state}, with the limits that it has: stop() it "
+                "first, then resume() with others"
+            )
+            raise RunFailedError(msg)
         if state in UNDER_WAY or state == "finished":
             return self
         check_other_processes(self._folder.store, client)
         generation = generation_of(self._folder)
         if state == "stopped":  # its result stays; the whole one is another
             generation = begin_generation(self._folder, 0)
-        self._start(client, generation)
+        self._start(client, generation, limits=limits)
         return self
 
     def extend(self, n_iter: int, client: Client | None = None) -> Self:
@@ -409,6 +449,7 @@ class SearchRun:
         generation: int,
         *,
         ignored: Names | None = None,
+        limits: dict[str, Any] | None = None,
     ) -> None:
         start(
             self._folder,
@@ -416,6 +457,7 @@ class SearchRun:
             generation=generation,
             n_iter_more=n_iter_more(self._folder),
             ignored=self._requests() if ignored is None else ignored,
+            limits=limits,
         )
 
     def _requests(self) -> Names:
