@@ -208,7 +208,17 @@ class OperatorMissingError(ClusterError):
 
 
 class PodStartError(ClusterError):
-    """A pod of the cluster cannot start."""
+    """A pod of the cluster cannot start.
+
+    Attributes
+    ----------
+    lasts : bool
+        Whether waiting longer will not help.
+    """
+
+    def __init__(self, message: str = "", *, lasts: bool = False) -> None:
+        super().__init__(message)
+        self.lasts = lasts
 
 
 class ImageBuildError(HPSearchError, RuntimeError):

@@ -74,6 +74,11 @@ class PortForward:
         """Return the port of this machine that leads to a port of the pod."""
         return self._local[port]
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its ports lead anywhere."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """End it, with the connections that it carries."""
         if self._loop is not None and self._end is not None and self._thread.is_alive():

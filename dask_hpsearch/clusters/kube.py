@@ -184,7 +184,7 @@ class SearchKubeCluster(HostsDrivers, KubeCluster):  # type: ignore[misc]  # no 
     @property
     def dashboard_link(self) -> str:
         """Where this machine's browser finds Dask's dashboard."""
-        if self._forward is None:
+        if self._forward is None or not self._forward.is_alive:
             return ""
         port = self._forward.port(manifests.DASHBOARD_PORT)
         return str(format_dashboard_link("127.0.0.1", port))

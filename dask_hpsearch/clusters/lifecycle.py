@@ -376,7 +376,10 @@ class Lifecycle:
 
     async def _start_error(self, trouble: Trouble) -> PodStartError:
         said = await self.quoted(trouble)
-        return PodStartError(f"the scheduler of {self.name} does not start: {said}")
+        return PodStartError(
+            f"the scheduler of {self.name} does not start: {said}",
+            lasts=trouble.outlook in ("late", "stuck"),
+        )
 
     async def _check_operator(self) -> None:
         """See whether somebody acts on the cluster; an operator that starts will."""

@@ -23,6 +23,7 @@ from dask_hpsearch.errors import (
     ClientClosedError,
     ClusterError,
     ClusterUnreachableError,
+    PodStartError,
     RunFailedError,
 )
 from dask_hpsearch.journal.folder import RunFolder
@@ -174,6 +175,7 @@ def _connected(request: dict[str, Any], place: Place, stack: ExitStack) -> Clien
             break
         except ClusterUnreachableError:
             if time.monotonic() > until or not place.has_cluster():
+                _check_scheduler_pod(place)
                 raise
             time.sleep(_LOOK_AGAIN_S)
     try:
@@ -185,6 +187,20 @@ def _connected(request: dict[str, Any], place: Place, stack: ExitStack) -> Clien
         raise ClientClosedError(msg) from error
     stack.callback(let_go, client)
     return client
+
+
+def _check_scheduler_pod(place: Place) -> None:
+    """Say of a scheduler that does not come again why that is, if it does not pass.
+
+    Raises
+    ------
+    PodStartError
+    """
+    ask = getattr(place, "troubles", None)  # not all places have pods
+    for one in () if ask is None else ask():
+        if one.part == "scheduler" and one.outlook in ("late", "stuck"):
+            msg = f"the scheduler does not start: {one.message}"
+            raise PodStartError(msg, lasts=True)
 
 
 if __name__ == "__main__":

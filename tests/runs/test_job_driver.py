@@ -19,7 +19,12 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.errors import PodStartError, RunCancelledError, RunFailedError
+from dask_hpsearch.errors import (
+    NoWorkersError,
+    PodStartError,
+    RunCancelledError,
+    RunFailedError,
+)
 from dask_hpsearch.runs import jobs
 from dask_hpsearch.runs.beginning import Work, begin
 from dask_hpsearch.runs.lasting import LastingDriver, let_go
@@ -165,6 +170,42 @@ def test_a_scheduler_that_does_not_start_yet_is_waited_for(tmp_path: Path) -> No
     check(run, own, log)
     again = [one for one in run._events() if one["e"] == "fit" and one["t"] > lost_at]
     assert not before & {(one["i"], one["s"]) for one in again}
+
+
+@pytest.mark.parametrize("kind", [NoWorkersError, PodStartError])
+def test_what_does_not_pass_is_not_waited_for(
+    kind: type[NoWorkersError | PodStartError], tmp_path: Path
+) -> None:
+    """No node has room, and none is being added: the run says so, and can go on later."""
+    run, order = ordered(grid(tmp_path / "fits.log"), tmp_path)
+    text = "pod p finds no node"
+
+    def connect(_: contextlib.ExitStack) -> Client:
+        raise kind(text, lasts=True)
+
+    driver = LastingDriver(run._folder, order.request, connect, lambda: True)
+    error = driver.drive_to_the_end()
+
+    assert isinstance(error, kind)
+    assert run.state == "interrupted"
+    with pytest.raises(RunFailedError, match=text):
+        run.result(10)
+
+
+def test_a_driver_that_is_given_up_says_why(tmp_path: Path) -> None:
+    """Once: a run that has ended stays as it is."""
+    run, order = ordered(grid(tmp_path / "fits.log"), tmp_path)
+
+    def connect(_: contextlib.ExitStack) -> Client:
+        raise AssertionError
+
+    driver = LastingDriver(run._folder, order.request, connect, lambda: True)
+    driver.give_up(RunFailedError("it needs more memory"))
+    driver.give_up(RunFailedError("another reason"))
+
+    assert run.state == "failed"
+    with pytest.raises(RunFailedError, match="it needs more memory"):
+        run.result(10)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
