@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import cloudpickle
 from joblib import parallel_config
@@ -26,9 +26,11 @@ from joblib.parallel import SequentialBackend
 
 from dask_hpsearch import bundles, fit_callbacks, sklearn_adapter
 from dask_hpsearch.prefixes import MOST_BYTES, Prefixes
+from dask_hpsearch.raised_errors import encode_error, in_words
 from dask_hpsearch.trials import (
     BATCH_DONE,
     IMAGE_VARIABLE,
+    SLOT_DONE,
     STOP_SIGN,
     CallTask,
     FitSpec,
@@ -127,8 +129,22 @@ class CallUnpickler(pickle.Unpickler):
         return self._get(digest).copy() if writable else self._get(digest)
 
 
-def serve(connection: Connection) -> None:
-    """Run tasks until the connection closes."""
+def serve(
+    connection: Connection, has_left_children: Callable[[], bool] = lambda: False
+) -> bool:
+    """Run tasks until the connection closes, or one has left processes behind.
+
+    Parameters
+    ----------
+    connection : Connection
+    has_left_children : callable
+        Asked after each task whether this process has children.
+
+    Returns
+    -------
+    bool
+        Whether it has: they are to end with it.
+    """
     prefixes = Prefixes()
     loaded = Bundles(prefixes.forget)
     places: list[str] = []
@@ -150,7 +166,11 @@ def serve(connection: Connection) -> None:
             with loaded.for_tasks():
                 for outcome in _run_all(tasks, prepare, connection):
                     connection.send_bytes(outcome.to_bytes())
+                    if has_left_children():
+                        connection.send_bytes(SLOT_DONE)
+                        return True
             connection.send_bytes(BATCH_DONE)
+    return False
 
 
 def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
@@ -184,32 +204,63 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
     """Run one task; whatever it raises becomes its outcome."""
     start = time.perf_counter()
     try:
-        work = prepare(task)
-    except Exception as error:  # noqa: BLE001 (the user's code may raise anything)
+        with _forks_end():
+            work = prepare(task)
+    except BaseException as error:  # noqa: BLE001 (the user's code may raise anything)
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         return Outcome(
             task.job,
             "unreadable",
             payload=(missing or "").encode(),
-            message=_in_words(error),
+            message=in_words(error),
             seconds=time.perf_counter() - start,
             image=os.environ.get(IMAGE_VARIABLE, ""),
         )
     with _collected_warnings() as seen:
+        message = ""
         try:
-            payload = _encode_result(work())
+            with _forks_end():
+                payload = _encode_result(work())
             status: Any = "ok"
-        except Exception as error:  # noqa: BLE001
-            payload, status = _encode_error(error), "raised"
+        except BaseException as error:  # noqa: BLE001 (sys.exit is no end of the slot)
+            payload, status, message = encode_error(error), "raised", in_words(error)
     seconds = time.perf_counter() - start
     return Outcome(
         task.job,
         status,
         payload,
+        message,
         warnings=tuple(seen),
         seconds=seconds,
         relayed=fit_callbacks.taken_messages(),
     )
+
+
+@contextlib.contextmanager
+def _forks_end() -> Iterator[None]:
+    """End a process that a fit has forked, should it come back: it is not the slot."""
+    slot = os.getpid()
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() != slot:
+            _end_fork(error)
+        raise
+    if os.getpid() != slot:
+        _end_fork(None)
+
+
+def _end_fork(error: BaseException | None) -> NoReturn:
+    """End as a script that has come to its end, exits or fails."""
+    status = 0 if error is None else 1
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        status = error.code or 0
+    elif error is not None:
+        traceback.print_exception(error)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status & 0xFF)
 
 
 def _prepare(
@@ -269,56 +320,3 @@ def _encode_result(result: Any) -> bytes:
             if "estimator" not in result:
                 return pickle.dumps(result, protocol=5)
     return bytes(cloudpickle.dumps(result, protocol=5))
-
-
-def _encode_error(error: Exception) -> bytes:
-    """Pickle an exception with its traceback as a note; in words if it will not.
-
-    The note has its causes too: they do not travel besides. The error itself is as it was
-    in the end, since a module may keep one and raise it again.
-    """
-    notes = list(getattr(error, "__notes__", ()))
-    cause, context = error.__cause__, error.__context__
-    suppressed = error.__suppress_context__
-    error.add_note("".join(traceback.format_exception(error)).rstrip())
-    error.__cause__ = error.__context__ = error.__traceback__ = None
-    try:
-        return _pickled_error(error)
-    finally:
-        error.__notes__ = notes
-        error.__cause__, error.__context__ = cause, context
-        error.__suppress_context__ = suppressed
-
-
-def _pickled_error(error: Exception) -> bytes:
-    for candidate in (error, _ErrorByParts(error)):
-        with contextlib.suppress(Exception):
-            payload = bytes(cloudpickle.dumps(candidate, protocol=5))
-            pickle.loads(payload)  # noqa: S301 (some errors pickle but do not load)
-            return payload
-    return pickle.dumps(RuntimeError(_in_words(error)))
-
-
-class _ErrorByParts:
-    """Pickles an error whose constructor takes other arguments than it keeps."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def __reduce__(self) -> Any:
-        error = self._error
-        return rebuild_error, (type(error), error.args, dict(vars(error)))
-
-
-def rebuild_error(
-    kind: type[Exception], args: tuple[Any, ...], state: dict[str, Any]
-) -> Exception:
-    """Make an error without calling its constructor."""
-    error = kind.__new__(kind, *args)
-    error.args = args
-    vars(error).update(state)
-    return error
-
-
-def _in_words(error: Exception) -> str:
-    return "".join(traceback.format_exception_only(error)).strip()

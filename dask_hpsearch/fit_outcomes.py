@@ -21,6 +21,7 @@ from dask_hpsearch.errors import (
     MissingModuleError,
     UnreadableTaskError,
 )
+from dask_hpsearch.raised_errors import decode_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +65,9 @@ def result_of(outcome: Outcome, *, what: str) -> Any:
     """
     if outcome.status == "ok":
         return pickle.loads(outcome.payload)  # noqa: S301 (from a slot of ours)
-    if outcome.status in ("raised", "no data"):
+    if outcome.status == "raised":
+        raise decode_error(outcome.payload, outcome.message)
+    if outcome.status == "no data":
         raise pickle.loads(outcome.payload)  # noqa: S301
     if outcome.status == "unreadable":
         raise _unreadable(outcome)
@@ -101,7 +104,14 @@ def name_of(call: FitCall) -> str:
     """Name a fit by its ordinals and parameters."""
     if call.candidate is None:
         return f"a fit of {type(call.estimator).__name__}"
-    return f"the fit of candidate {call.candidate} {call.parameters!r:.500} on split {call.split}"
+    return f"the fit of candidate {call.candidate} {_repr_of(call.parameters):.500} on split {call.split}"
+
+
+def _repr_of(parameters: Any) -> str:
+    try:
+        return repr(parameters)
+    except Exception:  # noqa: BLE001 (a value's own code)
+        return "(its parameters have no repr)"
 
 
 def describe(batch: BatchedCalls) -> str:

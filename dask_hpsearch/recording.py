@@ -19,6 +19,7 @@ from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.errors import RunCancelledError, SearchStopped, StoreError
 from dask_hpsearch.next_steps import to_go_on
 from dask_hpsearch.pardons import Pardons
+from dask_hpsearch.raised_errors import came_from_fit
 from dask_hpsearch.recorded import (
     BegunElsewhereError,
     RecordedCall,
@@ -125,6 +126,8 @@ class Recorder:
             if self.strategy is None or not self.strategy(search, evaluate):
                 strategy(recorded, **more)
         except (SearchStopped, KeyboardInterrupt) as stop:
+            if came_from_fit(stop):
+                raise
             self.stopped = (
                 "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)
             )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 # What a slot and its worker say to each other besides tasks and outcomes.
 BATCH_DONE = b""
+SLOT_DONE = b"\0"  # the slot ends, and leaves what it has not answered to others
 STOP_SIGN = "stop"
 
 IMAGE_VARIABLE = "DASK_HPSEARCH_IMAGE"  # names the image to a worker in a pod

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.errors import ClientClosedError, RunCancelledError, SearchStopped
 from dask_hpsearch.journal.segments import write_once
+from dask_hpsearch.raised_errors import came_from_fit, text_of
 from dask_hpsearch.runs.processes import is_running, started_at
 
 if TYPE_CHECKING:
@@ -184,12 +185,12 @@ class StateNotes:
         A lost scheduler interrupts a run: with another one it goes on. So does a stop
         before the first candidate: with more time it goes on.
         """
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {text_of(error)}"
         if isinstance(error, RunCancelledError):
             self.note("cancelled")
         elif self._goes_on(error):
             self.note("starting", error=text)
-        elif isinstance(error, INTERRUPTIONS):
+        elif isinstance(error, INTERRUPTIONS) and not came_from_fit(error):
             self.note("interrupted", error=text)
         else:
             self.note("failed", error=text)

@@ -1,0 +1,139 @@
+"""Exceptions on their way from a slot to the client: with type, text and code.
+
+Users' exceptions may fail at anything: to be pickled, to be loaded again, to say what they
+are. What can be kept of one is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FROM_FIT = "_dask_hpsearch_from_fit"
+
+
+def encode_error(error: BaseException) -> bytes:
+    """Pickle an exception with its traceback as a note.
+
+    One that does not come out as it went in is sent by its parts; without what cannot be
+    pickled, if need be; in words, if its class cannot be pickled either. The note has its
+    causes too: they do not travel besides. The exception itself is as it was in the end,
+    since a module may keep one and raise it again.
+    """
+    notes = list(getattr(error, "__notes__", ()))
+    cause, context = error.__cause__, error.__context__
+    suppressed = error.__suppress_context__
+    with contextlib.suppress(Exception):
+        error.add_note("".join(traceback.format_exception(error)).rstrip())
+    error.__cause__ = error.__context__ = error.__traceback__ = None
+    try:
+        return _pickled(error)
+    finally:
+        error.__notes__ = notes
+        error.__cause__, error.__context__ = cause, context
+        error.__suppress_context__ = suppressed
+
+
+def _pickled(error: BaseException) -> bytes:
+    changed: list[bytes] = []
+    for candidate in _forms_of(error):
+        with contextlib.suppress(BaseException):  # pickling it runs its own code
+            payload = bytes(cloudpickle.dumps(candidate, protocol=5))
+            if _is_same(pickle.loads(payload), error):  # noqa: S301 (just written)
+                return payload
+            changed.append(payload)
+    if changed:
+        return changed[0]
+    return pickle.dumps(RuntimeError(in_words(error)))
+
+
+def decode_error(payload: bytes, words: str) -> BaseException:
+    """Load an exception; if that cannot be done here, make one of its words.
+
+    Parameters
+    ----------
+    payload : bytes
+        As `encode_error` made it.
+    words : str
+        As `in_words` did.
+    """
+    error: BaseException
+    try:
+        error = pickle.loads(payload)  # noqa: S301 (from a slot of ours)
+    except BaseException as problem:  # noqa: BLE001 (loading it runs its own code)
+        error = RuntimeError(words)
+        error.add_note(
+            f"(the exception itself does not load here: {in_words(problem)})"
+        )
+    with contextlib.suppress(Exception):
+        setattr(error, _FROM_FIT, True)
+    return error
+
+
+def came_from_fit(error: BaseException) -> bool:
+    """Whether a fit raised an exception: not the user's Ctrl-C, nor a stop."""
+    return bool(getattr(error, _FROM_FIT, False))
+
+
+def in_words(error: BaseException) -> str:
+    """Return type and text of an exception, even if it cannot say the latter."""
+    try:
+        return "".join(traceback.format_exception_only(error)).strip()
+    except Exception:  # noqa: BLE001 (its own code runs)
+        return type(error).__qualname__
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception, even if it cannot say it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001
+        return f"<its text cannot be had: {type(error).__qualname__}.__str__ fails>"
+
+
+def _forms_of(error: BaseException) -> Iterator[Any]:
+    yield error
+    state = dict(vars(error))
+    if isinstance(error, SystemExit):
+        state["code"] = error.code
+    yield _ByParts(error, error.args, state)
+    notes = {"__notes__": list(map(str, getattr(error, "__notes__", ())))}
+    yield _ByParts(error, (text_of(error),), notes)
+
+
+class _ByParts:
+    """Pickles an exception whose constructor takes other arguments than it keeps."""
+
+    def __init__(
+        self, error: BaseException, args: tuple[Any, ...], state: dict[str, Any]
+    ) -> None:
+        self._parts = type(error), args, state
+
+    def __reduce__(self) -> Any:
+        return rebuild_error, self._parts
+
+
+def rebuild_error(
+    kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
+) -> BaseException:
+    """Make an exception without calling its constructor."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    if isinstance(error, SystemExit):
+        error.code = state.pop("code", None)
+    vars(error).update(state)
+    return error
+
+
+def _is_same(one: Any, other: BaseException) -> bool:
+    codes = [getattr(error, "code", None) for error in (one, other)]
+    return in_words(one) == in_words(other) and (
+        not isinstance(other, SystemExit) or codes[0] == codes[1]
+    )
