@@ -297,6 +297,10 @@ class FitTimeoutError(FitEndedError, TimeoutError):
     """A fit ran longer than ``fit_timeout``."""
 
 
+class OwnClusterError(HPSearchError, ConnectionRefusedError):
+    """A fit is no client of the Dask cluster that runs it."""
+
+
 class SearchStopped(HPSearchError, RuntimeError):  # noqa: N818 (a stop is no fault)
     """The search was stopped before any candidate had finished."""
 

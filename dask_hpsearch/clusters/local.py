@@ -121,7 +121,8 @@ def _prepare_slots(cluster: LocalCluster) -> None:
     """Give the workers slots as they come, so that the first search finds them ready."""
     try:
         with Client(cluster, set_as_default=False) as client:
-            client.register_plugin(SlotsPlugin(DataReader()), name=SlotsPlugin.name)
+            plugin = SlotsPlugin.for_cluster_of(client, DataReader())
+            client.register_plugin(plugin, name=SlotsPlugin.name)
     except BaseException:
         cluster.close()
         raise

@@ -32,7 +32,7 @@ async def dask_setup(scheduler: Scheduler) -> None:
     """Prepare a scheduler; Dask calls this as it starts."""
     await scheduler.register_worker_plugin(
         comm=None,
-        plugin=dumps(SlotsPlugin(DataReader())),
+        plugin=dumps(SlotsPlugin(DataReader(), scheduler=str(scheduler.id))),
         name=SlotsPlugin.name,
         idempotent=True,
     )

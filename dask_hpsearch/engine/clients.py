@@ -75,7 +75,8 @@ def check_client(client: Client) -> None:
 def register_slots(client: Client) -> None:
     """Give all workers slots, now and as they come."""
     try:
-        client.register_plugin(SlotsPlugin(DataReader()), name=SlotsPlugin.name)
+        plugin = SlotsPlugin.for_cluster_of(client, DataReader())
+        client.register_plugin(plugin, name=SlotsPlugin.name)
     except ModuleNotFoundError as error:
         msg = (
             f"the Dask scheduler or a worker cannot import {error.name}: install "

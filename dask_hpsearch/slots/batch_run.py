@@ -10,7 +10,15 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.trials import BATCH_DONE, STOP_SIGN, Batch, Outcome, Status, Task
+from dask_hpsearch.trials import (
+    BATCH_DONE,
+    SLOT_DONE,
+    STOP_SIGN,
+    Batch,
+    Outcome,
+    Status,
+    Task,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,24 +52,27 @@ class BatchRun:
         time.sleep(self._batch.quiet_s)
         while True:
             try:
-                answer = slot.receive(self._next_check_s())
+                answer = slot.receive(self._next_check_s(slot))
             except TimeoutError:
                 self._check(slot)
                 continue
-            if answer == BATCH_DONE:
-                return
+            if answer in (BATCH_DONE, SLOT_DONE):
+                slot.leaves = answer == SLOT_DONE
+                break
             self.waiting.popleft()  # a slot answers in order
             self.outcomes.append(answer)
             # A slot that was ended as its task ended: the next one is not to blame.
             self._blameless = slot.ended_for is not None
             self._begin_task(slot)
+        if self._stopped:  # the others are someone else's by now
+            self.give_back_all()
 
     def note_death(self, slot: Slot | None, *, excused: bool) -> None:
         """Blame the running task for its slot's death, unless the worker did it."""
         if slot is None or excused or not self.waiting:
             return None
         code = slot.exit_code()
-        if slot.ended_for == "cancelled" or code is None:
+        if slot.ended_for == "cancelled" or (code is None and slot.is_lost):
             return self.give_back_all()
         status, message = _cause_of_death(slot, code, self._batch.fit_timeout_s)
         seconds = time.monotonic() - self._task_started
@@ -89,9 +100,9 @@ class BatchRun:
         self.waiting.popleft()
         self.outcomes.append(outcome.to_bytes())
 
-    def _next_check_s(self) -> float:
+    def _next_check_s(self, slot: Slot) -> float:
         limit = self._batch.fit_timeout_s
-        if limit is None:
+        if limit is None or slot.ended_for is not None:
             return _EARLY_REPORT_S
         left = self._task_started + limit - time.monotonic()
         return max(0.0, min(left, _EARLY_REPORT_S))
@@ -114,7 +125,7 @@ class BatchRun:
 
 
 def _cause_of_death(
-    slot: Slot, code: int, fit_timeout_s: float | None
+    slot: Slot, code: int | None, fit_timeout_s: float | None
 ) -> tuple[Status, str]:
     """Say in words why a slot's process ended."""
     peak = f"{slot.peak_bytes / GIB:.2f} GiB"
@@ -124,6 +135,9 @@ def _cause_of_death(
         return "disk", slot.cause
     if slot.ended_for == "timeout":
         return "timeout", f"it ran longer than fit_timeout={fit_timeout_s:g} s"
+    if code is None:
+        slot.end("disconnected")
+        return "exited", "it closed the connection of its process to the worker"
     with contextlib.suppress(ValueError):
         if code < 0:
             name = signal.Signals(-code).name

@@ -16,6 +16,8 @@ from dask_hpsearch.slots.pool import SlotPool
 from dask_hpsearch.trials import Batch, DataRef, encode_outcomes
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from dask_hpsearch.slots.disk_watch import DiskLoad
     from dask_hpsearch.slots.node_data import Reader
 
@@ -37,13 +39,22 @@ class SlotsPlugin(WorkerPlugin):
     ----------
     reader : Reader
         Reads, on the worker, data that lies elsewhere; it travels with the plugin.
+    scheduler : str
+        Id of the scheduler, whose clients fits cannot be; "" if it is not known.
     """
 
     name = PLUGIN_NAME
     idempotent = True
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, *, scheduler: str = "") -> None:
         self._reader = reader
+        self._scheduler = scheduler
+
+    @classmethod
+    def for_cluster_of(cls, client: Client, reader: Reader) -> SlotsPlugin:
+        """Make the plugin for the workers that a client is connected to."""
+        identity = client._scheduler_identity  # noqa: SLF001 (learnt as it connected)
+        return cls(reader, scheduler=str(identity.get("id", "")))
 
     def setup(self, worker: Worker) -> None:
         """Start the worker's nursery."""
@@ -57,6 +68,7 @@ class SlotsPlugin(WorkerPlugin):
             black_box=worker.extensions.pop(BLACK_BOX, None),
             disk=worker.extensions.pop(DISK_WATCH, None),
             tell_disk=functools.partial(_tell_disk, worker),
+            scheduler=self._scheduler,
         )
         self.pool.start()
 
@@ -66,7 +78,7 @@ class SlotsPlugin(WorkerPlugin):
         self.pool.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_reader": self._reader}
+        return {"_reader": self._reader, "_scheduler": self._scheduler}
 
 
 def _tell_disk(worker: Worker, load: DiskLoad) -> None:

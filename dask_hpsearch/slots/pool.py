@@ -49,6 +49,8 @@ class SlotPool:
         Looks after what fits write, where there is a limit to that.
     tell_disk : callable
         Given a fit that may be about to fill the disk.
+    scheduler : str
+        Id of the worker's scheduler, whose clients fits cannot be.
 
     Attributes
     ----------
@@ -66,6 +68,7 @@ class SlotPool:
         black_box: BlackBox | None = None,
         disk: DiskWatch | None = None,
         tell_disk: Callable[[DiskLoad], None] = lambda _: None,
+        scheduler: str = "",
     ) -> None:
         self._disk = disk
         self._tell_disk = tell_disk
@@ -74,6 +77,7 @@ class SlotPool:
         self._share_bytes = share_bytes
         self._kept_bytes = None if share_bytes is None else share_bytes // _KEPT_PART
         self._nursery = nursery
+        self._scheduler = scheduler
         self._idle: list[Slot] = []
         self._busy: dict[Slot, str] = {}
         self._cancelled: set[str] = set()
@@ -139,6 +143,8 @@ class SlotPool:
             except EOFError:
                 self._drop(slot)
                 run.note_death(slot, excused=self._ended(batch.group))
+                if slot is not None:
+                    slot.close()
         run.give_back_all()
         return run.outcomes
 
@@ -253,9 +259,10 @@ class SlotPool:
             nursery = self._running_nursery()
             slot = self._idle.pop() if self._idle else None
             while slot is not None and slot.is_dead():
+                slot.close()
                 slot = self._idle.pop() if self._idle else None
         if slot is None:
-            slot = nursery.fork()
+            slot = nursery.fork(self._scheduler)
             slot.generation = generation
         with self._lock:
             self._busy[slot] = group
@@ -268,9 +275,10 @@ class SlotPool:
         with self._lock:
             del self._busy[slot]
             current = slot.generation == self._generation
-            if slot.ended_for is None and current:
+            usable = current and not slot.leaves and slot.ended_for is None
+            if usable:
                 self._idle.append(slot)
-        if not current:
+        if not usable:
             slot.close()
 
     def _drop(self, slot: Slot | None) -> None:
@@ -299,9 +307,10 @@ class SlotPool:
 
     def _weigh(self, slot: Slot) -> Load | None:
         """Look what a slot uses; return it if that is more than half of its share."""
-        used = slot.private_bytes()
+        half = None if self._share_bytes is None else self._share_bytes // 2
+        used = slot.private_bytes(enough=half)
         slot.peak_bytes = max(slot.peak_bytes, used)
-        if self._share_bytes is None or used <= self._share_bytes // 2:
+        if self._share_bytes is None or half is None or used <= half:
             return None
         if used > self._share_bytes:
             slot.end("memory")

@@ -6,14 +6,16 @@ import contextlib
 import json
 import os
 import select
-import signal
 import socket
 import subprocess
 import sys
 import threading
+import uuid
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from dask_hpsearch.slots.process_tree import end_marked, kill, private_bytes
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -33,6 +35,8 @@ _ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(256 * 2**20),
 }
 _EXIT_CODE_WAIT_S = 5.0
+# In the environment of a nursery and all that is below it.
+_MARK = "DASK_HPSEARCH_FORKSERVER"
 
 
 class Nursery:
@@ -47,7 +51,9 @@ class Nursery:
     def __init__(self, sys_path: list[str]) -> None:
         self._control, theirs = socket.socketpair()
         self._started: list[int] = []
+        self._slots: dict[int, Slot] = {}
         self._ended: dict[int, int] = {}
+        self._mark = uuid.uuid4().hex
         self._changed = threading.Condition()
         self._forking = threading.Lock()
         self._ready = False
@@ -59,8 +65,9 @@ class Nursery:
                     "-m",
                     "dask_hpsearch.slots.nursery",
                     str(theirs.fileno()),
+                    str(os.getpid()),
                 ],
-                env=_environment(sys_path),
+                env=_environment(sys_path) | {_MARK: self._mark},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -69,8 +76,13 @@ class Nursery:
             target=self._listen, name="dask-hpsearch-nursery", daemon=True
         ).start()
 
-    def fork(self) -> Slot:
+    def fork(self, scheduler: str = "") -> Slot:
         """Start a slot.
+
+        Parameters
+        ----------
+        scheduler : str
+            Id of the worker's scheduler; the slot does not become its client.
 
         Raises
         ------
@@ -80,7 +92,8 @@ class Nursery:
         ours, theirs = socket.socketpair()
         with self._forking, theirs, self._changed:
             try:
-                socket.send_fds(self._control, [b"fork"], [theirs.fileno()])
+                request = b"fork " + scheduler.encode()
+                socket.send_fds(self._control, [request], [theirs.fileno()])
             except OSError as error:
                 ours.close()
                 raise NurseryLostError from error
@@ -88,7 +101,11 @@ class Nursery:
             if not self._started:
                 ours.close()
                 raise NurseryLostError
-            return Slot(self._started.pop(), Connection(ours.detach()), self)
+            slot = Slot(self._started.pop(), Connection(ours.detach()), self)
+            self._slots[slot.pid] = slot
+            if slot.pid in self._ended or self.lost:  # already
+                slot.hang_up()
+            return slot
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Wait until its imports are done, and forking takes milliseconds."""
@@ -96,12 +113,18 @@ class Nursery:
             self._changed.wait_for(lambda: self._ready or self.lost, timeout_s)
 
     def exit_code(self, pid: int) -> int | None:
-        """Wait for a slot's exit code; None if the nursery itself is lost."""
+        """Wait for a slot's exit code; None if it has not ended, or the nursery is lost."""
         with self._changed:
             self._changed.wait_for(
                 lambda: pid in self._ended or self.lost, _EXIT_CODE_WAIT_S
             )
-            return self._ended.pop(pid, None)
+            return self._ended.get(pid)
+
+    def forget(self, pid: int) -> None:
+        """Do not keep a slot's exit code: it will not be asked for."""
+        with self._changed:
+            self._slots.pop(pid, None)
+            self._ended.pop(pid, None)
 
     def close(self) -> None:
         """End the nursery and all its slots."""
@@ -123,18 +146,29 @@ class Nursery:
         with self._changed:
             self.lost = True
             self._changed.notify_all()
+            for slot in self._slots.values():
+                slot.hang_up()
         self._control.close()
-        self._process.wait()
+        if self._process.wait():  # else it has seen to that itself
+            end_marked(_MARK, self._mark)
 
     def _note(self, report: dict[str, int]) -> None:
         with self._changed:
             if "ready" in report:
                 self._ready = True
             elif "started" in report:
+                self._ended.pop(report["started"], None)  # of an earlier process
                 self._started.append(report["started"])
             else:
-                self._ended[report["ended"]] = report["code"]
+                self._note_end(report["ended"], report["code"])
             self._changed.notify_all()
+
+    def _note_end(self, pid: int, code: int) -> None:
+        slot = self._slots.get(pid)
+        if slot is not None:
+            slot.hang_up()
+        if slot is not None or pid in self._started:
+            self._ended[pid] = code
 
 
 class NurseryLostError(Exception):
@@ -158,6 +192,8 @@ class Slot:
         Why the worker ended it: "memory", "disk", "timeout", "cancelled", or None.
     cause : str
         That in words, where the worker has more to say of it.
+    leaves : bool
+        Whether it has said that it takes no more tasks, and ends.
     """
 
     def __init__(self, pid: int, connection: Connection, nursery: Nursery) -> None:
@@ -167,10 +203,13 @@ class Slot:
         self.generation = 0
         self.ended_for: str | None = None
         self.cause = ""
+        self.leaves = False
         self._connection = connection
         self._arrived = select.poll()
         self._arrived.register(connection, select.POLLIN)
         self._nursery = nursery
+        self._has_ended = False
+        self._closing = threading.Lock()
 
     def send(self, message: Any) -> None:
         """Hand over tasks."""
@@ -188,51 +227,77 @@ class Slot:
             If the process has ended.
         """
         try:
-            if not self._arrived.poll(1000 * timeout_s):
-                raise TimeoutError
-            return self._connection.recv_bytes()
-        except (OSError, EOFError) as error:
-            if isinstance(error, TimeoutError):
-                raise
+            arrived = self._arrived.poll(1000 * timeout_s)
+        except OSError as error:
             raise EOFError from error
+        if arrived:
+            return self._next_message()
+        if self._has_ended:
+            raise EOFError
+        raise TimeoutError
+
+    def _next_message(self) -> bytes:
+        try:
+            return self._connection.recv_bytes()
+        except OSError as error:
+            raise EOFError from error
+
+    def hang_up(self) -> None:
+        """Let `receive` and `send` end, since the process has: what it sent is read first.
+
+        They cannot see it themselves while a process that a fit has started holds the
+        other end of the connection.
+        """
+        with self._closing:
+            self._has_ended = True
+            # Only Linux keeps what has arrived; elsewhere `receive` looks now and then.
+            if sys.platform == "linux" and not self._connection.closed:
+                with (
+                    contextlib.suppress(OSError),
+                    socket.socket(fileno=os.dup(self._connection.fileno())) as ours,
+                ):
+                    ours.shutdown(socket.SHUT_RDWR)
 
     def is_dead(self) -> bool:
         """Whether the process ended while idle."""
-        try:
-            return self._connection.poll(0)  # an idle slot has nothing to say
+        try:  # an idle slot has nothing to say
+            return self._has_ended or self._connection.poll(0)
         except OSError:
             return True
 
-    def private_bytes(self) -> int:
-        """Memory of its own that it uses now, mapped data apart (0 if unknown)."""
-        try:
-            pages = Path(f"/proc/{self.pid}/statm").read_text("ascii").split()
-        except OSError:
-            return _resident_bytes(self.pid)
-        return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
+    def private_bytes(self, *, enough: int | None) -> int:
+        """Memory that it and what it has started use now, mapped data apart.
+
+        Parameters
+        ----------
+        enough : int, optional
+            Bytes from which on it is measured exactly; see `process_tree.private_bytes`.
+        """
+        return private_bytes(self.pid, enough=enough)
 
     def end(self, reason: str) -> None:
         """End the process now; what it runs ends with it."""
         self.ended_for = self.ended_for or reason
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        if not self._has_ended:
+            kill(self.pid)
 
     def exit_code(self) -> int | None:
-        """Exit code of the ended process; None if it was lost with its nursery."""
+        """Exit code of the ended process; None if it was lost with its nursery.
+
+        None, too, if it does not end though it closed its connection.
+        """
         return self._nursery.exit_code(self.pid)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its nursery has ended."""
+        return self._nursery.lost
 
     def close(self) -> None:
         """Let an idle process end."""
-        self._connection.close()
-
-
-def _resident_bytes(pid: int) -> int:
-    import psutil
-
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0
+        self._nursery.forget(self.pid)
+        with self._closing:
+            self._connection.close()
 
 
 def _environment(sys_path: list[str]) -> dict[str, str]:
