@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from dask_hpsearch.raised_errors import text_of
+
 
 def resume_call(url: str, options: str = "") -> str:
     """Write the call that goes on with a run, from any process."""
@@ -36,6 +40,7 @@ def to_end(url: str) -> str:
 
 def note_how_to_go_on(error: BaseException, url: str) -> None:
     """Add to an error where its run is and how it goes on, unless it says so already."""
-    said = [str(error), *getattr(error, "__notes__", ())]
+    said = [text_of(error), *getattr(error, "__notes__", ())]
     if not any(url in text for text in said):
-        error.add_note(to_go_on(url))
+        with contextlib.suppress(Exception):  # a class of the user's own
+            error.add_note(to_go_on(url))
