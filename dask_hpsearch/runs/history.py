@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import math
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.progress import ProgressSnapshot, SearchProgress
+from dask_hpsearch.runs.table import Candidate, tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Event = dict[str, Any]
-_SPLIT = re.compile(r"split\d+_(.*)")
 
 
 def progress(
@@ -94,34 +92,24 @@ def _take_over_best(state: SearchProgress, events: Iterable[Event]) -> None:
 
 
 def trials(events: Iterable[Event]) -> pd.DataFrame:
-    """Tabulate candidates with at least one finished fit."""
-    import pandas as pd
+    """Tabulate candidates with at least one finished fit.
 
+    Raises
+    ------
+    MissingExtraError
+        If pandas is not installed.
+    """
     calls: dict[int, Event] = {}
-    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    found: dict[tuple[int, int], Candidate] = {}
     for event in _latest(events):
         if event["e"] == "call":
             calls[event["c"]] = _with_numbered_params(event)
         elif event["e"] == "ask":
             _add_ask(calls, event)
         elif event["e"] == "fit" and _is_known(calls, event):
-            _add_fit(rows, calls[event["c"]], event)
-    table = pd.DataFrame(list(rows.values()))
-    kinds = [_SPLIT.fullmatch(str(name)) for name in table]
-    for kind in dict.fromkeys(found[1] for found in kinds if found):
-        n_splits = max(call["k"] for call in calls.values())
-        table[f"mean_{kind}"] = _mean(table, kind, n_splits)
-    return table
-
-
-def _mean(table: pd.DataFrame, kind: str, n_splits: int) -> Any:
-    """Average over the splits as scikit-learn does; NaN where one is missing."""
-    import numpy as np
-
-    splits = [f"split{number}_{kind}" for number in range(n_splits)]
-    values = table.reindex(columns=splits).to_numpy(dtype=float, na_value=math.nan)
-    # To the last digit: the order of a sum is that of memory.
-    return np.average(np.ascontiguousarray(values), axis=1)
+            _add_fit(found, calls[event["c"]], event)
+    n_splits = max((call["k"] for call in calls.values()), default=0)
+    return tabulate(list(found.values()), n_splits=n_splits)
 
 
 def as_html(rows: Mapping[str, str]) -> str:
@@ -153,36 +141,14 @@ def _is_known(calls: dict[int, Event], fit: Event) -> bool:
 
 
 def _add_fit(
-    rows: dict[tuple[int, int], dict[str, Any]], call: Event, event: Event
+    found: dict[tuple[int, int], Candidate], call: Event, event: Event
 ) -> None:
-    key = event["c"], event["i"]
-    params = call["params"][event["i"]]
-    row = rows.setdefault(
-        key,
-        {
-            "call": event["c"],
-            "candidate": event["i"],
-            "params": params,
-            "n_fits": 0,
-            **{f"param_{name}": value for name, value in params.items()},
-            **{name: values[event["i"]] for name, values in call["extra"].items()},
-        },
-    )
-    row["n_fits"] += 1
-    result = event["r"]
-    for name in ("fit_time", "score_time"):
-        if name in result:
-            row[f"split{event['s']}_{name}"] = result[name]
-    for kind in ("test", "train"):
-        for name, score in _scores(result, kind).items():
-            row[f"split{event['s']}_{kind}_{name}"] = score
-
-
-def _scores(result: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    scores = result.get(f"{kind}_scores")
-    if scores is None:
-        return {}
-    return scores if isinstance(scores, dict) else {"score": scores}
+    number = event["i"]
+    key = event["c"], number
+    if key not in found:
+        extra = {name: values[number] for name, values in call["extra"].items()}
+        found[key] = Candidate(*key, call["params"][number], extra)
+    found[key].results[event["s"]] = event["r"]
 
 
 def _score(result: Mapping[str, Any], refit: str | None) -> float | None:
