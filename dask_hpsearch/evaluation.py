@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import cloudpickle
 from joblib import parallel_config
-from joblib.parallel import SequentialBackend
+from joblib.parallel import SequentialBackend, ThreadingBackend
 
 from dask_hpsearch import bundles, fit_callbacks, sklearn_adapter
 from dask_hpsearch.prefixes import MOST_BYTES, Prefixes
@@ -32,6 +32,7 @@ from dask_hpsearch.trials import (
     IMAGE_VARIABLE,
     SLOT_DONE,
     STOP_SIGN,
+    THREADS_VARIABLE,
     CallTask,
     FitSpec,
     FitTask,
@@ -149,7 +150,7 @@ def serve(
     loaded = Bundles(prefixes.forget)
     places: list[str] = []
     fit_callbacks.relay_messages()
-    os.environ["LOKY_MAX_CPU_COUNT"] = os.environ.get("OMP_NUM_THREADS", "1")
+    os.environ["LOKY_MAX_CPU_COUNT"] = str(_threads())
     with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
         while True:
             message = connection.recv()
@@ -174,14 +175,34 @@ def serve(
 
 
 def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
-    """Make parallel calls inside a fit run in the slot's own thread.
+    """Make parallel calls inside a fit run in the slot's own thread, or threads.
 
-    Every slot is one core: ``n_jobs=-1`` inside a fit would only fight its neighbours.
+    Every slot is one core, unless it was given more: ``n_jobs=-1`` inside a fit would only
+    fight its neighbours.
     """
+    threads = _threads()
+    one = SequentialBackend(nesting_level=1)
+    backend = _SlotThreads(threads) if threads > 1 else one
     context: contextlib.AbstractContextManager[Any] = parallel_config(
-        backend=SequentialBackend(nesting_level=1), n_jobs=None
+        backend=backend, n_jobs=None
     )
     return context
+
+
+class _SlotThreads(ThreadingBackend):  # type: ignore[misc]
+    """Runs parallel calls inside a fit in as many threads as the slot has at most."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(nesting_level=1)
+        self._most = most
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return how many tasks really run at once."""
+        return min(int(super().effective_n_jobs(n_jobs)), self._most)
+
+
+def _threads() -> int:
+    return int(os.environ.get(THREADS_VARIABLE, "1"))
 
 
 def _run_all(

@@ -12,6 +12,8 @@ BATCH_DONE = b""
 SLOT_DONE = b"\0"  # the slot ends, and leaves what it has not answered to others
 STOP_SIGN = "stop"
 
+# Tells a worker, and through it the slots, how many threads a slot has; default: one.
+THREADS_VARIABLE = "DASK_HPSEARCH_THREADS_PER_SLOT"
 IMAGE_VARIABLE = "DASK_HPSEARCH_IMAGE"  # names the image to a worker in a pod
 
 Status = Literal[

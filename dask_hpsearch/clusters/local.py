@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import pickle
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,9 @@ from distributed.worker_memory import parse_memory_limit
 
 from dask_hpsearch.clusters.worker_process import DRAIN, NOTICE_S
 from dask_hpsearch.data.reading import DataReader
-from dask_hpsearch.slots.plugin import SlotsPlugin
+from dask_hpsearch.slots.plugin import SlotsPlugin, share_memory
 from dask_hpsearch.slots.slot import python_path
+from dask_hpsearch.trials import THREADS_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,6 +47,7 @@ def local_cluster(
     n_workers: int = 1,
     slots_per_worker: int | None = None,
     *,
+    threads_per_slot: int = 1,
     dashboard_address: str | None = "127.0.0.1:0",
     memory_limit: str | float | None = "auto",
     **kwargs: Any,
@@ -60,14 +63,20 @@ def local_cluster(
         Workers to start; ``cluster.scale(n)`` adds and removes some later.
     slots_per_worker : int, optional
         Fits that one worker runs at once. Default: the machine's cores shared among the
-        first ``n_workers``.
+        first ``n_workers`` and their slots' threads. Workers that are added later have as
+        many: with more of them there are more slots than cores.
+    threads_per_slot : int
+        Threads that one fit may use: those of BLAS, OpenMP and the like, and what
+        ``n_jobs=-1`` inside a fit means. Variables that are set in this process's
+        environment (``OMP_NUM_THREADS``, ``OMP_WAIT_POLICY``, …) are obeyed instead.
     dashboard_address : str, optional
         Where Dask's dashboard listens; default: a free port, for this machine only.
         None: no dashboard.
     memory_limit : str, float or None
         Memory of one worker in bytes ("4 GiB"), or a share of the machine's; every slot
-        gets an equal part of it. "auto": the machine's memory shared among
-        ``n_workers``. None: no limit.
+        gets an equal part of it. "auto": the machine's memory (of a container, its limit)
+        shared among the workers; shared anew when there are more or fewer of them, for
+        fits that begin after that. None: no limit.
     **kwargs
         Passed on to `distributed.LocalCluster`.
 
@@ -82,16 +91,17 @@ def local_cluster(
     >>> with local_cluster(n_workers=1, slots_per_worker=2) as cluster:
     ...     client = cluster.get_client()
     """
-    counts: dict[str, Any] = {
-        "n_workers": n_workers,
-        "slots_per_worker": slots_per_worker,
-    }
-    for name, value in counts.items():
-        if value is not None and (not isinstance(value, int) or value < 0):
+    least = {"n_workers": 0, "slots_per_worker": 1, "threads_per_slot": 1}
+    given: list[Any] = [n_workers, slots_per_worker, threads_per_slot]
+    for (name, lowest), value in zip(least.items(), given, strict=True):
+        if name == "slots_per_worker" and value is None:
+            continue
+        if not isinstance(value, int) or value < lowest:
             msg = f"{name} must be a positive integer, got {value!r}"
             raise ValueError(msg)
     if slots_per_worker is None:
-        slots_per_worker = max(1, CPU_COUNT // max(1, n_workers))
+        cores = CPU_COUNT // threads_per_slot
+        slots_per_worker = max(1, cores // max(1, n_workers))
     limit = parse_memory_limit(memory_limit, 1, max(1, n_workers), logger=_logger)
     if dashboard_address is None:
         # The scheduler serves HTTP all the same: on a free port, without the dashboard.
@@ -104,15 +114,18 @@ def local_cluster(
         "distributed.worker.profile.enabled": False,  # of the scheduler's loop, too
     }
     with dask.config.set(quiet):
-        cluster = _LocalCluster(  # type: ignore[no-untyped-call]
+        cluster = _LocalCluster(
             n_workers=n_workers,
             threads_per_worker=slots_per_worker,
             worker_class=LocalWorker,
             protocol=kwargs.pop("protocol", "tcp://"),
             dashboard_address=dashboard_address,
             memory_limit=limit,
+            threads_per_slot=threads_per_slot,
             **kwargs,
         )
+    if memory_limit == "auto" and limit is not None:
+        cluster.shared_bytes = limit * max(1, n_workers)
     _prepare_slots(cluster)
     return cluster
 
@@ -131,9 +144,22 @@ def _prepare_slots(cluster: LocalCluster) -> None:
 class _LocalCluster(LocalCluster):
     """Keeps a lost worker, however long it takes to come back.
 
+    Attributes
+    ----------
+    shared_bytes : int or None
+        Memory that its workers share, however many there are; None: each has its own.
+
+    Notes
+    -----
     A `SpecCluster` drops for good what is away 15 seconds after it was lost
     (``distributed.deploy.lost-worker-timeout``). `LocalWorker` starts its process again.
     """
+
+    shared_bytes: int | None = None
+
+    def __init__(self, **options: Any) -> None:
+        self._sharing: set[asyncio.Future[None]] = set()
+        super().__init__(**options)  # type: ignore[no-untyped-call]
 
     def adapt(self, *args: Any, **options: Any) -> Any:
         """Let Dask scale the cluster; the workers that go may end what they run."""
@@ -148,6 +174,32 @@ class _LocalCluster(LocalCluster):
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         Cluster._update_worker_status(self, op, msg)  # noqa: SLF001
+        if self.shared_bytes is not None and self.status == Status.running:
+            sharing = asyncio.ensure_future(self._share_memory(self.shared_bytes))
+            self._sharing.add(sharing)
+            sharing.add_done_callback(self._sharing.discard)
+
+    async def _share_memory(self, nbytes: int) -> None:
+        """Share the memory among the workers that there are, or will be."""
+        workers: dict[str, Any] = self.scheduler_info["workers"]
+        scheduler: Any = self.scheduler
+        limit = nbytes // max(1, len(workers), len(self.worker_spec))
+        others = [
+            address for address, one in workers.items() if one["memory_limit"] != limit
+        ]
+        if not others:
+            return
+        for address in others:
+            workers[address]["memory_limit"] = limit
+            if address in scheduler.workers:
+                scheduler.workers[address].memory_limit = limit
+        message = {
+            "op": "run",
+            "function": pickle.dumps(share_memory),
+            "kwargs": pickle.dumps({"nbytes": limit}),
+        }
+        with contextlib.suppress(Exception):  # the cluster may be closing
+            await scheduler.broadcast(msg=message, workers=others, on_error="return")
 
 
 class _DrainingAdaptive(Adaptive):
@@ -176,6 +228,7 @@ class LocalWorker(ProcessInterface):
         super().__init__(scheduler=scheduler, name=name)  # type: ignore[no-untyped-call]
         self._scheduler = scheduler
         self._name = name
+        self._threads_per_slot = options.pop("threads_per_slot", 1)
         self._options = options
         self._process: asyncio.subprocess.Process | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -224,7 +277,10 @@ class LocalWorker(ProcessInterface):
             json.dumps(settings),
             env=os.environ
             | _WORKER_ENVIRONMENT
-            | {"PYTHONPATH": python_path(sys.path)},
+            | {
+                "PYTHONPATH": python_path(sys.path),
+                THREADS_VARIABLE: str(self._threads_per_slot),
+            },
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the client
         )

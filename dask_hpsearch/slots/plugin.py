@@ -141,6 +141,13 @@ def drain_slots(worker: Worker, seconds: float) -> None:
         _pool(worker).drain(seconds)
 
 
+def share_memory(nbytes: int, dask_worker: Worker) -> None:
+    """Give a worker another memory limit; fits that run keep the one they began with."""
+    dask_worker.memory_manager.memory_limit = nbytes
+    if PLUGIN_NAME in dask_worker.plugins:
+        _pool(dask_worker).share_bytes = nbytes // dask_worker.state.nthreads
+
+
 def slot_pids(dask_worker: Worker) -> list[int]:
     """Return the processes of this worker's slots."""
     return _pool(dask_worker).pids()

@@ -54,6 +54,8 @@ class SlotPool:
 
     Attributes
     ----------
+    share_bytes : int or None
+        As given; a change holds for batches that begin after it.
     modules : dict of str to str
         Digests of the modules of users' own that it was sent, by name.
     """
@@ -74,8 +76,7 @@ class SlotPool:
         self._tell_disk = tell_disk
         self._black_box = black_box or BlackBox(folder)
         self.data = NodeData(folder, reader)
-        self._share_bytes = share_bytes
-        self._kept_bytes = None if share_bytes is None else share_bytes // _KEPT_PART
+        self.share_bytes = share_bytes
         self._nursery = nursery
         self._scheduler = scheduler
         self._idle: list[Slot] = []
@@ -134,7 +135,7 @@ class SlotPool:
             slot = None
             try:
                 slot = self._take(batch.group)
-                message = tuple(run.waiting), paths, self._places(), self._kept_bytes
+                message = tuple(run.waiting), paths, self._places(), self._kept_bytes()
                 slot.send(message)
                 run.follow(slot)
                 self._give_back(slot)
@@ -225,6 +226,10 @@ class SlotPool:
         for slot in idle:
             slot.close()
 
+    def _kept_bytes(self) -> int | None:
+        """Memory for what a slot's fits have in common."""
+        return None if self.share_bytes is None else self.share_bytes // _KEPT_PART
+
     def _busy_now(self) -> list[Slot]:
         with self._lock:
             return list(self._busy)
@@ -264,6 +269,7 @@ class SlotPool:
         if slot is None:
             slot = nursery.fork(self._scheduler)
             slot.generation = generation
+        slot.share_bytes = self.share_bytes
         with self._lock:
             self._busy[slot] = group
             unwanted = self._ended(group)  # since it was looked at
@@ -307,12 +313,13 @@ class SlotPool:
 
     def _weigh(self, slot: Slot) -> Load | None:
         """Look what a slot uses; return it if that is more than half of its share."""
-        half = None if self._share_bytes is None else self._share_bytes // 2
+        share = slot.share_bytes
+        half = None if share is None else share // 2
         used = slot.private_bytes(enough=half)
         slot.peak_bytes = max(slot.peak_bytes, used)
-        if self._share_bytes is None or half is None or used <= half:
+        if share is None or half is None or used <= half:
             return None
-        if used > self._share_bytes:
+        if used > share:
             slot.end("memory")
         topic, job = slot.task
         return Load(topic, job, used)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_hpsearch.slots.process_tree import end_marked, kill, private_bytes
+from dask_hpsearch.trials import THREADS_VARIABLE
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -34,6 +35,9 @@ _ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(64 * 2**20),
     "MALLOC_MMAP_THRESHOLD_": str(256 * 2**20),
 }
+# Threads of OpenMP that wait for each other give their cores away meanwhile: where there are
+# more of them than cores, those that spin keep away those that are waited for.
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 _EXIT_CODE_WAIT_S = 5.0
 # In the environment of a nursery and all that is below it.
 _MARK = "DASK_HPSEARCH_FORKSERVER"
@@ -188,6 +192,8 @@ class Slot:
         Topic and number of what it runs.
     generation : int
         How often the user's modules had changed when it began.
+    share_bytes : int or None
+        Private memory that its current tasks may use; None: no limit.
     ended_for : str or None
         Why the worker ended it: "memory", "disk", "timeout", "cancelled", or None.
     cause : str
@@ -201,6 +207,7 @@ class Slot:
         self.peak_bytes = 0
         self.task = ("", -1)
         self.generation = 0
+        self.share_bytes: int | None = None
         self.ended_for: str | None = None
         self.cause = ""
         self.leaves = False
@@ -301,11 +308,15 @@ class Slot:
 
 
 def _environment(sys_path: list[str]) -> dict[str, str]:
-    """Environment of slots: one thread each, an allocator that keeps memory."""
-    environment = dict(os.environ)
+    """Environment of slots: a few threads each, an allocator that keeps memory.
+
+    What the worker's environment says of threads is the user's will, and stays.
+    """
+    threads = os.environ.get(THREADS_VARIABLE, "1")
+    environment = dict.fromkeys(_THREAD_VARIABLES, threads) | _WAITING
+    environment |= os.environ
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)
     environment |= _ALLOCATOR
-    environment |= dict.fromkeys(_THREAD_VARIABLES, "1")
     environment["PYTHONPATH"] = python_path(sys_path)
     return environment
 
