@@ -4,6 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+# Tests with other libraries have an environment of their own: they are large.
+LIBRARIES_VENV := .venv-libraries
+LIBRARIES_BIN := $(LIBRARIES_VENV)/bin
+LIBRARIES_STAMP := $(LIBRARIES_VENV)/.ready
 
 EXTRAS := bayes,dask-ml,gcp,kubernetes,plots,tables
 
@@ -13,7 +17,7 @@ TEST_JOBS ?= 3
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-k8s test-sklearn check format bench clean
+.PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries check format bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +49,18 @@ test-k8s: $(STAMP)  ## Run the tests that need a Kubernetes cluster
 test-sklearn: $(STAMP)  ## Run scikit-learn's own search tests under our backend
 	$(BIN)/python tests/sklearn_suite/run.py -n 2 --dist worksteal
 
+test-libraries: $(LIBRARIES_STAMP)  ## Run searches over other libraries' estimators (half an hour)
+	$(LIBRARIES_BIN)/python -m pytest tests/libraries $(PYTEST_ARGS)
+
+$(LIBRARIES_STAMP): constraints.txt pyproject.toml tests/libraries/constraints.txt
+	test -x $(LIBRARIES_BIN)/python || $(PYTHON) -m venv $(LIBRARIES_VENV)
+	$(LIBRARIES_BIN)/python -m pip install --quiet --constraint constraints.txt \
+		pip hatchling editables
+	$(LIBRARIES_BIN)/python -m pip install --quiet --constraint constraints.txt \
+		--constraint tests/libraries/constraints.txt --no-build-isolation \
+		--editable '.[bayes,gcp,tables]' --group test --group libraries
+	touch $@
+
 check: $(STAMP)  ## Lint, format check, types, layers, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,5 +76,5 @@ bench: $(STAMP)  ## Compare with loky, joblib's Dask backend and dask-ml
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:  ## Remove the environment, caches and builds
-	rm -rf $(VENV) build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LIBRARIES_VENV) build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find dask_hpsearch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
