@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 
+from dask_hpsearch.safe_text import message_of
+
 
 class HPSearchError(Exception):
     """Base of all errors raised by dask_hpsearch."""
@@ -55,7 +57,7 @@ class UnpicklableError(HPSearchError, pickle.PicklingError):
         """Make the error of a part, by name, from what pickle says of it."""
         return cls(
             f"{what} cannot be sent to the workers: pickling it failed with "
-            f"{type(error).__name__}: {error}. Leave out what holds a lock, a file or a "
+            f"{type(error).__name__}: {message_of(error)}. Leave out what holds a lock, a file or a "
             "connection, or define __getstate__ to drop it"
         )
 

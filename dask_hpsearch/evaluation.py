@@ -21,10 +21,11 @@ import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import cloudpickle
+import numpy as np
 from joblib import parallel_config
 from joblib.parallel import SequentialBackend, ThreadingBackend
 
-from dask_hpsearch import bundles, fit_callbacks, sklearn_adapter
+from dask_hpsearch import bundles, fit_callbacks, shared_data, sklearn_adapter
 from dask_hpsearch.prefixes import MOST_BYTES, Prefixes
 from dask_hpsearch.raised_errors import encode_error, in_words
 from dask_hpsearch.trials import (
@@ -67,7 +68,7 @@ class Bundles:
     def __init__(
         self, on_drop: Callable[[str], object] = str, *, idle_s: float = _KEPT_IDLE_S
     ) -> None:
-        self._loaded: collections.OrderedDict[str, tuple[Any, Path, int]]
+        self._loaded: collections.OrderedDict[str, tuple[Callable[[], Any], Path, int]]
         self._loaded = collections.OrderedDict()
         self._on_drop, self._idle_s = on_drop, idle_s
         self._in_use: set[str] = set()
@@ -75,14 +76,44 @@ class Bundles:
 
     def get(self, digest: str, paths: Mapping[str, str]) -> Any:
         """Return the object of a bundle, from its file the first time."""
+        return self._get(digest, paths, lambda value: lambda: value)
+
+    def for_fit(
+        self, digest: str, paths: Mapping[str, str], *, private: bool = False
+    ) -> Any:
+        """Return data of a bundle for one fit: nothing of it changes for other fits.
+
+        Parameters
+        ----------
+        digest : str
+        paths : mapping of str to str
+            Files by digest.
+        private : bool
+            Load it anew, whatever it is: pages that this fit writes to become its own.
+        """
+        if private:
+            self._in_use.add(digest)
+            return bundles.load(paths[digest], writable=True)
+        return self._get(digest, paths, shared_data.handing_out)
+
+    def _get(
+        self,
+        digest: str,
+        paths: Mapping[str, str],
+        handing_out: Callable[[Any], Callable[[], Any] | None],
+    ) -> Any:
         self._in_use.add(digest)
-        if digest not in self._loaded:
+        kept = self._loaded.get(digest)
+        if kept is None:
             self._drop_what_is_gone()
             path = Path(paths[digest])
-            self._loaded[digest] = bundles.load(str(path)), path, path.stat().st_size
+            hand_out = handing_out(bundles.load(str(path)))
+            if hand_out is None:
+                hand_out = functools.partial(bundles.load, str(path), writable=True)
+            kept = self._loaded[digest] = hand_out, path, path.stat().st_size
             self._drop_oldest()
         self._loaded.move_to_end(digest)
-        return self._loaded[digest][0]
+        return kept[0]()
 
     @contextlib.contextmanager
     def for_tasks(self) -> Iterator[None]:
@@ -117,17 +148,28 @@ class Bundles:
             self._on_drop(digest)
 
 
-class CallUnpickler(pickle.Unpickler):
-    """Loads joblib calls whose large arrays are bundles."""
+class TaskUnpickler(pickle.Unpickler):
+    """Loads the parts of a task, whose large arrays are bundles.
 
-    def __init__(self, payload: bytes, get: Callable[[str], Any]) -> None:
+    Parameters
+    ----------
+    payload : bytes
+        Pickles that were made one after the other.
+    load : callable
+        Given a digest: loads an array to which only this task writes.
+    """
+
+    def __init__(self, payload: bytes, load: Callable[[str], Any]) -> None:
         super().__init__(io.BytesIO(payload))
-        self._get = get
+        self._load_array = load
+        self._arrays: dict[int, Any] = {}
 
-    def persistent_load(self, pid: tuple[str, bool]) -> Any:
-        """Look up an array by digest; copy it if the call may write to it."""
-        digest, writable = pid
-        return self._get(digest).copy() if writable else self._get(digest)
+    def persistent_load(self, pid: tuple[str, int]) -> Any:
+        """Load an array, once for all places where it is."""
+        digest, number = pid
+        if number not in self._arrays:
+            self._arrays[number] = self._load_array(digest)
+        return self._arrays[number]
 
 
 def serve(
@@ -288,28 +330,52 @@ def _prepare(
     task: Task, *, paths: Mapping[str, str], loaded: Bundles, prefixes: Prefixes
 ) -> Callable[[], Any]:
     """Load all that a task needs, without running any of it."""
+    load = functools.partial(loaded.for_fit, paths=paths, private=True)
     if isinstance(task, CallTask):
-        calls = CallUnpickler(task.calls, lambda key: loaded.get(key, paths)).load()
-        return lambda: [function(*args, **kwargs) for function, args, kwargs in calls]
-    return _prepare_fit(task, paths, loaded, prefixes)
+        return _prepare_calls(task, load)
+    return _prepare_fit(task, load, paths, loaded, prefixes)
+
+
+def _prepare_calls(
+    task: CallTask, load: Callable[[str], Any]
+) -> Callable[[], list[Any]]:
+    """Load calls so that what is an argument of one is no argument of another."""
+    calls = []
+    for payload in task.calls:
+        parts = TaskUnpickler(task.functions + payload, load)
+        functions = parts.load()
+        which, args, kwargs = parts.load()
+        calls.append(functools.partial(functions[which], *args, **kwargs))
+    return lambda: [call() for call in calls]
 
 
 def _prepare_fit(
-    task: FitTask, paths: Mapping[str, str], loaded: Bundles, prefixes: Prefixes
+    task: FitTask,
+    load: Callable[[str], Any],
+    paths: Mapping[str, str],
+    loaded: Bundles,
+    prefixes: Prefixes,
 ) -> Callable[[], Any]:
     spec: FitSpec = loaded.get(task.spec, paths)
-    data = loaded.get(spec.X, paths), loaded.get(spec.y, paths)
     indices = loaded.get(task.split_data, paths)
-    estimator = pickle.loads(spec.estimator)  # noqa: S301 (sent by the client)
-    if spec.share_prefixes and not spec.shared.get("return_estimator"):
+    # A slice selects without copying, and so may what is of a type of the user's.
+    private = not all(type(rows) in {np.ndarray, list} for rows in indices)
+    data = tuple(
+        loaded.for_fit(digest, paths, private=private) for digest in (spec.X, spec.y)
+    )
+    # The fit's own part comes last: a class of the user's has then the globals that its
+    # estimator has.
+    parts = TaskUnpickler(spec.parts + task.parameters, load)
+    estimator, shared = parts.load()
+    parameters = parts.load()
+    if spec.share_prefixes and not shared.get("return_estimator"):
         prefixes.attach(estimator, (spec.X, spec.y, task.split_data))
-    parameters = pickle.loads(task.parameters)  # noqa: S301
     progress = (
         _pair(task.split, task.n_splits),
         _pair(task.candidate, task.n_candidates),
     )
     return lambda: sklearn_adapter.run_fit(
-        spec.function, estimator, data, indices, parameters, progress, spec.shared
+        spec.function, estimator, data, indices, parameters, progress, shared
     )
 
 

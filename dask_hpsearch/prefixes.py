@@ -13,7 +13,6 @@ parameters are plain values, and which draw no random numbers or have an integer
 from __future__ import annotations
 
 import collections
-import copy
 import functools
 import pickle
 import warnings
@@ -26,6 +25,8 @@ from sklearn.base import BaseEstimator
 from sklearn.compose import make_column_selector
 from sklearn.feature_selection import chi2, f_classif, f_regression, r_regression
 from sklearn.pipeline import Pipeline
+
+from dask_hpsearch import warning_filters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -45,7 +46,7 @@ _EXACT_FUNCTIONS = (chi2, f_classif, f_regression, r_regression)
 @dataclass(frozen=True, slots=True)
 class _Fitted:
     transformed: Any
-    step: Any
+    step: bytes  # pickled: whoever changes the step that it was changes none of this
     nbytes: int
     rows: tuple[str, ...]
 
@@ -83,22 +84,27 @@ class Prefixes:
             estimator.memory = PrefixMemory(self, rows, estimator)
 
     def get(self, key: Hashable) -> tuple[Any, Any] | None:
-        """Return a copy of the transformed data, and the fitted step."""
+        """Return copies of the transformed data and of the fitted step."""
         if key not in self._kept:
             return None
         self._kept.move_to_end(key)
         self.hits += 1
         found = self._kept[key]
-        return _copied(found.transformed), copy.copy(found.step)
+        return _copied(found.transformed), pickle.loads(found.step)  # noqa: S301 (our own)
 
     def put(
         self, key: Hashable, rows: tuple[str, ...], transformed: Any, step: Any
     ) -> None:
-        """Keep a step and what it made of its data, unless that is large."""
+        """Keep a step and what it made of its data, unless these are large."""
         nbytes = _nbytes(transformed)
-        if nbytes is None or nbytes > self.room // _LARGEST_PART:
+        most = self.room // _LARGEST_PART
+        if nbytes is None or nbytes > most:
             return
-        self._kept[key] = _Fitted(_copied(transformed), copy.copy(step), nbytes, rows)
+        pickled = _pickled(step)
+        if pickled is None or nbytes + len(pickled) > most:
+            return
+        nbytes += len(pickled)
+        self._kept[key] = _Fitted(_copied(transformed), pickled, nbytes, rows)
         self._nbytes += nbytes
         while self._nbytes > self.room:
             self._nbytes -= self._kept.popitem(last=False)[1].nbytes
@@ -111,12 +117,9 @@ class Prefixes:
 
     def identity(self, step: Any) -> bytes | None:
         """Return what tells an unfitted step from others; None if it may not be kept."""
-        try:
-            identity = pickle.dumps(step, protocol=5)
-        except Exception:  # noqa: BLE001 (whatever a user's parameters raise)
-            return None
-        if len(identity) > _LONGEST_IDENTITY:  # keys are not counted as room
-            return None
+        identity = _pickled(step)
+        if identity is None or len(identity) > _LONGEST_IDENTITY:
+            return None  # keys are not counted as room
         if identity not in self._repeatable:
             if len(self._repeatable) >= _MOST_STEPS:
                 self._repeatable.clear()
@@ -142,12 +145,14 @@ class PrefixMemory:
     ) -> None:
         self._prefixes, self._rows = prefixes, rows
         self._pipeline = pipeline
-        # Settings such as "transform_output" decide too what a step makes of its data.
-        self._so_far: Hashable = (rows, tuple(sklearn.get_config().items()))
+        self._so_far: Hashable = None
 
     def cache(self, function: Callable[..., Any], **_options: Any) -> Any:
         """Wrap scikit-learn's function that fits a step; called as a fit begins."""
         self._pipeline.memory = None
+        surroundings = _surroundings()
+        if surroundings is not None:
+            self._so_far = self._rows, surroundings
         return functools.partial(self._fit_transform, function)
 
     def _fit_transform(
@@ -260,6 +265,28 @@ def _is_part_of(transformed: Any, X: Any) -> bool:
     if not isinstance(ours, np.ndarray):
         return False
     return isinstance(theirs, np.ndarray) and np.may_share_memory(ours, theirs)
+
+
+def _surroundings() -> Hashable | None:
+    """Return the settings that decide too what a step makes of its data.
+
+    They travel with each fit: scikit-learn's, such as "transform_output", and filters
+    that make an error of a warning. None if something in them cannot be compared.
+    """
+    found = tuple(sklearn.get_config().items()), warning_filters.current()
+    try:
+        hash(found)
+    except TypeError:
+        return None
+    return found
+
+
+def _pickled(step: Any) -> bytes | None:
+    """Pickle a step; None if its parameters, a user's, will not."""
+    try:
+        return pickle.dumps(step, protocol=5)
+    except Exception:  # noqa: BLE001
+        return None
 
 
 class _Silence:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import io
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from joblib.parallel import (
@@ -28,7 +28,8 @@ from dask_hpsearch.fit_outcomes import (
     fit_result,
     result_of,
 )
-from dask_hpsearch.sending import CallPickler, check_pickles, pickled
+from dask_hpsearch.safe_text import message_of, repr_of
+from dask_hpsearch.sending import SharedParts, pickled
 from dask_hpsearch.trials import CallTask, DataRef, FitSpec, FitTask, Outcome
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _START_S = 0.3
 _MOST_QUEUED = 20_000
 _MOST_QUEUED_PER_SLOT = 100
+_THE_SEARCH = "the search"  # in errors
 
 
 class FitLog(Protocol):
@@ -54,6 +56,38 @@ class FitLog(Protocol):
 
     def finished(self, call: FitCall, result: dict[str, Any]) -> dict[str, Any]:
         """Take in a result; what is returned goes to scikit-learn."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sent:
+    """What fits of a call share: as it came, and as it was sent.
+
+    Attributes
+    ----------
+    call : FitCall
+        The first of them.
+    estimator : bytes
+        Its pickled estimator, where those of the others may differ from it.
+    parts : SharedParts
+    ref : DataRef
+        Of the `FitSpec`.
+    data : tuple of DataRef
+        All that a fit needs, but for its split and its own parameters.
+    """
+
+    call: FitCall
+    estimator: bytes
+    parts: SharedParts
+    ref: DataRef
+    data: tuple[DataRef, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SentParameters:
+    parameters: Any
+    after: SharedParts
+    payload: bytes
+    data: tuple[DataRef, ...]
 
 
 class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -96,9 +130,9 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._known = KnownObjects(engine.home)
         self._collections = Collections(engine.client)
         self._group = Group()
-        self._specs: list[tuple[FitCall, bytes, FitSpec, DataRef]] = []
+        self._specs: list[_Sent] = []
         self._splits: dict[tuple[int, int], tuple[Any, Any, DataRef]] = {}
-        self._parameters: tuple[Any, bytes] | None = None
+        self._parameters: _SentParameters | None = None
         self._most_running: int | None = None
         self._warnings = FitWarnings()
         self._errors = ErrorsInTurn()
@@ -277,25 +311,20 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     def _task(self, call: FitCall) -> tuple[FitTask, tuple[DataRef, ...]]:
         """Return a fit as a task, and the data that it needs."""
-        spec, spec_ref = self._spec(call)
+        sent = self._spec(call)
         split_ref = self._split(call)
-        refs = (
-            spec_ref,
-            split_ref,
-            self._engine.home.find(spec.X),
-            self._engine.home.find(spec.y),
-        )
+        own = self._own_parameters(call, sent.parts)
         task = FitTask(
             job=self._engine.next_number(),
-            spec=spec_ref.digest,
+            spec=sent.ref.digest,
             split_data=split_ref.digest,
             candidate=call.candidate,
             split=call.split,
             n_candidates=call.n_candidates,
             n_splits=call.n_splits,
-            parameters=self._pickled_parameters(call),
+            parameters=own.payload,
         )
-        return task, tuple(ref for ref in refs if ref is not None)
+        return task, (sent.ref, split_ref, *sent.data, *own.data)
 
     def _done(
         self,
@@ -332,8 +361,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return [result]
 
     def _submit_calls(self, func: BatchedCalls, deliver: Callable[[Any], None]) -> None:
-        refs: dict[str, DataRef] = {}
-        task = CallTask(self._engine.next_number(), self._pickled_calls(func, refs))
+        task, refs = self._call_task(func)
 
         def results(outcome: Outcome) -> Any:
             try:
@@ -344,36 +372,49 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         done = self._done(results, deliver)
         self._engine.submit(task, tuple(refs.values()), self._group, done)
 
-    def _spec(self, call: FitCall) -> tuple[FitSpec, DataRef]:
+    def _spec(self, call: FitCall) -> _Sent:
         """Find or make the bundle of what the call's fits share."""
         estimator = b"" if call.of_search else pickled(call.estimator, "the estimator")
-        for first, sent, spec, ref in self._specs:
-            same_estimator = call.of_search or estimator == sent
-            if same_estimator and sklearn_adapter.same_settings(first, call):
+        for sent in self._specs:
+            same_estimator = call.of_search or estimator == sent.estimator
+            if same_estimator and sklearn_adapter.same_settings(sent.call, call):
                 if call.of_search:
-                    call.let_go(first)
-                return spec, ref
+                    call.let_go(sent.call)
+                return sent
+        parts = self._parts(call)
+        X, y = (
+            self._known.put(self._collections.value(value, what=name), what=name)
+            for name, value in (("X", call.X), ("y", call.y))
+        )
+        spec = FitSpec(
+            function=sklearn_adapter.Portable(call.function),
+            parts=parts.content,
+            X=X.digest,
+            y=y.digest,
+            share_prefixes=self._share_prefixes,
+        )
+        self._engine.modules.compare(parts.content)
+        ref = self._engine.home.put(spec, what=_THE_SEARCH)
+        sent = _Sent(call, estimator, parts, ref, (X, y, *parts.refs.values()))
+        self._specs.append(sent)
+        return sent
+
+    def _parts(self, call: FitCall) -> SharedParts:
         shared = {
             name: self._collections.value(value, what=name)
             for name, value in call.shared.items()
         }
-        spec = FitSpec(
-            function=call.function,
-            estimator=estimator or pickled(call.estimator, "the estimator"),
-            X=self._known.put(
-                self._collections.value(call.X, what="X"), what="X"
-            ).digest,
-            y=self._known.put(
-                self._collections.value(call.y, what="y"), what="y"
-            ).digest,
-            shared=shared,
-            share_prefixes=self._share_prefixes,
-        )
-        pickles = [check_pickles(value, name) for name, value in shared.items()]
-        self._engine.modules.compare(b"".join([spec.estimator, *pickles]))
-        ref = self._engine.home.put(spec, what="the search")
-        self._specs.append((call, estimator, spec, ref))
-        return spec, ref
+        try:
+            return SharedParts(
+                (call.estimator, shared), self._known, self._collections
+            )
+        except HPSearchError:
+            raise
+        except Exception as error:
+            pickled(call.estimator, "the estimator")
+            for name, value in shared.items():
+                pickled(value, name)
+            raise UnpicklableError.of(_THE_SEARCH, error) from error
 
     def _split(self, call: FitCall) -> DataRef:
         key = id(call.train), id(call.test)
@@ -382,27 +423,54 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             self._splits[key] = *pair, self._engine.home.put(pair, what="a split")
         return self._splits[key][2]
 
-    def _pickled_parameters(self, call: FitCall) -> bytes:
-        if self._parameters is None or self._parameters[0] is not call.parameters:
-            what = f"candidate {call.candidate} ({call.parameters!r:.200})"
-            self._parameters = call.parameters, pickled(call.parameters, what)
-            self._engine.modules.compare(self._parameters[1])
-        return self._parameters[1]
-
-    def _pickled_calls(self, func: BatchedCalls, refs: dict[str, DataRef]) -> bytes:
-        buffer = io.BytesIO()
+    def _own_parameters(self, call: FitCall, after: SharedParts) -> _SentParameters:
+        """Pickle a candidate's parameters; its next splits find them here."""
+        known = self._parameters
+        if (
+            known is not None
+            and known.parameters is call.parameters
+            and known.after is after
+        ):
+            return known
         try:
-            CallPickler(buffer, self._known, refs, self._collections).dump(func.items)
-        except UnpicklableError:
+            payload, refs = after.followed_by(call.parameters)
+        except HPSearchError:
+            raise
+        except Exception as error:
+            what = f"candidate {call.candidate} ({repr_of(call.parameters)})"
+            raise UnpicklableError.of(what, error) from error
+        self._engine.modules.compare(payload)
+        known = _SentParameters(call.parameters, after, payload, tuple(refs.values()))
+        self._parameters = known
+        return known
+
+    def _call_task(self, func: BatchedCalls) -> tuple[CallTask, dict[str, DataRef]]:
+        """Return calls as a task, and the data that it needs.
+
+        Functions are pickled once; each call's arguments as of a pickle of its own with
+        its function.
+        """
+        try:
+            functions, of_call = sklearn_adapter.distinct_functions(func.items)
+            shared = SharedParts(functions, self._known, self._collections)
+            own = [
+                shared.followed_by((which, *arguments))
+                for which, (_, *arguments) in zip(of_call, func.items, strict=True)
+            ]
+        except HPSearchError:
             raise
         except Exception as error:
             msg = (
                 f"a call of {describe(func)} cannot be sent to the workers: pickling it "
-                f"failed with {type(error).__name__}: {error}"
+                f"failed with {type(error).__name__}: {message_of(error)}"
             )
             raise UnpicklableError(msg) from error
-        self._engine.modules.compare(buffer.getvalue())
-        return buffer.getvalue()
+        calls = tuple(payload for payload, _ in own)
+        self._engine.modules.compare(b"".join([shared.content, *calls]))
+        refs = dict(shared.refs)
+        for _, more in own:
+            refs |= more
+        return CallTask(self._engine.next_number(), shared.content, calls), refs
 
 
 def gathering(size: int, deliver: Callable[[Any], None]) -> Callable[[int, Any], None]:

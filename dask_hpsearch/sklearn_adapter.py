@@ -4,7 +4,7 @@ Supported: scikit-learn 1.6 to 1.9. What is used of it beyond its public API:
 
 * ``_fit_and_score`` and its keywords (stable since 1.4; 1.9 adds ``caller`` and
   ``callback_ctx``, which hold the tree of all tasks: see `fit_callbacks`);
-* ``_FuncWrapper``'s attributes, by which it carries the configuration;
+* ``_FuncWrapper`` and its attributes, by which it carries configuration and filters;
 * ``evaluate_candidates`` as handed to ``_run_search`` (the documented way to write a
   search class of one's own);
 * the fitted attributes of halving searches.
@@ -26,9 +26,10 @@ from sklearn.model_selection._validation import (
     _fit_and_score,
     _warn_or_raise_about_fit_failures,
 )
+from sklearn.utils.parallel import _FuncWrapper
 from sklearn.utils.validation import _num_samples
 
-from dask_hpsearch import fit_callbacks
+from dask_hpsearch import fit_callbacks, warning_filters
 from dask_hpsearch.errors import UnsupportedVersionError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 OLDEST, BEYOND = (1, 6), (1, 10)
 _NEVER_SENT_WHOLE = frozenset({"caller", "callback_ctx"})
+_CARRIED = ("config", "warning_filters")
 _OF_ONE_FIT = frozenset(
     {"train", "test", "parameters", "split_progress", "candidate_progress"}
 )
@@ -57,6 +59,51 @@ def check_version() -> None:
             f">={OLDEST[0]}.{OLDEST[1]},<{BEYOND[0]}.{BEYOND[1]}: install one of these"
         )
         raise UnsupportedVersionError(msg)
+
+
+def _reduce_wrapper(wrapper: _FuncWrapper) -> tuple[Any, ...]:
+    """Pickle scikit-learn's wrapper so that any process can load its warning filters."""
+    carried = {name: vars(wrapper)[name] for name in _CARRIED if name in vars(wrapper)}
+    filters = carried.pop("warning_filters", None)
+    encoded = None if filters is None else warning_filters.encode(filters)
+    return wrap, (wrapper.function, carried, encoded)
+
+
+def wrap(function: Any, carried: dict[str, Any], filters: bytes | None) -> Any:
+    """Wrap a function again, with the filters that can be had in this process."""
+    wrapper = _FuncWrapper(function)
+    vars(wrapper).update(carried)
+    if filters is not None:
+        wrapper.warning_filters = warning_filters.decode(filters)
+    return wrapper
+
+
+# How to pickle what travels beside the user's own parts; for a pickler's dispatch table.
+REDUCERS: dict[type, Any] = {_FuncWrapper: _reduce_wrapper}
+
+
+class Portable:
+    """Pickles a function of scikit-learn's by `REDUCERS`, whatever the pickler.
+
+    Parameters
+    ----------
+    function : callable
+        What is loaded in its place.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reduce = REDUCERS.get(type(self._function))
+        if reduce is None:
+            return _itself, (self._function,)
+        reduced: tuple[Any, ...] = reduce(self._function)
+        return reduced
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 @dataclass(slots=True, eq=False)
@@ -148,6 +195,28 @@ def same_settings(one: FitCall, other: FitCall) -> bool:
 def _settings(function: Any) -> tuple[int, int]:
     config = getattr(function, "config", None)
     return id(config), id(getattr(function, "warning_filters", None))
+
+
+def distinct_functions(items: list[Any]) -> tuple[list[Any], list[int]]:
+    """Find the functions that joblib's calls have in common.
+
+    scikit-learn wraps its function for every call anew, with the same settings.
+
+    Returns
+    -------
+    list of callable
+        One of each.
+    list of int
+        Which of them each call calls.
+    """
+    distinct: dict[Any, tuple[int, Any]] = {}
+    of_call = []
+    for function, *_ in items:
+        key: Any = id(function)
+        if type(function) is _FuncWrapper:
+            key = id(function.function), _settings(function)
+        of_call.append(distinct.setdefault(key, (len(distinct), function))[0])
+    return [function for _, function in distinct.values()], of_call
 
 
 def run_fit(  # noqa: PLR0917 (called once, in order)

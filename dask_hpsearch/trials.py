@@ -78,7 +78,7 @@ class FitTask:
     candidate, split, n_candidates, n_splits : int or None
         Ordinals and totals, as scikit-learn reports them; None where it does not.
     parameters : bytes
-        The pickled candidate, a dict or None.
+        The pickled candidate, a dict or None; follows the spec's ``parts``.
     """
 
     job: int
@@ -99,12 +99,15 @@ class CallTask:
     ----------
     job : int
         Number of the job within its engine.
-    calls : bytes
-        Pickled list of (function, args, kwargs).
+    functions : bytes
+        Pickled list of the functions that are called.
+    calls : tuple of bytes
+        Each call's pickled (index of its function, args, kwargs); follows ``functions``.
     """
 
     job: int
-    calls: bytes
+    functions: bytes
+    calls: tuple[bytes, ...]
 
 
 Task = FitTask | CallTask
@@ -210,19 +213,17 @@ class FitSpec:
     ----------
     function : callable
         scikit-learn's fit-and-score function with its configuration and filters.
-    estimator : bytes
-        The pickled clone; every fit loads its own.
+    parts : bytes
+        The pickled estimator and the other keywords: scorer, fit_params, error_score, …
+        Every fit loads its own, and its parameters after them with the same unpickler.
     X, y : str
         Digests of the data's bundles.
-    shared : dict
-        The other keywords: scorer, fit_params, error_score, …
     share_prefixes : bool
         Whether a slot may keep steps that several fits have in common.
     """
 
     function: Any
-    estimator: bytes
+    parts: bytes
     X: str
     y: str
-    shared: dict[str, Any]
     share_prefixes: bool = False

@@ -166,15 +166,23 @@ def test_small_arrays_are_the_tasks_own(client: Client) -> None:
     assert array.sum() == 20_000.0
 
 
-def test_large_arrays_are_read_only(client: Client) -> None:
-    """Larger ones are mapped once for all tasks: writing is an error, as under loky."""
-    array = np.ones(200_000)
+@pytest.mark.parametrize("size", [10, 20_000, 200_000])
+def test_calls_write_to_arrays_of_their_own(client: Client, size: int) -> None:
+    """Large ones are mapped, one copy for all; what a call writes stays its own."""
+    array = np.ones(size)
 
-    with (
-        joblib.parallel_config("dask_hpsearch", client=client),
-        pytest.raises(ValueError, match="read-only"),
-    ):
-        joblib.Parallel(n_jobs=2)(joblib.delayed(fill)(array, 0.0) for _ in range(2))
+    with joblib.parallel_config("dask_hpsearch", client=client):
+        parallel = joblib.Parallel(n_jobs=2, batch_size=5)
+        sums = parallel(joblib.delayed(doubled)(array, array) for _ in range(20))
+
+    assert sums == [(2.0 * size, True)] * 20
+    assert array.sum() == size
+
+
+def doubled(array: np.ndarray, same: np.ndarray) -> tuple[float, bool]:
+    """Double an array in place; return its sum, and whether its two names name it."""
+    array *= 2
+    return float(array.sum()), array is same
 
 
 def test_results_come_as_they_are_done(client: Client) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 ROWS = "X", "y", "split"
+STEP_BYTES = 1024  # more than a pickled scaler takes
 
 
 @pytest.fixture(name="X")
@@ -301,7 +302,7 @@ def test_data_lie_in_memory_as_after_a_fit(
 
 def test_room_is_bounded(X: Any, y: Any) -> None:
     """The least recently used goes, and what is large is never kept."""
-    prefixes = Prefixes(room=4 * X.nbytes)
+    prefixes = Prefixes(room=4 * (X.nbytes + STEP_BYTES))
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
     for split in "abcde":  # one too many
         fitted(prefixes, pipeline, X, y, ("X", "y", split))
@@ -331,7 +332,7 @@ def test_large_parameters_are_not_kept_as_keys(y: Any) -> None:
 @pytest.mark.parametrize("digest", ROWS)
 def test_what_was_fitted_on_data_goes_with_them(X: Any, y: Any, digest: str) -> None:
     """Once a slot has let go of the data, or of the split."""
-    prefixes = Prefixes(room=4 * X.nbytes)
+    prefixes = Prefixes(room=4 * (X.nbytes + STEP_BYTES))
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
     for rows in (ROWS, ("X2", "y2", "split2")):
         fitted(prefixes, pipeline, X, y, rows)

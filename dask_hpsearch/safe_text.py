@@ -1,0 +1,57 @@
+"""Texts of values and errors of the user's, whose own methods may raise anything.
+
+Labels, messages and logs are made of these: none of them may end a search.
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+_LONGEST = 200
+# Of longer integers Python writes no decimal digits unless it is asked to.
+_LONGEST_INTEGER_BITS = 4096
+
+
+def repr_of(value: Any, longest: int = _LONGEST) -> str:
+    """Return an object's ``repr``, cut to a length; its type's name if there is none."""
+    try:
+        text = repr(value)
+        # A text of a class of the user's may do anything too.
+        text = text if type(text) is str else str.__str__(text)
+    except Exception:  # noqa: BLE001
+        text = _by_parts(value)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def message_of(error: BaseException) -> str:
+    """Return an error's text; if that fails, say so as tracebacks do."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001
+        return f"<{type(error).__name__} without a text>"
+
+
+def described(error: BaseException) -> str:
+    """Return an error's type and text, as the last line of its traceback."""
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def integer_text(value: int) -> str:
+    """Return an integer's digits, hexadecimal ones if it is very long."""
+    return str(value) if value.bit_length() <= _LONGEST_INTEGER_BITS else hex(value)
+
+
+def _by_parts(value: Any) -> str:
+    """Write what can be written of a value: the others' names of a dict or list, too."""
+    if type(value) is int:
+        return integer_text(value)
+    try:
+        if type(value) is dict:
+            parts = (f"{repr_of(key)}: {repr_of(one)}" for key, one in value.items())
+            return f"{{{', '.join(parts)}}}"
+        if type(value) is list:
+            return f"[{', '.join(map(repr_of, value))}]"
+    except RecursionError:
+        pass
+    return f"<{type(value).__name__}>"
