@@ -22,6 +22,7 @@ from dask_hpsearch.errors import (
     UnreadableTaskError,
 )
 from dask_hpsearch.raised_errors import decode_error
+from dask_hpsearch.safe_text import repr_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +41,7 @@ _ENDED: dict[str, type[FitEndedError]] = {
 }
 _MOST_WARNINGS = 1000
 _ERROR_WAIT_S = 1.0
+_LONGEST_PARAMETERS = 500
 _fit_logger = logging.getLogger("dask_hpsearch.fits")
 
 
@@ -104,14 +106,8 @@ def name_of(call: FitCall) -> str:
     """Name a fit by its ordinals and parameters."""
     if call.candidate is None:
         return f"a fit of {type(call.estimator).__name__}"
-    return f"the fit of candidate {call.candidate} {_repr_of(call.parameters):.500} on split {call.split}"
-
-
-def _repr_of(parameters: Any) -> str:
-    try:
-        return repr(parameters)
-    except Exception:  # noqa: BLE001 (a value's own code)
-        return "(its parameters have no repr)"
+    parameters = repr_of(call.parameters, _LONGEST_PARAMETERS)
+    return f"the fit of candidate {call.candidate} {parameters} on split {call.split}"
 
 
 def describe(batch: BatchedCalls) -> str:

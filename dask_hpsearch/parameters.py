@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import numpy as np
 
+from dask_hpsearch.safe_text import LONGEST_INTEGER_BITS, integer_text, repr_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,41 +26,98 @@ def digest_of(parameters: Mapping[str, Any]) -> str:
     """Digest of a candidate that depends on its values alone.
 
     Equal numbers have equal digests whatever their type (``np.float64(1.0)``, ``1.0``),
-    mappings whatever their order; ``joblib.hash`` promises neither.
+    mappings whatever their order; ``joblib.hash`` promises neither. A value that cannot be
+    looked into counts by its type alone.
     """
-    text = json.dumps(_canonical(parameters), sort_keys=True, ensure_ascii=True)
+    text, _ = _canonical_text(parameters)
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
-def _canonical(value: Any) -> Any:  # noqa: PLR0911 (one for each kind)
+def has_stable_digest(parameters: Mapping[str, Any]) -> bool:
+    """Whether a candidate's digest is the same each time, in every process.
+
+    The text of a user's object need not be: of a set, it follows the order of hashes.
+    """
+    _, stable = _canonical_text(parameters)
+    return stable
+
+
+def is_of(digest: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether a digest is a candidate's, or may be, since it has no stable one."""
+    return digest_of(parameters) == digest or not has_stable_digest(parameters)
+
+
+def _canonical_text(parameters: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return what is digested, and whether it is the same each time."""
+    unstable: list[str] = []
+    try:
+        return _json(_canonical(parameters, unstable)), not unstable
+    except Exception:  # noqa: BLE001 (a user's values may raise anything)
+        parts = [
+            [str(name), _json_or_type(one, unstable)]
+            for name, one in parameters.items()
+        ]
+        return _json(parts), not unstable
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True)
+
+
+def _json_or_type(value: Any, unstable: list[str]) -> str:
+    try:
+        return _json(_canonical(value, unstable))
+    except Exception:  # noqa: BLE001
+        unstable.append(type(value).__qualname__)
+        return type(value).__qualname__
+
+
+def _canonical(value: Any, unstable: list[str]) -> Any:  # noqa: PLR0911 (of each kind)
+    """Return a value as JSON; note types of which that may be another each time."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, numbers.Integral):
-        return ["number", str(int(value))]
+        return ["number", integer_text(int(value))]
     if isinstance(value, float):
         whole = math.isfinite(value) and value == int(value)
         return ["number", str(int(value)) if whole else value.hex()]
     if isinstance(value, dict):
-        return ["dict", sorted([str(k), _canonical(v)] for k, v in value.items())]
+        return ["dict", _canonical_items(value, unstable)]
     if isinstance(value, list | tuple):
-        return ["list", [_canonical(one) for one in value]]
+        return ["list", [_canonical(one, unstable) for one in value]]
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return ["array", value.dtype.str, value.shape, _hash(value.tobytes())]
     if hasattr(value, "get_params") and not isinstance(value, type):
         name = f"{type(value).__module__}.{type(value).__qualname__}"
-        return ["estimator", name, _canonical(value.get_params(deep=False))]
-    return ["object", type(value).__qualname__, _stable_text(value)]
+        return ["estimator", name, _canonical(value.get_params(deep=False), unstable)]
+    return ["object", type(value).__qualname__, _stable_text(value, unstable)]
 
 
-def _stable_text(value: Any) -> str:
-    """Text of any object that is the same in another process."""
+def _canonical_items(mapping: Mapping[Any, Any], unstable: list[str]) -> list[Any]:
+    items = [[str(key), _canonical(value, unstable)] for key, value in mapping.items()]
+    if len({name for name, _ in items}) == len(items):
+        return sorted(items, key=lambda item: item[0])
+    # Keys with one text, such as 1 and "1", are told apart by their types.
+    types = [type(key).__qualname__ for key in mapping]
+    items = [[*item, kind] for item, kind in zip(items, types, strict=True)]
+    return sorted(items, key=_json)
+
+
+def _stable_text(value: Any, unstable: list[str]) -> str:
+    """Text of any object; the same in another process unless that is noted."""
     name = getattr(value, "__qualname__", None)
     if name is not None:
         return f"{getattr(value, '__module__', '')}.{name}"
-    text = repr(value)
-    return type(value).__qualname__ if " at 0x" in text else text
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001
+        text = " at 0x"
+    if " at 0x" in text:  # its identity, or no text at all
+        return type(value).__qualname__
+    unstable.append(type(value).__qualname__)
+    return text
 
 
 def _hash(content: bytes) -> str:
@@ -73,9 +132,13 @@ def shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | float):
         return value
-    text = value if isinstance(value, str) else repr(value)
+    if isinstance(value, int) and value.bit_length() <= LONGEST_INTEGER_BITS:
+        return value
+    if not isinstance(value, str):
+        return repr_of(value, _LONGEST_TEXT)
+    text = str.__str__(value)
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
 
 
@@ -106,9 +169,11 @@ _NOT_PLAIN = object()
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, bool | int | float | str):
+    if type(value) is int and value.bit_length() > LONGEST_INTEGER_BITS:
+        return _NOT_PLAIN
+    if value is None or type(value) in {bool, int, float, str}:
         return value
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+    if type(value) is dict and all(type(key) is str for key in value):
         inner = {key: _plain(one) for key, one in value.items()}
         return _NOT_PLAIN if _NOT_PLAIN in inner.values() else inner
     return _NOT_PLAIN

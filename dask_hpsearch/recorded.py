@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_hpsearch.parameters import digest_of
+from dask_hpsearch.parameters import digest_of, has_stable_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,7 +79,11 @@ def extend_call(
     if keep_candidates:
         known = {digest_of(one) for one in earlier.candidates}
         more = len(call.candidates) - len(earlier.candidates)
-        new = [one for one in call.candidates if digest_of(one) not in known]
+        new = [
+            one
+            for one in call.candidates
+            if digest_of(one) not in known or not has_stable_digest(one)
+        ]
         call.candidates = earlier.candidates + new[:more]
     call.splits = earlier.splits
     call.results = earlier.results_for(call.candidates)

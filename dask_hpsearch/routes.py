@@ -12,6 +12,7 @@ from dask_hpsearch.driver import Fitted, Settings, fit_joblib, in_memory
 from dask_hpsearch.errors import UnsupportedSearchError
 from dask_hpsearch.runs.beginning import Work, opened
 from dask_hpsearch.runs.fitting import fit_here
+from dask_hpsearch.safe_text import repr_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +93,7 @@ def _check_is_estimator(search: Any) -> None:
         hint = ", an instance of it" if isinstance(search, type) else ""
         msg = (
             f"search must be a search object with a fit method{hint}, such as "
-            f"GridSearchCV(estimator, param_grid), got {search!r:.200}"
+            f"GridSearchCV(estimator, param_grid), got {repr_of(search)}"
         )
         raise UnsupportedSearchError(msg)
 

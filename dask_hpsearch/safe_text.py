@@ -10,7 +10,7 @@ from typing import Any
 
 _LONGEST = 200
 # Of longer integers Python writes no decimal digits unless it is asked to.
-_LONGEST_INTEGER_BITS = 4096
+LONGEST_INTEGER_BITS = 4096
 
 
 def repr_of(value: Any, longest: int = _LONGEST) -> str:
@@ -39,7 +39,7 @@ def described(error: BaseException) -> str:
 
 def integer_text(value: int) -> str:
     """Return an integer's digits, hexadecimal ones if it is very long."""
-    return str(value) if value.bit_length() <= _LONGEST_INTEGER_BITS else hex(value)
+    return str(value) if value.bit_length() <= LONGEST_INTEGER_BITS else hex(value)
 
 
 def _by_parts(value: Any) -> str:

@@ -95,7 +95,7 @@ def _is_copied_column(column: Any, pandas: Any) -> bool:
         return _is_copied_column(dtype.categories.to_series(), pandas)
     if isinstance(dtype, np.dtype):
         return not dtype.hasobject or _are_immutable(column.to_numpy())
-    return type(dtype).__module__.startswith("pandas.")
+    return type(dtype).__module__.partition(".")[0] == "pandas"
 
 
 def _are_immutable(values: Iterable[Any]) -> bool:

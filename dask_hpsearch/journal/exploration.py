@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.parameters import decode_result, digest_of
+from dask_hpsearch.parameters import decode_result, is_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,8 +42,8 @@ def exploration_of(
     found = Exploration(splits)
     for ask in sorted(asks, key=lambda event: float(event["t"])):
         found.asks.setdefault(ask["i"], (ask["space"], decode_result(ask["p"])))
-    digests = {i: digest_of(parameters) for i, (_, parameters) in found.asks.items()}
     for fit in fits:
-        if digests.get(fit["i"]) == fit["d"]:
+        ask = found.asks.get(fit["i"])
+        if ask is not None and is_of(fit["d"], ask[1]):
             found.results[fit["i"], fit["s"]] = decode_result(fit["r"])
     return found

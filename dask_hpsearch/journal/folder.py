@@ -33,6 +33,7 @@ from dask_hpsearch.errors import (
     UntrustedObjectError,
     VersionSkewError,
 )
+from dask_hpsearch.safe_text import message_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -246,7 +247,7 @@ class RunFolder:
         except Exception as error:
             msg = (
                 f"{name.removesuffix('.pkl')} cannot be pickled: {type(error).__name__}: "
-                f"{error}. Leave out what holds a lock, a file or a connection"
+                f"{message_of(error)}. Leave out what holds a lock, a file or a connection"
             )
             raise UnpicklableError(msg) from error
         sealed = trust.seal(key, self.run_id, name, content)

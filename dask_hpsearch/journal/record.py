@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.errors import JournalMismatchError, ObjectNotFoundError
 from dask_hpsearch.journal.exploration import Exploration, exploration_of
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
-from dask_hpsearch.parameters import decode_result, digest_of, encode_result, shown
+from dask_hpsearch.parameters import (
+    decode_result,
+    digest_of,
+    encode_result,
+    is_of,
+    shown,
+)
+from dask_hpsearch.safe_text import repr_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,7 +50,9 @@ class StoredCall:
             mine.setdefault(candidate, {})[split] = result
         found = {}
         for candidate, digest in enumerate(map(digest_of, candidates)):
-            same_place = own[candidate : candidate + 1] == [digest]
+            same_place = own[candidate : candidate + 1] == [digest] or any(
+                one is candidates[candidate] for one in self.candidates[candidate:][:1]
+            )
             source = candidate if same_place else at.get(digest, -1)
             for split, result in mine.get(source, {}).items():
                 found[candidate, split] = result
@@ -160,7 +169,8 @@ class RunJournal:
 
     def _note_call(self, ordinal: int, call: StoredCall, **more: Any) -> None:
         extra = {
-            name: list(values) for name, values in (call.more_results or {}).items()
+            name: list(shown(dict(enumerate(values))).values())
+            for name, values in (call.more_results or {}).items()
         }
         self.note(
             "call",
@@ -325,13 +335,17 @@ class RunJournal:
         digests = [digest_of(one) for one in call.candidates]
         for event in self._fits.get((ordinal, generation), []):
             candidate = event["i"]
-            if candidate >= len(digests) or event["d"] != digests[candidate]:
-                expected = digests[candidate] if candidate < len(digests) else "none"
-                parameters = dict(enumerate(call.candidates)).get(candidate)
+            parameters = dict(enumerate(call.candidates[: candidate + 1])).get(
+                candidate
+            )
+            expected = digests[candidate] if candidate < len(digests) else "none"
+            if event["d"] != expected and not (
+                parameters is not None and is_of(event["d"], parameters)
+            ):
                 msg = (
                     f"run {self.folder.run_id}: the journal's result of call {ordinal}, "
                     f"candidate {candidate}, split {event['s']} is for parameters with "
-                    f"digest {event['d']}, but the candidate is {parameters!r:.300} "
+                    f"digest {event['d']}, but the candidate is {repr_of(parameters)} "
                     f"({expected}): the folder holds parts of different runs"
                 )
                 raise JournalMismatchError(msg)

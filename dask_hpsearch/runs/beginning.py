@@ -12,6 +12,7 @@ from dask_hpsearch.data.ahead import PutAhead
 from dask_hpsearch.data.references import FitData, check_values, is_reference
 from dask_hpsearch.data.sources import DataReference, Source
 from dask_hpsearch.journal.folder import SEARCH, RunFolder
+from dask_hpsearch.safe_text import repr_of
 from dask_hpsearch.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 # The manifest's name for what else fit takes, references apart.
 PARAMS = "params"
+_LONGEST_TEXT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def begin(
     manifest = {
         "task_name": task_name or "",
         "search_class": type(work.search).__name__,
-        "search_text": repr(work.search)[:2000],
+        "search_text": repr_of(work.search, _LONGEST_TEXT),
         "data": data,
         "settings": settings,
         "traits": {
