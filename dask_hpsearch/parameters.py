@@ -126,10 +126,11 @@ def _hash(content: bytes) -> str:
 
 def shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters for people: JSON values, anything else as shortened text."""
-    return {str(name): _shown(value) for name, value in parameters.items()}
+    return {str(name): shown_value(value) for name, value in parameters.items()}
 
 
-def _shown(value: Any) -> Any:
+def shown_value(value: Any) -> Any:
+    """Return one of them."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | float):

@@ -405,9 +405,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             for name, value in call.shared.items()
         }
         try:
-            return SharedParts(
-                (call.estimator, shared), self._known, self._collections
-            )
+            return SharedParts((call.estimator, shared), self._known, self._collections)
         except HPSearchError:
             raise
         except Exception as error:

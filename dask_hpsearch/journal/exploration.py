@@ -43,7 +43,7 @@ def exploration_of(
     for ask in sorted(asks, key=lambda event: float(event["t"])):
         found.asks.setdefault(ask["i"], (ask["space"], decode_result(ask["p"])))
     for fit in fits:
-        ask = found.asks.get(fit["i"])
-        if ask is not None and is_of(fit["d"], ask[1]):
+        asked = found.asks.get(fit["i"])
+        if asked is not None and is_of(fit["d"], asked[1]):
             found.results[fit["i"], fit["s"]] = decode_result(fit["r"])
     return found

@@ -17,6 +17,7 @@ from dask_hpsearch.parameters import (
     encode_result,
     is_of,
     shown,
+    shown_value,
 )
 from dask_hpsearch.safe_text import repr_of
 
@@ -169,7 +170,7 @@ class RunJournal:
 
     def _note_call(self, ordinal: int, call: StoredCall, **more: Any) -> None:
         extra = {
-            name: list(shown(dict(enumerate(values))).values())
+            name: [shown_value(one) for one in values]
             for name, values in (call.more_results or {}).items()
         }
         self.note(
