@@ -185,7 +185,10 @@ class _LocalCluster(LocalCluster):
         scheduler: Any = self.scheduler
         limit = nbytes // max(1, len(workers), len(self.worker_spec))
         others = [
-            address for address, one in workers.items() if one["memory_limit"] != limit
+            address
+            for address, one in workers.items()
+            # One that leaves may be gone before it is told.
+            if one["memory_limit"] != limit and one["name"] in self.worker_spec
         ]
         if not others:
             return
