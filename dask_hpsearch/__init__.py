@@ -54,7 +54,29 @@ def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(importlib.import_module(_EXPORTS[name]), name)
+    try:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    except ImportError as error:
+        return _without_its_extra(name, error)
+
+
+def _without_its_extra(name: str, error: ImportError) -> Any:
+    """Return what says which extra is missing, once it is called.
+
+    ``from dask_hpsearch import *`` works where no extra is installed.
+    """
+    from dask_hpsearch.extras import missing_extra
+
+    missing = missing_extra(error, what=f"{name}()")
+    if missing is None:
+        raise error
+
+    def say_what_is_missing(*_args: Any, **_options: Any) -> Any:
+        raise missing from error
+
+    say_what_is_missing.__name__ = say_what_is_missing.__qualname__ = name
+    say_what_is_missing.__doc__ = str(missing)
+    return say_what_is_missing
 
 
 def __dir__() -> list[str]:

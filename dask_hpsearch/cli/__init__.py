@@ -17,6 +17,7 @@ from dask_hpsearch.cli.operator import add_operator
 from dask_hpsearch.cli.runs import add_runs
 from dask_hpsearch.cli.words import EXIT_ERROR, EXIT_INTERRUPTED, positive
 from dask_hpsearch.errors import HPSearchError
+from dask_hpsearch.extras import missing_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +47,12 @@ def _exit_code(command: Callable[[], int]) -> int:
         told = [str(error), *getattr(error, "__notes__", ())]
         message = " ".join(" ".join(told).split())
         print(f"dask-hpsearch: {message}", file=sys.stderr)
+        return EXIT_ERROR
+    except ImportError as error:
+        missing = missing_extra(error, what="this command")
+        if missing is None:
+            raise
+        print(f"dask-hpsearch: {missing}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("dask-hpsearch: interrupted", file=sys.stderr)

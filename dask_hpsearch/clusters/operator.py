@@ -27,6 +27,7 @@ from dask_hpsearch.errors import (
     OperatorMissingError,
     PodStartError,
 )
+from dask_hpsearch.extras import install_command
 
 if TYPE_CHECKING:
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
@@ -213,9 +214,7 @@ def crds() -> list[Manifest]:
     found = importlib.util.find_spec("dask_kubernetes")
     places = list((found.submodule_search_locations or []) if found else [])
     if not places:
-        msg = (
-            "dask_kubernetes is not installed: pip install 'dask-hpsearch[kubernetes]'"
-        )
+        msg = f"dask_kubernetes is not installed: {install_command('kubernetes')}"
         raise OperatorMissingError(msg)
     files = sorted((Path(places[0]) / _CRDS).glob("*.yaml"))
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

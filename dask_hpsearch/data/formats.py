@@ -10,6 +10,7 @@ import numpy as np
 
 from dask_hpsearch.checksums import checksum
 from dask_hpsearch.errors import DataFormatError, UntrustedObjectError
+from dask_hpsearch.extras import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,8 +92,8 @@ def _told(source: Source) -> Iterator[None]:
         raise
     except ImportError as error:
         msg = (
-            f"reading {source.name} needs the module {error.name!r}: install "
-            "dask-hpsearch[tables] here and on the workers"
+            f"reading {source.name} needs the package {error.name!r}, which is not "
+            f"installed, here or on a worker: {install_command('tables')}"
         )
         raise DataFormatError(msg) from error
     except Exception as error:

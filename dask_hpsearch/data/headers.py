@@ -12,6 +12,7 @@ import numpy as np
 
 from dask_hpsearch.data import formats, objects
 from dask_hpsearch.errors import DataFormatError, HPSearchError
+from dask_hpsearch.extras import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +58,8 @@ def header_of(source: Source) -> Header:
         raise
     except ImportError as error:
         msg = (
-            f"looking into {source.name} needs the module {error.name!r}: install "
-            "dask-hpsearch[tables]"
+            f"looking into {source.name} needs the package {error.name!r}, which is not "
+            f"installed: {install_command('tables')}"
         )
         raise DataFormatError(msg) from error
     except Exception as error:

@@ -28,6 +28,7 @@ from dask_hpsearch.errors import (
     StoreError,
     StorePermissionError,
 )
+from dask_hpsearch.extras import install_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -260,8 +261,8 @@ def _bucket_files() -> Any:
         from gcsfs.core import GCSFileSystem
     except ModuleNotFoundError as error:
         msg = (
-            f"gs:// needs the module {error.name!r}: install dask-hpsearch[gcp] here "
-            "and on the workers"
+            f"gs:// needs the package {error.name!r}, which is not installed, here or on a "
+            f"worker: {install_command('gcp')}"
         )
         raise MissingExtraError(msg) from error
     return GCSFileSystem(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.errors import MissingExtraError
+from dask_hpsearch.extras import told_by_extra
 from dask_hpsearch.gcp.auth import credentials
 
 if TYPE_CHECKING:
@@ -44,13 +44,10 @@ def cloud_clients(endpoints: Endpoints) -> CloudClients:
     MissingExtraError
         If Google's packages are not installed.
     """
-    try:
+    with told_by_extra("GKE"):
         from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
         from google.cloud.container_v1 import ClusterManagerClient
         from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
-    except ImportError as error:
-        msg = "GKE needs packages of Google's: pip install 'dask-hpsearch[gcp]'"
-        raise MissingExtraError(msg) from error
     found = credentials()
     return CloudClients(
         _client(ClusterManagerClient, found, endpoints.container),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import rankdata
 
-from dask_hpsearch.errors import MissingExtraError
+from dask_hpsearch.extras import told_by_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,11 +54,8 @@ def tabulate(candidates: Sequence[Candidate], *, n_splits: int) -> pd.DataFrame:
     MissingExtraError
         If pandas is not installed.
     """
-    try:
+    with told_by_extra("trials()"):
         import pandas as pd
-    except ModuleNotFoundError as error:
-        msg = "trials() makes a table of pandas: pip install 'dask-hpsearch[tables]'"
-        raise MissingExtraError(msg) from error
     if not candidates:
         return pd.DataFrame()
     candidates = sorted(candidates, key=lambda one: (one.call, one.number))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from dask_hpsearch import bundles
 from dask_hpsearch.errors import DataUnavailableError, HPSearchError
+from dask_hpsearch.extras import extra_of, install_command
 from dask_hpsearch.node_cache import NodeCache
 
 if TYPE_CHECKING:
@@ -258,8 +259,8 @@ def _told() -> Iterator[None]:
         raise
     except ModuleNotFoundError as error:
         msg = (
-            f"a worker lacks the module {error.name!r}, which it needs to read data: "
-            "install dask-hpsearch[gcp] there"
+            f"a worker lacks the module {error.name!r}, which it needs to read data; "
+            f"there: {install_command(extra_of(error) or 'gcp')}"
         )
         raise DataUnavailableError(msg) from error
     except OSError:  # of the cache's own disk

@@ -20,7 +20,8 @@ import uuid
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from dask_hpsearch.errors import CorruptObjectError, MissingExtraError
+from dask_hpsearch.errors import CorruptObjectError
+from dask_hpsearch.extras import told_by_extra
 from dask_hpsearch.stores.gcs_errors import no_bucket, told
 
 if TYPE_CHECKING:
@@ -110,14 +111,8 @@ class Bucket:
         StorePermissionError
             If there are no credentials.
         """
-        try:
+        with told_by_extra(f"gs://{name}"):
             from google.cloud import storage  # type: ignore[attr-defined]  # untyped part
-        except ImportError as error:
-            msg = (
-                f"gs://{name} needs google-cloud-storage, which is not installed: "
-                "pip install dask-hpsearch[gcp]"
-            )
-            raise MissingExtraError(msg) from error
         with told("open", name):
             client = storage.Client(project="none")  # objects need no project
         _prepare(client)

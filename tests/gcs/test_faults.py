@@ -354,7 +354,7 @@ def test_a_missing_package_is_told() -> None:
     )
 
     assert found.stdout.startswith(MissingExtraError.__name__), found.stderr
-    assert "pip install dask-hpsearch[gcp]" in found.stdout
+    assert 'pip install "dask-hpsearch[gcp]"' in found.stdout
 
 
 @pytest.mark.parametrize(

@@ -124,5 +124,5 @@ def test_without_pandas_one_sentence_says_what_to_install() -> None:
         [sys.executable, "-c", code], capture_output=True, check=True, text=True
     )
 
-    assert "pip install 'dask-hpsearch[tables]'" in done.stdout
+    assert 'pip install "dask-hpsearch[tables]"' in done.stdout
     assert done.stdout.count("\n") == 1
