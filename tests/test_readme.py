@@ -8,7 +8,9 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
+from tests.notebooks.running import execute
 from tests.processes import ROOT, script
 
 if TYPE_CHECKING:
@@ -69,3 +71,14 @@ def test_blocks_for_this_machine_run_as_pasted(tmp_path: Path) -> None:
 
     assert process.returncode == 0, errors
     assert output.splitlines()[-1].startswith("pasted True RandomizedSearchCV")
+
+
+@pytest.mark.timeout(900)
+def test_blocks_for_this_machine_run_in_a_kernel(tmp_path: Path) -> None:
+    """A cell each, the joblib backend's among them: a notebook has warning filters of its own."""
+    assert any('parallel_config("dask_hpsearch"' in block for block in LOCAL)
+    notebook = new_notebook(cells=[new_code_cell(text) for text in [*LOCAL, END]])
+
+    output = execute(notebook, tmp_path, timeout_s=600)
+
+    assert output.rstrip().splitlines()[-1].startswith("pasted True RandomizedSearchCV")

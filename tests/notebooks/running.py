@@ -44,6 +44,11 @@ def run(name: str, folder: Path, *, settings: str = "", timeout_s: int = 300) ->
     if settings:
         at = [is_parameters(cell) for cell in notebook.cells].index(True)
         notebook.cells.insert(at + 1, new_code_cell(settings))
+    return execute(notebook, folder, timeout_s=timeout_s)
+
+
+def execute(notebook: NotebookNode, folder: Path, *, timeout_s: int = 300) -> str:
+    """Run all cells in a kernel; return what they have printed and shown."""
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), before)))
     try:
