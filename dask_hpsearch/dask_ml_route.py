@@ -27,7 +27,7 @@ from dask_hpsearch.driver import (
     wait_for_worker,
 )
 from dask_hpsearch.errors import HPSearchError, UnsupportedSearchError
-from dask_hpsearch.extras import told_by_extra
+from dask_hpsearch.extras import map_import_errors
 from dask_hpsearch.passthrough import (
     results_in_words,
     values_written_out,
@@ -71,7 +71,7 @@ def fit_dask_ml(
     HPSearchError
         If dask-ml cannot choose a best candidate because of failed ones.
     """
-    with told_by_extra("backend='dask-ml'"):
+    with map_import_errors("backend='dask-ml'"):
         import dask_ml.model_selection  # noqa: F401 (before anything is begun)
     fitted = sklearn_adapter.without_fitted_state(search)
     with ExitStack() as stack:

@@ -46,7 +46,7 @@ def missing_extra(error: ImportError, *, what: str) -> MissingExtraError | None:
 
 
 @contextmanager
-def told_by_extra(what: str) -> Iterator[None]:
+def map_import_errors(what: str) -> Iterator[None]:
     """Say which extra is missing for something, if one is.
 
     Raises

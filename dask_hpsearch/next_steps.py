@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from dask_hpsearch.raised_errors import text_of
+from dask_hpsearch.safe_text import message_of
 
 
 def resume_call(url: str, options: str = "") -> str:
@@ -40,7 +40,7 @@ def to_end(url: str) -> str:
 
 def note_how_to_go_on(error: BaseException, url: str) -> None:
     """Add to an error where its run is and how it goes on, unless it says so already."""
-    said = [text_of(error), *getattr(error, "__notes__", ())]
+    said = [message_of(error), *getattr(error, "__notes__", ())]
     if not any(url in text for text in said):
         with contextlib.suppress(Exception):  # a class of the user's own
             error.add_note(to_go_on(url))

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from dask_hpsearch.safe_text import message_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -90,14 +92,6 @@ def in_words(error: BaseException) -> str:
         return type(error).__qualname__
 
 
-def text_of(error: BaseException) -> str:
-    """Return the text of an exception, even if it cannot say it."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001
-        return f"<its text cannot be had: {type(error).__qualname__}.__str__ fails>"
-
-
 def _forms_of(error: BaseException) -> Iterator[Any]:
     yield error
     state = dict(vars(error))
@@ -105,7 +99,7 @@ def _forms_of(error: BaseException) -> Iterator[Any]:
         state["code"] = error.code
     yield _ByParts(error, error.args, state)
     notes = {"__notes__": list(map(str, getattr(error, "__notes__", ())))}
-    yield _ByParts(error, (text_of(error),), notes)
+    yield _ByParts(error, (message_of(error),), notes)
 
 
 class _ByParts:

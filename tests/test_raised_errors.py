@@ -13,7 +13,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.raised_errors import decode_error, encode_error, in_words, text_of
+from dask_hpsearch.raised_errors import decode_error, encode_error, in_words
+from dask_hpsearch.safe_text import message_of
 from tests.estimators import flowers
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _check_same(found: BaseException, kind: str) -> None:
     expected = ERRORS[kind]()
     assert type(found) is type(expected)
     if kind != "unpicklable argument":  # its text names an address
-        assert text_of(found) == text_of(expected)
+        assert message_of(found) == message_of(expected)
     assert getattr(found, "code", None) == getattr(expected, "code", None)
 
 

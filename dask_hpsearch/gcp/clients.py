@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.extras import told_by_extra
+from dask_hpsearch.extras import map_import_errors
 from dask_hpsearch.gcp.auth import credentials
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def cloud_clients(endpoints: Endpoints) -> CloudClients:
     MissingExtraError
         If Google's packages are not installed.
     """
-    with told_by_extra("GKE"):
+    with map_import_errors("GKE"):
         from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
         from google.cloud.container_v1 import ClusterManagerClient
         from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient

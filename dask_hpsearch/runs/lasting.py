@@ -23,10 +23,10 @@ from dask_hpsearch.errors import (
     StoreError,
 )
 from dask_hpsearch.journal.segments import JournalReader
-from dask_hpsearch.raised_errors import text_of
 from dask_hpsearch.runs.beginning import Work, load
 from dask_hpsearch.runs.driving import drive_run
 from dask_hpsearch.runs.states import ENDED, note_state, signature_of
+from dask_hpsearch.safe_text import message_of
 from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class LastingDriver:
         return "interrupted" if lasts or not self.has_cluster() else "again"
 
     def _note_end(self, error: Exception, state: str) -> None:
-        text = f"{type(error).__name__}: {text_of(error)}"
+        text = f"{type(error).__name__}: {message_of(error)}"
         _logger.error("the run is %s: %s", state, text, exc_info=error)
         note_state(
             self.folder,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.errors import ClientClosedError, RunCancelledError, SearchStopped
 from dask_hpsearch.journal.segments import write_once
-from dask_hpsearch.raised_errors import came_from_fit, text_of
+from dask_hpsearch.raised_errors import came_from_fit
 from dask_hpsearch.runs.processes import is_running, started_at
+from dask_hpsearch.safe_text import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -185,7 +186,7 @@ class StateNotes:
         A lost scheduler interrupts a run: with another one it goes on. So does a stop
         before the first candidate: with more time it goes on.
         """
-        text = f"{type(error).__name__}: {text_of(error)}"
+        text = f"{type(error).__name__}: {message_of(error)}"
         if isinstance(error, RunCancelledError):
             self.note("cancelled")
         elif self._goes_on(error):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import rankdata
 
-from dask_hpsearch.extras import told_by_extra
+from dask_hpsearch.extras import map_import_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,7 +54,7 @@ def tabulate(candidates: Sequence[Candidate], *, n_splits: int) -> pd.DataFrame:
     MissingExtraError
         If pandas is not installed.
     """
-    with told_by_extra("trials()"):
+    with map_import_errors("trials()"):
         import pandas as pd
     if not candidates:
         return pd.DataFrame()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from dask_hpsearch.errors import CorruptObjectError
-from dask_hpsearch.extras import told_by_extra
+from dask_hpsearch.extras import map_import_errors
 from dask_hpsearch.stores.gcs_errors import no_bucket, told
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Bucket:
         StorePermissionError
             If there are no credentials.
         """
-        with told_by_extra(f"gs://{name}"):
+        with map_import_errors(f"gs://{name}"):
             from google.cloud import storage  # type: ignore[attr-defined]  # untyped part
         with told("open", name):
             client = storage.Client(project="none")  # objects need no project
