@@ -85,7 +85,26 @@ def results_in_words(search: Any) -> None:
     if "best_params_" in vars(search):
         search.best_params_ = _values_in_words(search.best_params_)
     if "best_estimator_" in vars(search):
-        search.best_estimator_ = in_words(search.best_estimator_)
+        search.best_estimator_ = _fitted_in_words(search.best_estimator_)
+
+
+def _fitted_in_words(estimator: Any) -> Any:
+    """Undo `written_out` in a fitted estimator.
+
+    A fitted union has an estimator in place of the word, as scikit-learn makes it.
+    """
+    in_union = isinstance(estimator, FeatureUnion)
+    if in_words(estimator) == "passthrough":
+        return "passthrough"
+
+    def undo(_: str, step: Any) -> Any:
+        if in_union and in_words(step) == "passthrough":
+            step = copy.copy(step)
+            step.inv_kw_args, step.feature_names_out = None, "one-to-one"
+            return step
+        return _fitted_in_words(step)
+
+    return _with_steps(estimator, undo)
 
 
 def _values_in_words(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -303,7 +303,7 @@ def test_losing_a_worker_at_any_moment_changes_nothing(
 
 def test_a_slot_ended_just_as_its_task_ended_blames_no_other() -> None:
     """The task behind it has not begun: it waits for another slot."""
-    tasks = tuple(CallTask(job, b"") for job in range(3))
+    tasks = tuple(CallTask(job, b"", ()) for job in range(3))
     batch = Batch("group", "topic", tasks, (), fit_timeout_s=1.0, patience_s=60.0)
     run = BatchRun(batch, report=lambda _: None)
     slot: Any = LateEnd()
