@@ -7,9 +7,11 @@ import logging
 import socket
 import ssl
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from distributed import Client
 from distributed.security import Security
 
@@ -20,16 +22,17 @@ from dask_hpsearch.clusters.forward import PortForward
 from dask_hpsearch.config.reading import load_spec
 from dask_hpsearch.errors import ClusterAccessError
 from tests.certificates import Authority
+from tests.kubernetes.accounts import account
 from tests.kubernetes.conftest import SPEC, asked
 from tests.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from dask_hpsearch.clusters.kube import SearchKubeCluster
     from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
 
+RIGHTS = Path(__file__).parents[2] / "cluster_specs" / "rights" / "user.yaml"
 STRANGER = "stranger"  # a scheduler that belongs to another cluster
 REFUSED_WITHIN_S = 2.0
 BUSY_S = 2.0  # what a machine that others use may add where Dask's own client waits
@@ -227,13 +230,22 @@ def test_attaching_to_a_fake_cluster_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A client that has certificates of a cluster takes no other of the same name."""
+    """A user who cannot read the cluster's Secret keeps to the certificates that are here."""
     folder = tmp_path / "clusters" / f"{namespace}.{cluster.name}"
     authority.issue().of("client").save(folder)
     monkeypatch.setenv("DASK_HPSEARCH_HOME", str(tmp_path))
+    role = yaml.safe_load(RIGHTS.read_text())
+    rules = [rule for rule in role["rules"] if "secrets" not in rule["resources"]]
 
-    with pytest.raises(ClusterAccessError, match="is not this cluster's scheduler"):
-        kube_cluster(name=cluster.name, namespace=namespace)
+    with (
+        account(namespace, "no-secrets", rules, tmp_path) as kubeconfig,
+        pytest.raises(
+            ClusterAccessError, match="is not this cluster's scheduler"
+        ) as caught,
+    ):
+        kube_cluster(name=cluster.name, namespace=namespace, kubeconfig=kubeconfig)
+
+    assert any("newer ones cannot be read" in note for note in caught.value.__notes__)
 
 
 INTRUDER = """
