@@ -370,6 +370,7 @@ def test_a_driver_may_do_what_it_does_and_is_refused_more(
     assert good == 200  # it was not for a bad token
     assert allowed == {
         ("list", "pods", ""),
+        ("list", "deployments", ""),
         ("get", "pods/log", ""),
         ("get", "daskclusters", cluster.name),
         ("delete", "daskclusters", cluster.name),

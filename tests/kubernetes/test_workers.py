@@ -67,7 +67,9 @@ def test_workers_with_other_versions_do_not_join(
         assert group is not None
         worker = group["spec"]["worker"] | {"replicas": 1}
         [container] = worker["spec"]["containers"]
-        run = f'{setup} && PYTHONPATH={OLD}:$PYTHONPATH exec "$@"'
+        # As if it began again in its container: else it empties its disk first.
+        again = "export DASK_HPSEARCH_AGAIN=1"
+        run = f'{setup} && {again} && PYTHONPATH={OLD}:$PYTHONPATH exec "$@"'
         container["args"] = ["sh", "-c", run, "sh", *container["args"]]
         labels = {"dask.org/cluster-name": cluster.name}
         await api.create(
