@@ -300,7 +300,7 @@ class FitTimeoutError(FitEndedError, TimeoutError):
 
 
 class OwnClusterError(HPSearchError, ConnectionRefusedError):
-    """A fit is no client of the Dask cluster that runs it."""
+    """A fit tried to become a client of the Dask cluster that runs it."""
 
 
 class SearchStopped(HPSearchError, RuntimeError):  # noqa: N818 (a stop is no fault)

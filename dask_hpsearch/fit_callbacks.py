@@ -170,7 +170,7 @@ def deliver(messages: Iterable[Message]) -> None:
         consumers = getattr(_transport(), "_message_consumers", {})
         consumer = consumers.get(address)
         if consumer is not None:  # else the search has ended meanwhile
-            consumer(pickle.loads(payload))  # noqa: S301 (from a slot of ours)
+            consumer(pickle.loads(payload))  # noqa: S301 (from one of our slots)
 
 
 def _connect(address: str, authkey: bytes | None = None) -> Any:

@@ -66,7 +66,7 @@ def result_of(outcome: Outcome, *, what: str) -> Any:
         If a worker could not get its data.
     """
     if outcome.status == "ok":
-        return pickle.loads(outcome.payload)  # noqa: S301 (from a slot of ours)
+        return pickle.loads(outcome.payload)  # noqa: S301 (from one of our slots)
     if outcome.status == "raised":
         raise decode_error(outcome.payload, outcome.message)
     if outcome.status == "no data":

@@ -20,7 +20,7 @@ _MAKERS = ("_make_function", "_make_skeleton_class", "_make_skeleton_enum")
 
 
 class UserMain(ModuleType):
-    """The ``__main__`` of a program of ours, for the names of the user's."""
+    """The ``__main__`` of a driver, to which the user's names are added."""
 
 
 def stand_in_for_main() -> None:

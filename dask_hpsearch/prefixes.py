@@ -46,7 +46,7 @@ _EXACT_FUNCTIONS = (chi2, f_classif, f_regression, r_regression)
 @dataclass(frozen=True, slots=True)
 class _Fitted:
     transformed: Any
-    step: bytes  # pickled: whoever changes the step that it was changes none of this
+    step: bytes  # pickled, so that later changes of the step do not reach it
     nbytes: int
     rows: tuple[str, ...]
 

@@ -68,7 +68,7 @@ def decode_error(payload: bytes, words: str) -> BaseException:
     """
     error: BaseException
     try:
-        error = pickle.loads(payload)  # noqa: S301 (from a slot of ours)
+        error = pickle.loads(payload)  # noqa: S301 (from one of our slots)
     except BaseException as problem:  # noqa: BLE001 (loading it runs its own code)
         error = RuntimeError(words)
         error.add_note(

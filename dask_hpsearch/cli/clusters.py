@@ -21,7 +21,7 @@ def add_clusters(commands: Any) -> None:
         "clusters", help="list the Dask clusters on Kubernetes, or end one"
     )
     parser.description = (
-        "List the Dask clusters of a namespace, of whoever made them: age, workers that are "
+        "List all Dask clusters of a namespace, of every owner: age, workers that are "
         "ready of those wanted, owner, since when there has been no work, and runs."
     )
     parser.add_argument("--end", metavar="NAME", help="end this one, and all it runs")

@@ -197,10 +197,10 @@ class Lifecycle:
             self._settling = asyncio.ensure_future(self._settle_scale(n, group))
 
     async def _settle_scale(self, n: int, group: str) -> None:
-        """See that a cluster becomes as small as it is to be.
+        """Delete the workers that a scale-down has missed.
 
-        The operator asks the scheduler once who is to leave: who is not there at that moment,
-        since somebody else has asked its worker to leave, or it begins anew, would stay.
+        The operator asks the scheduler once which workers are to leave. Those that are not
+        connected at that moment, because they retire or restart, would stay.
         """
         await asyncio.sleep(_SETTLED_AFTER_S)
         with contextlib.suppress(ClusterError, OSError):
@@ -211,7 +211,7 @@ class Lifecycle:
                 for one in groups
                 if one["metadata"]["name"] == name
             ]
-            if wanted != [n]:  # somebody has changed his mind
+            if wanted != [n]:  # scaled again meanwhile
                 return
             workers = await self.api.list("Deployment", self._worker_labels)
             staying = [

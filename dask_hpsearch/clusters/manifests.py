@@ -52,7 +52,7 @@ _WORKER_OVERHEAD = 320 * 2**20
 _SCHEDULER_SCRATCH = "1Gi"
 _SCHEDULER_GRACE_S = 5
 _KILL_MARGIN_S = 3
-# Its scheduler's Service has the strictest rules of all that is named after a cluster.
+# Of the objects named after a cluster, its scheduler's Service has the strictest rules.
 _LONGEST_NAME = 63 - len("-scheduler")
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 

@@ -111,7 +111,7 @@ async def rows(where: dict[str, Any]) -> tuple[str, list[ClusterRow]]:
 
 
 async def end(name: str, where: dict[str, Any]) -> None:
-    """End a Dask cluster, whoever made it, with all that runs on it.
+    """End a Dask cluster of any owner, and the searches that run on it.
 
     Raises
     ------

@@ -73,9 +73,9 @@ class Candidate:
 def who_leaves(candidates: Iterable[Candidate], n: int) -> list[Load]:
     """Choose so many workers, if there are so many.
 
-    The operator asks once, and lets go whom it is told: fewer than it asked for would
-    leave the cluster too large. So those that were chosen, perhaps for somebody else who did
-    nothing about it, and still run, count if there are no others.
+    The operator asks once and removes the workers that it is given: fewer than it asked
+    for would leave the cluster too large. So workers that were chosen for an earlier request
+    and still run count if there are no others.
     """
     known = list(candidates)
     fresh = [one for one in known if one.chosen_for >= _CHOSEN_FOR_S]

@@ -221,7 +221,7 @@ def _close(journal: RunJournal) -> None:
 def _store_result(
     folder: RunFolder, journal: RunJournal, fitted: Fitted, generation: int
 ) -> tuple[Fitted, str]:
-    """Store the result once; whoever comes second takes what he finds there.
+    """Store the result once; a second driver uses the one that is there.
 
     Returns
     -------

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_hpsearch.slots.process_tree import descendants_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -252,12 +254,7 @@ def _files(folder: Path) -> Iterator[os.stat_result]:
 
 def _written_bytes(pid: int) -> int:
     """Return what a process, and those it started, have written to disks; 0 if unknown."""
-    total = _written_by(pid)
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text("ascii").split():
-                total += _written_bytes(int(child))
-    return total
+    return sum(map(_written_by, (pid, *descendants_of(pid))))
 
 
 def _written_by(pid: int) -> int:

@@ -154,7 +154,7 @@ def test_clusters_are_listed_and_ended(
 def test_certificates_of_an_earlier_cluster_of_the_name_are_renewed(
     cluster: SearchKubeCluster, namespace: str, home: Path
 ) -> None:
-    """Somebody else has ended it, and made another one."""
+    """It was deleted elsewhere and created again under its name."""
     folder = home / "clusters" / f"{namespace}.{cluster.name}"
     current = (folder / tls.CA_FILE).read_text()
     tls.issue(cluster.name).of("client").save(folder)
