@@ -144,7 +144,7 @@ class DiskWatch:
         self, most: DiskLoad | None, idle: Sequence[Slot], used: int
     ) -> None:
         """End who filled the folder; what its slot wrote goes with it at the next look."""
-        if most is not None and most.nbytes >= _LEAST_BLAMED * self._limit:
+        if most is not None and self._is_to_blame(most, used):
             if most.task == most.slot.task:
                 most.slot.cause = in_words(most.nbytes, used, self._limit)
                 most.slot.end("disk")
@@ -153,6 +153,11 @@ class DiskWatch:
             slot.end("cancelled")
         if self._full_looks > 2:  # noqa: PLR2004 (once for what ended slots leave)
             self._leave()
+
+    def _is_to_blame(self, most: DiskLoad, used: int) -> bool:
+        """Whether there is room without what a fit wrote: earlier fits may have left much."""
+        room = used - most.nbytes < _FULL_AT * self._limit
+        return room and most.nbytes >= _LEAST_BLAMED * self._limit
 
     def _weigh(self, slot: Slot) -> DiskLoad:
         task = slot.task

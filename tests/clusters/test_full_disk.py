@@ -23,7 +23,7 @@ from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.clusters import tls
 from dask_hpsearch.clusters.diagnosis import Trouble
 from dask_hpsearch.engine.jobs import crash_outcome
-from dask_hpsearch.slots.disk_watch import WriteCounts, empty, used_bytes
+from dask_hpsearch.slots.disk_watch import DiskWatch, WriteCounts, empty, used_bytes
 from tests.clusters.test_draining import NOTICE_S
 from tests.clusters.test_tls import scheduler
 from tests.processes import ROOT, wait_until
@@ -155,6 +155,40 @@ def test_what_a_slot_wrote_for_earlier_fits_does_not_count() -> None:
     assert counts.update(2, ("t", 3), 7) == 7
     counts.forget_all_but([2])
     assert counts.update(1, ("t", 2), 10) == 10
+
+
+class Writes:
+    """A slot whose fit has written to its folder for temporary files."""
+
+    pid = 2**22 + 1  # no process has it
+    task = ("topic", 1)
+    cause = ""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def end(self, reason: str) -> None:
+        self.ended.append(reason)
+
+
+@pytest.mark.parametrize(("left", "ended"), [(0, ["disk"] * 4), (2 * MIB, [])])
+def test_a_fit_is_not_blamed_for_what_earlier_ones_left(
+    left: int, ended: list[str], tmp_path: Path
+) -> None:
+    """It ends if there would be room without it; else the worker goes."""
+    slot: Any = Writes()
+    own = tmp_path / "slots" / str(slot.pid)
+    own.mkdir(parents=True)
+    (own / "written").write_bytes(bytes(MIB))
+    (tmp_path / "left").write_bytes(bytes(left))
+    gone: list[None] = []
+    watch = DiskWatch(tmp_path, MIB, leave=lambda: gone.append(None))
+
+    for _ in range(4):
+        watch.look([slot], [], lambda _: None)
+
+    assert slot.ended == ended
+    assert bool(gone) == bool(left)
 
 
 def test_what_is_kept_of_a_disk_is_named(tmp_path: Path) -> None:
