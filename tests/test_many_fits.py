@@ -117,7 +117,8 @@ def test_no_more_fits_wait_than_may(n_candidates: int, client: Client) -> None:
 
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], numbers)
     assert log.waiting == 0
-    assert log.most <= _MOST_QUEUED_PER_SLOT * 2  # slots
+    # Of two slots; a fit that ends may be counted while the next one is made.
+    assert log.most <= _MOST_QUEUED_PER_SLOT * 2 + 2
 
 
 def test_what_cannot_be_sent_ends_a_search_also_later(client: Client) -> None:
