@@ -15,9 +15,7 @@ import hashlib
 import os
 import stat
 import struct
-import sys
-from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -32,7 +30,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from dask_hpsearch.errors import SigningKeyError, UntrustedObjectError
+from dask_hpsearch.paths import data_folder
 from dask_hpsearch.whole_files import create_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _KEY_FILE = "signing-key.pem"
 _KEY_MODE = 0o600
@@ -242,23 +244,6 @@ def user_key(folder: Path | None = None) -> SigningKey:
         # Of several at once one writes its key; all use that one.
         _write_secret(path, SigningKey.generate().to_pem())
     return SigningKey.from_file(path)
-
-
-def data_folder() -> Path:
-    """Return the folder that keeps this user's key and runs; it need not exist.
-
-    ``$DASK_HPSEARCH_HOME`` if set; else the one in ``~/Library/Application Support`` on
-    macOS, and in ``$XDG_DATA_HOME`` or ``~/.local/share`` elsewhere.
-    """
-    if home := os.environ.get("DASK_HPSEARCH_HOME"):
-        return Path(home).expanduser().absolute()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "dask_hpsearch"
-    shared = Path(os.environ.get("XDG_DATA_HOME", ""))
-    # The XDG base directory specification has relative ones ignored.
-    if not shared.is_absolute():
-        shared = Path.home() / ".local" / "share"
-    return shared / "dask_hpsearch"
 
 
 def _statement(run_id: str, name: str, content: bytes) -> bytes:

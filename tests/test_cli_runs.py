@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import DaskSearchCV, SearchRun, cli, trust
+from dask_hpsearch import DaskSearchCV, SearchRun, cli, paths
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.errors import RunFailedError
 from dask_hpsearch.stores import open_store
@@ -182,4 +182,4 @@ def test_a_scheduler_that_does_not_answer_is_told(
     told = capsys.readouterr().err
     assert told.startswith("dask-hpsearch: no Dask scheduler answers at 'nonsense'")
     assert told.count("\n") == 1
-    assert trust.data_folder().exists()
+    assert paths.data_folder().exists()

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_hpsearch.errors import SigningKeyError, UntrustedObjectError
+from dask_hpsearch.paths import data_folder
 from dask_hpsearch.trust import (
     SigningKey,
-    data_folder,
     seal,
     unseal,
     unseal_unchecked,

@@ -35,7 +35,7 @@ from dask_hpsearch.errors import (
     HPSearchError,
     KubernetesRightsError,
 )
-from dask_hpsearch.trust import data_folder
+from dask_hpsearch.paths import data_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

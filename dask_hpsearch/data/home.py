@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dask_hpsearch import bundles
+from dask_hpsearch import bundles, paths
 from dask_hpsearch.bundles import Bundle, verify
 from dask_hpsearch.data.reading import DataReader
 from dask_hpsearch.data.sources import REACHABLE, DataReference, Source
@@ -338,9 +338,8 @@ def _check_bundle(path: Path, reference: DataReference, what: str) -> None:
 
 def _cache_of_driver() -> NodeCache:
     # Workers import this module too, and have no need of signatures.
-    from dask_hpsearch import trust
 
-    return NodeCache.of_environment(trust.data_folder() / "cache", temporary=False)
+    return NodeCache.of_environment(paths.data_folder() / "cache", temporary=False)
 
 
 def _write_or_use(bundle: Bundle, path: Path) -> None:

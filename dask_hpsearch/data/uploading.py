@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch import trust
+from dask_hpsearch import paths
 from dask_hpsearch.data.collections import computed, current_client
 from dask_hpsearch.data.home import DataHome
 from dask_hpsearch.data.references import is_reference, n_samples
@@ -69,7 +69,7 @@ def upload(
     values = {"X": X} | ({} if y is None and not others else {"y": y})
     values |= {f"argument {number}": one for number, one in enumerate(others, start=3)}
     values = computed(values, current_client())
-    opened = open_store(trust.data_folder() / "store" if store is None else store)
+    opened = open_store(paths.data_folder() / "store" if store is None else store)
     if opened.url.startswith("memory://"):
         msg = f"{opened.url!r} ends with this process: upload to a folder or a bucket"
         raise UnsupportedSearchError(msg)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dask_hpsearch.gcp.refusals import not_known
-from dask_hpsearch.trust import data_folder
+from dask_hpsearch.paths import data_folder
 from dask_hpsearch.whole_files import replaced_whole
 
 if TYPE_CHECKING:

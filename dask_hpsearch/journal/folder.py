@@ -25,7 +25,7 @@ import cloudpickle
 import numpy as np
 import sklearn
 
-from dask_hpsearch import main_names, trust
+from dask_hpsearch import main_names, paths, trust
 from dask_hpsearch.errors import (
     ObjectNotFoundError,
     RunNotFoundError,
@@ -281,7 +281,7 @@ def _check_run_id(run_id: str) -> None:
 
 def private_key_path(run_id: str) -> Path:
     """Where a run's private key lies on the machine that made it."""
-    return trust.data_folder() / "keys" / run_id
+    return paths.data_folder() / "keys" / run_id
 
 
 def _private_key(manifest: Manifest) -> trust.SigningKey | None:

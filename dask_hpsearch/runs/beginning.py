@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch import sklearn_adapter, trust
+from dask_hpsearch import paths, sklearn_adapter
 from dask_hpsearch.data import objects
 from dask_hpsearch.data.ahead import PutAhead
 from dask_hpsearch.data.references import FitData, check_values, is_reference
@@ -36,7 +36,7 @@ class Work:
 
 def default_store() -> Store:
     """Return the store of a user's runs on this machine."""
-    return open_store(trust.data_folder() / "store")
+    return open_store(paths.data_folder() / "store")
 
 
 def begin(

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dask_hpsearch import trust
+from dask_hpsearch import paths, trust
 from dask_hpsearch.clusters.driver_job import DriverOrder
 from dask_hpsearch.data.sources import REACHABLE
 from dask_hpsearch.errors import HPSearchError, PodStartError
@@ -263,4 +263,4 @@ def _recalled(run_id: str) -> dict[str, Any] | None:
 
 
 def _path(run_id: str) -> Path:
-    return trust.data_folder() / "drivers" / f"{run_id}.job"
+    return paths.data_folder() / "drivers" / f"{run_id}.job"

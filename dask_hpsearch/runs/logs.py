@@ -12,7 +12,7 @@ import logging
 import shutil
 from typing import TYPE_CHECKING, BinaryIO
 
-from dask_hpsearch import trust
+from dask_hpsearch import paths
 from dask_hpsearch.errors import StoreError
 from dask_hpsearch.runs.log_book import BOOKS, read_book
 
@@ -96,7 +96,7 @@ def last_word(run_id: str) -> str:
 
 
 def _word(run_id: str) -> Path:
-    return trust.data_folder() / "drivers" / f"{run_id}.word"
+    return paths.data_folder() / "drivers" / f"{run_id}.word"
 
 
 def _on_the_way(store: Store, run_id: str) -> list[Path]:
@@ -105,4 +105,4 @@ def _on_the_way(store: Store, run_id: str) -> list[Path]:
 
 def _folder(store: Store, run_id: str) -> Path:
     place = store.local_path()
-    return trust.data_folder() / LOGS / run_id if place is None else place / LOGS
+    return paths.data_folder() / LOGS / run_id if place is None else place / LOGS

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 import psutil
 
-from dask_hpsearch import trust
+from dask_hpsearch import paths
 from dask_hpsearch.engine.clients import check_client
 from dask_hpsearch.errors import UnsupportedSearchError
 from dask_hpsearch.runs.logs import new_log
@@ -127,7 +127,7 @@ def is_running(pid: int, started: float) -> bool:
 def _write_private(run_id: str, client: Client | None) -> str | None:
     if client is None:
         return None
-    folder = trust.data_folder() / "drivers"
+    folder = paths.data_folder() / "drivers"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"{run_id}-{uuid.uuid4().hex[:12]}"
     # A cluster on Kubernetes is reached from outside by a way of each process's own.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import DaskSearchCV, SearchRun, trust
+from dask_hpsearch import DaskSearchCV, SearchRun, paths
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.errors import UntrustedObjectError
 from dask_hpsearch.runs.cleaning import gc, tidy
@@ -181,7 +181,7 @@ def test_a_fit_tidies_the_default_store_once_a_day(
 ) -> None:
     """Data of no run goes; what a fit writes stays for a month."""
     monkeypatch.setenv("DASK_HPSEARCH_HOME", str(tmp_path))
-    place = trust.data_folder() / "store"
+    place = paths.data_folder() / "store"
     DaskSearchCV(grid(), client=client).fit(X, y)
     with DataHome(place) as home:
         old = home.put("old", what="X").digest
