@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SimulatedSlots:
-    """Slots for `dask_hpsearch.strategies.exploring.Explorer`.
+    """Slots for `dask_hpsearch.strategies.explorer.Explorer`.
 
     Parameters
     ----------

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import joblib as _joblib
 
-from dask_hpsearch.release import __version__
+from dask_hpsearch._version import __version__
 
 if TYPE_CHECKING:
-    from dask_hpsearch.clusters.kube import kube_cluster
+    from dask_hpsearch.budget import Tariff
+    from dask_hpsearch.clusters.kubernetes.cluster import kube_cluster
     from dask_hpsearch.clusters.local import local_cluster
     from dask_hpsearch.data.signing import sign
     from dask_hpsearch.data.sources import DataReference
-    from dask_hpsearch.data.uploading import upload
+    from dask_hpsearch.data.upload import upload
     from dask_hpsearch.deploy.cluster import gke_cluster
     from dask_hpsearch.runs import SearchRun
-    from dask_hpsearch.search import DaskSearchCV
-    from dask_hpsearch.spending import Tariff
+    from dask_hpsearch.search.estimator import DaskSearchCV
 
 __all__ = [
     "DaskSearchCV",
@@ -38,15 +38,15 @@ __all__ = [
 ]
 
 _EXPORTS = {
-    "DaskSearchCV": "dask_hpsearch.search",
+    "DaskSearchCV": "dask_hpsearch.search.estimator",
     "DataReference": "dask_hpsearch.data.sources",
     "SearchRun": "dask_hpsearch.runs",
-    "Tariff": "dask_hpsearch.spending",
+    "Tariff": "dask_hpsearch.budget",
     "gke_cluster": "dask_hpsearch.deploy.cluster",
-    "kube_cluster": "dask_hpsearch.clusters.kube",
+    "kube_cluster": "dask_hpsearch.clusters.kubernetes.cluster",
     "local_cluster": "dask_hpsearch.clusters.local",
     "sign": "dask_hpsearch.data.signing",
-    "upload": "dask_hpsearch.data.uploading",
+    "upload": "dask_hpsearch.data.upload",
 }
 
 
@@ -84,7 +84,7 @@ def __dir__() -> list[str]:
 
 
 def _backend(**options: Any) -> Any:
-    from dask_hpsearch.backend import DaskHPSearchBackend
+    from dask_hpsearch.joblib_backend.backend import DaskHPSearchBackend
 
     return DaskHPSearchBackend(**options)
 

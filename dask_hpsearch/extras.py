@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.errors import MissingExtraError
+from dask_hpsearch.exceptions import MissingExtraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,8 +29,8 @@ from sklearn.model_selection._validation import (
 from sklearn.utils.parallel import _FuncWrapper
 from sklearn.utils.validation import _num_samples
 
-from dask_hpsearch import fit_callbacks, warning_filters
-from dask_hpsearch.errors import UnsupportedVersionError
+from dask_hpsearch import sklearn_callbacks, warning_filters
+from dask_hpsearch.exceptions import UnsupportedVersionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -159,7 +159,7 @@ def fit_call_of(item: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> FitCall | 
         return None
     candidate, n_candidates = kwargs.get("candidate_progress") or (None, None)
     split, n_splits = kwargs.get("split_progress") or (None, None)
-    told = fit_callbacks.what_hooks_need(
+    told = sklearn_callbacks.what_hooks_need(
         kwargs.get("callback_ctx"), kwargs.get("caller"), args[0], kwargs["parameters"]
     )
     if told and (candidate is None or split is None):  # none of its own: sent whole
@@ -230,9 +230,9 @@ def run_fit(  # noqa: PLR0917 (called once, in order)
 ) -> dict[str, Any]:
     """Call scikit-learn's fit-and-score function as the search itself would."""
     split_progress, candidate_progress = progress
-    if fit_callbacks.CONTEXT in shared and split_progress and candidate_progress:
+    if sklearn_callbacks.CONTEXT in shared and split_progress and candidate_progress:
         number = candidate_progress[0] * split_progress[1] + split_progress[0]
-        shared = fit_callbacks.for_one_fit(shared, number)
+        shared = sklearn_callbacks.for_one_fit(shared, number)
     result: dict[str, Any] = spec_function(
         estimator,
         *data,

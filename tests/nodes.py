@@ -60,7 +60,7 @@ class Nodes:
                 "local_directory": str(self._folder / name),
             },
         }
-        program = "dask_hpsearch.clusters.worker_process"
+        program = "dask_hpsearch.clusters.local_worker"
         hidden = [os.environ["DASK_HPSEARCH_HOME"], "/dev/shm"]  # noqa: S108
         Path(hidden[0]).mkdir(exist_ok=True)
         command = [

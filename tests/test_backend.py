@@ -20,8 +20,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validat
 from sklearn.tree import DecisionTreeClassifier
 
 from dask_hpsearch import local_cluster
-from dask_hpsearch.errors import ClientClosedError, FitKilledError, UnpicklableError
-from dask_hpsearch.session import gathering, slots_for
+from dask_hpsearch.exceptions import ClientClosedError, FitKilledError, UnpicklableError
+from dask_hpsearch.joblib_backend.session import gathering, slots_for
 
 X, y = load_iris(return_X_y=True)
 

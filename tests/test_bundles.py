@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from dask_hpsearch import bundles
-from dask_hpsearch.bundles import Bundle
-from dask_hpsearch.evaluation import Bundles
+from dask_hpsearch.localfs import bundles
+from dask_hpsearch.localfs.bundles import Bundle
+from dask_hpsearch.slots.evaluate import Bundles
 
 # numpy's pickles of datetimes forget a foreign byte order.
 NATIVE = hnp.scalar_dtypes().filter(lambda dtype: dtype.isnative)

@@ -15,8 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.driver import Settings, fit_trials
-from dask_hpsearch.errors import UnsupportedSearchError
+from dask_hpsearch.exceptions import UnsupportedSearchError
+from dask_hpsearch.execution.fit import Settings, fit_trials
 from tests.callbacks import Notes, PropagatedNotes
 from tests.estimators import flowers
 

@@ -17,14 +17,14 @@ from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
-from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.data.reading import DataReader
+from dask_hpsearch.data.node_reader import DataReader
 from dask_hpsearch.engine.engine import Engine
-from dask_hpsearch.session import Session
+from dask_hpsearch.joblib_backend.backend import EvaluationBackend
+from dask_hpsearch.joblib_backend.session import Session
+from dask_hpsearch.messages import DataRef
 from dask_hpsearch.slots.node_data import NodeData
 from dask_hpsearch.slots.plugin import slot_pids
-from dask_hpsearch.trials import DataRef
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
 from tests.processes import PATIENCE_S, ROOT, bundles_kept, wait_until
@@ -73,7 +73,7 @@ def start(hidden: Path) -> Iterator[Callable[..., None]]:
             "log_level": 30,
             "options": {"name": name, "nthreads": 2, "memory_limit": None},
         }
-        program = "dask_hpsearch.clusters.worker_process"
+        program = "dask_hpsearch.clusters.local_worker"
         command = [*isolated, sys.executable, "-m", program, json.dumps(settings)]
         path = {"PYTHONPATH": str(ROOT)}
         processes.append(subprocess.Popen(command, env=os.environ | path))

@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from dask_hpsearch import cli
-from dask_hpsearch.errors import NoWorkersError
+from dask_hpsearch.exceptions import NoWorkersError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dask_hpsearch.cli.specs import add_spec, as_options, as_python, spec_of
-from dask_hpsearch.gcp import labels as ours
+from dask_hpsearch.gcp.gke import labels as ours
 from tests.fakes.gke import TYPES
 from tests.fakes.serving import Refused
 from tests.fakes.terminal import Terminal, terminal_of

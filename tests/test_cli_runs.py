@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, cli, paths
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.errors import RunFailedError
+from dask_hpsearch.exceptions import RunFailedError
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen
 from tests.processes import script, wait_until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dask_hpsearch import demand
+from dask_hpsearch.engine import demand
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     ClientClosedError,
     NoWorkersError,
     StoreError,

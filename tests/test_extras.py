@@ -30,7 +30,7 @@ sys.meta_path.insert(0, Refuses())
 IN_PYTHON = """
 from pathlib import Path
 from dask_hpsearch import *
-from dask_hpsearch.errors import HPSearchError
+from dask_hpsearch.exceptions import HPSearchError
 
 assert DaskSearchCV and SearchRun and callable(kube_cluster) and callable(gke_cluster)
 here = Path(sys.argv[0]).parent
@@ -42,7 +42,7 @@ def small(**options):
     return DaskSearchCV(search, store=here / "store", **options)
 
 def trials():
-    from dask_hpsearch.runs.history import trials
+    from dask_hpsearch.runs.views import trials
     return trials([])
 
 calls = {{
@@ -196,7 +196,7 @@ def test_an_environment_without_extras_fits(tmp_path: Path) -> None:
     install = [python, "-m", "pip", "install", "--quiet"]
     constraints = str(ROOT / "constraints.txt")
     subprocess.run([*install, "--constraint", constraints, str(ROOT)], check=True)
-    path = tmp_path / "search.py"
+    path = tmp_path / "search/estimator.py"
     path.write_text(SEARCH, encoding="utf-8")
 
     found = subprocess.run(

@@ -15,17 +15,17 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
-from dask_hpsearch.errors import FitKilledError, FitMemoryError, FitTimeoutError
-from dask_hpsearch.slots.batch_run import BatchRun
-from dask_hpsearch.slots.plugin import slot_pids
-from dask_hpsearch.slots.slot import Nursery
-from dask_hpsearch.trials import (
+from dask_hpsearch.exceptions import FitKilledError, FitMemoryError, FitTimeoutError
+from dask_hpsearch.messages import (
     Batch,
     CallTask,
     Outcome,
     decode_outcomes,
     encode_outcomes,
 )
+from dask_hpsearch.slots.batch_run import BatchRun
+from dask_hpsearch.slots.plugin import slot_pids
+from dask_hpsearch.slots.slot import Nursery
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.oracle.structure import difference
 from tests.processes import is_alive, parent_of, wait_until

@@ -17,18 +17,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun
-from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.data import DataHome
 from dask_hpsearch.engine.engine import Engine
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     HPSearchError,
     NoWorkersError,
     RunCancelledError,
     SearchStoppedWarning,
     UnpicklableError,
 )
-from dask_hpsearch.fit_outcomes import ErrorsInTurn
-from dask_hpsearch.session import _MOST_QUEUED_PER_SLOT, FitLog, Session
+from dask_hpsearch.joblib_backend.backend import EvaluationBackend
+from dask_hpsearch.joblib_backend.results import ErrorsInTurn
+from dask_hpsearch.joblib_backend.session import _MOST_QUEUED_PER_SLOT, FitLog, Session
 from tests.estimators import Deed, flowers, seen
 from tests.processes import wait_until
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dask_hpsearch.checksums import checksum
-from dask_hpsearch.errors import CacheFullError, DataUnavailableError, StoreError
-from dask_hpsearch.node_cache import NodeCache
+from dask_hpsearch.exceptions import CacheFullError, DataUnavailableError, StoreError
+from dask_hpsearch.localfs.checksums import checksum
+from dask_hpsearch.localfs.node_cache import NodeCache
 from tests.processes import script, wait_until
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def test_who_made_an_entry_may_use_it_while_others_do(tmp_path: Path) -> None:
 PROCESS = """
 import os, sys, time
 from pathlib import Path
-from dask_hpsearch.checksums import checksum
-from dask_hpsearch.node_cache import NodeCache
+from dask_hpsearch.localfs.checksums import checksum
+from dask_hpsearch.localfs.node_cache import NodeCache
 
 def make(path):
     with Path("made").open("a") as file:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
-from dask_hpsearch.parameters import (
+from dask_hpsearch.journal.serialization import (
     decode_result,
     digest_of,
     encode_result,

@@ -30,7 +30,7 @@ from sklearn.preprocessing import (
 )
 
 from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.prefixes import Prefixes, is_repeatable
+from dask_hpsearch.slots.pipeline_cache import Prefixes, is_repeatable
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.shared_data import handing_out
+from dask_hpsearch.slots.shared_data import handing_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,9 @@ import pytest
 from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import DaskSearchCV, demand, local_cluster
-from dask_hpsearch.errors import ClientClosedError
+from dask_hpsearch import DaskSearchCV, local_cluster
+from dask_hpsearch.engine import demand
+from dask_hpsearch.exceptions import ClientClosedError
 from dask_hpsearch.slots.plugin import slot_pids
 from tests.estimators import (
     Deed,

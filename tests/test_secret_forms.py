@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dask_hpsearch.secret_forms import (
+from dask_hpsearch.security.secret_scan import (
     secret_in,
     secret_in_address,
     secret_in_file,

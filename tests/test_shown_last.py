@@ -20,7 +20,7 @@ from sklearn.model_selection import (
 )
 
 from dask_hpsearch import DaskSearchCV, SearchRun
-from dask_hpsearch.errors import SearchStoppedWarning
+from dask_hpsearch.exceptions import SearchStoppedWarning
 from dask_hpsearch.progress import text
 from tests.estimators import Deed, flowers
 from tests.terminal import Terminal

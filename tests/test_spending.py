@@ -10,10 +10,10 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, Tariff, local_cluster
-from dask_hpsearch.errors import SearchStoppedWarning
+from dask_hpsearch.budget import Budget, CostMeter
+from dask_hpsearch.exceptions import SearchStoppedWarning
 from dask_hpsearch.progress import text
 from dask_hpsearch.progress.state import ProgressSnapshot
-from dask_hpsearch.spending import Budget, CostMeter
 from tests.estimators import Deed, flowers
 
 if TYPE_CHECKING:

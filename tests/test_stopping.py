@@ -24,7 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dask_hpsearch import DaskSearchCV, local_cluster
-from dask_hpsearch.errors import SearchStopped, SearchStoppedWarning
+from dask_hpsearch.exceptions import SearchStopped, SearchStoppedWarning
 from tests.estimators import Deed, flowers, seen, unfinished
 from tests.oracle.structure import difference
 from tests.processes import is_alive, script, wait_until

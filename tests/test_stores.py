@@ -26,15 +26,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     ObjectNotFoundError,
     StoreError,
     StoreFullError,
     StoreNameError,
     StorePermissionError,
 )
+from dask_hpsearch.localfs.atomic import STALE_S
 from dask_hpsearch.stores import Store, StoredObject, open_store
-from dask_hpsearch.whole_files import STALE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_hpsearch.errors import SigningKeyError, UntrustedObjectError
+from dask_hpsearch.exceptions import SigningKeyError, UntrustedObjectError
 from dask_hpsearch.paths import data_folder
-from dask_hpsearch.trust import (
+from dask_hpsearch.security.signing import (
     SigningKey,
     seal,
     unseal,
@@ -40,7 +40,7 @@ SIGNATURE = KEY.sign("run-1", "search.pkl", CONTENT)
 FIRST_USE = """
 import sys
 from pathlib import Path
-from dask_hpsearch.trust import user_key
+from dask_hpsearch.security.signing import user_key
 
 print("ready", flush=True)
 sys.stdin.readline()

@@ -12,7 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 
 from dask_hpsearch import DaskSearchCV, local_cluster
-from dask_hpsearch.errors import HPSearchError, NoWorkersError, VersionSkewError
+from dask_hpsearch.exceptions import HPSearchError, NoWorkersError, VersionSkewError
 from tests.estimators import Deed, flowers, seen
 from tests.processes import wait_until
 

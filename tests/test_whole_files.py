@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.whole_files import claim_of, publish_under_claim
+from dask_hpsearch.localfs.atomic import claim_of, publish_under_claim
 
 if TYPE_CHECKING:
     from pathlib import Path

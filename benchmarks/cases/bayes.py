@@ -229,9 +229,9 @@ def simulate(seed: int, *, slots: int, n_iter: int, mean_s: float) -> tuple[Any,
     """Explore on simulated slots; return them and the space."""
     from skopt import Optimizer
 
-    from dask_hpsearch.strategies.asking import Asker
-    from dask_hpsearch.strategies.exploring import Explorer, Space
-    from dask_hpsearch.strategies.modelling import ModelProcess
+    from dask_hpsearch.strategies.bayes.asker import Asker
+    from dask_hpsearch.strategies.bayes.model_process import ModelProcess
+    from dask_hpsearch.strategies.explorer import Explorer, Space
 
     optimizer = Optimizer([(0.0, 1.0)] * len(NAMES), random_state=seed)
     points: list[Point] = []

@@ -24,9 +24,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 
 from dask_hpsearch import DaskSearchCV, local_cluster
-from dask_hpsearch.bundles import Bundle
-from dask_hpsearch.data import objects
-from dask_hpsearch.node_cache import NodeCache
+from dask_hpsearch.data import remote_files
+from dask_hpsearch.localfs.bundles import Bundle
+from dask_hpsearch.localfs.node_cache import NodeCache
 from tests.gcs.emulator import emulator
 from tests.gcs.held import new_bucket, put
 from tests.gcs.proxy import proxy
@@ -56,7 +56,7 @@ def throughput(rounds: int, X: Any) -> None:
         name = new_bucket(port)
         put(port, name, "X.npy", content)
         blob = storage.Client(project="none").bucket(name).blob("X.npy")
-        one = objects.pin(f"gs://{name}/X.npy")
+        one = remote_files.pin(f"gs://{name}/X.npy")
         cache = NodeCache(Path(folder) / "cache")
 
         def plain() -> None:
@@ -65,7 +65,7 @@ def throughput(rounds: int, X: Any) -> None:
 
         def ours() -> None:
             with cache.hold(
-                one.key, one.nbytes, lambda path: objects.download(one, path)
+                one.key, one.nbytes, lambda path: remote_files.download(one, path)
             ) as held:
                 np.load(held.path, mmap_mode="r")
 

@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, Tariff, local_cluster
-from dask_hpsearch.errors import RunCancelledError, SearchStoppedWarning
+from dask_hpsearch.exceptions import RunCancelledError, SearchStoppedWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,14 +21,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
 from benchmarks.cases.journal_in_bucket import cost_in_bucket
-from dask_hpsearch import local_cluster, trust
+from dask_hpsearch import local_cluster
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.driver import Settings, fit_trials
-from dask_hpsearch.journal.record import RunJournal
+from dask_hpsearch.execution.fit import Settings, fit_trials
+from dask_hpsearch.journal.run_journal import RunJournal
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
-from dask_hpsearch.runs import history
-from dask_hpsearch.runs.beginning import Work, begin
-from dask_hpsearch.runs.fitting import fit_here
+from dask_hpsearch.runs import views
+from dask_hpsearch.runs.create import Work, begin
+from dask_hpsearch.runs.submit import fit_here
+from dask_hpsearch.security import signing
 from dask_hpsearch.stores import Listing, Store, open_store
 
 if TYPE_CHECKING:
@@ -173,16 +174,16 @@ def journal_alone() -> None:
 def reading_cost(fits_per_segment: int) -> None:
     """Print how long it takes to see the progress of 10,000 fits."""
     store = open_store(f"memory://benchmark-{fits_per_segment}")
-    key = trust.SigningKey.generate()
+    key = signing.SigningKey.generate()
     write_run(store, key, fits_per_segment)
     began = time.perf_counter()
     reader = JournalReader(FarStore(store), "run", key.public)  # type: ignore[arg-type]
-    snapshot = history.progress(reader.events(), refit=None, ended=False)
+    snapshot = views.progress(reader.events(), refit=None, ended=False)
     seconds = time.perf_counter() - began
     print(f"{snapshot.fits_done} fits, {fits_per_segment} a segment: {seconds:.2f} s")
 
 
-def write_run(store: Store, key: trust.SigningKey, fits_per_segment: int) -> None:
+def write_run(store: Store, key: signing.SigningKey, fits_per_segment: int) -> None:
     """Write the journal of a long run as its driver would."""
 
     def fail(error: Exception) -> None:

@@ -20,8 +20,8 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import SearchRun, local_cluster
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.driver import Settings, fit_trials
-from dask_hpsearch.runs.fitting import fit_here
+from dask_hpsearch.execution.fit import Settings, fit_trials
+from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_hpsearch import __version__
+from dask_hpsearch.cli.arguments import EXIT_ERROR, EXIT_INTERRUPTED, positive
 from dask_hpsearch.cli.clusters import add_clusters
 from dask_hpsearch.cli.doctor import add_doctor
 from dask_hpsearch.cli.gke import add_gke
 from dask_hpsearch.cli.images import add_images
 from dask_hpsearch.cli.operator import add_operator
 from dask_hpsearch.cli.runs import add_runs
-from dask_hpsearch.cli.words import EXIT_ERROR, EXIT_INTERRUPTED, positive
-from dask_hpsearch.errors import HPSearchError
+from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.extras import missing_extra
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _add_demo(parser: ArgumentParser) -> None:
 
 def _demo(arguments: Namespace) -> int:
     # Imported here: it brings scikit-learn and Dask, which --help can do without.
-    from dask_hpsearch import demo
+    from dask_hpsearch.cli import demo
 
     options = {} if arguments.n_iter is None else {"n_iter": arguments.n_iter}
     stopped = demo.run(arguments.output, slots=arguments.slots, **options)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.cli.words import EXIT_ERROR
+from dask_hpsearch.cli.arguments import EXIT_ERROR
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from dask_hpsearch.clusters.overview import ClusterRow
+    from dask_hpsearch.clusters.kubernetes.overview import ClusterRow
 
 _NAMES = ("NAME", "AGE", "WORKERS", "OWNER", "STATE", "RUNS")
 
@@ -31,7 +31,7 @@ def add_clusters(commands: Any) -> None:
 
 
 def _clusters(arguments: Namespace) -> int:
-    from dask_hpsearch.clusters import overview
+    from dask_hpsearch.clusters.kubernetes import overview
 
     where = {"context": arguments.context, "namespace": arguments.namespace}
     if arguments.end is not None:

@@ -6,8 +6,8 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.cli.arguments import EXIT_ERROR
 from dask_hpsearch.cli.specs import add_spec, spec_of
-from dask_hpsearch.cli.words import EXIT_ERROR
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -52,7 +52,7 @@ def _address(text: str) -> tuple[str, str]:
 
 
 def _doctor(arguments: Namespace) -> int:
-    from dask_hpsearch.gcp.doctor import examine
+    from dask_hpsearch.gcp.doctor.doctor import examine
 
     spec = spec_of(arguments)
     report = examine(spec, addresses=dict(arguments.address))
@@ -65,8 +65,8 @@ def _doctor(arguments: Namespace) -> int:
 
 
 def _cost(arguments: Namespace) -> int:
-    from dask_hpsearch.gcp.costs import estimate
-    from dask_hpsearch.gcp.prices import load_prices
+    from dask_hpsearch.gcp.pricing.costs import estimate
+    from dask_hpsearch.gcp.pricing.prices import load_prices
 
     prices = None if arguments.prices is None else load_prices(arguments.prices)
     print(estimate(spec_of(arguments), prices=prices))

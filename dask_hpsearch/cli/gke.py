@@ -7,17 +7,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.cli.arguments import EXIT_ERROR, positive
 from dask_hpsearch.cli.specs import add_spec, as_options, as_python, spec_of
-from dask_hpsearch.cli.words import EXIT_ERROR, positive
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from dask_hpsearch.config.gke import GKESpec
-    from dask_hpsearch.deploy.ground import Grounds
-    from dask_hpsearch.deploy.inside import Inside
-    from dask_hpsearch.gcp.description import GKECluster, GKEPool
-    from dask_hpsearch.gcp.gke import GKEClusters
+    from dask_hpsearch.deploy.inspect import Inside
+    from dask_hpsearch.deploy.provision import Grounds
+    from dask_hpsearch.gcp.gke.clusters import GKEClusters
+    from dask_hpsearch.gcp.gke.state import GKECluster, GKEPool
 
 
 def add_gke(commands: Any) -> None:
@@ -85,8 +85,8 @@ def _up(arguments: Namespace) -> int:
 
 
 def _status(arguments: Namespace) -> int:
-    from dask_hpsearch.errors import CloudNotFoundError
-    from dask_hpsearch.gcp.labels import is_ours
+    from dask_hpsearch.exceptions import CloudNotFoundError
+    from dask_hpsearch.gcp.gke.labels import is_ours
 
     grounds = _grounds(arguments)
     found = grounds.gke.find(grounds.spec.path)
@@ -111,7 +111,7 @@ def _status(arguments: Namespace) -> int:
 
 
 def _scale(arguments: Namespace) -> int:
-    from dask_hpsearch.errors import ClusterError, ClusterNotFoundError
+    from dask_hpsearch.exceptions import ClusterError, ClusterNotFoundError
 
     grounds = _grounds(arguments)
     most = grounds.spec.dask.workers.max
@@ -156,8 +156,8 @@ def _ls(arguments: Namespace) -> int:
 
 
 def _sweep(arguments: Namespace) -> int:
-    from dask_hpsearch.gcp.reaping import sweep
-    from dask_hpsearch.gcp.waiting import Clock
+    from dask_hpsearch.gcp.gke.operations import Clock
+    from dask_hpsearch.gcp.gke.reaper import sweep
 
     swept = sweep(_gke(arguments), Clock(), dry_run=arguments.dry_run)
     for one in swept:
@@ -178,7 +178,7 @@ def _token(arguments: Namespace) -> int:
 
 
 def _grounds(arguments: Namespace) -> Grounds:
-    from dask_hpsearch.deploy.ground import Grounds
+    from dask_hpsearch.deploy.provision import Grounds
     from dask_hpsearch.gcp.clients import cloud_clients
 
     spec = spec_of(arguments)
@@ -187,7 +187,7 @@ def _grounds(arguments: Namespace) -> Grounds:
 
 def _gke(arguments: Namespace) -> GKEClusters:
     from dask_hpsearch.gcp.clients import cluster_manager
-    from dask_hpsearch.gcp.gke import GKEClusters
+    from dask_hpsearch.gcp.gke.clusters import GKEClusters
 
     if arguments.spec is not None:
         return _grounds(arguments).gke
@@ -220,8 +220,8 @@ def _time(seconds: float | None) -> str:
 
 
 def _say_cost(spec: GKESpec) -> None:
-    from dask_hpsearch.errors import HPSearchError
-    from dask_hpsearch.gcp.costs import estimate
+    from dask_hpsearch.exceptions import HPSearchError
+    from dask_hpsearch.gcp.pricing.costs import estimate
 
     try:
         print(estimate(spec))
@@ -230,8 +230,8 @@ def _say_cost(spec: GKESpec) -> None:
 
 
 def _cost_so_far(spec: GKESpec, found: GKECluster, inside: Inside) -> str:
-    from dask_hpsearch.errors import HPSearchError
-    from dask_hpsearch.gcp.costs import cost_so_far
+    from dask_hpsearch.exceptions import HPSearchError
+    from dask_hpsearch.gcp.pricing.costs import cost_so_far
 
     now = time.time()
     created = now if found.created is None else found.created

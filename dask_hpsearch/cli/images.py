@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.errors import ImageBuildError
+from dask_hpsearch.exceptions import ImageBuildError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -88,8 +88,8 @@ def _build_in_cloud(arguments: Namespace) -> int:
     if arguments.spec is None:
         msg = "--cloud needs --spec FILE, the spec of a GKE cluster"
         raise ImageBuildError(msg)
-    from dask_hpsearch.config.reading import load_gke_spec
-    from dask_hpsearch.gcp.images import ensure_image
+    from dask_hpsearch.config.load import load_gke_spec
+    from dask_hpsearch.gcp.images.images import ensure_image
 
     print(ensure_image(load_gke_spec(arguments.spec), say=_say))
     return 0
@@ -111,7 +111,7 @@ def _lay_out(folder: Path, arguments: Namespace) -> Context:
     extras = None if arguments.extras is None else arguments.extras.split(",")
     if arguments.spec is None:
         return lay_out(folder, extras=extras)
-    from dask_hpsearch.config.reading import load_spec
+    from dask_hpsearch.config.load import load_spec
 
     spec = load_spec(arguments.spec)
     modules = [arguments.spec.parent / module for module in spec.modules]

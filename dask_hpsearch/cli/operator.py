@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.cli.words import EXIT_ERROR
+from dask_hpsearch.cli.arguments import EXIT_ERROR
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Awaitable, Callable
 
-    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
 
 
 def add_operator(commands: Any) -> None:
@@ -40,7 +40,7 @@ def add_operator(commands: Any) -> None:
 
 
 def _install(arguments: Namespace) -> int:
-    from dask_hpsearch.clusters import operator
+    from dask_hpsearch.clusters.kubernetes import operator
 
     _with_api(arguments, lambda api: operator.install(api, arguments.image))
     print(f"the Dask operator runs on {arguments.image}")
@@ -48,7 +48,7 @@ def _install(arguments: Namespace) -> int:
 
 
 def _status(arguments: Namespace) -> int:
-    from dask_hpsearch.clusters import operator
+    from dask_hpsearch.clusters.kubernetes import operator
 
     found = _with_api(arguments, operator.status)
     print(f"kinds of resources: {found.definitions} of 4")
@@ -61,7 +61,7 @@ def _status(arguments: Namespace) -> int:
 
 
 def _remove(arguments: Namespace) -> int:
-    from dask_hpsearch.clusters import operator
+    from dask_hpsearch.clusters.kubernetes import operator
 
     _with_api(arguments, operator.remove)
     print("the Dask operator is removed")
@@ -71,7 +71,7 @@ def _remove(arguments: Namespace) -> int:
 def _with_api(
     arguments: Namespace, function: Callable[[KubernetesApi], Awaitable[Any]]
 ) -> Any:
-    from dask_hpsearch.clusters.kubernetes_api import connected
+    from dask_hpsearch.clusters.kubernetes.api import connected
 
     async def run() -> Any:
         async with connected(context=arguments.context) as api:

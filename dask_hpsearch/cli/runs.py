@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.cli.words import EXIT_ERROR, EXIT_INTERRUPTED, positive
+from dask_hpsearch.cli.arguments import EXIT_ERROR, EXIT_INTERRUPTED, positive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ def _show(arguments: Namespace) -> int:
 
 
 def _attach(arguments: Namespace) -> int:
-    from dask_hpsearch.runs.elsewhere import look_on
+    from dask_hpsearch.runs.follow import look_on
 
     with _client_of(arguments) as client:
         run = _run_of(arguments, client)
@@ -167,8 +167,8 @@ def _delete(arguments: Namespace) -> int:
 
 
 def _gc(arguments: Namespace) -> int:
-    from dask_hpsearch.runs.beginning import default_store
-    from dask_hpsearch.runs.cleaning import gc
+    from dask_hpsearch.runs.create import default_store
+    from dask_hpsearch.runs.gc import gc
     from dask_hpsearch.stores import open_store
 
     store = default_store() if arguments.store is None else open_store(arguments.store)
@@ -182,7 +182,7 @@ def _gc(arguments: Namespace) -> int:
 
 def _run_of(arguments: Namespace, client: Client | None = None) -> SearchRun:
     from dask_hpsearch import SearchRun
-    from dask_hpsearch.runs.beginning import default_store
+    from dask_hpsearch.runs.create import default_store
 
     name: str = arguments.run
     if "/" not in name and not Path(name).exists():
@@ -195,7 +195,7 @@ def _client_of(arguments: Namespace) -> Iterator[Client | None]:
     if arguments.scheduler is None:
         yield None
         return
-    from dask_hpsearch.engine.connections import connected
+    from dask_hpsearch.engine.connect import connected
 
     with connected(arguments.scheduler) as client:
         yield client

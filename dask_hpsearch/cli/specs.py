@@ -35,7 +35,7 @@ def spec_of(arguments: Namespace) -> GKESpec:
     SpecError
         If it cannot be read, or any field is wrong.
     """
-    from dask_hpsearch.config.reading import load_gke_spec
+    from dask_hpsearch.config.load import load_gke_spec
 
     return load_gke_spec(arguments.spec, **_changes(arguments))
 

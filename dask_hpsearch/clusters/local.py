@@ -21,11 +21,11 @@ from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface
 from distributed.worker_memory import parse_memory_limit
 
-from dask_hpsearch.clusters.worker_process import DRAIN, NOTICE_S
-from dask_hpsearch.data.reading import DataReader
+from dask_hpsearch.clusters.local_worker import DRAIN, NOTICE_S
+from dask_hpsearch.data.node_reader import DataReader
+from dask_hpsearch.messages import THREADS_VARIABLE
 from dask_hpsearch.slots.plugin import SlotsPlugin, share_memory
 from dask_hpsearch.slots.slot import python_path
-from dask_hpsearch.trials import THREADS_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -276,7 +276,7 @@ class LocalWorker(ProcessInterface):
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "dask_hpsearch.clusters.worker_process",
+            "dask_hpsearch.clusters.local_worker",
             json.dumps(settings),
             env=os.environ
             | _WORKER_ENVIRONMENT

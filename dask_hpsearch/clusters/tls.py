@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from distributed.security import Security
 
-from dask_hpsearch.errors import ClusterAccessError, ClusterUnreachableError
+from dask_hpsearch.exceptions import ClusterAccessError, ClusterUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

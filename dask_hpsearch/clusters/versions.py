@@ -8,8 +8,8 @@ from typing import Any
 
 from distributed.protocol.pickle import dumps, loads
 
-from dask_hpsearch.errors import ClusterUnreachableError, VersionSkewError
-from dask_hpsearch.release import __version__
+from dask_hpsearch._version import __version__
+from dask_hpsearch.exceptions import ClusterUnreachableError, VersionSkewError
 
 # What one side pickles, and the other loads.
 MATCHING = (

@@ -1,6 +1,6 @@
 """What a Dask cluster on Kubernetes is to be: the fields of a spec, and what they allow.
 
-Every field says in its description what it may be; `dask_hpsearch.config.reading` quotes
+Every field says in its description what it may be; `dask_hpsearch.config.load` quotes
 that when the field is wrong. So a rule and its error are in one place.
 """
 
@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
-from dask_hpsearch.secret_forms import secret_in_address, secret_in_variable
+from dask_hpsearch.security.secret_scan import secret_in_address, secret_in_variable
 
 GIB = 2**30
 # Longer than a submitted run's driver may take until it starts, or goes on elsewhere.

@@ -257,7 +257,7 @@ class GKESpec(Part):
         Parameters
         ----------
         image : str
-            What `dask_hpsearch.gcp.images.ensure_image` returned.
+            What `dask_hpsearch.gcp.images.images.ensure_image` returned.
         """
         pool = self.pools.workers
         taints = [{"key": WORKERS_LABEL, "value": "true", "effect": "NoSchedule"}]

@@ -16,7 +16,7 @@ from dask.utils import format_bytes
 from distributed import Client, futures_of, wait
 from distributed.system import MEMORY_LIMIT
 
-from dask_hpsearch.errors import DataTooLargeError, DataUnavailableError
+from dask_hpsearch.exceptions import DataTooLargeError, DataUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

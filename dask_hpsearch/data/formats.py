@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_hpsearch.checksums import checksum
-from dask_hpsearch.errors import DataFormatError, UntrustedObjectError
+from dask_hpsearch.exceptions import DataFormatError, UntrustedObjectError
 from dask_hpsearch.extras import install_command
+from dask_hpsearch.localfs.checksums import checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_hpsearch.data import formats, objects
-from dask_hpsearch.errors import DataFormatError, HPSearchError
+from dask_hpsearch.data import formats, remote_files
+from dask_hpsearch.exceptions import DataFormatError, HPSearchError
 from dask_hpsearch.extras import install_command
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def header_of(source: Source) -> Header:
 
 def _of_npy(source: Source) -> Header:
     (one,) = source.objects
-    start = io.BytesIO(objects.read_part(one, 0, _FIRST_BYTES))
+    start = io.BytesIO(remote_files.read_part(one, 0, _FIRST_BYTES))
     header, dtype = _array_header(start, source.name)
     assert header.shape is not None  # noqa: S101 (an array has one)
     expected = start.tell() + int(np.prod(header.shape, dtype=object)) * dtype.itemsize
@@ -100,7 +100,10 @@ def _array_header(file: Any, name: str) -> tuple[Header, np.dtype[Any]]:
 
 
 def _of_npz(source: Source) -> Header:
-    with objects.opened(source.objects[0]) as file, zipfile.ZipFile(file) as archive:
+    with (
+        remote_files.opened(source.objects[0]) as file,
+        zipfile.ZipFile(file) as archive,
+    ):
         names = [name.removesuffix(".npy") for name in archive.namelist()]
         if formats.is_sparse(names):
             with archive.open("shape.npy") as member:
@@ -125,7 +128,7 @@ def _of_parquet(source: Source) -> Header:
         if number == _MOST_PARTS:  # the rest is counted when it is read
             n_rows = None
             break
-        with objects.opened(one) as file, pq.ParquetFile(file) as parquet:
+        with remote_files.opened(one) as file, pq.ParquetFile(file) as parquet:
             n_rows += parquet.metadata.num_rows
             columns = columns or _column_names(parquet.schema_arrow)
     assert columns is not None  # noqa: S101 (a source has an object)
@@ -142,7 +145,7 @@ def _of_csv(source: Source) -> Header:
     import pandas as pd
 
     one = source.objects[0]
-    start = objects.read_part(one, 0, _FIRST_BYTES)
+    start = remote_files.read_part(one, 0, _FIRST_BYTES)
     if one.url.lower().endswith(".gz"):
         start = zlib.decompressobj(wbits=31).decompress(start, 2**20)
     first_line = start.split(b"\n", 1)[0]

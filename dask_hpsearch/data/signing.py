@@ -6,9 +6,9 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dask_hpsearch import trust
-from dask_hpsearch.data import formats, objects
-from dask_hpsearch.errors import ObjectNotFoundError, UntrustedObjectError
+from dask_hpsearch.data import formats, remote_files
+from dask_hpsearch.exceptions import ObjectNotFoundError, UntrustedObjectError
+from dask_hpsearch.security import signing
 from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ def sign(url: str | os.PathLike[str]) -> None:
     ObjectNotFoundError, StorePermissionError, StoreError
         If it is not there or cannot be read, or the signature cannot be written.
     """
-    whole = objects.url_of(url)
-    one = objects.pin(whole)
-    content = objects.sha256_of(one)
+    whole = remote_files.url_of(url)
+    one = remote_files.pin(whole)
+    content = remote_files.sha256_of(one)
     folder, _, name = whole.rpartition("/")
-    key = trust.user_key()
+    key = signing.user_key()
     note = {
         "sha256": content,
         "nbytes": one.nbytes,
@@ -54,16 +54,18 @@ def sign(url: str | os.PathLike[str]) -> None:
 
 def signed(url: str) -> ObjectPin:
     """Pin a pickle that this user has signed, by the content that was signed."""
-    one = objects.pin(url)
+    one = remote_files.pin(url)
     try:
-        note = objects.pin(url + _SIGNATURE)
+        note = remote_files.pin(url + _SIGNATURE)
     except ObjectNotFoundError as error:
         raise formats.unsigned(url) from error
-    name, own = url.rpartition("/")[2], trust.user_key().public
+    name, own = url.rpartition("/")[2], signing.user_key().public
     try:
-        values = json.loads(objects.read_part(note, 0, _MOST_BYTES))
+        values = json.loads(remote_files.read_part(note, 0, _MOST_BYTES))
         content = str(values["sha256"])
-        trust.verify(own, _SIGNED_AS, name, content.encode(), str(values["signature"]))
+        signing.verify(
+            own, _SIGNED_AS, name, content.encode(), str(values["signature"])
+        )
         if not _same(one, content, values["nbytes"], values["generation"]):
             raise formats.unsigned(url)
     except (ValueError, KeyError, TypeError, UntrustedObjectError) as error:

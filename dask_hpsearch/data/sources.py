@@ -25,7 +25,7 @@ class ObjectPin:
     generation : str
         The storage's name for the version; of a file, when it was last changed.
     checksum : str
-        Of its content, as `dask_hpsearch.checksums` writes it.
+        Of its content, as `dask_hpsearch.localfs.checksums` writes it.
     """
 
     url: str

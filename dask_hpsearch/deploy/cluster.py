@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
 
-from dask_hpsearch.clusters.kube import SearchKubeCluster
-from dask_hpsearch.clusters.manifests import check_name
-from dask_hpsearch.config.reading import load_gke_spec
-from dask_hpsearch.deploy.ground import Grounds
-from dask_hpsearch.errors import HPSearchError
-from dask_hpsearch.gcp import costs
+from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
+from dask_hpsearch.clusters.kubernetes.manifests import check_name
+from dask_hpsearch.config.load import load_gke_spec
+from dask_hpsearch.deploy.provision import Grounds
+from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.gcp.clients import cloud_clients
+from dask_hpsearch.gcp.pricing import costs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from dask_hpsearch.config.gke import GKESpec
-    from dask_hpsearch.deploy.ground import Ground
+    from dask_hpsearch.deploy.provision import Ground
     from dask_hpsearch.gcp.clients import CloudClients
 
 _CLOSE_WAIT_S = 90.0
@@ -64,7 +64,7 @@ def gke_cluster(
     clients : CloudClients, optional
         Google's clients; default: ordinary ones with Application Default Credentials.
     options : mapping, optional
-        For `dask_hpsearch.gcp.gke.GKEClusters`: patience, limits, clock.
+        For `dask_hpsearch.gcp.gke.clusters.GKEClusters`: patience, limits, clock.
     **changes
         Fields that take the place of the spec's, as ``project="my-project"``; ``name``
         is the GKE cluster's.

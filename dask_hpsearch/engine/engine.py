@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any, Self
 from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataHome, DataSender
-from dask_hpsearch.engine.clients import check_client, reason_of, register_slots
-from dask_hpsearch.engine.fetching import take_back, when_ended, when_fetched
-from dask_hpsearch.engine.jobs import Flight, Group, Job, crash_outcome, told_twice
-from dask_hpsearch.engine.modules import ModuleSender
+from dask_hpsearch.engine.client import check_client, reason_of, register_slots
+from dask_hpsearch.engine.cluster_watch import TroubleWatch
+from dask_hpsearch.engine.futures import take_back, when_ended, when_fetched
+from dask_hpsearch.engine.module_sync import ModuleSender
 from dask_hpsearch.engine.policy import most_in_flight
-from dask_hpsearch.engine.troubles import TroubleWatch
-from dask_hpsearch.engine.watching import CHECK_S, SlotWatch
-from dask_hpsearch.errors import HPSearchError, SearchStopped
+from dask_hpsearch.engine.tasks import Flight, Group, Job, crash_outcome, told_twice
+from dask_hpsearch.engine.worker_watch import CHECK_S, SlotWatch
+from dask_hpsearch.exceptions import HPSearchError, SearchStopped
+from dask_hpsearch.messages import DataRef, Outcome, Task, decode_outcomes
 from dask_hpsearch.slots.plugin import cancel_groups, run_batch
-from dask_hpsearch.trials import DataRef, Outcome, Task, decode_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from distributed import Client
 
-    from dask_hpsearch.engine.fetching import Fetched
-    from dask_hpsearch.engine.troubles import Trouble
+    from dask_hpsearch.engine.cluster_watch import Trouble
+    from dask_hpsearch.engine.futures import Fetched
 
     Report = dict[str, Any]
 

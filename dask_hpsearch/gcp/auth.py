@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dask_hpsearch.gcp.refusals import not_known
+from dask_hpsearch.gcp.api_errors import not_known
+from dask_hpsearch.localfs.atomic import replaced_whole
 from dask_hpsearch.paths import data_folder
-from dask_hpsearch.whole_files import replaced_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dask_hpsearch.gcp.description import GKECluster
+    from dask_hpsearch.gcp.gke.state import GKECluster
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _EXEC_VERSION = "client.authentication.k8s.io/v1beta1"  # kubectl since 1.10, and kr8s

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.errors import CloudUnreachableError
+from dask_hpsearch.exceptions import CloudUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

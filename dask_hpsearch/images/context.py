@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
-from dask_hpsearch.errors import ImageBuildError
-from dask_hpsearch.images.modules import copy_module, refuse_secrets
-from dask_hpsearch.release import __version__
-from dask_hpsearch.secret_forms import secret_in_address
+from dask_hpsearch._version import __version__
+from dask_hpsearch.exceptions import ImageBuildError
+from dask_hpsearch.images.module_files import copy_module, refuse_secrets
+from dask_hpsearch.security.secret_scan import secret_in_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

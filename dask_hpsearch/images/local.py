@@ -8,7 +8,7 @@ import subprocess
 from collections import deque
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.errors import ImageBuildError
+from dask_hpsearch.exceptions import ImageBuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

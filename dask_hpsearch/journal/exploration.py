@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.parameters import decode_result, is_of
+from dask_hpsearch.journal.serialization import decode_result, is_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

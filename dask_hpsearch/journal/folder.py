@@ -25,15 +25,17 @@ import cloudpickle
 import numpy as np
 import sklearn
 
-from dask_hpsearch import main_names, paths, trust
-from dask_hpsearch.errors import (
+from dask_hpsearch import paths
+from dask_hpsearch.exceptions import (
     ObjectNotFoundError,
     RunNotFoundError,
     UnpicklableError,
     UntrustedObjectError,
     VersionSkewError,
 )
+from dask_hpsearch.journal import main_names
 from dask_hpsearch.safe_text import message_of
+from dask_hpsearch.security import signing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +109,7 @@ class RunFolder:
     """
 
     def __init__(
-        self, store: Store, manifest: Manifest, key: trust.SigningKey | None
+        self, store: Store, manifest: Manifest, key: signing.SigningKey | None
     ) -> None:
         self.store = store
         self.manifest = manifest
@@ -123,7 +125,7 @@ class RunFolder:
         """Create a run below a store; the manifest comes last: before, there is no run."""
         run_id = new_run_id()
         store = parent.child(f"{RUNS}/{run_id}")
-        key = trust.SigningKey.generate()
+        key = signing.SigningKey.generate()
         whole = Manifest(
             run_id=run_id,
             created=time.time(),
@@ -135,7 +137,7 @@ class RunFolder:
         folder.create_pickle(SEARCH, search)
         key.to_file(private_key_path(run_id))
         body = json.dumps(asdict(whole), sort_keys=True)
-        user = trust.user_key()
+        user = signing.user_key()
         signed = {
             "body": body,
             "public": user.public,
@@ -151,7 +153,7 @@ class RunFolder:
         *,
         trusted: bool = False,
         maker: str | None = None,
-        key: trust.SigningKey | None = None,
+        key: signing.SigningKey | None = None,
     ) -> RunFolder:
         """Open a run; its pickles are believed only if this user made it.
 
@@ -187,8 +189,8 @@ class RunFolder:
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{MANIFEST} at {store.url!r} is no manifest of a run: {error}"
             raise UntrustedObjectError(msg) from error
-        trust.verify(public, manifest.run_id, MANIFEST, body.encode(), signature)
-        if not trusted and public != (maker or trust.user_key().public):
+        signing.verify(public, manifest.run_id, MANIFEST, body.encode(), signature)
+        if not trusted and public != (maker or signing.user_key().public):
             msg = (
                 f"the run at {store.url!r} was made with another user's key "
                 f"({public[:16]}…): its pickles could run anything. If you know who made "
@@ -223,7 +225,7 @@ class RunFolder:
             "an environment with those versions"
         )
 
-    def signing_key(self) -> trust.SigningKey:
+    def signing_key(self) -> signing.SigningKey:
         """Return the run's private key.
 
         Raises
@@ -250,13 +252,13 @@ class RunFolder:
                 f"{message_of(error)}. Leave out what holds a lock, a file or a connection"
             )
             raise UnpicklableError(msg) from error
-        sealed = trust.seal(key, self.run_id, name, content)
+        sealed = signing.seal(key, self.run_id, name, content)
         return self.store.create(name, sealed)
 
     def load_pickle(self, name: str) -> Any:
         """Check an object's seal and this environment's versions, then unpickle it."""
         sealed = self.store.read(name)
-        content = trust.unseal(self.manifest.public, self.run_id, name, sealed)
+        content = signing.unseal(self.manifest.public, self.run_id, name, sealed)
         self.check_versions()
         return main_names.loads(content)  # the seal is the run's
 
@@ -284,9 +286,9 @@ def private_key_path(run_id: str) -> Path:
     return paths.data_folder() / "keys" / run_id
 
 
-def _private_key(manifest: Manifest) -> trust.SigningKey | None:
+def _private_key(manifest: Manifest) -> signing.SigningKey | None:
     path = private_key_path(manifest.run_id)
     if not path.exists():
         return None
-    key = trust.SigningKey.from_file(path)
+    key = signing.SigningKey.from_file(path)
     return key if key.public == manifest.public else None

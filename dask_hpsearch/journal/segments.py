@@ -14,8 +14,8 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch import trust
-from dask_hpsearch.errors import StoreError, UntrustedObjectError
+from dask_hpsearch.exceptions import StoreError, UntrustedObjectError
+from dask_hpsearch.security import signing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,7 +51,7 @@ class JournalWriter:
         self,
         store: Store,
         run_id: str,
-        key: trust.SigningKey,
+        key: signing.SigningKey,
         *,
         on_error: Callable[[StoreError], None],
     ) -> None:
@@ -158,7 +158,7 @@ class JournalWriter:
         self._uncovered.append((name, events))
 
     def _create(self, name: str, content: bytes) -> None:
-        self._store.create(name, trust.seal(self._key, self._run_id, name, content))
+        self._store.create(name, signing.seal(self._key, self._run_id, name, content))
 
     def compact_if_due(self) -> None:
         """Write a snapshot once many segments have gathered since the last."""
@@ -189,7 +189,7 @@ def _is_due(uncovered: list[tuple[str, list[Event]]], snapshot_events: int) -> b
 
 
 def write_once(
-    store: Store, run_id: str, key: trust.SigningKey, events: list[Event]
+    store: Store, run_id: str, key: signing.SigningKey, events: list[Event]
 ) -> None:
     """Append events from a process that drives nothing.
 
@@ -199,7 +199,7 @@ def write_once(
         If they cannot be written.
     """
     name = f"{SEGMENTS}{uuid.uuid4().hex[:12]}-000000"
-    store.create(name, trust.seal(key, run_id, name, _to_lines(events)))
+    store.create(name, signing.seal(key, run_id, name, _to_lines(events)))
 
 
 class JournalReader:
@@ -261,7 +261,7 @@ class JournalReader:
     def _read(self, name: str) -> list[Event] | None:
         try:
             sealed = self._store.read(name)
-            content = trust.unseal(self._public, self._run_id, name, sealed)
+            content = signing.unseal(self._public, self._run_id, name, sealed)
             return [json.loads(line) for line in content.splitlines()]
         except (UntrustedObjectError, ValueError) as error:
             self.refused[name] = str(error)

@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from dask_hpsearch.progress.places import in_kernel, is_terminal
+from dask_hpsearch.progress.environment import in_kernel, is_terminal
 from dask_hpsearch.progress.state import ProgressSnapshot, SearchProgress
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dask_hpsearch.progress import text
-from dask_hpsearch.progress.places import is_terminal
+from dask_hpsearch.progress.environment import is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

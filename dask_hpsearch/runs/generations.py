@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.errors import RunFailedError, UntrustedObjectError
+from dask_hpsearch.exceptions import RunFailedError, UntrustedObjectError
 
 if TYPE_CHECKING:
     from dask_hpsearch.journal.folder import RunFolder

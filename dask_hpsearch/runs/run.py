@@ -9,7 +9,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     ObjectNotFoundError,
     RunFailedError,
     RunNotFoundError,
@@ -20,24 +20,24 @@ from dask_hpsearch.errors import (
 from dask_hpsearch.journal.folder import RUNS, RunFolder
 from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.progress import text
-from dask_hpsearch.runs import history
-from dask_hpsearch.runs.beginning import default_store
-from dask_hpsearch.runs.driving import REQUESTS, result_name
-from dask_hpsearch.runs.endings import load_result, why_no_result, why_unstored
+from dask_hpsearch.runs import views
+from dask_hpsearch.runs.create import default_store
+from dask_hpsearch.runs.driver.drive import REQUESTS, result_name
 from dask_hpsearch.runs.generations import (
     begin_generation,
     generation_of,
     n_iter_more,
 )
-from dask_hpsearch.runs.jobs import (
+from dask_hpsearch.runs.launch.kubernetes_job import (
     JobWatch,
     end_if_stuck,
     forget_job,
     trouble_with_driver,
 )
+from dask_hpsearch.runs.launch.launch import new_limits, start
+from dask_hpsearch.runs.launch.local_process import check_other_processes
 from dask_hpsearch.runs.logs import forget_logs, logs_of
-from dask_hpsearch.runs.processes import check_other_processes
-from dask_hpsearch.runs.starting import new_limits, start
+from dask_hpsearch.runs.result import load_result, why_no_result, why_unstored
 from dask_hpsearch.runs.states import (
     ENDED,
     UNDER_WAY,
@@ -184,7 +184,7 @@ class SearchRun:
         events = self._events()
         state, _ = self._state(events)
         refit = self._folder.manifest.traits["refit"]
-        snapshot = history.progress(
+        snapshot = views.progress(
             events,
             refit=refit,
             ended=state in ENDED,
@@ -200,7 +200,7 @@ class SearchRun:
 
     def trials(self) -> pd.DataFrame:
         """Candidates of which fits have finished, with columns as in ``cv_results_``."""
-        return history.trials(self._events())
+        return views.trials(self._events())
 
     def wait(self, timeout: float | None = None, *, progress: bool = False) -> Self:
         """Wait for the run's end; Ctrl-C ends only the waiting.
@@ -219,7 +219,7 @@ class SearchRun:
         PodStartError
             If its driver is to be a pod, and that cannot start.
         """
-        from dask_hpsearch.runs.elsewhere import look_on  # it knows this module
+        from dask_hpsearch.runs.follow import look_on  # it knows this module
 
         if progress:
             look_on(self, timeout)
@@ -428,7 +428,7 @@ class SearchRun:
         }
         if snapshot.cost_usd is not None:
             rows["cost"] = text.cost(snapshot.cost_usd)
-        return history.as_html(rows)
+        return views.as_html(rows)
 
     def _events(self) -> Events:
         return self._reader.events()

@@ -7,17 +7,17 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.errors import ClientClosedError, RunCancelledError, SearchStopped
+from dask_hpsearch.exceptions import ClientClosedError, RunCancelledError, SearchStopped
 from dask_hpsearch.journal.segments import write_once
 from dask_hpsearch.raised_errors import came_from_fit
-from dask_hpsearch.runs.processes import is_running, started_at
+from dask_hpsearch.runs.launch.local_process import is_running, started_at
 from dask_hpsearch.safe_text import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from dask_hpsearch.journal.folder import RunFolder
-    from dask_hpsearch.journal.record import RunJournal
+    from dask_hpsearch.journal.run_journal import RunJournal
 
 Event = dict[str, Any]
 ENDED = ("finished", "stopped", "cancelled", "failed", "interrupted")

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.trials import (
+from dask_hpsearch.messages import (
     BATCH_DONE,
     SLOT_DONE,
     STOP_SIGN,
@@ -23,7 +23,7 @@ from dask_hpsearch.trials import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from dask_hpsearch.errors import HPSearchError
+    from dask_hpsearch.exceptions import HPSearchError
     from dask_hpsearch.slots.slot import Slot
 
 _EARLY_REPORT_S = 0.5

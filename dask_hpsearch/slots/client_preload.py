@@ -11,7 +11,7 @@ from typing import Any
 
 from distributed import Client
 
-from dask_hpsearch.errors import OwnClusterError
+from dask_hpsearch.exceptions import OwnClusterError
 from dask_hpsearch.slots.own_cluster import own_schedulers
 
 _METHOD = "_update_scheduler_info"

@@ -16,16 +16,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dask_hpsearch import bundles
-from dask_hpsearch.errors import DataUnavailableError, HPSearchError
+from dask_hpsearch.exceptions import DataUnavailableError, HPSearchError
 from dask_hpsearch.extras import extra_of, install_command
-from dask_hpsearch.node_cache import NodeCache
+from dask_hpsearch.localfs import bundles
+from dask_hpsearch.localfs.node_cache import NodeCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dask_hpsearch.node_cache import Held
-    from dask_hpsearch.trials import DataRef
+    from dask_hpsearch.localfs.node_cache import Held
+    from dask_hpsearch.messages import DataRef
 
 _ASK_AGAIN_S = 5.0
 _GIVE_UP_S = 120.0

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from distributed import Worker, WorkerPlugin, get_worker
 
+from dask_hpsearch.messages import Batch, DataRef, encode_outcomes
 from dask_hpsearch.slots.pool import SlotPool
-from dask_hpsearch.trials import Batch, DataRef, encode_outcomes
 
 if TYPE_CHECKING:
     from distributed import Client

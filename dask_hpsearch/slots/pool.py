@@ -8,12 +8,12 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.errors import HPSearchError
+from dask_hpsearch.exceptions import HPSearchError
+from dask_hpsearch.messages import STOP_SIGN, Batch, DataRef
 from dask_hpsearch.slots.batch_run import BatchRun, without_data
-from dask_hpsearch.slots.black_box import BlackBox, Load
 from dask_hpsearch.slots.node_data import NodeData, Reader
+from dask_hpsearch.slots.oom_record import BlackBox, Load
 from dask_hpsearch.slots.slot import Nursery, NurseryLostError, Slot
-from dask_hpsearch.trials import STOP_SIGN, Batch, DataRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from dask_hpsearch.messages import THREADS_VARIABLE
 from dask_hpsearch.slots.process_tree import end_marked, kill, private_bytes
-from dask_hpsearch.trials import THREADS_VARIABLE
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -67,7 +67,7 @@ class Nursery:
                 [
                     sys.executable,
                     "-m",
-                    "dask_hpsearch.slots.nursery",
+                    "dask_hpsearch.slots.forkserver",
                     str(theirs.fileno()),
                     str(os.getpid()),
                 ],

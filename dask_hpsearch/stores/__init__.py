@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-from dask_hpsearch.errors import StoreNameError
+from dask_hpsearch.exceptions import StoreNameError
 from dask_hpsearch.stores.base import Listing, Store, StoredObject, check_name
 from dask_hpsearch.stores.file import open_folder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from dask_hpsearch.errors import StoreNameError
+from dask_hpsearch.exceptions import StoreNameError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,11 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     ObjectNotFoundError,
     StoreError,
     StoreFullError,
     StorePermissionError,
+)
+from dask_hpsearch.localfs.atomic import (
+    fill_whole,
+    remove_if_stale,
+    replaced_whole,
+    sync_folder,
 )
 from dask_hpsearch.stores.base import (
     Listing,
@@ -22,12 +28,6 @@ from dask_hpsearch.stores.base import (
     check_name,
     check_prefix,
     is_part,
-)
-from dask_hpsearch.whole_files import (
-    fill_whole,
-    remove_if_stale,
-    replaced_whole,
-    sync_folder,
 )
 
 if TYPE_CHECKING:

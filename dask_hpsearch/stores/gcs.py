@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from dask_hpsearch.errors import ObjectNotFoundError, StoreNameError
+from dask_hpsearch.exceptions import ObjectNotFoundError, StoreNameError
+from dask_hpsearch.localfs.atomic import replaced_whole
 from dask_hpsearch.stores.base import (
     Listing,
     StoredObject,
@@ -16,7 +17,6 @@ from dask_hpsearch.stores.base import (
     is_part,
 )
 from dask_hpsearch.stores.gcs_bucket import CHUNK_BYTES, Bucket, Patience
-from dask_hpsearch.whole_files import replaced_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

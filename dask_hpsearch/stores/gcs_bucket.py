@@ -20,7 +20,7 @@ import uuid
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-from dask_hpsearch.errors import CorruptObjectError
+from dask_hpsearch.exceptions import CorruptObjectError
 from dask_hpsearch.extras import map_import_errors
 from dask_hpsearch.stores.gcs_errors import no_bucket, told
 

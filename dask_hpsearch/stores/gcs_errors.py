@@ -6,7 +6,7 @@ import contextlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     BucketNotFoundError,
     StoreError,
     StorePermissionError,

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
-from dask_hpsearch.errors import ObjectNotFoundError, StoreError
+from dask_hpsearch.exceptions import ObjectNotFoundError, StoreError
+from dask_hpsearch.localfs.atomic import replaced_whole
 from dask_hpsearch.stores.base import Listing, StoredObject, check_name, check_prefix
-from dask_hpsearch.whole_files import replaced_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

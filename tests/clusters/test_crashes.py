@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.clusters import tls
-from dask_hpsearch.slots.black_box import BlackBox, Load, read_black_box
+from dask_hpsearch.slots.oom_record import BlackBox, Load, read_black_box
 from tests.clusters.test_draining import worker
 from tests.clusters.test_tls import scheduler
 from tests.estimators import Deed, flowers, times_begun

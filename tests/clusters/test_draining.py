@@ -60,7 +60,7 @@ def worker(
     }
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "dask_hpsearch.clusters.pod_worker"),
+            *(sys.executable, "-m", "dask_hpsearch.clusters.kubernetes.worker_pod"),
             *("--slots", "1", "--memory", "2000000000", "--notice", str(NOTICE_S)),
             *("--http-port", "0", "--scratch", str(folder / name)),
         ],
@@ -143,7 +143,7 @@ def test_a_worker_that_waits_for_its_scheduler_ends_when_told(
     environment = os.environ | tls.pod_environment("worker", str(certificates))
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "dask_hpsearch.clusters.pod_worker"),
+            *(sys.executable, "-m", "dask_hpsearch.clusters.kubernetes.worker_pod"),
             *("--slots", "1", "--memory", "2000000000", "--notice", str(NOTICE_S)),
             *("--http-port", "0", "--scratch", str(tmp_path)),
         ],

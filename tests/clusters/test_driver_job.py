@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from dask_hpsearch.clusters import driver_job, tls
-from dask_hpsearch.clusters.driver_job import DriverOrder
-from dask_hpsearch.clusters.ending import ending_with_runs
-from dask_hpsearch.clusters.manifests import ENDS_ANNOTATION, dask_cluster
+from dask_hpsearch.clusters import tls
+from dask_hpsearch.clusters.kubernetes import driver_job
+from dask_hpsearch.clusters.kubernetes.deletion import ending_with_runs
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
+from dask_hpsearch.clusters.kubernetes.manifests import ENDS_ANNOTATION, dask_cluster
 from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S
-from dask_hpsearch.config.reading import load_spec
+from dask_hpsearch.config.load import load_spec
 from tests.clusters.test_manifests import SPOT
 
 ORDER = DriverOrder(

@@ -21,8 +21,8 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.clusters import tls
-from dask_hpsearch.clusters.diagnosis import Trouble
-from dask_hpsearch.engine.jobs import crash_outcome
+from dask_hpsearch.clusters.kubernetes.diagnosis import Trouble
+from dask_hpsearch.engine.tasks import crash_outcome
 from dask_hpsearch.slots.disk_watch import DiskWatch, WriteCounts, empty, used_bytes
 from tests.clusters.test_draining import NOTICE_S
 from tests.clusters.test_tls import scheduler
@@ -83,7 +83,7 @@ def limited_worker(
         "TMPDIR": str(scratch),
     }
     program = [
-        *(sys.executable, "-m", "dask_hpsearch.clusters.pod_worker"),
+        *(sys.executable, "-m", "dask_hpsearch.clusters.kubernetes.worker_pod"),
         *("--slots", "1", "--memory", "2000000000", "--notice", str(NOTICE_S)),
         *("--http-port", "0", "--scratch", str(scratch), "--disk", str(LIMIT)),
     ]

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from dask_hpsearch.clusters import manifests, tls
-from dask_hpsearch.clusters.diagnosis import (
+from dask_hpsearch.clusters import tls
+from dask_hpsearch.clusters.kubernetes import manifests
+from dask_hpsearch.clusters.kubernetes.api import split_log_line
+from dask_hpsearch.clusters.kubernetes.cluster import kube_cluster, without_other_links
+from dask_hpsearch.clusters.kubernetes.diagnosis import (
     Trouble,
     deployment_trouble,
     first_log,
@@ -17,22 +20,20 @@ from dask_hpsearch.clusters.diagnosis import (
     pod_trouble,
     worst,
 )
-from dask_hpsearch.clusters.kube import kube_cluster, without_other_links
-from dask_hpsearch.clusters.kubernetes_api import split_log_line
-from dask_hpsearch.clusters.scheduler_routes import (
+from dask_hpsearch.clusters.kubernetes.scheduler_routes import (
     Load,
     choose_leaving,
     wanted_workers,
 )
 from dask_hpsearch.clusters.versions import check_versions, versions_here
-from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.errors import (
+from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.exceptions import (
     ClusterNameError,
     MissingModuleError,
     VersionSkewError,
 )
-from dask_hpsearch.fit_outcomes import result_of
-from dask_hpsearch.trials import Outcome
+from dask_hpsearch.joblib_backend.results import result_of
+from dask_hpsearch.messages import Outcome
 
 SPOT = Path(__file__).parents[2] / "cluster_specs" / "spot-nodes.yaml"
 OWNER = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dask_hpsearch.clusters import operator
+from dask_hpsearch.clusters.kubernetes import operator
 
 
 def test_the_definitions_are_those_of_the_installed_package() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dask_hpsearch.cli.clusters import table
-from dask_hpsearch.clusters.manifests import OWNER_ANNOTATION
-from dask_hpsearch.clusters.overview import row_of
+from dask_hpsearch.clusters.kubernetes.manifests import OWNER_ANNOTATION
+from dask_hpsearch.clusters.kubernetes.overview import row_of
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 

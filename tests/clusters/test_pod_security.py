@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dask_hpsearch.clusters import operator
-from dask_hpsearch.clusters.manifests import POD_SECURITY
-from dask_hpsearch.gcp import reaper
+from dask_hpsearch.clusters.kubernetes import operator
+from dask_hpsearch.clusters.kubernetes.manifests import POD_SECURITY
+from dask_hpsearch.gcp.gke import reaper_pod
 from tests.clusters.test_driver_job import pod_of
 from tests.clusters.test_manifests import pods_of
 from tests.gcp.specs import spec
@@ -25,7 +25,7 @@ VOLUMES = {
     "secret",
 }
 OPERATORS = {one["kind"]: one for one in operator.manifests("x:1")}
-REAPERS = {one["kind"]: one for one in reaper.manifests(spec(), "x:1")}
+REAPERS = {one["kind"]: one for one in reaper_pod.manifests(spec(), "x:1")}
 PODS = {
     **pods_of(),
     "driver": pod_of(),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dask_hpsearch.clusters.diagnosis import (
+from dask_hpsearch.clusters.kubernetes.diagnosis import (
     Trouble,
     first_log,
     needs_events,
@@ -15,10 +15,10 @@ from dask_hpsearch.clusters.diagnosis import (
     sizes_offered,
     without_room,
 )
-from dask_hpsearch.clusters.driver_job import DriverEnd, end_of, why_given_up
-from dask_hpsearch.engine.troubles import TroubleBook
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverEnd, end_of, why_given_up
+from dask_hpsearch.engine.cluster_watch import TroubleBook
 from dask_hpsearch.progress import text
-from dask_hpsearch.runs import history
+from dask_hpsearch.runs import views
 
 NOW = dt.datetime(2026, 1, 1, 12, 0, 0, tzinfo=dt.UTC)
 POD = "search-1-default-worker-5d-8bf"
@@ -336,7 +336,7 @@ def test_who_looks_on_sees_what_is_wrong(
     shown: str,
 ) -> None:
     """As the driver noted it last; in a line of its own."""
-    snapshot = history.progress(events, refit=None, ended=ended)
+    snapshot = views.progress(events, refit=None, ended=ended)
 
     assert snapshot.trouble == shown
     assert text.trouble(snapshot) == ([f"cluster: {shown}"] if shown else [])

@@ -11,19 +11,19 @@ import dask.config
 from distributed import Client, Scheduler, Worker
 from distributed.core import Status
 
-from dask_hpsearch import demand
-from dask_hpsearch.clusters.scheduler_routes import (
+from dask_hpsearch.clusters.kubernetes.scheduler_routes import (
     Candidate,
     GoneWorkers,
     Load,
     who_leaves,
 )
+from dask_hpsearch.engine import demand
 from tests.processes import PATIENCE_S
 
 ROUTES = {
     "distributed.scheduler.http.routes": [
         "distributed.http.health",
-        "dask_hpsearch.clusters.scheduler_routes",
+        "dask_hpsearch.clusters.kubernetes.scheduler_routes",
     ]
 }
 

@@ -17,7 +17,7 @@ from distributed import Client
 from distributed.security import Security
 
 from dask_hpsearch.clusters import tls
-from dask_hpsearch.errors import ClusterAccessError, ClusterUnreachableError
+from dask_hpsearch.exceptions import ClusterAccessError, ClusterUnreachableError
 from tests.certificates import Authority
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def test_a_foreign_worker_does_not_join(
     environment = os.environ | tls.pod_environment("worker", str(folders[shown]))
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "dask_hpsearch.clusters.pod_worker"),
+            *(sys.executable, "-m", "dask_hpsearch.clusters.kubernetes.worker_pod"),
             *("--slots", "1", "--memory", "1000000000", "--notice", "1"),
             *("--http-port", "0", "--scratch", str(folders[shown])),
         ],

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_hpsearch.clusters.tunnel import TunnelEntry, TunnelExit
+from dask_hpsearch.clusters.kubernetes.tunnel import TunnelEntry, TunnelExit
 
 LOOPBACK = "127.0.0.1"
 

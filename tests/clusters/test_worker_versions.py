@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import joblib
 from distributed import Client
 
-from dask_hpsearch.clusters import manifests, tls
+from dask_hpsearch.clusters import tls
+from dask_hpsearch.clusters.kubernetes import manifests
 from tests.clusters.test_tls import scheduler
 from tests.processes import ROOT
 
@@ -35,7 +36,7 @@ def test_a_worker_with_other_versions_does_not_join(tmp_path: Path) -> None:
     with scheduler(folder) as address:
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "dask_hpsearch.clusters.pod_worker"),
+                *(sys.executable, "-m", "dask_hpsearch.clusters.kubernetes.worker_pod"),
                 *("--slots", "1", "--memory", "1000000000", "--notice", "1"),
                 *("--http-port", "0", "--scratch", str(tmp_path)),
             ],

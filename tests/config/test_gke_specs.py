@@ -9,9 +9,9 @@ import pytest
 
 from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S, ClusterSpec
 from dask_hpsearch.config.gke_parts import ON_DEMAND_LABEL, WORKERS_LABEL
+from dask_hpsearch.config.load import load_gke_spec
 from dask_hpsearch.config.machines import machine
-from dask_hpsearch.config.reading import load_gke_spec
-from dask_hpsearch.errors import SpecError
+from dask_hpsearch.exceptions import SpecError
 from tests.gcp.specs import SMALL, spec
 
 if TYPE_CHECKING:

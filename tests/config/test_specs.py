@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S, ClusterSpec
+from dask_hpsearch.config.load import load_spec
 from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
-from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.errors import SpecError
-from dask_hpsearch.runs.jobs import START_PATIENCE_S
+from dask_hpsearch.exceptions import SpecError
+from dask_hpsearch.runs.launch.kubernetes_job import START_PATIENCE_S
 
 SPECS = Path(__file__).parents[2] / "cluster_specs"
 EXAMPLES = sorted({*SPECS.glob("*.yaml")} - {*SPECS.glob("gke-*.yaml")})

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.data.ahead import PutAhead
-from dask_hpsearch.errors import StorePermissionError
+from dask_hpsearch.data.prefetch import PutAhead
+from dask_hpsearch.exceptions import StorePermissionError
 from dask_hpsearch.stores import open_store
 from tests.gcs.faults import Fault
 from tests.gcs.held import names_in, new_bucket

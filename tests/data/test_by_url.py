@@ -16,9 +16,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 import dask_hpsearch
 from dask_hpsearch import DaskSearchCV, SearchRun
-from dask_hpsearch.data import objects
-from dask_hpsearch.data.references import refer
-from dask_hpsearch.errors import (
+from dask_hpsearch.data import remote_files
+from dask_hpsearch.data.inputs import refer
+from dask_hpsearch.exceptions import (
     DataChangedError,
     DataFormatError,
     ObjectNotFoundError,
@@ -205,9 +205,9 @@ def test_a_change_is_an_error_that_names_both_versions(tmp_path: Path) -> None:
     np.save(tmp_path / "X.npy", X + 1)
 
     with pytest.raises(DataChangedError, match=r"X\.npy") as caught:
-        objects.download(data.X.objects[0], tmp_path / "copy")
+        remote_files.download(data.X.objects[0], tmp_path / "copy")
     assert before in str(caught.value)
-    assert objects.pin((tmp_path / "X.npy").as_uri()).checksum in str(caught.value)
+    assert remote_files.pin((tmp_path / "X.npy").as_uri()).checksum in str(caught.value)
 
 
 def test_a_run_does_not_resume_on_changed_data(client: Client, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from dask_hpsearch import DaskSearchCV, local_cluster, upload
 from dask_hpsearch.data.collections import computed
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     DataTooLargeError,
     DataUnavailableError,
     NoWorkersError,

@@ -18,11 +18,10 @@ from sklearn.tree import DecisionTreeClassifier
 
 import dask_hpsearch
 from dask_hpsearch import DaskSearchCV, SearchRun, local_cluster
-from dask_hpsearch.backend import EvaluationBackend
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.data.references import refer
+from dask_hpsearch.data.inputs import refer
 from dask_hpsearch.engine.engine import Engine
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     BucketNotFoundError,
     CorruptObjectError,
     DataChangedError,
@@ -32,7 +31,8 @@ from dask_hpsearch.errors import (
     StorePermissionError,
     UntrustedObjectError,
 )
-from dask_hpsearch.session import Session
+from dask_hpsearch.joblib_backend.backend import EvaluationBackend
+from dask_hpsearch.joblib_backend.session import Session
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen
 from tests.gcs.faults import Fault

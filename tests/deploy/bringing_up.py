@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.deploy.ground import Grounds
+from dask_hpsearch.deploy.provision import Grounds
 from tests.gcp.specs import spec
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 from google.cloud import artifactregistry_v1 as registry_v1
 from google.cloud import container_v1 as v1
 
-from dask_hpsearch.deploy.loops import run_apart
-from dask_hpsearch.errors import (
+from dask_hpsearch.deploy.sync import run_apart
+from dask_hpsearch.exceptions import (
     CloudError,
     CloudRightsError,
     ClusterError,
@@ -19,8 +19,8 @@ from dask_hpsearch.errors import (
     ImageBuildError,
 )
 from dask_hpsearch.gcp.auth import kubeconfig_path
-from dask_hpsearch.gcp.labels import claims
-from dask_hpsearch.gcp.waiting import Clock
+from dask_hpsearch.gcp.gke.labels import claims
+from dask_hpsearch.gcp.gke.operations import Clock
 from tests.deploy.bringing_up import grounds
 from tests.fakes.serving import Refused
 from tests.gcs.held import content_of, names_in, put

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dask_hpsearch.errors import ClusterError
+from dask_hpsearch.exceptions import ClusterError
 from tests.deploy.bringing_up import grounds
 from tests.fakes.expected import check_calls, check_contents, content_of
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
-from dask_hpsearch.gcp.labels import expiry
-from dask_hpsearch.release import __version__
+from dask_hpsearch._version import __version__
+from dask_hpsearch.gcp.gke.labels import expiry
 from tests.fakes.clock import START
 from tests.fakes.serving import raw
 

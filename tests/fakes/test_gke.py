@@ -8,7 +8,7 @@ import pytest
 from google.api_core import exceptions
 from google.cloud import container_v1 as v1
 
-from dask_hpsearch.gcp import wishes
+from dask_hpsearch.gcp.gke import requests
 from tests.fakes.gke_service import GKEService, gke_service
 from tests.fakes.serving import Refused
 from tests.gcp.specs import spec
@@ -30,7 +30,7 @@ def gke() -> Iterator[GKEService]:
 
 def create(gke: GKEService, change: Callable[[Any], None] = lambda _: None) -> Any:
     """Ask for a cluster, with something changed."""
-    wanted = wishes.cluster(spec(), {"team": "research"})
+    wanted = requests.cluster(spec(), {"team": "research"})
     change(wanted)
     request = v1.CreateClusterRequest(parent=PARENT, cluster=wanted)
     return gke.client.create_cluster(request)

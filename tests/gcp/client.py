@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from dask_hpsearch.gcp.images import ensure_image
+from dask_hpsearch.gcp.images.images import ensure_image
 from tests.fakes.google_cloud import clients_for
 from tests.gcp.specs import spec
 

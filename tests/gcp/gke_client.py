@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from dask_hpsearch.gcp.gke import GKEClusters
-from dask_hpsearch.gcp.waiting import Clock, Limits
+from dask_hpsearch.gcp.gke.clusters import GKEClusters
+from dask_hpsearch.gcp.gke.operations import Clock, Limits
 from tests.fakes.gke_service import gke_client
 from tests.gcp.specs import spec
 

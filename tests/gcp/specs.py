@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dask_hpsearch.config.reading import load_gke_spec
+from dask_hpsearch.config.load import load_gke_spec
 
 SMALL: dict[str, Any] = {
     "project": "some-project",

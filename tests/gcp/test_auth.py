@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from dask_hpsearch.errors import CloudRightsError
+from dask_hpsearch.exceptions import CloudRightsError
 from dask_hpsearch.gcp.auth import (
     exec_credential,
     kubeconfig,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dask_hpsearch.gcp.description import GKECluster
+    from dask_hpsearch.gcp.gke.state import GKECluster
     from tests.fakes.gke_service import GKEService
 
 TOKEN = "ya29.a-secret-token"  # noqa: S105 (made up)

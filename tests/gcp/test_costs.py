@@ -9,9 +9,14 @@ import pytest
 import yaml
 
 from dask_hpsearch.cli import main
-from dask_hpsearch.errors import PriceUnknownError
-from dask_hpsearch.gcp.costs import cost_so_far, estimate, nodes_for, workers_per_node
-from dask_hpsearch.gcp.prices import load_prices
+from dask_hpsearch.exceptions import PriceUnknownError
+from dask_hpsearch.gcp.pricing.costs import (
+    cost_so_far,
+    estimate,
+    nodes_for,
+    workers_per_node,
+)
+from dask_hpsearch.gcp.pricing.prices import load_prices
 from tests.gcp.specs import SMALL, spec
 
 if TYPE_CHECKING:

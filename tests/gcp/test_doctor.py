@@ -17,8 +17,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
 
 from dask_hpsearch.cli import main
-from dask_hpsearch.errors import CloudUnreachableError
-from dask_hpsearch.gcp.doctor import examine
+from dask_hpsearch.exceptions import CloudUnreachableError
+from dask_hpsearch.gcp.doctor.doctor import examine
 from dask_hpsearch.gcp.rest import GoogleRest, patient
 from tests.fakes.project import (
     BUCKET,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from dask_hpsearch.gcp.findings import Report
+    from dask_hpsearch.gcp.doctor.findings import Report
 
 # The defect; what takes it away from a project that has all; words of its mend.
 DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.cloud import container_v1 as v1
 
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     CloudApiDisabledError,
     CloudError,
     CloudNotFoundError,
@@ -20,8 +20,8 @@ from dask_hpsearch.errors import (
     GKEMismatchError,
     OperationFailedError,
 )
-from dask_hpsearch.gcp import labels as ours
-from dask_hpsearch.gcp.waiting import Clock, Limits
+from dask_hpsearch.gcp.gke import labels as ours
+from dask_hpsearch.gcp.gke.operations import Clock, Limits
 from tests.fakes.clock import START
 from tests.fakes.serving import Refused
 from tests.gcp.specs import spec

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.cloud import container_v1 as v1
 
-from dask_hpsearch.gcp import labels as ours
+from dask_hpsearch.gcp.gke import labels as ours
 from tests.fakes.serving import Refused
 from tests.gcp.specs import spec
 from tests.processes import wait_until

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dask_hpsearch.config.gke_parts import ON_DEMAND_LABEL, WORKERS_LABEL
-from dask_hpsearch.gcp.labels import expiry
+from dask_hpsearch.gcp.gke.labels import expiry
 from tests.fakes.clock import START
 from tests.gcp.specs import spec
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.cloud import artifactregistry_v1 as registry_v1
 
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     BucketNotFoundError,
     CloudApiDisabledError,
     CloudQuotaError,
@@ -20,8 +20,8 @@ from dask_hpsearch.errors import (
     HPSearchError,
     ImageBuildError,
 )
-from dask_hpsearch.gcp.images import ensure_image, remove_images
-from dask_hpsearch.gcp.patience import Patience
+from dask_hpsearch.gcp.api_errors import Patience
+from dask_hpsearch.gcp.images.images import ensure_image, remove_images
 from tests.fakes.google_cloud import ImageServices, image_services
 from tests.fakes.serving import Refused
 from tests.gcp.specs import spec

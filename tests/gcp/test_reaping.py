@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.cloud import container_v1 as v1
 
-from dask_hpsearch.errors import ForeignResourceError
-from dask_hpsearch.gcp import labels as ours
-from dask_hpsearch.gcp import reaper, reaping
-from dask_hpsearch.gcp.reaping import PERMISSIONS, reap, sweep, watch
-from dask_hpsearch.gcp.waiting import Clock, Limits
+from dask_hpsearch.exceptions import ForeignResourceError
+from dask_hpsearch.gcp.gke import labels as ours
+from dask_hpsearch.gcp.gke import reaper as reaping
+from dask_hpsearch.gcp.gke import reaper_pod
+from dask_hpsearch.gcp.gke.operations import Clock, Limits
+from dask_hpsearch.gcp.gke.reaper import PERMISSIONS, reap, sweep, watch
 from tests.fakes.certificates import localhost_certificate
 from tests.fakes.clock import START, RunningClock
 from tests.fakes.gke import FakeClusters
@@ -24,7 +25,7 @@ from tests.processes import script
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dask_hpsearch.gcp.gke import GKEClusters
+    from dask_hpsearch.gcp.gke.clusters import GKEClusters
     from tests.fakes.gke_service import GKEService
 
 PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
@@ -106,7 +107,7 @@ def test_the_reaper_needs_nothing_of_kubernetes(tmp_path: Path) -> None:
         }
         text = (
             "import sys\n"
-            "from dask_hpsearch.gcp.reaping import main\n"
+            "from dask_hpsearch.gcp.gke.reaper import main\n"
             f"main({arguments!r})\n"
             "print(*sorted({'kr8s', 'dask_kubernetes', 'distributed'} & {*sys.modules}))\n"
         )
@@ -308,7 +309,7 @@ def test_a_strangers_cluster_is_not_reaped(gke: GKEService) -> None:
 
 def test_the_reapers_pod_may_do_nothing_in_kubernetes() -> None:
     """No role, no token: what it may do at Google is bound to its account there."""
-    manifests = {one["kind"]: one for one in reaper.manifests(spec(), "image:1")}
+    manifests = {one["kind"]: one for one in reaper_pod.manifests(spec(), "image:1")}
 
     assert set(manifests) == {
         "Namespace",
@@ -327,7 +328,7 @@ def test_the_reapers_pod_may_do_nothing_in_kubernetes() -> None:
 
 def test_the_reapers_role_is_four_rights_on_one_cluster() -> None:
     """The commands name them, and the one Kubernetes account that gets them."""
-    create, bind = reaper.role_commands(spec(), "123")
+    create, bind = reaper_pod.role_commands(spec(), "123")
 
     assert create.endswith(f"--permissions={','.join(PERMISSIONS)}")
     assert "ns/dask-hpsearch-system/sa/reaper" in bind
@@ -336,7 +337,7 @@ def test_the_reapers_role_is_four_rights_on_one_cluster() -> None:
 
 def test_times_in_labels_are_those_that_were_written() -> None:
     """A label holds no colons and no capitals, and is read back to the second."""
-    from dask_hpsearch.gcp.labels import expiry, time_text
+    from dask_hpsearch.gcp.gke.labels import expiry, time_text
 
     text = time_text(START + 0.4)
 

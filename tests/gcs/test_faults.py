@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     BucketNotFoundError,
     CorruptObjectError,
     MissingExtraError,

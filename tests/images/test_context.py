@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from dask_hpsearch.cli import main
-from dask_hpsearch.errors import ImageBuildError
+from dask_hpsearch.exceptions import ImageBuildError
 from dask_hpsearch.images.context import lay_out
 from dask_hpsearch.images.local import build, find_builder
 

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dask_hpsearch
-from dask_hpsearch.errors import ImageBuildError
-from dask_hpsearch.gcp.images import pack
+from dask_hpsearch.exceptions import ImageBuildError
+from dask_hpsearch.gcp.images.images import pack
 from dask_hpsearch.images.context import lay_out
 from tests.images.planted import Planted, all_of_them, pem
 

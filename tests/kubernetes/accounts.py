@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dask_hpsearch.clusters import kubernetes_api
+from dask_hpsearch.clusters.kubernetes import api as kubernetes_api
 from tests.kubernetes.conftest import asked
 from tests.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
 
 RBAC = "rbac.authorization.k8s.io"
 AUTHORIZATION = "authorization.k8s.io"

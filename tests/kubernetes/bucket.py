@@ -63,7 +63,7 @@ def manifests(image: str) -> list[dict[str, Any]]:
 @contextlib.contextmanager
 def far_bucket(image: str, namespace: str) -> Iterator[FarBucket]:
     """Run the emulator in a namespace; ``gs://`` means it here too, meanwhile."""
-    from dask_hpsearch.clusters.forward import PortForward
+    from dask_hpsearch.clusters.kubernetes.port_forward import PortForward
     from tests.gcs.held import new_bucket
     from tests.kubernetes.conftest import asked
     from tests.processes import wait_until

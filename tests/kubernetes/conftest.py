@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dask_hpsearch.clusters import kubernetes_api, manifests, operator
-from dask_hpsearch.clusters.kube import kube_cluster
-from dask_hpsearch.clusters.kubernetes_api import ObjectMissingError
-from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.errors import KubernetesUnreachableError
+from dask_hpsearch.clusters.kubernetes import api as kubernetes_api
+from dask_hpsearch.clusters.kubernetes import manifests, operator
+from dask_hpsearch.clusters.kubernetes.api import ObjectMissingError
+from dask_hpsearch.clusters.kubernetes.cluster import kube_cluster
+from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.exceptions import KubernetesUnreachableError
 from tests.kubernetes import tidying
 from tests.kubernetes.bucket import far_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
 
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
-    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
     from tests.kubernetes.bucket import FarBucket
 
 SPEC = Path(__file__).with_name("spec.yaml")

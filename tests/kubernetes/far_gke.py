@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from dask_hpsearch.gcp import labels as ours
-from dask_hpsearch.gcp import wishes
+from dask_hpsearch.gcp.gke import labels as ours
+from dask_hpsearch.gcp.gke import requests
 from tests.fakes.clock import RunningClock
 from tests.fakes.gke import FakeClusters
 from tests.fakes.serving import Traffic, serving
@@ -67,7 +67,7 @@ def main(folder: Path) -> None:
     labels = ours.for_cluster(
         wanted, expires_at=time.time() + 3600, creation="somebody"
     )
-    pools = list(wishes.cluster(wanted, labels).node_pools)
+    pools = list(requests.cluster(wanted, labels).node_pools)
     made = fake.add(wanted.path, resource_labels=labels, node_pools=pools)
     key, certificate = (
         (folder / "tls.key").read_bytes(),

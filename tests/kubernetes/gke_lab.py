@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dask_hpsearch.config.gke_parts import ON_DEMAND_LABEL, WORKERS_LABEL
-from dask_hpsearch.config.reading import load_gke_spec
+from dask_hpsearch.config.load import load_gke_spec
 from tests.fakes.cloud import cloud
 from tests.fakes.gke import Place
 from tests.fakes.tokens import token_service
@@ -27,7 +27,7 @@ from tests.kubernetes.conftest import asked
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
     from dask_hpsearch.config.gke import GKESpec
     from tests.fakes.cloud import Cloud
     from tests.kubernetes.bucket import FarBucket

@@ -10,7 +10,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, kube_cluster
-from dask_hpsearch.config.reading import load_spec
+from dask_hpsearch.config.load import load_spec
 from tests.kubernetes.conftest import SPEC, asked
 from tests.kubernetes.estimators import Sleeper
 from tests.processes import wait_until

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from dask_hpsearch import cli, kube_cluster
-from dask_hpsearch.clusters import operator
-from dask_hpsearch.errors import OperatorMissingError, PodStartError
+from dask_hpsearch.clusters.kubernetes import operator
+from dask_hpsearch.exceptions import OperatorMissingError, PodStartError
 from tests.kubernetes.conftest import SPEC, asked, objects_of
 from tests.kubernetes.tidying import ALONE_VARIABLE
 

@@ -20,8 +20,8 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.naive_bayes import GaussianNB
 
 from dask_hpsearch import DaskSearchCV, kube_cluster
-from dask_hpsearch.clusters import manifests
-from dask_hpsearch.clusters.forward import PortForward
+from dask_hpsearch.clusters.kubernetes import manifests
+from dask_hpsearch.clusters.kubernetes.port_forward import PortForward
 from tests.gcs.held import put
 from tests.kubernetes.conftest import SPEC, asked, clusters_in
 from tests.kubernetes.estimators import Hurried
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
     from tests.kubernetes.bucket import FarBucket
 
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2

@@ -16,8 +16,8 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, kube_cluster
 from dask_hpsearch.clusters import tls
-from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.errors import NoWorkersError, PodStartError, RunFailedError
+from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.exceptions import NoWorkersError, PodStartError, RunFailedError
 from tests.kubernetes.conftest import SPEC
 from tests.kubernetes.estimators import ROWS, Hoarder, Swelling
 from tests.kubernetes.test_jobs import pods_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_hpsearch import SearchRun
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
     from tests.kubernetes.bucket import FarBucket
 
 NAMED_WITHIN_S, PATIENT_S = 120.0, 180.0

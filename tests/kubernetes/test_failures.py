@@ -14,8 +14,8 @@ from distributed import Client
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, kube_cluster
-from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.errors import (
+from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.exceptions import (
     ClusterError,
     ClusterExistsError,
     ClusterNotFoundError,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
-    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
 
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 WORKER_WAIT_S = 60.0

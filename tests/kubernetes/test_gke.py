@@ -15,9 +15,9 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from skopt import BayesSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, gke_cluster, kube_cluster, upload
-from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.deploy.ground import Grounds
-from dask_hpsearch.errors import PodStartError
+from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.deploy.provision import Grounds
+from dask_hpsearch.exceptions import PodStartError
 from dask_hpsearch.gcp.auth import kubeconfig_path
 from tests.fakes.expected import check_calls
 from tests.fakes.terminal import Terminal, terminal_of

@@ -16,11 +16,12 @@ from distributed import Client
 from distributed.security import Security
 
 from dask_hpsearch import kube_cluster
-from dask_hpsearch.clusters import manifests, tls
-from dask_hpsearch.clusters.diagnosis import is_ready
-from dask_hpsearch.clusters.forward import PortForward
-from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.errors import ClusterAccessError
+from dask_hpsearch.clusters import tls
+from dask_hpsearch.clusters.kubernetes import manifests
+from dask_hpsearch.clusters.kubernetes.diagnosis import is_ready
+from dask_hpsearch.clusters.kubernetes.port_forward import PortForward
+from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.exceptions import ClusterAccessError
 from tests.certificates import Authority
 from tests.kubernetes.accounts import account
 from tests.kubernetes.conftest import SPEC, asked
@@ -29,8 +30,8 @@ from tests.processes import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
-    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
 
 RIGHTS = Path(__file__).parents[2] / "cluster_specs" / "rights" / "user.yaml"
 STRANGER = "stranger"  # a scheduler that belongs to another cluster

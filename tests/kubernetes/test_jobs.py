@@ -16,10 +16,10 @@ import pytest
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from dask_hpsearch import DaskSearchCV, SearchRun, kube_cluster
-from dask_hpsearch.clusters import driver_job
-from dask_hpsearch.clusters.driver_job import DriverOrder
-from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.errors import PodStartError, RunCancelledError
+from dask_hpsearch.clusters.kubernetes import driver_job
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
+from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.exceptions import PodStartError, RunCancelledError
 from tests.gcs.held import put
 from tests.kubernetes.accounts import kubeconfig_with, token_of, tried
 from tests.kubernetes.conftest import SPEC, USERS_SECRET, asked, objects_of
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
-    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
     from tests.kubernetes.bucket import FarBucket
 
 # What is promised, and as much again for a machine that others use too.
@@ -58,7 +58,7 @@ import os, signal, sys
 from beside import Beside
 from sklearn.model_selection import GridSearchCV
 from dask_hpsearch import DaskSearchCV, kube_cluster
-from dask_hpsearch.config.reading import load_spec
+from dask_hpsearch.config.load import load_spec
 from tests.kubernetes.test_losses import X, y
 
 spec, image, namespace, inside, store, how = sys.argv[1:]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
 
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 NOTICE_S = 8  # of the tests' spec

@@ -23,7 +23,7 @@ SPECS = ROOT / "cluster_specs"
 SETTINGS = """
 import contextlib
 from dask_hpsearch.gcp.clients import CloudClients
-from dask_hpsearch.gcp.waiting import Limits
+from dask_hpsearch.gcp.gke.operations import Limits
 from tests.fakes.gke_service import SHORT, gke_client
 from tests.fakes.google_cloud import clients_for
 

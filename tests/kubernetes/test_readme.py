@@ -16,7 +16,7 @@ from tests.processes import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
     from tests.kubernetes.bucket import FarBucket
 
 # What the blocks take for granted, as small as two slots want it.

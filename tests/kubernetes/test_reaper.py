@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dask_hpsearch.clusters import manifests, operator
-from dask_hpsearch.clusters.driver_job import RUN_LABEL
-from dask_hpsearch.config.reading import load_spec
-from dask_hpsearch.deploy.preparing import start_reaper
-from dask_hpsearch.errors import PodStartError
-from dask_hpsearch.gcp import reaper
+from dask_hpsearch.clusters.kubernetes import manifests, operator
+from dask_hpsearch.clusters.kubernetes.driver_job import RUN_LABEL
+from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.deploy.bootstrap import start_reaper
+from dask_hpsearch.exceptions import PodStartError
+from dask_hpsearch.gcp.gke import reaper_pod
 from tests.fakes.certificates import own_certificate
 from tests.fakes.tokens import TokenService
 from tests.gcp.specs import spec
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
 
 EVERY_S = 5.0  # between two looks of the reaper
 DEAD = "dead"
@@ -87,13 +87,13 @@ def google(image: str, tmp_path: Path) -> Iterator[Google]:
         asked(create, namespace)
         yield Google(namespace, files)
     finally:
-        for name in (namespace, reaper.NAMESPACE):
+        for name in (namespace, reaper_pod.NAMESPACE):
             asked(lambda api, name=name: api.delete("Namespace", name))
         wait_until(lambda: asked(_reapers_namespace) is None)
 
 
 async def _reapers_namespace(api: KubernetesApi) -> Any:
-    return await api.get("Namespace", reaper.NAMESPACE)
+    return await api.get("Namespace", reaper_pod.NAMESPACE)
 
 
 def _secret(files: dict[str, str]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def create_reaper(google: Google, image: str) -> None:
 
     What is applied later leaves what others have added.
     """
-    made = reaper.manifests(google.spec, image, every_s=EVERY_S)
+    made = reaper_pod.manifests(google.spec, image, every_s=EVERY_S)
     *others, deployment = copy.deepcopy(made)
     pod = deployment["spec"]["template"]["spec"]
     pod["volumes"].append({"name": "google", "secret": {"secretName": "google"}})
@@ -139,7 +139,7 @@ def create_reaper(google: Google, image: str) -> None:
     async def create(api: KubernetesApi) -> None:
         for one in others:
             await api.create(one)
-        place = type(api)(api.connection, reaper.NAMESPACE)
+        place = type(api)(api.connection, reaper_pod.NAMESPACE)
         await place.create(_secret(google.files))
         await place.create(deployment)
 

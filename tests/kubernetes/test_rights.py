@@ -12,8 +12,8 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 
 from dask_hpsearch import DaskSearchCV, kube_cluster
-from dask_hpsearch.clusters import operator
-from dask_hpsearch.errors import KubernetesRightsError
+from dask_hpsearch.clusters.kubernetes import operator
+from dask_hpsearch.exceptions import KubernetesRightsError
 from tests.kubernetes.accounts import (
     AUTHORIZATION,
     RBAC,
@@ -31,7 +31,7 @@ from tests.processes import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
 
 HALF = (
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},

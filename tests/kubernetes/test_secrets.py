@@ -14,7 +14,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.clusters import operator
+from dask_hpsearch.clusters.kubernetes import operator
 from tests.kubernetes.accounts import own_kubeconfig, token_of
 from tests.kubernetes.conftest import KINDS, PASSWORD, USERS_SECRET, asked
 from tests.kubernetes.estimators import Sleeper
@@ -22,8 +22,8 @@ from tests.kubernetes.estimators import Sleeper
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
-    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
 
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 PRIVATE = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END", re.DOTALL)

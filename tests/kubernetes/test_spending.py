@@ -13,7 +13,7 @@ from tests.kubernetes.estimators import Sleeper
 from tests.kubernetes.test_losses import X, y
 
 if TYPE_CHECKING:
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
     from tests.kubernetes.bucket import FarBucket
 
 # A second of a worker costs ten dollars here, so that a test need not wait for an hour.

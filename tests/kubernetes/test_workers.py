@@ -13,7 +13,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.errors import VersionSkewError
+from dask_hpsearch.exceptions import VersionSkewError
 from tests.kubernetes.conftest import asked
 from tests.kubernetes.estimators import Glutton, Sleeper
 from tests.processes import PATIENCE_S, ROOT, script, wait_until
@@ -21,8 +21,8 @@ from tests.processes import PATIENCE_S, ROOT, script, wait_until
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dask_hpsearch.clusters.kube import SearchKubeCluster
-    from dask_hpsearch.clusters.kubernetes_api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
+    from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
 
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 OLD = "/scratch/old"  # where a pod finds versions that its image does not have

@@ -7,7 +7,8 @@ import os
 import time
 from typing import Any
 
-from dask_hpsearch.clusters import driver_job, kubernetes_api, manifests
+from dask_hpsearch.clusters.kubernetes import api as kubernetes_api
+from dask_hpsearch.clusters.kubernetes import driver_job, manifests
 
 ALONE_VARIABLE = "DASK_HPSEARCH_TEST_ALONE"  # says that nobody else uses the Kubernetes
 PREFIXES = ("hpsearch-", "gke-")  # of the namespaces that tests make

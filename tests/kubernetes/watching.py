@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from dask_hpsearch.clusters import kubernetes_api
+from dask_hpsearch.clusters.kubernetes import api as kubernetes_api
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

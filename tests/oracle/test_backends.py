@@ -19,7 +19,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.errors import UnsupportedSearchError
+from dask_hpsearch.exceptions import UnsupportedSearchError
 from tests.oracle.comparison import assert_same
 from tests.oracle.estimators import Picky, dict_score
 from tests.oracle.kinds import DEPTHS, THRESHOLDS, build, tree

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 
 from dask_hpsearch.clusters import tls
-from dask_hpsearch.clusters.driver_job import DriverOrder, driver_job
-from dask_hpsearch.config.reading import load_spec
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder, driver_job
+from dask_hpsearch.config.load import load_spec
 from tests.processes import PATIENCE_S, ROOT
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SPEC = {
 _DRIVER = """
 import contextlib, json, sys
 from pathlib import Path
-from dask_hpsearch.runs.job_driver import run_program
+from dask_hpsearch.runs.driver.pod_main import run_program
 
 class Place:
     def logs(self, run_id, take, since):
@@ -108,7 +108,7 @@ class Encrypted:
     def _start_worker(self) -> subprocess.Popen[bytes]:
         return self._start(
             "worker",
-            *("dask_hpsearch.clusters.pod_worker", "--slots", str(SLOTS)),
+            *("dask_hpsearch.clusters.kubernetes.worker_pod", "--slots", str(SLOTS)),
             *("--memory", "2000000000", "--notice", "5", "--http-port", "0"),
             *("--scratch", str(self._folder / "worker")),
             DASK_SCHEDULER_ADDRESS=self.address,

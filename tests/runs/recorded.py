@@ -9,14 +9,14 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch import trust
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.driver import Fitted, Settings
+from dask_hpsearch.execution.fit import Fitted, Settings
 from dask_hpsearch.journal.folder import MANIFEST, SEARCH, RunFolder
 from dask_hpsearch.journal.segments import JournalReader, write_once
-from dask_hpsearch.runs.beginning import Work, begin
-from dask_hpsearch.runs.driving import drive_run
+from dask_hpsearch.runs.create import Work, begin
+from dask_hpsearch.runs.driver.drive import drive_run
 from dask_hpsearch.runs.states import signature_of
+from dask_hpsearch.security import signing
 from dask_hpsearch.stores import Store, open_store
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def rewrite(store: Store, name: str, content: bytes) -> None:
 def rewrite_manifest(run: Store, **changes: Any) -> None:
     """Change a manifest as its user could."""
     body = json.loads(json.loads(run.read(MANIFEST))["body"]) | changes
-    text, user = json.dumps(body), trust.user_key()
+    text, user = json.dumps(body), signing.user_key()
     signature = user.sign(body["run_id"], MANIFEST, text.encode())
     signed = {"body": text, "public": user.public, "signature": signature}
     rewrite(run, MANIFEST, json.dumps(signed).encode())

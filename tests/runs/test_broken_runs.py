@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import DaskSearchCV, SearchRun, trust
+from dask_hpsearch import DaskSearchCV, SearchRun
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     DataUnavailableError,
     RunFailedError,
     StoreError,
@@ -32,7 +32,8 @@ from dask_hpsearch.errors import (
 )
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
-from dask_hpsearch.runs.beginning import load
+from dask_hpsearch.runs.create import load
+from dask_hpsearch.security import signing
 from dask_hpsearch.stores import Store, open_store
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
@@ -255,7 +256,7 @@ def test_damaged_data_is_told_and_never_used(
 
 def test_a_damaged_snapshot_costs_nothing() -> None:
     """The segments that it covers are there."""
-    store, key = new_store(), trust.SigningKey.generate()
+    store, key = new_store(), signing.SigningKey.generate()
     writer = JournalWriter(store, "run", key, on_error=pytest.fail)
     for number in range(30):
         writer.append({"e": "fit", "i": number})
@@ -287,20 +288,20 @@ def unsigned(_place: Store, _name: str, content: bytes) -> bytes:
 
 def foreign(place: Store, name: str, content: bytes) -> bytes:
     """Seal as somebody would who does not have the run's key."""
-    return trust.seal(trust.SigningKey.generate(), run_id_of(place), name, content)
+    return signing.seal(signing.SigningKey.generate(), run_id_of(place), name, content)
 
 
 def of_another_run(place: Store, name: str, content: bytes) -> bytes:
     """Seal with the run's own key, but for another run."""
-    return trust.seal(key_of(place), "20260101-000000-00000000", name, content)
+    return signing.seal(key_of(place), "20260101-000000-00000000", name, content)
 
 
 def of_another_name(place: Store, _name: str, content: bytes) -> bytes:
     """Seal with the run's own key, but for another name."""
-    return trust.seal(key_of(place), run_id_of(place), "other.pkl", content)
+    return signing.seal(key_of(place), run_id_of(place), "other.pkl", content)
 
 
-def key_of(place: Store) -> trust.SigningKey:
+def key_of(place: Store) -> signing.SigningKey:
     """Return the run's private key."""
     return RunFolder.open(place).signing_key()
 
@@ -381,7 +382,7 @@ def test_other_versions_are_told_before_anything_is_loaded(
     place: Store, canary: bytes
 ) -> None:
     """In one sentence that names both; how far the run is can be seen all the same."""
-    sealed = trust.seal(key_of(place), run_id_of(place), RESULT, canary)
+    sealed = signing.seal(key_of(place), run_id_of(place), RESULT, canary)
     rewrite(place, RESULT, sealed)
     versions = RunFolder.open(place).manifest.versions
     old = versions | {"scikit-learn": "1.2.3", "python": "3.9"}
@@ -432,7 +433,7 @@ def lock(disk: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a disk in memory")
-@pytest.mark.filterwarnings("ignore::dask_hpsearch.errors.SearchStoppedWarning")
+@pytest.mark.filterwarnings("ignore::dask_hpsearch.exceptions.SearchStoppedWarning")
 @pytest.mark.parametrize(
     ("fail", "error", "told"),
     [

@@ -9,8 +9,8 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, paths
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.errors import UntrustedObjectError
-from dask_hpsearch.runs.cleaning import gc, tidy
+from dask_hpsearch.exceptions import UntrustedObjectError
+from dask_hpsearch.runs.gc import gc, tidy
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers
 from tests.runs.recorded import begun, note_state, rewrite_manifest

@@ -18,13 +18,13 @@ from skopt import BayesSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, local_cluster
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     RunCancelledError,
     RunFailedError,
     UnsupportedSearchError,
 )
 from dask_hpsearch.journal.folder import SEARCH, RunFolder
-from dask_hpsearch.runs.starting import start
+from dask_hpsearch.runs.launch.launch import start
 from dask_hpsearch.stores import Store, open_store
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.oracle.structure import difference
@@ -190,7 +190,7 @@ def test_slots_that_come_during_a_submitted_run_are_used(
     assert max(times_begun(log).values()) == 1
 
 
-@pytest.mark.filterwarnings("ignore::dask_hpsearch.errors.SearchStoppedWarning")
+@pytest.mark.filterwarnings("ignore::dask_hpsearch.exceptions.SearchStoppedWarning")
 def test_a_stopped_run_has_what_had_finished_and_can_go_on(
     client: Client, log: str, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import SearchRun
-from dask_hpsearch.errors import PodStartError, SearchStoppedWarning
+from dask_hpsearch.exceptions import PodStartError, SearchStoppedWarning
 from tests.estimators import Deed, flowers, seen
 from tests.gcs.held import new_bucket, put
 from tests.oracle.structure import difference
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dask_hpsearch.clusters.driver_job import DriverOrder
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
     from tests.gcs.proxy import Proxy
     from tests.runs.encrypted import Encrypted
 

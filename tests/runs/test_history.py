@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dask_hpsearch.runs import history
+from dask_hpsearch.runs import views
 
 SCORES = (0.1, 0.7, 0.3)
 
@@ -37,7 +37,7 @@ def test_a_mean_is_scikit_learns_once_it_is_whole() -> None:
     params = [{"number": 0}, {"number": 1}]
     fits = [fit(0, split, SCORES[split]) for split in (2, 0, 1)]
 
-    table = history.trials([call(params=params), *fits, fit(1, 1, 0.5)])
+    table = views.trials([call(params=params), *fits, fit(1, 1, 0.5)])
 
     assert table["mean_test_score"][0] == np.average(np.array([SCORES]), axis=1)[0]
     assert np.isnan(table["mean_test_score"][1])
@@ -51,10 +51,10 @@ def test_of_two_drivers_that_ask_otherwise_the_earlier_ask_counts() -> None:
     other = [fit(0, split, 0.9, digest="d8", at=4.0) for split in range(3)]
     events = [call(params=[], n=1), ask(8, 2.0), ask(7, 1.0), *other, *mine]
 
-    table = history.trials(events)
+    table = views.trials(events)
 
     assert list(table["param_number"]) == [7]
     assert list(table["split1_test_score"]) == [SCORES[1]]
-    snapshot = history.progress(events, refit=None, ended=True)
+    snapshot = views.progress(events, refit=None, ended=True)
     assert snapshot.fits_done == 3
     assert snapshot.best_params == {"number": 7}

@@ -13,12 +13,12 @@ import pytest
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, cli
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     BucketNotFoundError,
     RunCancelledError,
     StorePermissionError,
 )
-from dask_hpsearch.runs.cleaning import gc
+from dask_hpsearch.runs.gc import gc
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.gcs.faults import Fault
@@ -205,7 +205,7 @@ def test_a_bucket_that_fails_for_a_while_changes_nothing(
         assert faulty.faults.n_taken() > 0
 
 
-@pytest.mark.filterwarnings("ignore::dask_hpsearch.errors.SearchStoppedWarning")
+@pytest.mark.filterwarnings("ignore::dask_hpsearch.exceptions.SearchStoppedWarning")
 def test_a_bucket_that_is_closed_midway_costs_no_finished_fit(
     bucket: str, faulty: Proxy, client: Client, tmp_path: Path
 ) -> None:

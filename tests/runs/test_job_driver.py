@@ -19,15 +19,15 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     NoWorkersError,
     PodStartError,
     RunCancelledError,
     RunFailedError,
 )
-from dask_hpsearch.runs import jobs
-from dask_hpsearch.runs.beginning import Work, begin
-from dask_hpsearch.runs.lasting import LastingDriver, let_go
+from dask_hpsearch.runs.create import Work, begin
+from dask_hpsearch.runs.driver.retry import LastingDriver, let_go
+from dask_hpsearch.runs.launch import kubernetes_job
 from dask_hpsearch.runs.states import note_state, signature_of
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen, times_begun
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_hpsearch.clusters.driver_job import DriverOrder
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
     from tests.gcs.proxy import Proxy
     from tests.runs.encrypted import Encrypted
 
@@ -80,8 +80,8 @@ def ordered(search: Any, folder: Path) -> tuple[SearchRun, DriverOrder]:
         "driver": driver,
         "ignored": [],
     }
-    jobs.start_job(run, cluster, options, keep_cluster=True)
-    signature = signature_of(driver, 0, own=True, patience_s=jobs.PATIENCE_S)
+    kubernetes_job.start_job(run, cluster, options, keep_cluster=True)
+    signature = signature_of(driver, 0, own=True, patience_s=kubernetes_job.PATIENCE_S)
     note_state(run, "starting", signature, generation=0)
     assert cluster.order is not None
     return SearchRun(run), cluster.order

@@ -24,7 +24,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from dask_hpsearch import DaskSearchCV, SearchRun
-from dask_hpsearch.errors import ClientClosedError
+from dask_hpsearch.exceptions import ClientClosedError
 from dask_hpsearch.runs.states import ENDED
 from dask_hpsearch.slots.plugin import slot_pids
 from tests.estimators import Deed, flowers, seen

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_hpsearch.runs.log_book import BOOKS, KeptLogs, LogBook, read_book
+from dask_hpsearch.runs.logs import BOOKS, KeptLogs, LogBook, read_book
 from dask_hpsearch.stores import Store, open_store
 from tests.processes import wait_until
 

@@ -14,7 +14,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun
-from dask_hpsearch.errors import RunFailedError
+from dask_hpsearch.exceptions import RunFailedError
 from dask_hpsearch.progress import text
 from tests.estimators import Deed, flowers, seen
 from tests.processes import wait_until

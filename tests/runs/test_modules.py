@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.errors import SecretFoundError
-from dask_hpsearch.runs.beginning import Work, begin
-from dask_hpsearch.runs.modules import keep_modules, needed
+from dask_hpsearch.exceptions import SecretFoundError
+from dask_hpsearch.runs.create import Work, begin
+from dask_hpsearch.runs.launch.module_archive import keep_modules, needed
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers
 from tests.images.planted import all_of_them

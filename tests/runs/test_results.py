@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun
-from dask_hpsearch.errors import ResultUnreadableError, RunFailedError
+from dask_hpsearch.exceptions import ResultUnreadableError, RunFailedError
 from tests.estimators import flowers
 from tests.processes import script
 

@@ -16,7 +16,7 @@ from sklearn.model_selection import (
 )
 
 from dask_hpsearch import SearchRun
-from dask_hpsearch.errors import JournalMismatchError
+from dask_hpsearch.exceptions import JournalMismatchError
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
 from tests.runs.recorded import RecordedRun, drive

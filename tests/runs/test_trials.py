@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.tree import DecisionTreeClassifier
 
 from dask_hpsearch import DaskSearchCV, SearchRun
-from dask_hpsearch.runs import history
+from dask_hpsearch.runs import views
 from tests.estimators import Deed, flowers
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def test_a_table_of_a_part_ranks_what_is_complete() -> None:
         result = {"test_scores": score, "fit_time": 1.0, "score_time": 0.1}
         events.append(where | {"r": result, "t": float(at)})
 
-    table = history.trials(events)
+    table = views.trials(events)
 
     assert list(table["param_depth"]) == [None, 2, 3]
     assert list(table["n_fits"]) == [2, 1, 2]
@@ -107,14 +107,14 @@ def test_a_table_of_a_part_ranks_what_is_complete() -> None:
 
 def test_a_run_without_finished_fits_has_an_empty_table() -> None:
     """Not an error: its fits are still to come."""
-    assert history.trials([]).empty
+    assert views.trials([]).empty
 
 
 def test_without_pandas_one_sentence_says_what_to_install() -> None:
     """With the command, quoted."""
     code = (
         "import sys; sys.modules['pandas'] = None\n"
-        "from dask_hpsearch.errors import MissingExtraError\n"
+        "from dask_hpsearch.exceptions import MissingExtraError\n"
         "from dask_hpsearch.runs import history\n"
         "try: history.trials([])\n"
         "except MissingExtraError as error: print(error)"

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.errors import OwnClusterError
+from dask_hpsearch.exceptions import OwnClusterError
 from dask_hpsearch.slots.own_cluster import own_schedulers, refuse_clients_of
 from tests.estimators import flowers
 

@@ -25,7 +25,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
-from dask_hpsearch.errors import (
+from dask_hpsearch.exceptions import (
     FitEndedError,
     FitKilledError,
     FitMemoryError,

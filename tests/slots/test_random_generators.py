@@ -46,7 +46,7 @@ DRAWS = {
 FORKS = """
 import importlib, json, os, random, sys
 import numpy as np
-from dask_hpsearch.slots.nursery import PRELOADED
+from dask_hpsearch.slots.forkserver import PRELOADED
 from dask_hpsearch.slots.random_generators import find_generators, reseed
 
 for module in (*PRELOADED, *sys.argv[1:]):

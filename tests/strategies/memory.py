@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from skopt import Optimizer
 
 from benchmarks.simulated import SimulatedSlots
-from dask_hpsearch.strategies.asking import Asker
-from dask_hpsearch.strategies.exploring import Explorer, Space
+from dask_hpsearch.strategies.bayes.asker import Asker
+from dask_hpsearch.strategies.explorer import Explorer, Space
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,9 +13,9 @@ from skopt import Optimizer
 from skopt.learning import ExtraTreesRegressor
 from skopt.space import Categorical, Integer, Real
 
-from dask_hpsearch.strategies.asking import Asker, look_ahead
-from dask_hpsearch.strategies.modelling import ModelProcess
-from dask_hpsearch.strategies.surrogate import Known, Surrogate, without_failures
+from dask_hpsearch.strategies.bayes.asker import Asker, look_ahead
+from dask_hpsearch.strategies.bayes.model_process import ModelProcess
+from dask_hpsearch.strategies.bayes.surrogate import Known, Surrogate, without_failures
 
 SPACE = [Real(1e-3, 1e3, "log-uniform"), Integer(1, 9), Categorical(["a", "b", None])]
 

@@ -14,11 +14,11 @@ from skopt.space import Integer, Real
 
 from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.data import DataHome
-from dask_hpsearch.driver import Settings
-from dask_hpsearch.errors import SearchStoppedWarning
+from dask_hpsearch.exceptions import SearchStoppedWarning
+from dask_hpsearch.execution.fit import Settings
 from dask_hpsearch.journal.folder import SEARCH
-from dask_hpsearch.runs.beginning import Work
-from dask_hpsearch.runs.driving import drive_run
+from dask_hpsearch.runs.create import Work
+from dask_hpsearch.runs.driver.drive import drive_run
 from tests.estimators import Deed, flowers, read_log, seen
 from tests.runs.recorded import RecordedRun, drive, events_of
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_hpsearch.strategies.exploring import patience_s, wanted_fits
+from dask_hpsearch.strategies.explorer import patience_s, wanted_fits
 from tests.strategies.memory import KilledError, Run, explore
 
 LINE = [(0.0, 1.0)]

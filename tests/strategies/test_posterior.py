@@ -7,7 +7,7 @@ import pytest
 from skopt.learning import GaussianProcessRegressor
 from skopt.learning.gaussian_process.kernels import ConstantKernel, Matern
 
-from dask_hpsearch.strategies.posterior import Posterior
+from dask_hpsearch.strategies.bayes.gp_posterior import Posterior
 
 rng = np.random.default_rng(0)
 X = rng.random((12, 3))

@@ -1,0 +1,1 @@
+"""Dask clusters on Kubernetes, made by the Dask operator."""

@@ -1,0 +1,347 @@
+"""The few calls to the Kubernetes API that clusters need, with errors of ours.
+
+kr8s makes them: it knows kubeconfigs, tokens and certificates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import kr8s
+
+from dask_hpsearch.exceptions import (
+    ClusterError,
+    KubernetesRightsError,
+    KubernetesUnreachableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+Manifest = dict[str, Any]
+FIELD_MANAGER = "dask-hpsearch"
+_FORBIDDEN = 403
+_UNAUTHORIZED = 401
+_NOT_FOUND = 404
+_ANSWER_WAIT_S = 30.0
+_NO_CREDENTIALS = "Process exited"  # how kr8s tells that the command for them failed
+_LOG_LINES = 5000
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_logger = logging.getLogger(__name__)
+# What clusters are made of: the API's version, and the word for it in a URL.
+_RESOURCES = {
+    "ClusterRole": ("rbac.authorization.k8s.io/v1", "clusterroles", False),
+    "ClusterRoleBinding": (
+        "rbac.authorization.k8s.io/v1",
+        "clusterrolebindings",
+        False,
+    ),
+    "CustomResourceDefinition": (
+        "apiextensions.k8s.io/v1",
+        "customresourcedefinitions",
+        False,
+    ),
+    "DaskAutoscaler": ("kubernetes.dask.org/v1", "daskautoscalers", True),
+    "DaskCluster": ("kubernetes.dask.org/v1", "daskclusters", True),
+    "DaskWorkerGroup": ("kubernetes.dask.org/v1", "daskworkergroups", True),
+    "Deployment": ("apps/v1", "deployments", True),
+    "Event": ("v1", "events", True),
+    "Job": ("batch/v1", "jobs", True),
+    "Namespace": ("v1", "namespaces", False),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies", True),
+    "Node": ("v1", "nodes", False),
+    "Pod": ("v1", "pods", True),
+    "ReplicaSet": ("apps/v1", "replicasets", True),
+    "Role": ("rbac.authorization.k8s.io/v1", "roles", True),
+    "RoleBinding": ("rbac.authorization.k8s.io/v1", "rolebindings", True),
+    "Secret": ("v1", "secrets", True),
+    "Service": ("v1", "services", True),
+    "ServiceAccount": ("v1", "serviceaccounts", True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesApi:
+    """A connection to the API, and the namespace that is meant when none is named."""
+
+    connection: Any
+    namespace: str
+
+    async def close(self) -> None:
+        """Close its sockets; a later call opens new ones.
+
+        kr8s 0.20 has no word for it.
+        """
+        session = self.connection._session  # noqa: SLF001
+        if session is not None:
+            await session.aclose()
+
+    async def get(self, kind: str, name: str) -> Manifest | None:
+        """Return an object; None if there is none of that name."""
+        try:
+            found: Manifest = await self._call("GET", kind, name)
+        except ObjectMissingError:
+            return None
+        return found
+
+    async def list(
+        self, kind: str, labels: str = "", fields: str = ""
+    ) -> list[Manifest]:
+        """Return the objects with some labels."""
+        params = {"labelSelector": labels, "fieldSelector": fields}
+        answer = await self._call(
+            "GET", kind, params={key: value for key, value in params.items() if value}
+        )
+        return list(answer["items"])
+
+    async def create(self, manifest: Manifest, *, rehearsal: bool = False) -> Manifest:
+        """Create an object; a `KubernetesConflictError` if there is one.
+
+        A rehearsal creates nothing, and fails as the creation itself would.
+        """
+        created: Manifest = await self._call(
+            "POST",
+            manifest["kind"],
+            body=manifest,
+            params={"dryRun": "All"} if rehearsal else None,
+        )
+        return created
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Create an object, or make the one that is there the same."""
+        applied: Manifest = await self._call(
+            "PATCH",
+            manifest["kind"],
+            manifest["metadata"]["name"],
+            body=manifest,
+            content_type="application/apply-patch+yaml",
+            params={"fieldManager": FIELD_MANAGER, "force": "true"},
+        )
+        return applied
+
+    async def patch(self, kind: str, name: str, change: Manifest) -> Manifest:
+        """Change some fields of an object."""
+        patched: Manifest = await self._call(
+            "PATCH",
+            kind,
+            name,
+            body=change,
+            content_type="application/merge-patch+json",
+        )
+        return patched
+
+    async def delete(self, kind: str, name: str, policy: str = "Background") -> bool:
+        """Delete an object with what it owns; False if there was none."""
+        try:
+            await self._call("DELETE", kind, name, body={"propagationPolicy": policy})
+        except ObjectMissingError:
+            return False
+        return True
+
+    async def logs(self, pod: str, lines: int = 50, *, previous: bool = False) -> str:
+        """Return the last lines that a pod wrote, or its container before a restart."""
+        version, words, _ = _RESOURCES["Pod"]
+        params = {"tailLines": str(lines), "previous": str(previous).lower()}
+        async with (
+            _translated(f"read the logs of pod {pod}"),
+            self.connection.call_api(
+                "GET",
+                version=version,
+                url=f"{words}/{pod}/log",
+                namespace=self.namespace,
+                params=params,
+            ) as response,
+        ):
+            text = str(response.text)
+        return text  # noqa: RET504 (a context may end otherwise)
+
+    async def log_lines(
+        self, pod: str, *, since: str | None, follow: bool
+    ) -> AsyncIterator[tuple[str, str]]:
+        """Yield what a pod has written, and writes, as times and lines.
+
+        Parameters
+        ----------
+        pod : str
+        since : str, optional
+            Begin here, as a time of a line says it; default: the last few thousand lines.
+        follow : bool
+            Whether to wait for more, until the container ends.
+        """
+        version, words, _ = _RESOURCES["Pod"]
+        first = (
+            {"tailLines": str(_LOG_LINES)} if since is None else {"sinceTime": since}
+        )
+        async with (
+            _translated(f"read the logs of pod {pod}"),
+            self.connection.call_api(
+                "GET",
+                version=version,
+                url=f"{words}/{pod}/log",
+                namespace=self.namespace,
+                params={"timestamps": "true", "follow": str(follow).lower(), **first},
+                stream=True,
+                timeout=httpx.Timeout(_ANSWER_WAIT_S, read=None),
+            ) as response,
+        ):
+            async for line in response.aiter_lines():
+                found = split_log_line(line)
+                if found is not None:
+                    yield found
+                elif line:
+                    _logger.debug("no log of pod %s: %s", pod, line)
+
+    async def _call(
+        self,
+        method: str,
+        kind: str,
+        name: str = "",
+        *,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+        params: dict[str, str] | None = None,
+    ) -> Any:
+        version, words, namespaced = _RESOURCES[kind]
+        named = (body or {}).get("metadata", {}).get("namespace")
+        namespace = named or self.namespace
+        verb = {"GET": "read", "POST": "create", "PATCH": "change"}.get(
+            method, "delete"
+        )
+        place = f" in namespace {namespace}" if namespaced else ""
+        async with (
+            _translated(f"{verb} {kind} {name}".rstrip() + place),
+            self.connection.call_api(
+                method,
+                version=version,
+                url=f"{words}/{name}" if name else words,
+                namespace=namespace if namespaced else None,
+                params=params,
+                headers={"Content-Type": content_type},
+                content=None if body is None else json.dumps(body),
+            ) as response,
+        ):
+            answer = response.json()
+        return answer  # noqa: RET504 (a context may end otherwise)
+
+
+def split_log_line(line: str) -> tuple[str, str] | None:
+    """Split a log's line into time and text; None if it is the kubelet's own word.
+
+    Where it cannot read a log, it answers with the reason instead.
+    """
+    moment, _, text = line.partition(" ")
+    return (moment, text) if _TIMESTAMP.match(moment) else None
+
+
+class ObjectMissingError(ClusterError, LookupError):
+    """Kubernetes has no such object, or no such kind of objects."""
+
+
+class KubernetesConflictError(ClusterError):
+    """Kubernetes has such an object, or a newer version of it."""
+
+
+class KubernetesRefusalError(ClusterError):
+    """Kubernetes does not take an object, for a reason that it gives."""
+
+
+async def connect(
+    *,
+    namespace: str | None = None,
+    kubeconfig: str | None = None,
+    context: str | None = None,
+) -> KubernetesApi:
+    """Reach Kubernetes as the kubeconfig, or a pod's own account, says.
+
+    The connection becomes the one that kr8s uses in this event loop when none is named.
+
+    Raises
+    ------
+    KubernetesUnreachableError
+        If there is no kubeconfig, no such context in it, or nothing answers.
+    """
+    with _connecting(context):
+        connection = await kr8s.asyncio.api(kubeconfig=kubeconfig, context=context)
+        connection.timeout = _ANSWER_WAIT_S
+    return KubernetesApi(connection, namespace or connection.namespace)
+
+
+@contextlib.asynccontextmanager
+async def connected(**where: Any) -> AsyncIterator[KubernetesApi]:
+    """Reach Kubernetes, as `connect` does, for a while."""
+    api = await connect(**where)
+    try:
+        yield api
+    finally:
+        await api.close()
+
+
+@contextlib.contextmanager
+def _connecting(context: str | None) -> Iterator[None]:
+    try:
+        yield
+    except KeyError as error:
+        msg = f"the kubeconfig lacks {error}: mend it, or name another with KUBECONFIG"
+        raise KubernetesUnreachableError(msg) from error
+    except (ValueError, OSError, IndexError) as error:
+        named = f" with context {context!r}" if context else ""
+        msg = (
+            f"no way to Kubernetes{named}: {error}. Look at the kubeconfig "
+            "(KUBECONFIG, ~/.kube/config) and its contexts"
+        )
+        raise KubernetesUnreachableError(msg) from error
+    except (httpx.HTTPError, kr8s.APITimeoutError, kr8s.ServerError) as error:
+        msg = f"Kubernetes does not answer: {error!r}. Look at the kubeconfig"
+        raise KubernetesUnreachableError(msg) from error
+    except RuntimeError as error:
+        if not str(error).startswith(_NO_CREDENTIALS):
+            raise
+        raise _credentials_error(error) from error
+
+
+@contextlib.asynccontextmanager
+async def _translated(what: str) -> AsyncIterator[None]:
+    """Make kr8s' errors ours."""
+    try:
+        yield
+    except kr8s.ServerError as error:
+        raise _refused(what, error) from error
+    except (httpx.HTTPError, kr8s.APITimeoutError, ssl.SSLError, OSError) as error:
+        msg = f"Kubernetes did not answer when asked to {what}: {error!r}"
+        raise KubernetesUnreachableError(msg) from error
+    except RuntimeError as error:
+        if not str(error).startswith(_NO_CREDENTIALS):
+            raise
+        raise _credentials_error(error) from error
+
+
+def _credentials_error(error: RuntimeError) -> KubernetesRightsError:
+    """Tell that the kubeconfig's command failed, which kr8s says with a plain error."""
+    said = str(error).strip().splitlines()[-1]
+    msg = (
+        f"the command that the kubeconfig has for credentials failed: {said}. Log in "
+        "again, or use another context"
+    )
+    return KubernetesRightsError(msg)
+
+
+def _refused(what: str, error: kr8s.ServerError) -> ClusterError:
+    code = error.response.status_code if error.response is not None else 0
+    if code in (_FORBIDDEN, _UNAUTHORIZED) and "exceeded quota" not in str(error):
+        msg = (
+            f"Kubernetes does not allow this user to {what}: {error}. Ask for the right, "
+            "or use another context of the kubeconfig"
+        )
+        return KubernetesRightsError(msg)
+    if code == _NOT_FOUND:
+        return ObjectMissingError(f"could not {what}: {error}")
+    if code == httpx.codes.CONFLICT:
+        return KubernetesConflictError(f"could not {what}: {error}")
+    return KubernetesRefusalError(f"Kubernetes refused to {what}: {error}")

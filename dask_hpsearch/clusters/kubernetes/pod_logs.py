@@ -1,0 +1,146 @@
+"""Follows what a cluster's pods write, for as long as they are there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.clusters.kubernetes.api import connected
+from dask_hpsearch.clusters.kubernetes.driver_job import COMPONENT, RUN_LABEL
+from dask_hpsearch.clusters.kubernetes.manifests import CLUSTER_LABEL, COMPONENT_LABEL
+from dask_hpsearch.exceptions import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Self
+
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
+
+Manifest = dict[str, Any]
+_LOOK_EVERY_S = 1.0
+# An open answer of the API server each; of further pods the logs are read now and then.
+_MOST_FOLLOWED = 48
+_READ_EVERY_S = 20.0
+_LAST_WORDS_S = 1.0
+_logger = logging.getLogger(__name__)
+
+
+class PodLogs:
+    """Hands on the lines that pods of a cluster write, in a thread of its own.
+
+    Parameters
+    ----------
+    cluster, run_id : str
+        Of other runs' drivers nothing is read.
+    where : dict
+        How Kubernetes is reached, as `kubernetes_api.connect` takes it.
+    take : callable
+        Given who wrote ("worker POD"), when, and the line.
+    since : mapping
+        When those wrote last whose lines are known.
+    """
+
+    def __init__(
+        self,
+        cluster: str,
+        run_id: str,
+        where: dict[str, Any],
+        take: Callable[[str, str, str], None],
+        *,
+        since: Mapping[str, str],
+    ) -> None:
+        self._labels = f"{CLUSTER_LABEL}={cluster}"
+        self._run_id = run_id
+        self._where = where
+        self._take = take
+        self._since = dict(since)
+        self._read_at: dict[str, float] = {}
+        self._reading: dict[str, asyncio.Task[None]] = {}
+        self._over: set[str] = set()
+        self._end = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name="dask-hpsearch-pod-logs", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Take what has been written until now, and end."""
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._follow())
+        except Exception as error:  # noqa: BLE001 (a search needs no logs)
+            _logger.warning("logs of pods are not kept: %s", error)
+
+    async def _follow(self) -> None:
+        async with connected(**self._where) as api:
+            told = False
+            while not self._end.is_set():
+                try:
+                    for pod in await api.list("Pod", self._labels):
+                        self._read_if_due(api, pod)
+                except ClusterError as error:
+                    level = logging.DEBUG if told else logging.WARNING
+                    _logger.log(level, "logs of pods are not kept now: %s", error)
+                    told = True
+                await asyncio.to_thread(self._end.wait, _LOOK_EVERY_S)
+            await self._take_last_words()
+
+    async def _take_last_words(self) -> None:
+        tasks = list(self._reading.values())
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LAST_WORDS_S)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _read_if_due(self, api: KubernetesApi, pod: Manifest) -> None:
+        """Begin to read a pod's log, unless that is being done, or has been."""
+        labels, name = pod["metadata"].get("labels", {}), pod["metadata"]["name"]
+        part = labels.get(COMPONENT_LABEL, "pod")
+        state = _state_of(pod)
+        foreign = part == COMPONENT and labels.get(RUN_LABEL) != self._run_id
+        busy = name in self._reading and not self._reading[name].done()
+        if state == "running":
+            self._over.discard(name)
+        if state is None or foreign or busy or name in self._over:
+            return
+        follow = sum(not one.done() for one in self._reading.values()) < _MOST_FOLLOWED
+        waited = time.monotonic() - self._read_at.get(name, 0.0)
+        if state == "terminated":
+            self._over.add(name)
+        elif not follow and waited < _READ_EVERY_S:
+            return
+        self._read_at[name] = time.monotonic()
+        reading = self._read(api, name, f"{part} {name}", follow=follow)
+        self._reading[name] = asyncio.ensure_future(reading)
+
+    async def _read(
+        self, api: KubernetesApi, pod: str, who: str, *, follow: bool
+    ) -> None:
+        since = self._since.get(who)
+        try:
+            async for moment, line in api.log_lines(pod, since=since, follow=follow):
+                # Kubernetes counts from a whole second: some lines come again.
+                if since is None or moment > since:
+                    self._since[who] = moment
+                    self._take(who, moment, line)
+        except Exception as error:  # noqa: BLE001 (the pod is going, or the connection)
+            _logger.debug("the log of %s ended: %r", pod, error)
+
+
+def _state_of(pod: Manifest) -> str | None:
+    """Tell whether a pod's container runs or has ended; None if it has not begun."""
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        for state in ("running", "terminated"):
+            if state in container.get("state", {}):
+                return state
+    return None

@@ -1,0 +1,74 @@
+"""Looks at a cluster's pods, and at what Kubernetes says of those that do not run."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.clusters.kubernetes.api import ObjectMissingError
+from dask_hpsearch.clusters.kubernetes.diagnosis import (
+    Trouble,
+    deployment_trouble,
+    needs_events,
+    pod_trouble,
+    without_room,
+)
+from dask_hpsearch.clusters.kubernetes.driver_job import COMPONENT
+from dask_hpsearch.clusters.kubernetes.manifests import CLUSTER_LABEL, COMPONENT_LABEL
+from dask_hpsearch.exceptions import KubernetesRightsError
+
+if TYPE_CHECKING:
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
+
+Manifest = dict[str, Any]
+_logger = logging.getLogger(__name__)
+
+
+async def trouble_of_pod(api: KubernetesApi, pod: Manifest) -> Trouble | None:
+    """Return what keeps a pod from running, with what its events and the nodes say of it."""
+    if not needs_events(pod):
+        return None
+    events = await events_of(api, pod["metadata"]["name"])
+    trouble = pod_trouble(pod, events)
+    if trouble is None or trouble.reason != "Unschedulable":
+        return trouble
+    return without_room(trouble, await _seen(api, "Node"))
+
+
+async def troubles_of(
+    api: KubernetesApi, cluster: str, *, job: str | None = None
+) -> list[Trouble]:
+    """Return what is wrong with the pods of a cluster, those that have ended included.
+
+    Parameters
+    ----------
+    api : KubernetesApi
+    cluster : str
+    job : str, optional
+        The Job whose pods count among the drivers; default: none does.
+    """
+    labels = f"{CLUSTER_LABEL}={cluster}"
+    found = []
+    for pod in await api.list("Pod", labels):
+        own = pod["metadata"].get("labels", {})
+        foreign = own.get(COMPONENT_LABEL) == COMPONENT and own.get("job-name") != job
+        if not foreign and "deletionTimestamp" not in pod["metadata"]:
+            found.append(await trouble_of_pod(api, pod))
+    deployments = await _seen(api, "Deployment", labels)
+    found += map(deployment_trouble, deployments)
+    return [one for one in found if one is not None]
+
+
+async def events_of(api: KubernetesApi, name: str) -> list[Manifest]:
+    """Return the events of an object; none if this user may not see them."""
+    return await _seen(api, "Event", fields=f"involvedObject.name={name}")
+
+
+async def _seen(
+    api: KubernetesApi, kind: str, labels: str = "", fields: str = ""
+) -> list[Manifest]:
+    try:
+        return await api.list(kind, labels, fields)
+    except (KubernetesRightsError, ObjectMissingError) as error:
+        _logger.debug("%s", error)
+        return []

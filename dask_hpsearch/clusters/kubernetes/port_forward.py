@@ -1,0 +1,137 @@
+"""Ports of this machine that lead into a pod, for as long as they are needed.
+
+Kubernetes' API server carries the bytes, so that nothing of a cluster is open to the outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.clusters.kubernetes import api as kubernetes_api
+from dask_hpsearch.clusters.kubernetes import manifests
+from dask_hpsearch.clusters.kubernetes.tunnel import TunnelEntry
+from dask_hpsearch.exceptions import ClusterUnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
+
+_START_WAIT_S = 20.0
+_logger = logging.getLogger(__name__)
+
+
+class PortForward:
+    """Forwards ports of this machine's loopback to a service's pod, in a thread of its own.
+
+    Each connection looks for the pod anew: one that took the place of another is found.
+    Streams to the scheduler's tunnel outlast the connections that carry them.
+
+    Parameters
+    ----------
+    service : str
+        Service whose pod is meant.
+    ports : sequence of int
+        Ports in the pod.
+    where : dict
+        Namespace, kubeconfig and context, as `kubernetes_api.connect` takes them.
+    """
+
+    def __init__(
+        self, service: str, ports: Sequence[int], where: dict[str, Any]
+    ) -> None:
+        self._service = service
+        self._wanted = tuple(ports)
+        self._where = where
+        self._local: dict[int, int] = {}
+        self._error: BaseException | None = None
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: asyncio.Event | None = None
+        self._thread = threading.Thread(
+            target=self._run, name=f"dask-hpsearch-forward-{service}", daemon=True
+        )
+
+    def start(self) -> Self:
+        """Listen; returns once connections are taken.
+
+        Raises
+        ------
+        ClusterUnreachableError
+            If the forward cannot be set up.
+        """
+        self._thread.start()
+        if not self._started.wait(_START_WAIT_S) or self._error is not None:
+            self.close()
+            msg = f"no port could be forwarded to {self._service}: {self._error!r}"
+            raise ClusterUnreachableError(msg) from self._error
+        return self
+
+    def port(self, port: int) -> int:
+        """Return the port of this machine that leads to a port of the pod."""
+        return self._local[port]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its ports lead anywhere."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """End it, with the connections that it carries."""
+        if self._loop is not None and self._end is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._end.set)
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(_START_WAIT_S)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._forward())
+        except BaseException as error:  # noqa: BLE001 (told by start)
+            self._error = error
+            _logger.debug("the forward to %s ended: %r", self._service, error)
+        finally:
+            self._started.set()
+
+    async def _forward(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_note)
+        self._end = asyncio.Event()
+        async with kubernetes_api.connected(**self._where) as api:
+            await self._serve(api, self._end)
+
+    async def _serve(self, api: KubernetesApi, end: asyncio.Event) -> None:
+        from kr8s.asyncio.objects import Service
+
+        service = await Service.get(
+            self._service, namespace=api.namespace, api=api.connection
+        )
+        forwards = [service.portforward(port, "auto") for port in self._wanted]
+        for port, forward in zip(self._wanted, forwards, strict=True):
+            self._local[port] = await forward.start()
+        entry = None
+        if manifests.TUNNEL_PORT in self._local:
+            carrier = self._local[manifests.TUNNEL_PORT]
+            entry = await TunnelEntry(carrier).start()
+            self._local[manifests.TUNNEL_PORT] = entry.port
+        self._started.set()
+        await end.wait()
+        if entry is not None:
+            await entry.close()
+        for forward in forwards:
+            for server in forward.servers:
+                server.close()
+        # kr8s leaves the connections that it carries to their own tasks.
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # closes the sockets
+
+
+def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Take note of a connection that could not be carried; its client sees it closed."""
+    _logger.debug("a forwarded connection ended: %s", context.get("exception"))

@@ -1,0 +1,185 @@
+"""The program of a worker in a pod: ``python -m dask_hpsearch.clusters.kubernetes.worker_pod``.
+
+It joins once its slots can be forked in milliseconds, and its versions are those of the
+scheduler: a pod that is ready takes fits at once. When the pod is to end, it takes no more,
+lets fits that end within the notice finish, and gives back the rest. When the scheduler is
+lost it begins again, without a restart of the container, which Kubernetes would delay ever
+longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distributed.core import rpc
+from distributed.security import Security
+
+from dask_hpsearch.clusters.drain import drain
+from dask_hpsearch.clusters.kubernetes.manifests import (
+    EXIT_REFUSED,
+    EXIT_SKEW,
+    SCRATCH,
+    WORKER_HTTP_PORT,
+)
+from dask_hpsearch.clusters.tls import check_scheduler
+from dask_hpsearch.clusters.versions import (
+    check_worker_versions,
+    versions_here,
+    versions_of,
+)
+from dask_hpsearch.exceptions import (
+    ClusterAccessError,
+    ClusterUnreachableError,
+    VersionSkewError,
+)
+from dask_hpsearch.messages import IMAGE_VARIABLE
+from dask_hpsearch.slots.disk_watch import DiskWatch, empty, give_slots_folders
+from dask_hpsearch.slots.oom_record import FILE as BLACK_BOX_FILE
+from dask_hpsearch.slots.oom_record import BlackBox, read_black_box
+from dask_hpsearch.slots.plugin import BLACK_BOX, DISK_WATCH, EARLY_NURSERY
+from dask_hpsearch.slots.slot import Nursery
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from distributed import Worker
+
+_NURSERY_WAIT_S = 60.0
+_TRY_AGAIN_S = 0.5
+_AGAIN = "DASK_HPSEARCH_AGAIN"  # set when a worker begins again in the same container
+_logger = logging.getLogger("distributed.worker.dask_hpsearch")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one worker until its pod is to end."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    if arguments.disk:
+        _prepare_disk(Path(arguments.scratch))
+    nursery = Nursery(sys.path)  # its imports run beside the search for the scheduler
+    try:
+        left = asyncio.run(_work(arguments, nursery))
+    except (ClusterAccessError, VersionSkewError) as error:
+        print(f"refused: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        skew = isinstance(error, VersionSkewError)
+        sys.exit(EXIT_SKEW if skew else EXIT_REFUSED)
+    finally:
+        nursery.close()
+    if not left:
+        _logger.warning("the scheduler is gone: looking for it again")
+        os.environ[_AGAIN] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="pod_worker")
+    parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--memory", type=int, required=True, help="bytes of all slots")
+    parser.add_argument("--notice", type=float, required=True, help="seconds to leave")
+    parser.add_argument("--http-port", type=int, default=WORKER_HTTP_PORT)
+    parser.add_argument("--scratch", default=SCRATCH)
+    parser.add_argument("--disk", type=int, default=0, help="bytes of the scratch")
+    return parser
+
+
+def _prepare_disk(scratch: Path) -> None:
+    """Begin with an empty disk: what the container before this one left may have filled it."""
+    if _AGAIN not in os.environ:
+        empty(scratch, but=[BLACK_BOX_FILE])
+    give_slots_folders(scratch)
+
+
+async def _work(arguments: Namespace, nursery: Nursery) -> bool:
+    """Return whether the worker was told to leave; else its scheduler is gone."""
+    told = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
+    leaving = asyncio.ensure_future(told.wait())
+    joining = asyncio.ensure_future(_join(arguments, nursery))
+    await asyncio.wait({leaving, joining}, return_when=asyncio.FIRST_COMPLETED)
+    if not joining.done():
+        joining.cancel()
+        nursery.close()  # or its imports would be waited for
+        return True
+    worker = joining.result()
+    finished = asyncio.ensure_future(worker.finished())
+    await asyncio.wait({leaving, finished}, return_when=asyncio.FIRST_COMPLETED)
+    if not told.is_set():
+        leaving.cancel()
+        return False
+    draining = asyncio.ensure_future(drain(worker, arguments.notice))
+    await asyncio.wait({draining, finished}, return_when=asyncio.FIRST_COMPLETED)
+    return True
+
+
+async def _join(arguments: Namespace, nursery: Nursery) -> Worker:
+    from distributed import Worker
+    from distributed.worker import DEFAULT_EXTENSIONS
+
+    security = Security()  # what the environment says
+    address = os.environ["DASK_SCHEDULER_ADDRESS"]
+    await _find(address, security)
+    await _check_versions(address, security)
+    await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
+    scratch = Path(arguments.scratch)
+    crashed = read_black_box(scratch)
+    extensions: Any = {
+        **DEFAULT_EXTENSIONS,
+        EARLY_NURSERY: lambda _worker: nursery,
+        BLACK_BOX: lambda _worker: BlackBox(scratch),
+    }
+    if arguments.disk:
+        watch = DiskWatch(scratch, arguments.disk, leave=_leave_full_disk)
+        extensions[DISK_WATCH] = lambda _worker: watch
+    worker: Worker = await Worker(
+        address,
+        name=os.environ.get("DASK_WORKER_NAME"),
+        nthreads=arguments.slots,
+        memory_limit=arguments.memory,
+        local_directory=arguments.scratch,
+        dashboard=False,
+        dashboard_address=f":{arguments.http_port}",
+        security=security,
+        extensions=extensions,
+    )
+    if crashed is not None:  # this container's predecessor, in the same pod
+        report = {"crashed": crashed.job, "nbytes": crashed.nbytes, "name": worker.name}
+        worker.log_event(crashed.topic, report)
+    return worker
+
+
+async def _find(address: str, security: Security) -> None:
+    """Wait for the scheduler; give up if it is not ours."""
+    while True:
+        try:
+            await asyncio.to_thread(check_scheduler, address, security, role="worker")
+        except ClusterUnreachableError as error:
+            _logger.info("%s", error)
+            await asyncio.sleep(_TRY_AGAIN_S)
+        else:
+            return
+
+
+async def _check_versions(address: str, security: Security) -> None:
+    """See that the scheduler has the versions of this worker, before it gets a task."""
+    arguments = security.get_connection_args("worker")
+    async with rpc(address, connection_args=arguments) as scheduler:
+        theirs = await versions_of(scheduler)
+    image = os.environ.get(IMAGE_VARIABLE, "of this worker")
+    check_worker_versions(theirs, versions_here(), image)
+
+
+def _leave_full_disk() -> None:
+    """End as if told to: the next container of the pod begins with an empty disk."""
+    _logger.warning("the disk is full of what earlier fits have left: beginning anew")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The program of a local worker: ``python -m dask_hpsearch.clusters.local_worker``.
+
+Unlike a process that multiprocessing spawns, it does not import the user's main module,
+so that a script needs no ``if __name__ == "__main__"``. It joins the cluster only once its
+nursery is ready: a worker that is there takes fits at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.slots.slot import Nursery
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+_NURSERY_WAIT_S = 60.0
+_PARENT_CHECK_S = 1.0
+_ORPHAN_GRACE_S = 3.0
+# The signal to drain and leave, and the time for that: fits have two seconds of it to end,
+# then they are given back.
+DRAIN = signal.SIGUSR1
+NOTICE_S = 5.0
+
+
+async def _work(settings: dict[str, Any], nursery: Nursery) -> None:
+    from distributed import Worker
+    from distributed.worker import DEFAULT_EXTENSIONS
+
+    from dask_hpsearch.slots.plugin import EARLY_NURSERY
+
+    logging.getLogger("distributed").setLevel(settings["log_level"])
+    await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
+    extensions: Any = {**DEFAULT_EXTENSIONS, EARLY_NURSERY: lambda _worker: nursery}
+    worker = Worker(settings["scheduler"], extensions=extensions, **settings["options"])
+    told = _Told(worker)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(DRAIN, told.leave, NOTICE_S)
+    loop.add_signal_handler(signal.SIGTERM, told.leave, 0.0)
+    if parent := settings.get("parent"):
+        threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+    await worker
+    await worker.finished()
+
+
+class _Told:
+    """Takes signals to leave; one to leave at once ends the draining."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._leaving: asyncio.Task[None] | None = None
+
+    def leave(self, notice_s: float) -> None:
+        """Begin to leave."""
+        # What Dask says of tasks and connections that end with a worker is of no use.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        if self._leaving is not None and notice_s:
+            return
+        begun, leaves = self._leaving, _drain if notice_s else _close
+        self._leaving = asyncio.ensure_future(leaves(self._worker, notice_s))
+        if begun is not None:
+            begun.cancel()
+
+
+async def _drain(worker: Worker, notice_s: float) -> None:
+    """Let running fits end first."""
+    from dask_hpsearch.clusters.drain import drain
+
+    await drain(worker, notice_s)
+
+
+async def _close(worker: Worker, notice_s: float) -> None:
+    """Leave at once: the slots end, the local folder goes."""
+    del notice_s
+    await worker.close(timeout=1, executor_wait=False, reason="closed")
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process once the client's process has ended, however it ended.
+
+    Dask's worker ends by itself when it loses its scheduler, but waits for ever for one
+    that it has not reached yet.
+    """
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_ORPHAN_GRACE_S)
+    os._exit(1)  # the forkserver ends with this process, and the slots with it
+
+
+def main() -> None:
+    """Run one Dask worker until its scheduler is gone; never return."""
+    nursery = Nursery(sys.path)  # its imports run beside those of Dask
+    settings = json.loads(sys.argv[1])
+    status = 0
+    try:
+        asyncio.run(_work(settings, nursery))
+    except (KeyboardInterrupt, OSError, TimeoutError):
+        status = 1
+    finally:
+        nursery.close()
+    # All is closed. An interpreter takes longer to take itself apart than all of that,
+    # and whoever closes or scales a cluster waits for it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,360 @@
+"""Puts data where workers find it: in a store or a folder that they see, else sent by Dask.
+
+Every object is written once, under the hash of its content. A store that workers can reach
+(``gs://``) is read by every worker itself. Of a folder of the client's, a worker that sees
+it maps the files; one that does not asks for them on the search's event topic, and they are
+sent to that worker, once for all its slots, late workers included. No copy stays on the
+scheduler, and none rides inside a task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from dask_hpsearch import paths
+from dask_hpsearch.data.node_reader import DataReader
+from dask_hpsearch.data.sources import REACHABLE, DataReference, Source
+from dask_hpsearch.data.temp_dirs import temporary_folder
+from dask_hpsearch.exceptions import DataUnavailableError, StoreError, UnpicklableError
+from dask_hpsearch.localfs import bundles
+from dask_hpsearch.localfs.bundles import Bundle, verify
+from dask_hpsearch.localfs.node_cache import NodeCache
+from dask_hpsearch.messages import DataRef
+from dask_hpsearch.stores import open_store
+
+if TYPE_CHECKING:
+    from dask_hpsearch.data.sources import Reference
+    from dask_hpsearch.localfs.node_cache import Held
+    from dask_hpsearch.stores import Store
+
+DATA = "data"
+_TOUCH_AFTER_S = 600.0
+_WRITERS = 16
+
+
+class DataHome:
+    """The data of one or more searches, as bundles in a folder or a store.
+
+    Parameters
+    ----------
+    store : Path or None
+        A folder that the workers may see too; the data stays there for later searches.
+        None: a folder of this machine, removed on `close`.
+    bucket : Store, optional
+        Instead: a store's folder of data, which workers read by themselves.
+    """
+
+    def __init__(
+        self, store: Path | None = None, *, bucket: Store | None = None
+    ) -> None:
+        self._store = store
+        self._bucket = bucket
+        self._folder: Path | None = None
+        self._refs: dict[str, DataRef] = {}
+        self._pinned: dict[int, tuple[Any, DataRef]] = {}
+        self._held: dict[str, int] = {}
+        self._kept: list[Held] = []
+        self._cache: NodeCache | None = None
+        self._reader = DataReader()
+        self._lock = threading.Lock()
+        self._writing = [threading.Lock() for _ in range(_WRITERS)]
+        self.bytes_uploaded = 0
+
+    @classmethod
+    def of(cls, store: Store) -> Self:
+        """Return the home of a store's data: in it, if workers can read it there."""
+        if store.url.partition("://")[0] in REACHABLE:
+            return cls(bucket=store.child(DATA))
+        return cls(store.local_path())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def is_far(self) -> bool:
+        """Whether it is in a bucket."""
+        return self._bucket is not None
+
+    def put(self, value: Any, *, what: str) -> DataRef:
+        """Write an object unless its content is there already.
+
+        Parameters
+        ----------
+        value : object
+        what : str
+            Its name in errors.
+
+        Raises
+        ------
+        UnpicklableError
+            If it cannot be pickled.
+        StoreError
+            If the folder cannot be written; nothing half-written stays.
+        """
+        pinned = self._pinned.get(id(value))
+        if pinned is not None:
+            return pinned[1]
+        bundle = _encode(value, what)
+        # Several may be on their way at the same moment, but each once.
+        with self._writing[int(bundle.digest, 16) % _WRITERS]:
+            ref = self._refs.get(bundle.digest) or self._write(bundle)
+            self._refs[ref.digest] = ref
+        return ref
+
+    def pin(self, value: Any, ref: DataRef) -> None:
+        """Remember that a bundle is there for this very object, as long as this home."""
+        if value is not None:
+            self._pinned[id(value)] = value, ref
+        self._refs[ref.digest] = ref
+
+    def hold(self, ref: DataRef) -> None:
+        """Count a user of a bundle."""
+        with self._lock:
+            self._held[ref.digest] = self._held.get(ref.digest, 0) + 1
+
+    def release(self, refs: list[DataRef]) -> None:
+        """Count users down; a temporary bundle goes with its last."""
+        pinned = {ref.digest for _, ref in self._pinned.values()}
+        with self._lock:
+            for ref in refs:
+                self._held[ref.digest] -= 1
+                last = not self._held[ref.digest] and ref.digest not in pinned
+                if last and self._store is None and not ref.in_store:
+                    self._refs.pop(ref.digest, None)
+                    ref.path.unlink(missing_ok=True)
+
+    def open(self, reference: Reference, *, what: str) -> Any:
+        """Return data that lie elsewhere; this node keeps one copy, which is mapped.
+
+        Writing to it changes nothing but this process's view.
+
+        Parameters
+        ----------
+        reference : Source or DataReference
+        what : str
+            Its name in errors.
+
+        Raises
+        ------
+        DataChangedError
+            If they are not what they were when they were pinned.
+        DataUnavailableError
+            If they are gone or were altered.
+        HPSearchError
+            If they cannot be read.
+        """
+        if isinstance(reference, Source):
+            return self._open_source(reference, what)
+        return self._open_bundle(reference, what)
+
+    def reference(self, ref: DataRef, *, n_samples: int | None) -> DataReference:
+        """Return what finds a bundle of this home again, from any process."""
+        place = ref.place if ref.in_store else Path(ref.place).as_uri()
+        return DataReference(place, ref.digest, ref.nbytes, n_samples)
+
+    def own(self, digest: str, nbytes: int) -> DataReference:
+        """Return the reference to a bundle in this home's store."""
+        if self._bucket is not None:
+            return DataReference(self._bucket.url, digest, nbytes)
+        return DataReference(self.folder().as_uri(), digest, nbytes)
+
+    def _open_source(self, source: Source, what: str) -> Any:
+        if self._cache is None:
+            self._cache = _cache_of_driver()
+        cache = self._cache
+
+        def make(path: Path) -> str:
+            return self._reader.make(source, path, cache)
+
+        held = self._keep(cache.hold(source.key, source.nbytes, make))
+        value = bundles.load(str(held.path), writable=True)
+        made_from = None
+        if source.reachable:  # workers elsewhere make theirs by themselves
+            made_from = self.put(source, what=what)
+        self.pin(value, _ref_of(held.path, made_from))
+        return value
+
+    def _open_bundle(self, reference: DataReference, what: str) -> Any:
+        store = open_store(reference.store)
+        folder = store.local_path()
+        if folder is not None:
+            path = folder / reference.digest
+            ref = _ref_of(path, None, reference.nbytes)
+            _check_bundle(path, reference, what)
+        else:
+            path = self._fetched(reference)
+            place = sys.intern(reference.store)
+            ref = DataRef(reference.digest, reference.nbytes, place)
+        value = bundles.load(str(path), writable=True)
+        self.pin(value, ref)
+        return value
+
+    def _fetched(self, reference: DataReference) -> Path:
+        if self._cache is None:
+            self._cache = _cache_of_driver()
+        fetch = functools.partial(self._reader.fetch, reference.store, reference.digest)
+        held = self._cache.hold(reference.digest, reference.nbytes, fetch)
+        return self._keep(held).path
+
+    def _keep(self, held: Held) -> Held:
+        self._kept.append(held)
+        return held
+
+    def folder(self) -> Path:
+        """Return the folder, made if need be."""
+        with self._lock:
+            if self._folder is None:
+                self._folder = self._make_folder(0)
+            return self._folder
+
+    def find(self, digest: str) -> DataRef | None:
+        """Look up a bundle that was put here."""
+        return self._refs.get(digest)
+
+    def digests(self) -> list[str]:
+        """All bundles that were put here."""
+        return list(self._refs)
+
+    def close(self) -> None:
+        """Remove the folder, unless it is the user's store."""
+        with self._lock:
+            self._refs.clear()
+            self._pinned.clear()
+            for held in self._kept:
+                held.close()
+            self._kept.clear()
+            if self._cache is not None:
+                self._cache.close()
+                self._cache = None
+            if self._folder is not None and self._store is None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _write(self, bundle: Bundle) -> DataRef:
+        try:
+            with self._lock:
+                if self._folder is None:
+                    self._folder = self._make_folder(bundle.nbytes)
+                path = self._folder / bundle.digest
+            if self._bucket is not None:
+                return self._upload(bundle, path, self._bucket)
+            _write_or_use(bundle, path)
+        except StoreError:
+            raise
+        except OSError as error:
+            where = self._store or self._folder or tempfile.gettempdir()
+            msg = (
+                f"cannot write {bundle.nbytes / 2**20:.1f} MiB of data to {where} "
+                f"({error.strerror or error}): free some space, check its permissions, "
+                "or name another folder with store="
+            )
+            raise StoreError(error.errno, msg) from error
+        return _ref_of(path, None, bundle.nbytes)
+
+    def _upload(self, bundle: Bundle, path: Path, bucket: Store) -> DataRef:
+        """Write a bundle to the store, by way of a file, unless it is there."""
+        found = [
+            one for one in bucket.list(bundle.digest) if one.nbytes == bundle.nbytes
+        ]
+        if found:
+            if time.time() - found[0].modified > _TOUCH_AFTER_S:
+                bucket.touch(bundle.digest)  # in use, for those who tidy up
+        else:
+            try:
+                bundle.write(path)
+                if bucket.send(bundle.digest, path):
+                    self.bytes_uploaded += bundle.nbytes
+            finally:
+                path.unlink(missing_ok=True)
+        return DataRef(bundle.digest, bundle.nbytes, sys.intern(bucket.url))
+
+    def _make_folder(self, nbytes: int) -> Path:
+        if self._store is not None:
+            folder = self._store / DATA
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+        return temporary_folder(nbytes)
+
+
+class KnownObjects:
+    """Remembers the bundles of objects by identity, so that each is hashed once.
+
+    Parameters
+    ----------
+    home : DataHome
+    """
+
+    def __init__(self, home: DataHome) -> None:
+        self._home = home
+        self._by_id: dict[int, tuple[Any, DataRef]] = {}
+
+    def put(self, value: Any, *, what: str) -> DataRef:
+        """Put an object into the home, unless this very object was put before."""
+        known = self._by_id.get(id(value))
+        if known is None:
+            # The object is kept too, so that its id stays its own.
+            ref = self._home.put(value, what=what)
+            self._home.hold(ref)
+            known = self._by_id[id(value)] = value, ref
+        return known[1]
+
+    def clear(self) -> None:
+        """Let go of the objects, and of bundles that nobody else here uses."""
+        refs = [ref for _, ref in self._by_id.values()]
+        self._by_id.clear()
+        self._home.release(refs)
+
+
+def _ref_of(
+    path: Path, made_from: DataRef | None, nbytes: int | None = None
+) -> DataRef:
+    """Refer to a file; refs to files of one folder share its name, and are small."""
+    size = path.stat().st_size if nbytes is None else nbytes
+    return DataRef(path.name, size, sys.intern(str(path.parent)), made_from)
+
+
+def _check_bundle(path: Path, reference: DataReference, what: str) -> None:
+    try:
+        verify(path, reference.digest)
+        os.utime(path)  # in use, for those who tidy up
+    except OSError as error:
+        msg = (
+            f"the run's data {what!r} is gone or was altered: {error}. Put the file "
+            "back, or begin a new run"
+        )
+        raise DataUnavailableError(msg) from error
+
+
+def _cache_of_driver() -> NodeCache:
+    # Workers import this module too, and have no need of signatures.
+
+    return NodeCache.of_environment(paths.data_folder() / "cache", temporary=False)
+
+
+def _write_or_use(bundle: Bundle, path: Path) -> None:
+    """Write a bundle, or use one that is there, if it is whole and what it says."""
+    with contextlib.suppress(OSError, ValueError):
+        verify(path, bundle.digest)
+        os.utime(path)  # in use, for those who tidy up
+        return
+    path.unlink(missing_ok=True)
+    bundle.write(path)
+
+
+def _encode(value: Any, what: str) -> Bundle:
+    try:
+        return Bundle(value)
+    except Exception as error:
+        raise UnpicklableError.of(what, error) from error

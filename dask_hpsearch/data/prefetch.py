@@ -1,0 +1,44 @@
+"""Data that are written before they are needed, several at a time.
+
+Each way to a bucket and back takes a while, and a search has a handful of small objects to
+write before its first fit can begin.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dask_hpsearch.data.data_store import DataHome
+
+_THREADS = 8
+
+
+class PutAhead:
+    """Puts objects into a home in the background, if the home is far away.
+
+    Whoever puts one of them meanwhile waits for it; if it failed, that one tries again,
+    and is told why.
+
+    Parameters
+    ----------
+    home : DataHome
+    """
+
+    def __init__(self, home: DataHome) -> None:
+        self._home = home
+        self._threads = ThreadPoolExecutor(_THREADS) if home.is_far else None
+
+    def __call__(self, values: Iterable[Any], *, what: str) -> None:
+        """Begin to put objects."""
+        if self._threads is not None:
+            for value in values:
+                self._threads.submit(self._home.put, value, what=what)
+
+    def close(self) -> None:
+        """Begin nothing more, and wait for what is under way."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)

@@ -1,0 +1,340 @@
+"""Objects by URL: which version there is, and exactly that version as a local file.
+
+``gs://`` is read through gcsfs, which does not check what it receives: every file is
+checked here against the size and the checksum that were pinned.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from dask_hpsearch.data.sources import ObjectPin
+from dask_hpsearch.exceptions import (
+    BucketNotFoundError,
+    CorruptObjectError,
+    DataChangedError,
+    DataFormatError,
+    MissingExtraError,
+    ObjectNotFoundError,
+    StoreError,
+    StorePermissionError,
+)
+from dask_hpsearch.extras import install_command
+from dask_hpsearch.localfs.checksums import checksum, kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+AT_ONCE = 8
+_ATTEMPTS = 3
+_CHUNK = 2**22
+_EMULATOR = "STORAGE_EMULATOR_HOST"  # it asks for no credentials
+_KINDS = "gs://BUCKET/NAME, file:///PATH, memory://NAME, or a path"
+_TIMEOUT_S = {"sock_connect": 20.0, "sock_read": 30.0}
+_logger = logging.getLogger(__name__)
+
+
+def url_of(place: str | os.PathLike[str]) -> str:
+    """Return the URL of what a URL or a path names."""
+    text = os.fspath(place)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        path = Path(text).expanduser().absolute()
+        # What is there has that very name; else it may be a pattern.
+        return f"file://{quote(str(path), safe='/' if path.exists() else '/*?[]')}"
+    return f"{scheme.lower()}://{rest}"
+
+
+def pin(url: str) -> ObjectPin:
+    """Note which version of an object there is now.
+
+    Parameters
+    ----------
+    url : str
+        ``gs://``, ``file://`` or ``memory://``.
+
+    Raises
+    ------
+    ObjectNotFoundError
+        If there is no such object, or no such bucket.
+    StorePermissionError
+        If it may not be read.
+    StoreError
+        If the storage does not answer.
+    DataFormatError
+        If there is no such kind of URL.
+    """
+    files, path = _opened(url)
+    with _told(url, "storage.objects.get"):
+        return _pinned(url, files, files.info(path))
+
+
+def pin_all(pattern: str) -> list[ObjectPin]:
+    """Pin the objects that match a pattern with ``*``, ``?`` or ``[…]``, or all in a folder.
+
+    Returns
+    -------
+    list of ObjectPin
+        In order of their names; hidden ones, and those that begin with ``_``, are left
+        out, as Spark's and Dask's notes are.
+    """
+    files, path = _opened(pattern)
+    with _told(pattern, "storage.objects.list"):
+        if any(sign in path for sign in "*?["):
+            found = files.glob(path, detail=True)
+        else:
+            found = files.find(path, detail=True)
+        scheme = pattern.partition("://")[0]
+        return [
+            _pinned(f"{scheme}://{_url_path(scheme, name)}", files, found[name])
+            for name in sorted(found)
+            if found[name]["type"] == "file"
+            and not name.rpartition("/")[2].startswith(("_", "."))
+        ]
+
+
+def is_folder(url: str) -> bool:
+    """Whether there are objects below a URL, and none of that very name."""
+    files, path = _opened(url)
+    with _told(url, "storage.objects.list"):
+        try:
+            return bool(files.info(path)["type"] == "directory")
+        except FileNotFoundError:
+            return False
+
+
+def read_part(one: ObjectPin, start: int, end: int) -> bytes:
+    """Read some bytes of an object, unchecked: only to look at what it is."""
+    files, path = _opened(one.url)
+    with _told(one.url, "storage.objects.get"):
+        return bytes(files.cat_file(path, start=start, end=min(end, one.nbytes)))
+
+
+@contextlib.contextmanager
+def opened(one: ObjectPin) -> Iterator[Any]:
+    """Open an object to look into here and there, unchecked."""
+    files, path = _opened(one.url)
+    with _told(one.url, "storage.objects.get"):
+        file = files.open(path, "rb", block_size=2**18, cache_type="bytes")
+    with file:
+        yield file
+
+
+def sha256_of(one: ObjectPin) -> str:
+    """Hash an object's content as it is now; in hexadecimal."""
+    files, path = _opened(one.url)
+    with _told(one.url, "storage.objects.get"):
+        return _sha256(files, path)
+
+
+def download(one: ObjectPin, path: Path) -> str:
+    """Write exactly the pinned version to a local file, which is checked.
+
+    Returns
+    -------
+    str
+        Its checksum.
+
+    Raises
+    ------
+    DataChangedError
+        If there is another version by now; names the object and both.
+    CorruptObjectError
+        If what arrives is not what was stored, time and again.
+    ObjectNotFoundError, StorePermissionError, StoreError
+    """
+    files, remote = _opened(one.url)
+    for _ in range(_ATTEMPTS):
+        if one.url.startswith("gs://"):  # of a file, the copy's checksum says it all
+            check_unchanged(one)
+        with _told(one.url, "storage.objects.get"):
+            files.get_file(remote, str(path))
+        found = checksum(path, kind_of(one.checksum))
+        if found == one.checksum and path.stat().st_size == one.nbytes:
+            return found
+        _logger.warning("%s arrived altered (%s): read again", one.url, found)
+    check_unchanged(one)
+    msg = (
+        f"{one.url} arrived altered {_ATTEMPTS} times: {found} instead of "
+        f"{one.checksum}. Look at the network, and at any proxy on the way"
+    )
+    raise CorruptObjectError(msg)
+
+
+def check_all_unchanged(pins: Iterable[ObjectPin]) -> None:
+    """Compare the versions of several objects with the pinned ones.
+
+    Raises
+    ------
+    DataChangedError
+        As `check_unchanged`.
+    """
+    with ThreadPoolExecutor(
+        AT_ONCE, thread_name_prefix="dask-hpsearch-data"
+    ) as threads:
+        list(threads.map(check_unchanged, pins))
+
+
+def check_unchanged(one: ObjectPin) -> None:
+    """Compare an object's version with the pinned one.
+
+    Raises
+    ------
+    DataChangedError
+        If it is another; names the object and both.
+    """
+    try:
+        now: ObjectPin | None = pin(one.url)
+    except ObjectNotFoundError:
+        now = None
+    if now is not None and _same(now, one):
+        return
+    is_now = "it is gone" if now is None else f"it is {now}"
+    msg = (
+        f"{one.url} was changed since the run began: it was {one}; now {is_now}. Put "
+        "that version back and resume, or begin a new run"
+    )
+    raise DataChangedError(msg)
+
+
+def _same(now: ObjectPin, then: ObjectPin) -> bool:
+    if not now.url.startswith("gs://"):  # a file that was touched is the same file
+        return (now.nbytes, now.checksum) == (then.nbytes, then.checksum)
+    # The checksum that was pinned may be of another kind than the storage's own.
+    return (now.nbytes, now.generation) == (then.nbytes, then.generation)
+
+
+def _pinned(url: str, files: Any, info: dict[str, Any]) -> ObjectPin:
+    if info["type"] != "file":
+        raise FileNotFoundError(url)
+    nbytes = int(info["size"])
+    if url.startswith("gs://"):
+        return ObjectPin(url, nbytes, str(info["generation"]), _noted_checksum(info))
+    digest = f"sha256:{_sha256(files, info['name'])}"
+    return ObjectPin(url, nbytes, str(info.get("mtime", "")), digest)
+
+
+def _noted_checksum(info: dict[str, Any]) -> str:
+    if "crc32c" in info:
+        return f"crc32c:{info['crc32c']}"
+    return f"md5:{base64.b64decode(info['md5Hash']).hex()}"
+
+
+def _sha256(files: Any, path: str) -> str:
+    content = hashlib.sha256(usedforsecurity=False)
+    with files.open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            content.update(chunk)
+    return str(content.hexdigest())
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """Return a file system of fsspec's, and the path in it."""
+    import fsspec
+
+    scheme, _, rest = url.partition("://")
+    if scheme == "gs":
+        return _bucket_files(), rest
+    if scheme == "file":
+        return fsspec.filesystem("file"), unquote(rest.removeprefix("localhost"))
+    if scheme == "memory":
+        return fsspec.filesystem("memory"), f"/{rest.lstrip('/')}"
+    msg = f"{url!r} is no kind of URL that data can be read from: give {_KINDS}"
+    raise DataFormatError(msg)
+
+
+def _bucket_files() -> Any:
+    """Return gcsfs's file system; it keeps one for all with the same options."""
+    try:
+        import aiohttp
+
+        # Its class for ordinary buckets: the newer one asks for the kind of every bucket
+        # over gRPC first, which an emulator does not answer.
+        from gcsfs.core import GCSFileSystem
+    except ModuleNotFoundError as error:
+        msg = (
+            f"gs:// needs the package {error.name!r}, which is not installed, here or on a "
+            f"worker: {install_command('gcp')}"
+        )
+        raise MissingExtraError(msg) from error
+    return GCSFileSystem(
+        access="read_only",
+        token="anon" if os.environ.get(_EMULATOR) else None,
+        use_listings_cache=False,
+        requests_timeout=aiohttp.ClientTimeout(total=None, **_TIMEOUT_S),
+    )
+
+
+def _url_path(scheme: str, name: str) -> str:
+    if scheme == "memory":
+        return name.lstrip("/")
+    return quote(name) if scheme == "file" else name
+
+
+@contextlib.contextmanager
+def _told(url: str, permission: str) -> Iterator[None]:
+    """Turn what a storage refuses into an error that says the way out."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except FileNotFoundError as error:
+        raise not_found(url) from error
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".strip()
+        if "Forbidden" in text or isinstance(error, PermissionError) or _is_401(error):
+            raise _forbidden(url, permission, text) from error
+        if isinstance(error, OSError) and url.startswith("file://"):
+            msg = f"cannot read {url} ({error.strerror or error}): check its disk"
+            raise StoreError(error.errno, msg) from error
+        msg = f"cannot read {url} ({text}): is the storage reachable from here?"
+        raise StoreError(msg) from error
+
+
+def not_found(url: str) -> StoreError:
+    """Make the error of an object that is not there, or of its bucket."""
+    if url.startswith("gs://"):
+        bucket = url.removeprefix("gs://").partition("/")[0]
+        if not _bucket_exists(bucket):
+            msg = (
+                f"there is no bucket {bucket!r}, which {url} is in: check the name, and "
+                "the project that your credentials are for"
+            )
+            return BucketNotFoundError(msg)
+    return ObjectNotFoundError(f"there is no object {url}: check its name")
+
+
+def _bucket_exists(bucket: str) -> bool:
+    files = _bucket_files()
+    try:
+        files.call("GET", "b/{}", bucket, json_out=True)
+    except FileNotFoundError:
+        return False
+    except Exception:  # noqa: BLE001 (it may be there, and not ours to look at)
+        return True
+    return True
+
+
+def _is_401(error: Exception) -> bool:
+    return getattr(error, "code", None) in (401, "401")
+
+
+def _forbidden(url: str, permission: str, text: str) -> StorePermissionError:
+    if not url.startswith("gs://"):
+        msg = f"not allowed to read {url} ({text}): check its owner and permissions"
+        return StorePermissionError(msg)
+    bucket = url.removeprefix("gs://").partition("/")[0]
+    msg = (
+        f"not allowed to read {url}: the credentials here lack {permission} on the bucket "
+        f"{bucket!r}. Grant it (roles/storage.objectViewer has it), or log in as "
+        f"another (gcloud auth application-default login). The storage said: {text:.300}"
+    )
+    return StorePermissionError(msg)

@@ -1,0 +1,86 @@
+"""Sends bundles to the workers that see neither the client's folder nor its store."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from dask_hpsearch.slots.plugin import forget_bundles, receive_chunk
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from dask_hpsearch.data.data_store import DataHome
+    from dask_hpsearch.messages import DataRef
+
+_logger = logging.getLogger(__name__)
+_CHUNK_BYTES = 16 * 2**20
+
+
+class DataSender:
+    """Sends bundles to the workers that ask for them.
+
+    Parameters
+    ----------
+    client : Client
+    home : DataHome
+    topic : str
+        Names the search to the workers, which may have the same data from another.
+    """
+
+    def __init__(self, client: Client, home: DataHome, topic: str) -> None:
+        self._client = client
+        self._topic = topic
+        self._home = home
+        self._threads = concurrent.futures.ThreadPoolExecutor(
+            max_workers=4, thread_name_prefix="dask-hpsearch-data"
+        )
+        self._sent = False
+        self._under_way: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+        self.bytes_sent = 0
+
+    def request(self, digest: str, worker: str) -> None:
+        """Send a bundle to a worker in the background, unless it is on its way."""
+        with self._lock, contextlib.suppress(RuntimeError):  # closed meanwhile
+            if (digest, worker) not in self._under_way:
+                self._under_way.add((digest, worker))
+                self._threads.submit(self._send, digest, worker)
+
+    def close(self) -> None:
+        """Stop sending, and have the workers remove what was sent."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        if self._sent and self._client.status == "running":
+            with contextlib.suppress(Exception):  # workers that left keep nothing
+                self._client.run(forget_bundles, self._topic, on_error="ignore")
+
+    def _send(self, digest: str, worker: str) -> None:
+        ref = self._home.find(digest)
+        try:
+            if ref is not None:
+                self._sent = True
+                self._send_chunks(ref, worker)
+        except Exception:
+            _logger.info("could not send data to %s", worker, exc_info=True)
+        finally:
+            with self._lock:
+                self._under_way.discard((digest, worker))
+
+    def _send_chunks(self, ref: DataRef, worker: str) -> None:
+        with ref.path.open("rb") as file:
+            offset = 0
+            while chunk := file.read(_CHUNK_BYTES):
+                self._client.run(
+                    receive_chunk,
+                    ref.digest,
+                    offset,
+                    chunk,
+                    ref.nbytes,
+                    self._topic,
+                    workers=[worker],
+                )
+                offset += len(chunk)
+                self.bytes_sent += len(chunk)

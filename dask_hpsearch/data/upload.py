@@ -1,0 +1,90 @@
+"""`upload`: data written once to a store, for many searches to refer to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch import paths
+from dask_hpsearch.data.collections import computed, current_client
+from dask_hpsearch.data.data_store import DataHome
+from dask_hpsearch.data.inputs import is_reference, n_samples
+from dask_hpsearch.exceptions import UnsupportedSearchError
+from dask_hpsearch.stores import open_store
+
+if TYPE_CHECKING:
+    import os
+
+    from dask_hpsearch.data.sources import DataReference
+
+
+def upload(
+    X: Any,
+    y: Any = None,
+    *others: Any,
+    store: str | os.PathLike[str] | None = None,
+) -> tuple[DataReference, ...]:
+    """Write data to a store once, for any number of searches.
+
+    `DaskSearchCV.fit` and ``submit`` take what is returned in the place of the data, in this
+    process or another one: the references are small, and can be pickled. What the store has
+    already, by the hash of its content, is not written again.
+
+    Parameters
+    ----------
+    X : array, sparse matrix, DataFrame or Dask collection
+        A Dask collection is computed first, with the client that it was persisted with,
+        else with the current one.
+    y, *others : array-like or Dask collection, optional
+        Targets, weights, groups.
+    store : str or Path, optional
+        A folder or a URL, best the one that the searches use. Workers read a ``gs://``
+        store by themselves. Default: the user's own on this machine.
+
+    Returns
+    -------
+    tuple of DataReference
+        One for each of the arguments that was given.
+
+    Raises
+    ------
+    UnpicklableError
+        If it cannot be written.
+    DataTooLargeError, DataUnavailableError
+        If a Dask collection does not fit into memory, or was persisted on a cluster that
+        is gone.
+    StoreError
+        If the store cannot be written.
+    UnsupportedSearchError
+        If the store is in this process's memory, which no reference outlives.
+
+    Notes
+    -----
+    ``dask-hpsearch gc`` removes data that no run of the store refers to.
+
+    Examples
+    --------
+    >>> X, y = upload(X, y, store="gs://bucket/searches")  # doctest: +SKIP
+    >>> DaskSearchCV(search, store="gs://bucket/searches").fit(X, y)  # doctest: +SKIP
+    """
+    values = {"X": X} | ({} if y is None and not others else {"y": y})
+    values |= {f"argument {number}": one for number, one in enumerate(others, start=3)}
+    values = computed(values, current_client())
+    opened = open_store(paths.data_folder() / "store" if store is None else store)
+    if opened.url.startswith("memory://"):
+        msg = f"{opened.url!r} ends with this process: upload to a folder or a bucket"
+        raise UnsupportedSearchError(msg)
+    with DataHome.of(opened) as home:
+        return tuple(_put(home, what, value) for what, value in values.items())
+
+
+def _put(home: DataHome, what: str, value: Any) -> DataReference:
+    if is_reference(value):
+        reference: DataReference = value
+        return reference
+    if isinstance(value, str):
+        msg = (
+            f"{what}={value!r} is a text, not data: what has a URL needs no upload, fit "
+            "takes the URL"
+        )
+        raise UnsupportedSearchError(msg)
+    return home.reference(home.put(value, what=what), n_samples=n_samples(value))

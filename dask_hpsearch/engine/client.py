@@ -1,0 +1,100 @@
+"""What the engine needs of a Dask client, and the errors when it is not there."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from distributed.comm.core import CommClosedError
+
+from dask_hpsearch.data.node_reader import DataReader
+from dask_hpsearch.exceptions import (
+    ClientClosedError,
+    HPSearchError,
+    NoWorkersError,
+    WorkersLackPackageError,
+)
+from dask_hpsearch.slots.plugin import SlotsPlugin
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+_logger = logging.getLogger(__name__)
+
+
+def why_no_workers(cluster: Any, *, lasting: bool = False) -> HPSearchError | None:
+    """Ask a cluster what keeps workers from running; None if it knows nothing.
+
+    Parameters
+    ----------
+    cluster : object or None
+        A client's cluster, or what knows as much of it.
+    lasting : bool
+        Whether to ask only for what does not pass by itself.
+    """
+    ask = getattr(cluster, "why_no_workers", None)
+    if ask is None:
+        return None
+    try:
+        error: HPSearchError | None = ask(lasting=lasting)
+    except Exception as unknown:  # noqa: BLE001 (the search has an error of its own)
+        _logger.debug("the cluster does not say: %r", unknown)
+        return None
+    return error
+
+
+def no_workers(timeout_s: float, cluster: Any) -> HPSearchError:
+    """Make the error of a cluster without workers, with what it says of them."""
+    told = why_no_workers(cluster)
+    waited = f"no Dask worker within {timeout_s:g} s"
+    longer = f"If workers need longer to start, raise worker_timeout={timeout_s:g} of DaskSearchCV"
+    if isinstance(told, NoWorkersError) and told.lasts:
+        return NoWorkersError(f"{waited}: {told}", lasts=True)
+    if told is not None:
+        return type(told)(f"{waited}: {told}. {longer}")
+    return NoWorkersError(
+        f"{waited}: start some, for example with cluster.scale(2). {longer}"
+    )
+
+
+def check_client(client: Client) -> None:
+    """Refuse a client that cannot drive a search.
+
+    Raises
+    ------
+    ClientClosedError
+    """
+    if client.status != "running":
+        msg = f"the Dask client is {client.status}: connect a new Client"
+        raise ClientClosedError(msg)
+    if client.asynchronous:
+        msg = "the Dask client is asynchronous: connect one with asynchronous=False"
+        raise ClientClosedError(msg)
+
+
+def register_slots(client: Client) -> None:
+    """Give all workers slots, now and as they come."""
+    try:
+        plugin = SlotsPlugin.for_cluster_of(client, DataReader())
+        client.register_plugin(plugin, name=SlotsPlugin.name)
+    except ModuleNotFoundError as error:
+        msg = (
+            f"the Dask scheduler or a worker cannot import {error.name}: install "
+            "dask_hpsearch there, in the client's version"
+        )
+        raise WorkersLackPackageError(msg) from error
+
+
+def reason_of(error: Exception, future: Future[Any], client: Client) -> HPSearchError:
+    """Say why a batch was not run: a lost connection, or a worker that could not.
+
+    What is lost with a worker is no reason: it is tried again.
+    """
+    lost = isinstance(error, CommClosedError)
+    if lost or future.status == "cancelled" or client.status != "running":
+        return ClientClosedError(
+            "the connection to the Dask scheduler was lost during the search"
+        )
+    failure = HPSearchError(f"a worker could not run its batch: {error!r}")
+    failure.__cause__ = error
+    return failure

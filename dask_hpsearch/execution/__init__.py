@@ -1,0 +1,1 @@
+"""One search, from its start to its end."""

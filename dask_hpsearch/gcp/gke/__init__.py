@@ -1,0 +1,1 @@
+"""GKE clusters: found, created, changed, deleted, and deleted in time."""

@@ -1,0 +1,150 @@
+"""The reaper's pod, in which `reaping` runs, as it is applied to Kubernetes.
+
+Its Kubernetes account has no rights in Kubernetes. What it may do at Google is bound to
+that account by Workload Identity: see `role_commands`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.clusters.kubernetes.manifests import (
+    POD_SECURITY,
+    SCRATCH,
+    container_security,
+    pod_security,
+)
+from dask_hpsearch.gcp.gke.reaper import LOOK_EVERY_S, PERMISSIONS
+
+if TYPE_CHECKING:
+    from dask_hpsearch.config.gke import GKESpec
+
+Manifest = dict[str, Any]
+
+NAMESPACE = "dask-hpsearch-system"
+NAME = "reaper"
+ROLE = "daskHpsearchReaper"
+_MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
+SELECTOR = {"app.kubernetes.io/name": "dask-hpsearch-reaper"}
+_READY = f"{SCRATCH}/ready"  # as old as the last look that went well
+_FRESH_S = 300
+_HUNG_S = 900  # then Kubernetes starts it anew; it may be Google that does not answer
+# The program needs a second of a CPU until its first look, two on slow machines; whoever
+# starts it waits for that look (see `dask_hpsearch.deploy.bootstrap`).
+_CPU, _MEMORY = "100m", "256Mi"
+
+
+def manifests(
+    spec: GKESpec, image: str, *, every_s: float = LOOK_EVERY_S
+) -> list[Manifest]:
+    """Return all that the reaper is, in the order in which it is created.
+
+    Parameters
+    ----------
+    spec : GKESpec
+    image : str
+    every_s : float
+        Seconds between two looks.
+    """
+
+    def made(kind: str, api_version: str, name: str, **content: Any) -> Manifest:
+        metadata: Manifest = {"name": name, "labels": _MANAGED | SELECTOR}
+        if kind == "Namespace":
+            metadata["labels"] |= POD_SECURITY
+        else:
+            metadata["namespace"] = NAMESPACE
+        return {
+            "apiVersion": api_version,
+            "kind": kind,
+            "metadata": metadata,
+            **content,
+        }
+
+    policy = {"podSelector": {"matchLabels": SELECTOR}, "policyTypes": ["Ingress"]}
+    return [
+        made("Namespace", "v1", NAMESPACE),
+        made("ServiceAccount", "v1", NAME, automountServiceAccountToken=False),
+        made("NetworkPolicy", "networking.k8s.io/v1", NAME, spec=policy),
+        made("Deployment", "apps/v1", NAME, spec=_deployment(spec, image, every_s)),
+    ]
+
+
+def role_commands(spec: GKESpec, project_number: str = "PROJECT_NUMBER") -> list[str]:
+    """Return the commands that let the reaper end its own cluster, and nothing else.
+
+    Parameters
+    ----------
+    spec : GKESpec
+    project_number : str
+        As ``gcloud projects describe PROJECT --format='value(projectNumber)'`` has it.
+    """
+    member = (
+        f"principal://iam.googleapis.com/projects/{project_number}/locations/global/"
+        f"workloadIdentityPools/{spec.workload_pool}/subject/ns/{NAMESPACE}/sa/{NAME}"
+    )
+    # Operations have names of their own; of clusters, this one alone.
+    condition = (
+        "expression=resource.type != 'container.googleapis.com/Cluster' || "
+        f"resource.name == '{spec.path}',title=one-cluster"
+    )
+    return [
+        (
+            f"gcloud iam roles create {ROLE} --project={spec.project} "
+            f"--permissions={','.join(PERMISSIONS)}"
+        ),
+        (
+            f'gcloud projects add-iam-policy-binding {spec.project} --member="{member}" '
+            f'--role=projects/{spec.project}/roles/{ROLE} --condition="{condition}"'
+        ),
+    ]
+
+
+def _deployment(spec: GKESpec, image: str, every_s: float) -> Manifest:
+    command = ["python", "-m", "dask_hpsearch.gcp.gke.reaper", spec.path]
+    command += ["--every", f"{every_s:g}", "--ready", _READY]
+    if spec.endpoints.container:
+        command += ["--endpoint", spec.endpoints.container]
+    resources = {"cpu": _CPU, "memory": _MEMORY}
+    container = {
+        "name": NAME,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": command,
+        "env": [{"name": "HOME", "value": SCRATCH}],
+        "resources": {"requests": resources, "limits": dict(resources)},
+        "readinessProbe": {
+            **_looked_within(_FRESH_S),
+            "initialDelaySeconds": 3,
+            "periodSeconds": 5,
+        },
+        "livenessProbe": {
+            **_looked_within(_HUNG_S),
+            "initialDelaySeconds": _FRESH_S,
+            "periodSeconds": 60,
+        },
+        "securityContext": container_security(),
+        "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH}],
+    }
+    pod = {
+        "serviceAccountName": NAME,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(),
+        "containers": [container],
+        "terminationGracePeriodSeconds": 5,
+        "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "10Mi"}}],
+    }
+    return {
+        "replicas": 1,
+        "strategy": {"type": "Recreate"},
+        "selector": {"matchLabels": SELECTOR},
+        "template": {"metadata": {"labels": _MANAGED | SELECTOR}, "spec": pod},
+    }
+
+
+def _looked_within(seconds: int) -> Manifest:
+    program = (
+        "import os, sys, time; "
+        f"sys.exit(time.time() - os.stat('{_READY}').st_mtime > {seconds})"
+    )
+    return {"exec": {"command": ["python", "-c", program]}, "timeoutSeconds": 10}

@@ -1,0 +1,1 @@
+"""Container images: built by Cloud Build, kept in Artifact Registry."""

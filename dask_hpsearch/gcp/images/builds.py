@@ -1,0 +1,339 @@
+"""Builds of Cloud Build: what is asked for, followed to the end, and why one failed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from google.api_core import exceptions
+from google.cloud.devtools import cloudbuild_v1 as builds_v1
+from google.protobuf.duration_pb2 import Duration
+
+from dask_hpsearch.exceptions import ImageBuildError, ObjectNotFoundError, StoreError
+from dask_hpsearch.gcp.api_errors import LOST, Patience, told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dask_hpsearch.gcp.images.registry import ImagePlace
+    from dask_hpsearch.stores import Store
+
+_logger = logging.getLogger(__name__)
+SERVICE = "cloudbuild.googleapis.com"
+OURS = "dask-hpsearch"
+_EDITOR = "roles/cloudbuild.builds.editor"
+_BUILDER = "gcr.io/cloud-builders/docker"
+_TIMEOUT_S = 1800
+_QUEUE_S = 600
+_TRIES = 3
+_LAST_LINES = 15
+_STATUS = builds_v1.Build.Status
+_UNDER_WAY = {_STATUS.PENDING, _STATUS.QUEUED, _STATUS.WORKING, _STATUS.STATUS_UNKNOWN}
+_FAILED = {_STATUS.FAILURE, _STATUS.TIMEOUT, _STATUS.INTERNAL_ERROR}
+_TYPES = builds_v1.Build.FailureInfo.FailureType
+_NOT_PUSHED = {_TYPES.PUSH_FAILED, _TYPES.PUSH_NOT_AUTHORIZED}
+_WHY = {
+    _STATUS.TIMEOUT: f"it took longer than {_TIMEOUT_S} s",
+    _STATUS.EXPIRED: f"it waited longer than {_QUEUE_S} s for a machine",
+    _STATUS.CANCELLED: "it was cancelled",
+    _STATUS.INTERNAL_ERROR: "Cloud Build itself failed; try again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BuildFiles:
+    """What is built, and where its log goes.
+
+    Attributes
+    ----------
+    folder : str
+        ``gs://`` URL of the folder that holds both.
+    source : str
+        Name of the archive in it.
+    generation : int
+        The version that was uploaded.
+    """
+
+    folder: str
+    source: str
+    generation: int
+
+
+def wanted(
+    place: ImagePlace,
+    tag: str,
+    files: BuildFiles,
+    *,
+    python: str,
+    service_account: str | None = None,
+) -> builds_v1.Build:
+    """Describe the build of an image.
+
+    Parameters
+    ----------
+    place : ImagePlace
+    tag : str
+        Of the image.
+    files : BuildFiles
+    python : str
+        Version of Python in the image, as ``3.11``.
+    service_account : str, optional
+        E-mail address of what builds; default: the project's own.
+    """
+    image = f"{place.image}:{tag}"
+    bucket, _, path = files.folder.removeprefix("gs://").partition("/")
+    source = builds_v1.StorageSource(
+        bucket=bucket,
+        object_=f"{path}/{files.source}".lstrip("/"),
+        generation=files.generation,
+    )
+    arguments = [
+        "build",
+        "--tag",
+        image,
+        "--build-arg",
+        f"PYTHON_VERSION={python}",
+        ".",
+    ]
+    options = builds_v1.BuildOptions(
+        logging=builds_v1.BuildOptions.LoggingMode.GCS_ONLY,
+        log_streaming_option=builds_v1.BuildOptions.LogStreamingOption.STREAM_ON,
+        source_provenance_hash=[builds_v1.Hash.HashType.SHA256],
+    )
+    account = f"projects/{place.project}/serviceAccounts/{service_account}"
+    return builds_v1.Build(
+        source=builds_v1.Source(storage_source=source),
+        steps=[builds_v1.BuildStep(id="image", name=_BUILDER, args=arguments)],
+        images=[image],
+        tags=[OURS, tag],
+        timeout=Duration(seconds=_TIMEOUT_S),
+        queue_ttl=Duration(seconds=_QUEUE_S),
+        logs_bucket=files.folder,
+        service_account=account if service_account else "",
+        options=options,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Builds:
+    """The builds of images for one place.
+
+    Attributes
+    ----------
+    client : CloudBuildClient
+    place : ImagePlace
+    patience : Patience
+    """
+
+    client: Any
+    place: ImagePlace
+    patience: Patience = field(default_factory=Patience)
+
+    def start(self, build: builds_v1.Build) -> builds_v1.Build:
+        """Start a build once, also if the answer to that is lost.
+
+        Returns
+        -------
+        Build
+            With its id.
+
+        Raises
+        ------
+        CloudError
+            If Google Cloud refuses.
+        """
+        mine = f"try-{uuid.uuid4().hex}"
+        build.tags.append(mine)
+        request = builds_v1.CreateBuildRequest(
+            parent=self.place.parent, project_id=self.place.project, build=build
+        )
+        with self._told("start a build"):
+            for tries_left in reversed(range(_TRIES)):
+                try:
+                    operation = self.client.create_build(request, **self.patience.once)
+                except LOST:
+                    found = self._tagged(mine)
+                    if found:
+                        return found[0]
+                    if not tries_left:
+                        raise
+                else:
+                    started: builds_v1.Build = operation.metadata.build
+                    return started
+        raise AssertionError  # the last try returns or raises
+
+    def under_way(self, tag: str) -> builds_v1.Build | None:
+        """Return a build of the same image that somebody has begun, if one is under way.
+
+        Whoever began it may be gone by now.
+        """
+        with self._told("look for builds"):
+            for build in self._tagged(tag):
+                if OURS in build.tags and build.status in _UNDER_WAY:
+                    return build
+        return None
+
+    def follow(
+        self,
+        build: builds_v1.Build,
+        store: Store,
+        *,
+        say: Callable[[str], None],
+        wait: Callable[[float], None] = time.sleep,
+        poll_s: float = 1.0,
+    ) -> str:
+        """Wait for a build's end, and pass on the lines of its log meanwhile.
+
+        Parameters
+        ----------
+        build : Build
+        store : Store
+            The folder that its log is in.
+        say : callable
+            Given each line.
+        wait : callable
+            Sleeps for some seconds.
+        poll_s : float
+            Between two looks.
+
+        Returns
+        -------
+        str
+            The image's digest.
+
+        Raises
+        ------
+        ImageBuildError
+            If the build failed; with the last lines of the step that did.
+        CloudError
+            If Google Cloud does not answer.
+        """
+        log = _Log(store, log_name(build), say)
+        request = builds_v1.GetBuildRequest(
+            name=self._name(build), project_id=self.place.project, id=build.id
+        )
+        while True:
+            with self._told("look at the build"):
+                build = self.client.get_build(request, **self.patience.reading)
+            ended = build.status not in _UNDER_WAY
+            log.read(whole=ended)
+            if ended:
+                return _digest(build, log.lines)
+            wait(poll_s)
+
+    def cancel(self, build: builds_v1.Build) -> None:
+        """End a build that nobody waits for any more; nothing is done if it has ended."""
+        request = builds_v1.CancelBuildRequest(
+            name=self._name(build), project_id=self.place.project, id=build.id
+        )
+        try:
+            self.client.cancel_build(request, **self.patience.reading)
+        except exceptions.FailedPrecondition:
+            return
+        except exceptions.GoogleAPIError as error:
+            _logger.warning("the build %s may still run: %s", build.id, error)
+
+    def _tagged(self, tag: str) -> list[builds_v1.Build]:
+        request = builds_v1.ListBuildsRequest(
+            parent=self.place.parent,
+            project_id=self.place.project,
+            filter=f'tags="{tag}"',
+        )
+        return list(self.client.list_builds(request, **self.patience.reading))
+
+    def _name(self, build: builds_v1.Build) -> str:
+        return f"{self.place.parent}/builds/{build.id}"
+
+    def _told(self, doing: str) -> Any:
+        return told(doing, self.place.project, SERVICE, _EDITOR)
+
+
+def log_name(build: builds_v1.Build) -> str:
+    """Name of the object that a build's log is written to."""
+    return f"log-{build.id}.txt"
+
+
+def _digest(build: builds_v1.Build, lines: list[str]) -> str:
+    """Return the digest of what a build has pushed."""
+    if build.status != _STATUS.SUCCESS:
+        raise ImageBuildError(why_failed(build, lines))
+    digests = [one.digest for one in build.results.images]
+    if len(digests) != 1:
+        msg = f"the build {build.id} pushed {len(digests)} images instead of one"
+        raise ImageBuildError(msg)
+    return str(digests[0])
+
+
+def why_failed(build: builds_v1.Build, lines: list[str]) -> str:
+    """Say why a build failed: its step, the step's last lines, and what Google says.
+
+    Parameters
+    ----------
+    build : Build
+    lines : list of str
+        All of its log.
+    """
+    said = build.failure_info.detail or build.status_detail
+    reason = _WHY.get(_STATUS(build.status), said or _STATUS(build.status).name)
+    numbered = list(enumerate(build.steps))
+    failed = [(number, step) for number, step in numbered if step.status in _FAILED]
+    head = f"the build {build.id} failed: {reason}"
+    if failed:
+        number, step = failed[0]
+        code = f" with exit code {step.exit_code}" if step.exit_code else ""
+        head = f"step {step.id!r} of the build {build.id} failed{code}: {reason}"
+        lines = lines_of_step(lines, number)
+    if build.failure_info.type_ in _NOT_PUSHED:
+        head += _push_advice(build)
+    return "\n".join([head, *lines[-_LAST_LINES:]])
+
+
+def _push_advice(build: builds_v1.Build) -> str:
+    account = build.service_account.rpartition("/")[2] or "the build's service account"
+    image = build.images[0] if build.images else "the image"
+    return (
+        f". If {account} may not push {image}, let the project's owner grant it "
+        "roles/artifactregistry.writer: dask-hpsearch doctor has the command"
+    )
+
+
+def lines_of_step(lines: list[str], number: int) -> list[str]:
+    """Pick a step's lines out of a log, without what Cloud Build puts before them.
+
+    It puts nothing there in a build of one step: then all lines are the step's.
+    """
+    start = re.compile(rf'Step #{number}(?: - "[^"]*")?: ?(.*)')
+    found = [match[1] for line in lines if (match := start.match(line))]
+    return found or lines
+
+
+class _Log:
+    """The log of a build, in an object that grows until the build ends."""
+
+    def __init__(self, store: Store, name: str, say: Callable[[str], None]) -> None:
+        self.lines: list[str] = []
+        self._store, self._name, self._say = store, name, say
+        self._content = b""
+
+    def read(self, *, whole: bool) -> None:
+        """Pass on the lines that are new; the last one too if nothing follows it.
+
+        A log that cannot be read stops no build.
+        """
+        try:
+            sizes = [one.nbytes for one in self._store.list(self._name)]
+            if sizes and sizes[0] > len(self._content):
+                self._content = self._store.read(self._name)
+        except ObjectNotFoundError:  # between two versions
+            return
+        except StoreError as error:
+            _logger.warning("the build's log cannot be read: %s", error)
+        end = None if whole else self._content.rfind(b"\n") + 1
+        lines = self._content[:end].decode(errors="replace").splitlines()
+        for line in lines[len(self.lines) :]:
+            self._say(line)
+        self.lines = lines

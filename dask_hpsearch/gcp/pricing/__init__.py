@@ -1,0 +1,1 @@
+"""List prices of Google Cloud, and estimates of costs made of them."""

@@ -1,0 +1,1 @@
+"""A joblib backend that hands scikit-learn's tasks to the engine."""

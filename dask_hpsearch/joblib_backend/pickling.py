@@ -1,0 +1,167 @@
+"""How tasks are pickled for the way to the workers: small parts, large arrays apart."""
+
+from __future__ import annotations
+
+import io
+from collections import ChainMap
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import cloudpickle
+import numpy as np
+
+from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.data.collections import is_collection
+from dask_hpsearch.exceptions import UnpicklableError
+
+if TYPE_CHECKING:
+    from dask_hpsearch.data import KnownObjects
+    from dask_hpsearch.data.collections import Collections
+    from dask_hpsearch.messages import DataRef
+
+_SHARED_ARRAY_BYTES = 2**15
+
+
+class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles parts of tasks, large arrays as references to bundles, collections computed.
+
+    Parameters
+    ----------
+    file : io.BytesIO
+    known : KnownObjects
+        Where the arrays are put.
+    collections : Collections
+    after : TaskPickler, optional
+        One whose objects need not be pickled again: its pickle is loaded before this one,
+        by the same unpickler.
+
+    Attributes
+    ----------
+    refs : dict of str to DataRef
+        The bundles that loading needs, by digest; not those of ``after``.
+    arrays : dict of int to int
+        Numbers of the arrays, by their ids.
+    """
+
+    memo: Any
+    globals_ref: dict[int, Any]
+    dispatch_table: ClassVar[Any] = ChainMap(
+        sklearn_adapter.REDUCERS, cloudpickle.Pickler.dispatch_table
+    )
+
+    def __init__(
+        self,
+        file: io.BytesIO,
+        known: KnownObjects,
+        collections: Collections,
+        *,
+        after: TaskPickler | None = None,
+    ) -> None:
+        super().__init__(file, protocol=5)
+        self._known = known
+        self._collections = collections
+        self.refs: dict[str, DataRef] = {}
+        self.arrays: dict[int, int] = {}
+        if after is not None:
+            self.memo = after.memo  # a copy is made
+            self.globals_ref = dict(after.globals_ref)
+            self.arrays = dict(after.arrays)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Replace a Dask collection by one whose parts are there, in bundles."""
+        if is_collection(obj) and (local := self._collections.local(obj)) is not obj:
+            return _the_same, (local,)
+        return super().reducer_override(obj)
+
+    def persistent_id(self, obj: Any) -> tuple[str, int] | None:
+        """Return a large array's digest and number, None for anything else.
+
+        Arrays of equal content share a bundle; their numbers keep them apart.
+        """
+        if not isinstance(obj, np.ndarray) or obj.nbytes < _SHARED_ARRAY_BYTES:
+            return None
+        if type(obj) not in (np.ndarray, np.memmap) or obj.dtype.hasobject:
+            return None
+        ref = self._known.put(obj, what="an array")
+        self.refs[ref.digest] = ref
+        return ref.digest, self.arrays.setdefault(id(obj), len(self.arrays))
+
+
+class SharedParts:
+    """What several tasks have in common, and what each adds, as of one pickle.
+
+    Objects that a task's own part has in common with the shared parts are the same object
+    where both are loaded: a function of the user's that the estimator knows, a parameter
+    that the scorer holds.
+
+    Parameters
+    ----------
+    parts : object
+    known : KnownObjects
+    collections : Collections
+
+    Attributes
+    ----------
+    content : bytes
+    refs : dict of str to DataRef
+        The bundles that loading needs, by digest.
+
+    Raises
+    ------
+    Exception
+        Whatever pickling raises.
+    """
+
+    def __init__(
+        self, parts: Any, known: KnownObjects, collections: Collections
+    ) -> None:
+        buffer = io.BytesIO()
+        self._known, self._collections = known, collections
+        self._pickler = TaskPickler(buffer, known, collections)
+        self._pickler.dump(parts)
+        self.content = buffer.getvalue()
+        self.refs = self._pickler.refs
+
+    def followed_by(self, value: Any) -> tuple[bytes, dict[str, DataRef]]:
+        """Pickle what is loaded right after the shared parts.
+
+        Returns
+        -------
+        bytes
+        dict of str to DataRef
+            The bundles that it needs besides, by digest.
+
+        Raises
+        ------
+        Exception
+            Whatever pickling raises.
+        """
+        buffer = io.BytesIO()
+        pickler = TaskPickler(
+            buffer, self._known, self._collections, after=self._pickler
+        )
+        pickler.dump(value)
+        return buffer.getvalue(), pickler.refs
+
+
+def _the_same(value: Any) -> Any:
+    return value
+
+
+def pickled(value: Any, what: str) -> bytes:
+    """Pickle a part of the search.
+
+    Parameters
+    ----------
+    value : object
+    what : str
+        Its name in errors.
+
+    Raises
+    ------
+    UnpicklableError
+        If it cannot be pickled.
+    """
+    try:
+        return bytes(cloudpickle.dumps(value, protocol=5))
+    except Exception as error:
+        raise UnpicklableError.of(what, error) from error

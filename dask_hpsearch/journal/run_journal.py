@@ -1,0 +1,367 @@
+"""What a recorder keeps of a search, in a run's folder: read before, written as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.exceptions import JournalMismatchError, ObjectNotFoundError
+from dask_hpsearch.journal.exploration import Exploration, exploration_of
+from dask_hpsearch.journal.segments import JournalReader, JournalWriter
+from dask_hpsearch.journal.serialization import (
+    decode_result,
+    digest_of,
+    encode_result,
+    is_of,
+    shown,
+    shown_value,
+)
+from dask_hpsearch.safe_text import repr_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from dask_hpsearch.exceptions import StoreError
+    from dask_hpsearch.journal.folder import RunFolder
+
+_LONG_FIT_S = 0.5
+_DIGESTS_KEPT = 1000
+
+
+@dataclass(slots=True)
+class StoredCall:
+    """Candidates and splits of one ``evaluate_candidates`` call, as they were."""
+
+    candidates: list[dict[str, Any]]
+    splits: list[tuple[Any, Any]]
+    more_results: Mapping[str, Sequence[Any]] | None
+    results: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+
+    def results_for(
+        self, candidates: Sequence[Mapping[str, Any]]
+    ) -> dict[tuple[int, int], dict[str, Any]]:
+        """Results of the same parameters, by the ordinals of these candidates."""
+        own = [digest_of(one) for one in self.candidates]
+        at = {digest: index for index, digest in enumerate(own)}
+        mine: dict[int, dict[int, dict[str, Any]]] = {}
+        for (candidate, split), result in self.results.items():
+            mine.setdefault(candidate, {})[split] = result
+        found = {}
+        for candidate, digest in enumerate(map(digest_of, candidates)):
+            same_place = own[candidate : candidate + 1] == [digest] or any(
+                one is candidates[candidate] for one in self.candidates[candidate:][:1]
+            )
+            source = candidate if same_place else at.get(digest, -1)
+            for split, result in mine.get(source, {}).items():
+                found[candidate, split] = result
+        return found
+
+
+class RunJournal:
+    """The journal of one run, for its driver.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Writable.
+    generation : int
+        How often the run was extended.
+    on_error : callable
+        Told once if events cannot be written.
+    on_splits : callable
+        Given the splits of every call that begins.
+
+    Attributes
+    ----------
+    spent_usd, spent_earlier_usd : float
+        What the run's drivers have spent; those of earlier generations alone.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        generation: int = 0,
+        on_error: Callable[[StoreError], None] = lambda _: None,
+        on_splits: Callable[[Sequence[Any]], None] = lambda _: None,
+    ) -> None:
+        key = folder.signing_key()
+        self.folder = folder
+        self.generation = generation
+        events = JournalReader(
+            folder.store, folder.run_id, folder.manifest.public
+        ).events()
+        self._begun = _by_call(events, "call")
+        self._fits = _by_call(events, "fit")
+        self._asks = _by_call(events, "ask")
+        spent = [(one["g"], one["usd"]) for one in events if "usd" in one]
+        self.spent_usd = max((usd for _, usd in spent), default=0.0)
+        self.spent_earlier_usd = max(
+            (usd for number, usd in spent if number < generation), default=0.0
+        )
+        self.give_up = on_error
+        self._on_splits = on_splits
+        self._digests: dict[int, tuple[Mapping[str, Any], str]] = {}
+        self._writer = JournalWriter(
+            folder.store, folder.run_id, key, on_error=on_error
+        )
+
+    def stored_call(self, ordinal: int) -> StoredCall | None:
+        """Return a call that was begun before, with the results of its finished fits.
+
+        Its driver may have been killed before it noted that in the journal, or before it
+        took over all results of an extended run: that is made up for.
+
+        Raises
+        ------
+        JournalMismatchError
+            If a result belongs to other parameters than its candidate's.
+        """
+        call = self._load_call(ordinal, self.generation)
+        if call is None:
+            return None
+        if (ordinal, self.generation) not in self._begun:
+            self._note_call(ordinal, call)
+        earlier = self.earlier_call(ordinal)
+        before = {} if earlier is None else earlier.results_for(call.candidates)
+        for fit in before.keys() - call.results.keys():
+            call.results[fit] = before[fit]
+            self._take_over(ordinal, fit, call.candidates[fit[0]], before[fit])
+        return call
+
+    def earlier_call(self, ordinal: int) -> StoredCall | None:
+        """Return a call as it was before the run was extended."""
+        for generation in range(self.generation - 1, -1, -1):
+            call = self._load_call(ordinal, generation)
+            if call is not None:
+                return call
+        return None
+
+    def _load_call(self, ordinal: int, generation: int) -> StoredCall | None:
+        try:
+            kept = self.folder.load_pickle(_call_name(ordinal, generation))
+        except ObjectNotFoundError:
+            return None
+        call = StoredCall(**kept)
+        self._add_results(call, ordinal, generation)
+        return call
+
+    def begin_call(
+        self,
+        ordinal: int,
+        candidates: list[dict[str, Any]],
+        splits: list[tuple[Any, Any]],
+        more_results: Mapping[str, Sequence[Any]] | None,
+    ) -> bool:
+        """Store a new call; False if another driver has begun it meanwhile."""
+        self._on_splits(splits)
+        kept: dict[str, Any] = {
+            "candidates": candidates,
+            "splits": splits,
+            "more_results": more_results,
+        }
+        if not self.folder.create_pickle(_call_name(ordinal, self.generation), kept):
+            return False
+        self._note_call(ordinal, StoredCall(**kept))
+        return True
+
+    def _note_call(self, ordinal: int, call: StoredCall, **more: Any) -> None:
+        extra = {
+            name: [shown_value(one) for one in values]
+            for name, values in (call.more_results or {}).items()
+        }
+        self.note(
+            "call",
+            c=ordinal,
+            k=len(call.splits),
+            params=[shown(one) for one in call.candidates],
+            extra=extra,
+            **more,
+        )
+
+    def explores(self, ordinal: int) -> bool | None:
+        """Tell whether a call was begun as an exploration; None if it is new."""
+        for generation in range(self.generation, -1, -1):
+            with contextlib.suppress(ObjectNotFoundError):
+                kept = self.folder.load_pickle(_call_name(ordinal, generation))
+                return not kept["candidates"]
+        return None
+
+    def begin_exploration(
+        self, ordinal: int, splits: list[tuple[Any, Any]], *, n_candidates: int
+    ) -> Exploration:
+        """Begin a call whose candidates are asked one by one, or go on with it.
+
+        What an extended run had asked before is asked in its new generation too.
+        """
+        kept: dict[str, Any]
+        kept = {"candidates": [], "splits": splits, "more_results": None}
+        earlier = self._load_exploration(ordinal, range(self.generation - 1, -1, -1))
+        if earlier is not None:
+            kept["splits"] = earlier.splits
+        self._on_splits(kept["splits"])
+        name = _call_name(ordinal, self.generation)
+        found = Exploration(kept["splits"])
+        if not self.folder.create_pickle(name, kept):
+            stored = self._load_exploration(ordinal, [self.generation])
+            assert stored is not None  # noqa: S101 (it is there: it was not created)
+            found = stored
+        if (ordinal, self.generation) not in self._begun:
+            self._note_call(ordinal, StoredCall(**kept), n=n_candidates)
+        if earlier is not None:
+            self._take_over_asks(ordinal, found, earlier)
+        return found
+
+    def _take_over_asks(
+        self, ordinal: int, found: Exploration, earlier: Exploration
+    ) -> None:
+        """Add the asks and results of an earlier generation that are missing."""
+        for candidate, (space, parameters) in earlier.asks.items():
+            if candidate not in found.asks:
+                found.asks[candidate] = space, parameters
+                self.asked(ordinal, candidate, space, parameters)
+        for fit, result in earlier.results.items():
+            if fit not in found.results:
+                found.results[fit] = result
+                self._take_over(ordinal, fit, earlier.asks[fit[0]][1], result)
+
+    def _take_over(
+        self,
+        ordinal: int,
+        fit: tuple[int, int],
+        parameters: Mapping[str, Any],
+        result: Mapping[str, Any],
+    ) -> None:
+        self.fit_finished(
+            ordinal, *fit, parameters, result, shown_as_finished=lambda: None
+        )
+
+    def _load_exploration(
+        self, ordinal: int, generations: Iterable[int]
+    ) -> Exploration | None:
+        for generation in generations:
+            try:
+                kept = self.folder.load_pickle(_call_name(ordinal, generation))
+            except ObjectNotFoundError:
+                continue
+            key = ordinal, generation
+            return exploration_of(
+                kept["splits"], self._asks.get(key, []), self._fits.get(key, [])
+            )
+        return None
+
+    def asked(
+        self, ordinal: int, candidate: int, space: int, parameters: Mapping[str, Any]
+    ) -> None:
+        """Append an ask; its results come after it, never before."""
+        self._writer.append(
+            {
+                "e": "ask",
+                "c": ordinal,
+                "g": self.generation,
+                "i": candidate,
+                "space": space,
+                "d": self._digest_of(parameters),
+                "p": encode_result(parameters),
+                "params": shown(parameters),
+                "t": time.time(),
+            }
+        )
+
+    def told(self, ordinal: int, candidate: int, space: int, value: float) -> None:
+        """Append what a strategy was told of a candidate; None if that failed."""
+        self._writer.append(
+            {
+                "e": "tell",
+                "c": ordinal,
+                "g": self.generation,
+                "i": candidate,
+                "space": space,
+                "value": value if math.isfinite(value) else None,
+                "t": time.time(),
+            }
+        )
+
+    def fit_finished(
+        self,
+        ordinal: int,
+        candidate: int,
+        split: int,
+        parameters: Mapping[str, Any],
+        result: Mapping[str, Any],
+        *,
+        shown_as_finished: Callable[[], None],
+    ) -> None:
+        """Append a result; it may be shown once it is in the store."""
+        event = {
+            "e": "fit",
+            "c": ordinal,
+            "g": self.generation,
+            "i": candidate,
+            "s": split,
+            "d": self._digest_of(parameters),
+            "r": encode_result(result),
+            "t": time.time(),
+        }
+        long = float(result.get("fit_time") or 0.0) > _LONG_FIT_S
+        self._writer.append(event, on_flushed=shown_as_finished, soon=long)
+
+    def _digest_of(self, parameters: Mapping[str, Any]) -> str:
+        """Digest of a candidate, computed once for its fits; the last few are kept."""
+        known = self._digests.get(id(parameters))
+        if known is None:
+            if len(self._digests) >= _DIGESTS_KEPT:
+                self._digests.clear()
+            # The object is kept too, so that its id stays its own.
+            known = self._digests[id(parameters)] = parameters, digest_of(parameters)
+        return known[1]
+
+    def note(self, event: str, **values: Any) -> None:
+        """Append any other event, and write it at once."""
+        entry = {"e": event, "g": self.generation, "t": time.time(), **values}
+        self._writer.append(entry, soon=True)
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write the last events."""
+        self._writer.close()
+
+    def _add_results(self, call: StoredCall, ordinal: int, generation: int) -> None:
+        digests = [digest_of(one) for one in call.candidates]
+        for event in self._fits.get((ordinal, generation), []):
+            candidate = event["i"]
+            parameters = dict(enumerate(call.candidates[: candidate + 1])).get(
+                candidate
+            )
+            expected = digests[candidate] if candidate < len(digests) else "none"
+            if event["d"] != expected and not (
+                parameters is not None and is_of(event["d"], parameters)
+            ):
+                msg = (
+                    f"run {self.folder.run_id}: the journal's result of call {ordinal}, "
+                    f"candidate {candidate}, split {event['s']} is for parameters with "
+                    f"digest {event['d']}, but the candidate is {repr_of(parameters)} "
+                    f"({expected}): the folder holds parts of different runs"
+                )
+                raise JournalMismatchError(msg)
+            call.results[candidate, event["s"]] = decode_result(event["r"])
+
+
+def _by_call(
+    events: list[dict[str, Any]], kind: str
+) -> dict[tuple[int, int], list[dict[str, Any]]]:
+    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for event in events:
+        if event["e"] == kind:
+            found.setdefault((event["c"], event["g"]), []).append(event)
+    return found
+
+
+def _call_name(ordinal: int, generation: int) -> str:
+    return f"calls/{ordinal:05d}-{generation}.pkl"

@@ -1,0 +1,1 @@
+"""Files of this machine: whole, locked, checked, mapped by many processes."""

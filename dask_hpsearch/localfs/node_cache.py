@@ -1,0 +1,387 @@
+"""What a node keeps of data that lies elsewhere: bounded, checked, one copy for all.
+
+Of every entry there is, in one folder that all processes of the node may share:
+
+KEY           the file, whole, never changed
+KEY.lock      locked by those who use the file (shared) or make or remove it (alone); says
+              which checksum the file has
+KEY.partial   the file while it is being made
+KEY.reserved  so much room is kept for it meanwhile
+
+Locks are the kernel's (``flock``): they end with the process that holds them, however it
+ends. So whatever nobody holds may go, and what a running fit uses never does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from dask_hpsearch.exceptions import CacheFullError, DataUnavailableError, StoreError
+from dask_hpsearch.localfs.atomic import remove_if_stale
+from dask_hpsearch.localfs.checksums import checksum, kind_of
+from dask_hpsearch.localfs.locks import closed_on_error, is_file, try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FOLDER_VARIABLE = "DASK_HPSEARCH_CACHE"
+SIZE_VARIABLE = "DASK_HPSEARCH_CACHE_SIZE"
+_SHARE_OF_DISK = 0.8
+_UNUSED_S = 7 * 86400.0
+_POLL_S = 0.02
+_LOCK, _PARTIAL, _RESERVED = ".lock", ".partial", ".reserved"
+_USERS, _ROOM = ".users", ".room"
+_logger = logging.getLogger(__name__)
+
+
+class Held:
+    """An entry that stays where it is until it is let go.
+
+    Attributes
+    ----------
+    path : Path
+        Its file.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor: int | None = descriptor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let it go."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class NodeCache:
+    """Files by key in a folder, made once by whoever needs one first.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when the first entry is.
+    limit_bytes : int, optional
+        Most that all entries may take; default: four fifths of what the disk has left
+        besides them.
+    temporary : bool
+        Remove the folder when the last process that uses it closes it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limit_bytes: int | None = None,
+        temporary: bool = False,
+    ) -> None:
+        self.folder = folder
+        self._limit_bytes = limit_bytes
+        self._temporary = temporary
+        self._users: int | None = None
+        self._opening = threading.Lock()
+        self._checking = threading.Lock()
+        self._checked: dict[str, tuple[int, int, int]] = {}
+
+    @classmethod
+    def of_environment(cls, default: Path, *, temporary: bool) -> NodeCache:
+        """Open the cache that the environment names, or the default one.
+
+        ``$DASK_HPSEARCH_CACHE`` is a folder, which stays; ``$DASK_HPSEARCH_CACHE_SIZE``
+        bounds it, in bytes or as in ``20GiB``.
+        """
+        named = os.environ.get(FOLDER_VARIABLE)
+        size = os.environ.get(SIZE_VARIABLE)
+        return cls(
+            Path(named).expanduser().absolute() if named else default,
+            limit_bytes=_parsed(size) if size else None,
+            temporary=temporary and not named,
+        )
+
+    def hold(
+        self,
+        key: str,
+        nbytes: int,
+        make: Callable[[Path], str],
+        *,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> Held:
+        """Return an entry, made if it is not there; of those who ask, one makes it.
+
+        Parameters
+        ----------
+        key : str
+            Names its content.
+        nbytes : int
+            Its size, or what is known of it.
+        make : callable
+            Writes the file and returns its checksum, ``kind:value``.
+        given_up : callable
+            Whether to stop waiting for another who makes it.
+
+        Raises
+        ------
+        CacheFullError
+            If there is no room: all that is there is in use, or the limit is too low.
+        StoreError
+            If the folder cannot be written.
+        DataUnavailableError
+            If it was given up.
+        Exception
+            What ``make`` raises; nothing of it stays.
+        """
+        path = self.folder / key
+        while True:
+            held = self._hold(path, None) or self._hold(
+                path, lambda lock: self._make(path, lock, nbytes, make)
+            )
+            if held is not None:
+                return held
+            if given_up():
+                msg = f"nobody needs {key} any more"
+                raise DataUnavailableError(msg)
+            time.sleep(_POLL_S)
+
+    def nbytes(self) -> int:
+        """Bytes that all entries take, or have reserved."""
+        return sum(size for _, size in self._sizes().values())
+
+    def tidy(self) -> None:
+        """Remove what a killed process left behind, and what was not used for a week."""
+        for key, (used, _) in self._sizes().items():
+            if time.time() - used > _UNUSED_S or not (self.folder / key).exists():
+                self._remove(key)
+        for path in self.folder.glob(".partial-*"):
+            remove_if_stale(path)
+
+    def close(self) -> None:
+        """Stop using the folder; the last process removes a temporary one."""
+        if self._users is None:
+            return
+        try:
+            if self._temporary:
+                fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(self.folder, ignore_errors=True)
+        except BlockingIOError:
+            pass  # others use it
+        finally:
+            os.close(self._users)
+            self._users = None
+
+    # --- one entry --------------------------------------------------------------------
+
+    def _hold(self, path: Path, make: Callable[[int], None] | None) -> Held | None:
+        """Hold an entry that is whole, or, with ``make``, one that is made for that."""
+        lock = self._lock(path, fcntl.LOCK_SH if make is None else fcntl.LOCK_EX)
+        if lock is None:
+            return None
+        with closed_on_error(lock):
+            if make is not None:
+                if not self._is_whole(path, lock):
+                    make(lock)
+                fcntl.flock(lock, fcntl.LOCK_SH)  # others may get a moment in between
+            if self._is_whole(path, lock) and is_file(lock, _lock_of(path)):
+                return Held(path, lock)
+        os.close(lock)
+        return None
+
+    def _lock(self, path: Path, how: int) -> int | None:
+        """Lock an entry now or not at all: who has it may use it for long."""
+        self._open()
+        lock = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with closed_on_error(lock):
+            if try_lock(lock, how) and is_file(lock, _lock_of(path)):
+                return lock
+        os.close(lock)
+        return None
+
+    def _is_whole(self, path: Path, lock: int) -> bool:
+        """Whether the file is there, with the content that was written."""
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return False
+        identity = stat.st_ino, stat.st_mtime_ns, stat.st_size
+        with self._checking:
+            if self._checked.get(path.name) != identity:
+                expected = _noted(lock)
+                if not expected or not _has(path, expected):
+                    _logger.warning("%s is not what it was: it is made anew", path)
+                    return False
+                self._checked[path.name] = identity
+        with contextlib.suppress(OSError):
+            os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))  # last used now
+        return True
+
+    def _make(
+        self, path: Path, lock: int, nbytes: int, make: Callable[[Path], str]
+    ) -> None:
+        partial = path.with_name(f"{path.name}{_PARTIAL}")
+        reserved = path.with_name(f"{path.name}{_RESERVED}")
+        try:
+            with _told(self.folder):
+                path.unlink(missing_ok=True)
+                self._reserve(reserved, nbytes)
+                found = make(partial)
+                stat = partial.stat()
+                if stat.st_size > nbytes:  # it could not be known
+                    self._reserve(reserved, stat.st_size)
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, json.dumps(found).encode(), 0)
+                partial.rename(path)
+            self._checked[path.name] = stat.st_ino, stat.st_mtime_ns, stat.st_size
+        finally:
+            for rest in (partial, reserved):
+                rest.unlink(missing_ok=True)
+
+    # --- room -------------------------------------------------------------------------
+
+    def _reserve(self, reserved: Path, nbytes: int) -> None:
+        """Make room for a file, and keep it free while the file is made."""
+        with self._alone():
+            sizes = self._sizes()
+            sizes.pop(reserved.name.removesuffix(_RESERVED), None)
+            used = sum(size for _, size in sizes.values())
+            limit = self._limit(used)
+            oldest_first = sorted(sizes, key=lambda key: sizes[key])
+            for key in oldest_first:
+                if used + nbytes <= limit:
+                    break
+                if self._remove(key):
+                    used -= sizes[key][1]
+            if used + nbytes > limit:
+                msg = (
+                    f"no room for {_shown(nbytes)} in the cache {self.folder}: of "
+                    f"{_shown(limit)}, {_shown(used)} are in use. Free space on its disk, "
+                    f"or set {SIZE_VARIABLE} (such as 20GiB) or {FOLDER_VARIABLE} (a "
+                    "folder on a larger disk) for the workers"
+                )
+                raise CacheFullError(errno.ENOSPC, msg)
+            with reserved.open("wb") as file:
+                file.truncate(nbytes)
+
+    def _limit(self, used: int) -> int:
+        if self._limit_bytes is not None:
+            return self._limit_bytes
+        return int(_SHARE_OF_DISK * (shutil.disk_usage(self.folder).free + used))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let one process at a time count and reserve."""
+        descriptor = os.open(self.folder / _ROOM, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _sizes(self) -> dict[str, tuple[float, int]]:
+        """When each entry was last used, and the bytes that it takes or has reserved."""
+        found: dict[str, tuple[float, int]] = {}
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                key, _, kind = entry.name.partition(".")
+                if not key:
+                    continue
+                used, size = found.get(key, (0.0, 0))
+                with contextlib.suppress(FileNotFoundError):
+                    stat = entry.stat()
+                    if not kind:
+                        used = stat.st_atime
+                    if kind != _LOCK[1:]:
+                        size = max(size, stat.st_size)
+                found[key] = used, size
+        return found
+
+    def _remove(self, key: str) -> bool:
+        """Remove an entry, unless somebody uses or makes it."""
+        path = _lock_of(self.folder / key)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not try_lock(lock, fcntl.LOCK_EX):
+                return False
+            for ending in ("", _PARTIAL, _RESERVED, _LOCK):
+                path.with_name(key + ending).unlink(missing_ok=True)
+            return True
+        finally:
+            os.close(lock)
+
+    def _open(self) -> None:
+        """Make the folder, and say that this process uses it."""
+        path = self.folder / _USERS
+        with self._opening, _told(self.folder):
+            if self._users is not None:
+                return
+            while True:
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                with contextlib.suppress(FileNotFoundError):
+                    users = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    fcntl.flock(users, fcntl.LOCK_SH)
+                    if is_file(users, path):
+                        break
+                    os.close(users)  # the folder was removed while we waited
+            self._users = users
+        self.tidy()
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + _LOCK)
+
+
+def _noted(lock: int) -> str:
+    try:
+        return str(json.loads(os.pread(lock, 1000, 0)))
+    except ValueError:
+        return ""
+
+
+def _has(path: Path, expected: str) -> bool:
+    try:
+        return checksum(path, kind_of(expected)) == expected
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses into an error that says the way out."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        msg = (
+            f"cannot write to the cache {folder} ({error.strerror or error}): name a "
+            f"folder that can be written in {FOLDER_VARIABLE}"
+        )
+        raise StoreError(error.errno, msg) from error
+
+
+def _parsed(size: str) -> int:
+    from dask.utils import parse_bytes
+
+    try:
+        return int(parse_bytes(size))
+    except ValueError as error:
+        msg = f"{SIZE_VARIABLE}={size!r} is no size: give bytes, or such as 20GiB"
+        raise StoreError(msg) from error
+
+
+def _shown(nbytes: int) -> str:
+    return f"{nbytes / 2**20:.1f} MiB"

@@ -1,0 +1,1 @@
+"""Notes what a search evaluates, and replays what its run has."""

@@ -1,0 +1,113 @@
+"""One ``evaluate_candidates`` call as it is kept: candidates, splits, results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_hpsearch.journal.serialization import digest_of, has_stable_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from dask_hpsearch.journal.run_journal import StoredCall
+
+
+@dataclass(slots=True)
+class RecordedCall:
+    """One ``evaluate_candidates`` call.
+
+    Attributes
+    ----------
+    ordinal : int
+    candidates : list of dict
+    more_results : dict of str to list, or None
+        Extra columns that the search class gives, one value a candidate.
+    splits : list of (train, test)
+        Empty until scikit-learn asks for them.
+    results : dict
+        Finished fits by (candidate, split).
+    taken_in : bool
+        Whether scikit-learn has built its results from them.
+    still_open : bool
+        Whether candidates are added as the search goes on.
+    asks : dict of int to (int, dict)
+        What is to be asked again: search space and parameters, by candidate.
+    """
+
+    ordinal: int
+    candidates: list[dict[str, Any]]
+    more_results: Mapping[str, Sequence[Any]] | None
+    splits: list[tuple[Any, Any]] = field(default_factory=list)
+    results: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    taken_in: bool = False
+    still_open: bool = False
+    asks: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+
+    def complete(self) -> list[int]:
+        """Candidates whose every split is there."""
+        finished = Counter(candidate for candidate, _ in self.results)
+        known = range(len(self.candidates))
+        return sorted(
+            candidate
+            for candidate, n_splits in finished.items()
+            if n_splits == len(self.splits) and candidate in known
+        )
+
+
+class BegunElsewhereError(Exception):
+    """Another driver of the run has stored this call first."""
+
+
+def extend_call(
+    call: RecordedCall, earlier: StoredCall, *, keep_candidates: bool
+) -> None:
+    """Give a call of an extended run the splits and results it had before.
+
+    Parameters
+    ----------
+    call : RecordedCall
+        With the candidates of now; changed.
+    earlier : StoredCall
+    keep_candidates : bool
+        Whether the candidates of now were drawn anew: then the earlier ones stay, and
+        as many of the new are added as there are more.
+    """
+    if keep_candidates:
+        known = {digest_of(one) for one in earlier.candidates}
+        more = len(call.candidates) - len(earlier.candidates)
+        new = [
+            one
+            for one in call.candidates
+            if digest_of(one) not in known or not has_stable_digest(one)
+        ]
+        call.candidates = earlier.candidates + new[:more]
+    call.splits = earlier.splits
+    call.results = earlier.results_for(call.candidates)
+
+
+class RecordingSplitter:
+    """Splits as the search's own splitter does, and notes the splits."""
+
+    def __init__(self, splitter: Any, noted: Callable[[list[Any]], None]) -> None:
+        self._splitter = splitter
+        self._noted = noted
+
+    def split(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Yield the splits, once they are noted."""
+        splits = list(self._splitter.split(*args, **kwargs))
+        self._noted(splits)
+        return iter(splits)
+
+    def get_n_splits(self, *args: Any, **kwargs: Any) -> int:
+        """Count as the splitter does."""
+        return int(self._splitter.get_n_splits(*args, **kwargs))
+
+
+def worst_for_nan(scores: Any) -> Any:
+    """Replace NaN by the worst finite score (0 if there is none yet)."""
+    finite = scores[np.isfinite(scores)]
+    return np.where(np.isfinite(scores), scores, finite.min() if finite.size else 0.0)

@@ -1,0 +1,80 @@
+"""Failures that are hidden from scikit-learn's own check, and told at the end.
+
+scikit-learn ends a search when every fit of a call failed. A model-based search has calls of
+a few candidates each: one such call is no reason to end it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch import sklearn_adapter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from dask_hpsearch.recorder.call import RecordedCall
+
+
+class Pardons:
+    """The failures of calls that had nothing else.
+
+    Parameters
+    ----------
+    refit : object
+        The search's ``refit``: which of several scores counts.
+    tolerant : bool
+        Whether failures are hidden at all.
+
+    Attributes
+    ----------
+    error_score : object
+        The score of a failed fit.
+    """
+
+    def __init__(self, *, refit: Any, tolerant: bool) -> None:
+        self.error_score: Any = math.nan
+        self._refit = refit
+        self._tolerant = tolerant
+        self._hidden: dict[int, str] = {}
+
+    def hide(
+        self, results: Sequence[dict[str, Any]], calls: Iterable[RecordedCall]
+    ) -> None:
+        """Hide the failures of a call where they are all that it has.
+
+        Parameters
+        ----------
+        results : sequence of dict
+            The call's; changed.
+        calls : iterable of RecordedCall
+            All of the search, for the names of its scores.
+        """
+        if not self._tolerant or any(one["fit_error"] is None for one in results):
+            return
+        names = _score_names(calls)
+        if isinstance(self._refit, str) and not names:
+            return  # scores of a scoring function that has not yet named them
+        for one in results:
+            self._hidden[id(one)] = one["fit_error"]
+            one["fit_error"] = None
+            for scores in {"test_scores", "train_scores"} & one.keys() if names else ():
+                one[scores] = dict.fromkeys(names, self.error_score)
+
+    def report(self, calls: Iterable[RecordedCall]) -> None:
+        """Warn or raise about what was hidden, in scikit-learn's words."""
+        if not self._hidden:
+            return
+        results = [one for call in calls for one in call.results.values()]
+        errors = [self._hidden.get(id(one)) for one in results]
+        sklearn_adapter.report_fit_errors(errors, self.error_score)
+
+
+def _score_names(calls: Iterable[RecordedCall]) -> list[str]:
+    """Names of the scores, if there are several and a fit has given them."""
+    for call in calls:
+        for one in call.results.values():
+            if isinstance(one["test_scores"], dict):
+                return list(one["test_scores"])
+    return []

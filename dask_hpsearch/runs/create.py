@@ -1,0 +1,179 @@
+"""Makes a run of a search and its data: a folder that holds all that it takes to go on."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch import paths, sklearn_adapter
+from dask_hpsearch.data import remote_files
+from dask_hpsearch.data.inputs import FitData, check_values, is_reference
+from dask_hpsearch.data.prefetch import PutAhead
+from dask_hpsearch.data.sources import DataReference, Source
+from dask_hpsearch.journal.folder import SEARCH, RunFolder
+from dask_hpsearch.safe_text import repr_of
+from dask_hpsearch.stores import Store, open_store
+
+if TYPE_CHECKING:
+    from dask_hpsearch.data import DataHome
+    from dask_hpsearch.data.sources import Reference
+
+# The manifest's name for what else fit takes, references apart.
+PARAMS = "params"
+_LONGEST_TEXT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a driver fits: a search, and what its ``fit`` takes."""
+
+    search: Any
+    X: Any
+    y: Any
+    params: dict[str, Any]
+
+
+def default_store() -> Store:
+    """Return the store of a user's runs on this machine."""
+    return open_store(paths.data_folder() / "store")
+
+
+def begin(
+    work: Work,
+    *,
+    store: Store,
+    home: DataHome,
+    task_name: str | None,
+    settings: dict[str, Any],
+) -> RunFolder:
+    """Write a run's data, search and manifest; the run exists once the last is there.
+
+    Parameters
+    ----------
+    work : Work
+    store : Store
+    home : DataHome
+        Where the store keeps data.
+    task_name : str, optional
+        A name for people.
+    settings : dict
+        How it is to be driven, as JSON values.
+
+    Raises
+    ------
+    UnpicklableError
+        If the search or its data cannot be kept.
+    StoreError
+        If the store cannot be written.
+    """
+    named = _named(work)
+    with closing(PutAhead(home)) as ahead:
+        smaller = [one for name, one in named.items() if name != "X"]
+        ahead([one for one in smaller if not is_reference(one)], what="data")
+        data = {name: _kept(value, name, home) for name, value in named.items()}
+    manifest = {
+        "task_name": task_name or "",
+        "search_class": type(work.search).__name__,
+        "search_text": repr_of(work.search, _LONGEST_TEXT),
+        "data": data,
+        "settings": settings,
+        "traits": {
+            "refit": refit if isinstance(refit := work.search.refit, str) else None,
+            "extendable": hasattr(work.search, "n_iter")
+            and not _own_numbers(work.search),
+        },
+    }
+    return RunFolder.create(store, manifest, work.search)
+
+
+def _own_numbers(search: Any) -> bool:
+    """Whether a Bayes search's spaces have numbers of candidates of their own."""
+    spaces = getattr(search, "search_spaces", None)
+    return isinstance(spaces, list) and any(isinstance(one, tuple) for one in spaces)
+
+
+def load(folder: RunFolder, home: DataHome) -> Work:
+    """Load a run's search and data, checked against its manifest.
+
+    Raises
+    ------
+    DataUnavailableError
+        If a part of the data is gone or was altered.
+    DataChangedError
+        If data by URL is not what it was when the run began.
+    """
+    search = folder.load_pickle(SEARCH)
+    found = {name: _reference(pin, home) for name, pin in folder.manifest.data.items()}
+    for one in found.values():
+        if isinstance(one, Source):  # this node may have the old version still
+            remote_files.check_all_unchanged(one.objects)
+    params = home.open(found.pop(PARAMS), what=PARAMS)
+    X, y = found.pop("X"), found.pop("y")
+    return opened(Work(search, X, y, params | found), home)
+
+
+def opened(work: Work, home: DataHome) -> Work:
+    """Read what a search's ``fit`` takes by reference.
+
+    Raises
+    ------
+    DataFormatError
+        If their lengths differ.
+    HPSearchError
+        If they cannot be read, or are not what they were.
+    """
+    data = FitData(work.X, work.y, work.params)
+    if not any(map(is_reference, data.named().values())):
+        return work
+    values = {
+        name: home.open(value, what=name) if is_reference(value) else value
+        for name, value in data.named().items()
+    }
+    check_values(values, data)
+    return Work(work.search, values.pop("X"), values.pop("y"), values)
+
+
+def _named(work: Work) -> dict[str, Any]:
+    """Return data by its name in the manifest: references by themselves."""
+    alone = {name: one for name, one in work.params.items() if is_reference(one)}
+    rest = {name: one for name, one in work.params.items() if name not in alone}
+    return {"X": work.X, "y": work.y, PARAMS: rest} | alone
+
+
+def _kept(value: Any, name: str, home: DataHome) -> dict[str, Any]:
+    """Put data into the home, unless it is a reference; return the manifest's entry."""
+    if isinstance(value, Source):
+        return {"source": value.to_json()}
+    if isinstance(value, DataReference):
+        return {"uploaded": value.to_json(), "digest": value.digest}
+    what = "the parameters of fit" if name == PARAMS else name
+    ref = home.put(value, what=what)
+    if name != PARAMS:
+        home.pin(value, ref)
+    return {"digest": ref.digest, "nbytes": ref.nbytes}
+
+
+def _reference(pin: dict[str, Any], home: DataHome) -> Reference:
+    if "source" in pin:
+        return Source.from_json(pin["source"])
+    if "uploaded" in pin:
+        return DataReference.from_json(pin["uploaded"])
+    return home.own(pin["digest"], pin["nbytes"])
+
+
+def materialised(search: Any) -> tuple[Any, Any]:
+    """Give a search that iterates over splits a list of them: an iterator has no copy.
+
+    Returns
+    -------
+    search : object
+        A copy without fitted state.
+    cv : object
+        The ``cv`` it came with.
+    """
+    fresh = sklearn_adapter.without_fitted_state(search)
+    cv: Any = getattr(fresh, "cv", None)
+    if hasattr(cv, "__next__"):
+        fresh.cv = list(cv)
+    return fresh, cv

@@ -1,0 +1,200 @@
+"""Fits a search as a run: from the caller's process, or handed to a driver of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.data import DataHome
+from dask_hpsearch.data.collections import current_client
+from dask_hpsearch.data.inputs import FitData, is_reference, refer
+from dask_hpsearch.exceptions import (
+    SigningKeyError,
+    StoreError,
+    UnpicklableError,
+    UnsupportedSearchError,
+)
+from dask_hpsearch.execution.fit import (
+    Fitted,
+    Settings,
+    fit_trials,
+    in_memory,
+    meter_of,
+)
+from dask_hpsearch.runs.create import Work, begin, default_store, materialised, opened
+from dask_hpsearch.runs.driver.drive import drive_run
+from dask_hpsearch.runs.follow import follow
+from dask_hpsearch.runs.gc import tidy
+from dask_hpsearch.runs.launch.kubernetes_job import job_cluster
+from dask_hpsearch.runs.launch.launch import start
+from dask_hpsearch.runs.launch.local_process import check_other_processes
+from dask_hpsearch.runs.run import SearchRun
+
+if TYPE_CHECKING:
+    from dask_hpsearch.journal.folder import RunFolder
+
+_logger = logging.getLogger(__name__)
+
+
+def fit_here(
+    search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
+) -> Fitted:
+    """Fit a search in this process, its journal kept so that any other can go on.
+
+    On a cluster on Kubernetes, data that lie in a bucket do not come here: the search is
+    driven from there, and this process looks on.
+
+    Returns
+    -------
+    Fitted
+        Its ``url`` is the run's.
+    """
+    fresh, own_cv = materialised(search)
+    data = refer(X, y, params)
+    settings = replace(settings, client=settings.client or current_client())
+    if _is_for_a_job(data, settings):
+        run = _submit(fresh, data, settings)
+        fitted = follow(run, progress=settings.progress)
+        _give_back_cv(fitted.search, own_cv)
+        return fitted
+    work = Work(fresh, data.X, data.y, data.params)
+    with ExitStack() as stack:
+        try:
+            folder, home = _begin_if_possible(work, settings, stack)
+            work = _opened(work, home, folder)
+            if folder is None:
+                fitted = fit_trials(
+                    fresh,
+                    work.X,
+                    work.y,
+                    work.params,
+                    settings,
+                    home=home,
+                    meter=meter_of(settings),
+                )
+            else:
+                fitted = drive_run(folder, work, home, settings)
+        except StoreError as error:
+            _give_back_cv(error.partial, own_cv)
+            raise
+    _give_back_cv(fitted.search, own_cv)
+    return replace(fitted, url=None if folder is None else folder.store.url)
+
+
+def _opened(work: Work, home: DataHome, folder: RunFolder | None) -> Work:
+    """Read data by URL; what cannot be read leaves no run behind."""
+    try:
+        return opened(work, home)
+    except BaseException:
+        if folder is not None:
+            with contextlib.suppress(StoreError):
+                folder.delete()
+        raise
+
+
+def _give_back_cv(search: Any, cv: Any) -> None:
+    if hasattr(search, "cv"):
+        search.cv = cv
+
+
+def _begin_if_possible(
+    work: Work, settings: Settings, stack: ExitStack
+) -> tuple[RunFolder | None, DataHome]:
+    """Begin a run; without one if the search, or a store not asked for, has none."""
+    asked_for = settings.store is not None
+    store = settings.store or default_store()
+    home = stack.enter_context(DataHome.of(store))
+    try:
+        if not asked_for:
+            tidy(store)
+        return _begin(work, settings, home), home
+    except UnpicklableError as error:
+        reason: Exception = error
+    except (StoreError, SigningKeyError) as error:
+        if asked_for:
+            raise
+        reason = error
+        home = stack.enter_context(DataHome(None))
+    _logger.warning("this search keeps no journal, and cannot be resumed: %s", reason)
+    return None, home
+
+
+def _begin(work: Work, settings: Settings, home: DataHome) -> RunFolder:
+    return begin(
+        work,
+        store=settings.store or default_store(),
+        home=home,
+        task_name=settings.task_name,
+        settings=_kept(settings),
+    )
+
+
+def submit(
+    search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
+) -> SearchRun:
+    """Begin a run and hand it to a driver elsewhere; return at once."""
+    fresh, _ = materialised(search)
+    settings = replace(settings, client=settings.client or current_client())
+    X, y, params = in_memory(X, y, params, settings)
+    return _submit(fresh, refer(X, y, params), settings)
+
+
+def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
+    store = settings.store or default_store()
+    check_other_processes(store, settings.client)
+    _check_keep(settings)
+    if settings.store is None:
+        tidy(store)
+    with DataHome.of(store) as home:
+        if job_cluster(store, settings.client) is not None:
+            data = _carried(data, home)
+        folder = _begin(Work(fresh, data.X, data.y, data.params), settings, home)
+    start(folder, settings.client, keep_cluster=settings.keep_cluster)
+    return SearchRun(folder)
+
+
+def _is_for_a_job(data: FitData, settings: Settings) -> bool:
+    """Whether a fit is better driven from where its data and its workers are."""
+    far = is_reference(data.X) and data.X.reachable
+    if not far or settings.store is None:
+        return False
+    return job_cluster(settings.store, settings.client) is not None
+
+
+def _carried(data: FitData, home: DataHome) -> FitData:
+    """Replace references that lead to this machine by what they refer to."""
+    values = {
+        name: home.open(value, what=name)
+        if is_reference(value) and not value.reachable
+        else value
+        for name, value in data.named().items()
+    }
+    return FitData(values.pop("X"), values.pop("y"), values)
+
+
+def _check_keep(settings: Settings) -> None:
+    """Refuse to end a cluster that a driver elsewhere cannot end."""
+    client = settings.client
+    on_kubernetes = hasattr(getattr(client, "cluster", None), "end_with_runs")
+    if not settings.keep_cluster and client is not None and not on_kubernetes:
+        msg = (
+            "keep_cluster=False: the driver of a submitted run can end a cluster on "
+            f"Kubernetes (kube_cluster), and its own; end that of {client} yourself"
+        )
+        raise UnsupportedSearchError(msg)
+
+
+def _kept(settings: Settings) -> dict[str, Any]:
+    """Pick the settings that a run is resumed with."""
+    return {
+        "fit_timeout_s": settings.fit_timeout_s,
+        "worker_timeout_s": settings.worker_timeout_s,
+        "max_time_s": settings.max_time_s,
+        "asynchronous": settings.asynchronous,
+        "share_prefixes": settings.share_prefixes,
+        "max_cost_usd": settings.max_cost_usd,
+        "tariff": settings.tariff,
+    }

@@ -1,0 +1,1 @@
+"""The public search estimator, and which way a search is run."""

@@ -1,0 +1,114 @@
+"""Which of the three ways a search is fitted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.data import DataHome
+from dask_hpsearch.data.inputs import refer
+from dask_hpsearch.exceptions import UnsupportedSearchError
+from dask_hpsearch.execution.fit import Fitted, Settings, fit_joblib, in_memory
+from dask_hpsearch.runs.create import Work, opened
+from dask_hpsearch.runs.submit import fit_here
+from dask_hpsearch.safe_text import repr_of
+from dask_hpsearch.search.dask_ml import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FITS: dict[str, Callable[[Any, Any, Any, dict[str, Any], Settings], Fitted]] = {
+    "trials": fit_here,
+    "dask-ml": fit_dask_ml,
+    "joblib": fit_joblib,
+}
+_ADAPTIVE = (
+    "IncrementalSearchCV",
+    "HyperbandSearchCV",
+    "InverseDecaySearchCV",
+    "SuccessiveHalvingSearchCV",
+    "BaseIncrementalSearchCV",
+)
+
+
+def choose(search: Any, backend: str) -> str:
+    """Choose the backend of a search.
+
+    Parameters
+    ----------
+    search : object
+    backend : {"auto", "trials", "joblib", "dask-ml"}
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+    UnsupportedSearchError
+        If ``search`` is no search, or the backend cannot run it; names one that can.
+    """
+    if backend not in ("auto", *FITS):
+        msg = f"backend must be one of 'auto', {', '.join(map(repr, FITS))}, got {backend!r}"
+        raise ValueError(msg)
+    _check_is_estimator(search)
+    _refuse_adaptive(search)
+    best = _best_for(search)
+    if backend == "auto":
+        return best
+    reason = _why_not(search, backend)
+    if reason:
+        msg = f"backend={backend!r} cannot run {_name(search)}: {reason}; use {best!r}"
+        raise UnsupportedSearchError(msg)
+    return backend
+
+
+def fit(  # noqa: PLR0917 (as the ways themselves)
+    route: str, search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
+) -> Fitted:
+    """Fit a search by a way that `choose` chose; data by URL and Dask collections too."""
+    X, y, params = in_memory(X, y, params, settings)
+    if route == "trials":
+        return FITS[route](search, X, y, params, settings)
+    with DataHome() as home:  # what is mapped stays so after it is closed
+        data = refer(X, y, params)
+        work = opened(Work(search, data.X, data.y, data.params), home)
+        return FITS[route](search, work.X, work.y, work.params, settings)
+
+
+def _best_for(search: Any) -> str:
+    if sklearn_adapter.is_search(search):
+        return "trials"
+    return "dask-ml" if is_dask_ml_search(search) else "joblib"
+
+
+def _why_not(search: Any, backend: str) -> str | None:
+    if backend == "trials" and not sklearn_adapter.is_search(search):
+        return "it runs subclasses of scikit-learn's BaseSearchCV"
+    if backend == "joblib" and is_dask_ml_search(search):
+        return "dask-ml's searches do not use joblib"
+    return why_not_dask_ml(search) if backend == "dask-ml" else None
+
+
+def _check_is_estimator(search: Any) -> None:
+    if isinstance(search, type) or not callable(getattr(search, "fit", None)):
+        hint = ", an instance of it" if isinstance(search, type) else ""
+        msg = (
+            f"search must be a search object with a fit method{hint}, such as "
+            f"GridSearchCV(estimator, param_grid), got {repr_of(search)}"
+        )
+        raise UnsupportedSearchError(msg)
+
+
+def _refuse_adaptive(search: Any) -> None:
+    """Refuse dask-ml's adaptive searches: they fail on current dask (dask-ml #1016)."""
+    for base in type(search).__mro__:
+        if base.__module__.startswith("dask_ml.") and base.__name__ in _ADAPTIVE:
+            msg = (
+                f"dask-ml's {type(search).__name__} does not run on current versions of "
+                "dask (dask-ml issue 1016): use scikit-learn's HalvingRandomSearchCV, "
+                "which DaskSearchCV runs on the same workers"
+            )
+            raise UnsupportedSearchError(msg)
+
+
+def _name(search: Any) -> str:
+    return f"{type(search).__module__.split('.')[0]}'s {type(search).__name__}"

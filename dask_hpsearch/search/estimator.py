@@ -1,0 +1,400 @@
+"""`DaskSearchCV`: any hyperparameter search, fitted on Dask workers."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
+from sklearn.utils.metaestimators import available_if
+
+from dask_hpsearch.engine.connect import connected
+from dask_hpsearch.exceptions import StoreError, UnsupportedSearchError
+from dask_hpsearch.execution.fit import (
+    Settings,
+    check_limit,
+    end_cluster,
+    slots_of_its_own,
+    tariff_of,
+)
+from dask_hpsearch.search import dispatch
+from dask_hpsearch.stores import open_store
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+    from distributed import Client
+    from distributed.deploy.cluster import Cluster
+
+    from dask_hpsearch.runs import SearchRun
+
+Backend = Literal["auto", "trials", "joblib", "dask-ml"]
+
+
+def _search_has(name: str) -> Callable[[Any], bool]:
+    """Check that the search, fitted or not, has a method."""
+
+    def check(self: Any) -> bool:
+        getattr(vars(self).get("search_", self.search), name)
+        return True
+
+    return check
+
+
+class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """Fits a hyperparameter search on Dask workers, and is then that fitted search.
+
+    scikit-learn's own search code decides what is fitted and builds the results: they
+    equal a plain local fit with the same ``random_state``, times apart.
+
+    Parameters
+    ----------
+    search : object
+        GridSearchCV, RandomizedSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV,
+        skopt's BayesSearchCV, any other subclass of scikit-learn's ``BaseSearchCV``;
+        dask-ml's GridSearchCV and RandomizedSearchCV; anything else whose ``fit``
+        parallelises with joblib. It is left as it is: `search_` is a fitted copy.
+        Its ``n_jobs`` counts where no cluster is given, see ``client``: a cluster has as
+        many slots as it has.
+    client : distributed.Client, str or Dask cluster, optional
+        A client, the address of a scheduler, or a cluster. Default: the current Dask
+        client, or, if there is none, one worker on this machine for the time of the fit,
+        with a slot for each core, or as many as the search's ``n_jobs`` says.
+    store : str or Path, optional
+        A folder (or ``file://`` URL) that holds runs and their data. Workers that see
+        it read the data there, others get it through Dask; a later search on the same
+        data writes nothing. ``memory://NAME`` is gone with this process. Default: a
+        folder of the user's own on this machine.
+    task_name : str, optional
+        A name for the run.
+    backend : {"auto", "trials", "joblib", "dask-ml"}
+        "trials": dask_hpsearch's own engine, for scikit-learn's and skopt's searches.
+        "dask-ml": dask-ml's way, for its searches, GridSearchCV and RandomizedSearchCV.
+        "joblib": Dask's joblib backend. "auto" picks the first that can run it, in the
+        order "trials", "dask-ml" (its own classes only), "joblib".
+    max_time : float, optional
+        Seconds after which the search ends with what it has: results of the candidates
+        that have finished, and a refit of the best. Backend "trials" only.
+    fit_timeout : float, optional
+        Seconds after which a single fit is ended and counts as failed. Backend "trials"
+        only.
+    max_cost : float, optional
+        US dollars, by list prices, after which the search ends as with ``max_time``, and
+        the cluster is scaled to zero workers. What counts is the cluster's time since the
+        search began; for that, the cluster must have a tariff, as those of `gke_cluster`
+        have. Backend "trials" only.
+    worker_timeout : float
+        Seconds to wait for a first worker.
+    progress : bool
+        Show live progress in a terminal or a notebook; anywhere else (``nohup``, CI, a
+        pipe) write a line to standard error every half minute, and one at the end.
+    asynchronous : bool, optional
+        Of skopt's BayesSearchCV, with backend "trials" only. True: a slot that comes
+        free gets its next candidate at once, in the light of all that has finished,
+        instead of waiting for the other slots. ``n_points`` then bounds how many
+        candidates are evaluated at once; its default, 1, means as many as there are
+        slots. False: skopt's own loop, whose candidates are those of a plain fit with
+        the same ``random_state``. Default: True if there is more than one slot when the
+        search begins.
+    share_prefixes : bool
+        Fit the steps that candidates of a `sklearn.pipeline.Pipeline` have in common once
+        in each slot and split, instead of once in each fit: scikit-learn's own steps with
+        plain parameters, which draw no random numbers or have an integer
+        ``random_state``. Scores are the same; ``mean_fit_time`` is shorter. False: every
+        fit fits all steps. Backend "trials" only; a pipeline with a ``memory`` keeps it.
+    keep_cluster : bool
+        False: the client's cluster ends with the search, however that ends; also with one
+        that was submitted on Kubernetes, when nobody else is there any more.
+
+    Attributes
+    ----------
+    search_ : object
+        The fitted search, of the class of ``search``; it needs neither dask nor
+        dask_hpsearch. All its fitted attributes (``best_params_``, ``cv_results_``, …)
+        can be read here too.
+    backend_ : str
+        The backend that was used.
+    stopped_ : str or None
+        None if the search ran to its end, "max_time", "max_cost" or "interrupted"
+        (Ctrl-C) if its results cover only the candidates that had finished.
+    run_url_ : str or None
+        The run's folder: `SearchRun.attach` finds it from any process.
+
+    Examples
+    --------
+    >>> from dask_hpsearch import DaskSearchCV
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> X, y = load_iris(return_X_y=True)
+    >>> search = GridSearchCV(LogisticRegression(max_iter=500), {"C": [0.1, 1.0]})
+    >>> found = DaskSearchCV(search).fit(X, y)  # doctest: +SKIP
+    >>> found.best_params_  # doctest: +SKIP
+    {'C': 1.0}
+    """
+
+    def __init__(
+        self,
+        search: Any,
+        *,
+        client: Client | Cluster | str | None = None,
+        store: str | os.PathLike[str] | None = None,
+        task_name: str | None = None,
+        backend: Backend = "auto",
+        max_time: float | None = None,
+        fit_timeout: float | None = None,
+        max_cost: float | None = None,
+        worker_timeout: float = 60.0,
+        progress: bool = False,
+        asynchronous: bool | None = None,
+        share_prefixes: bool = True,
+        keep_cluster: bool = True,
+    ) -> None:
+        self.search = search
+        self.client = client
+        self.store = store
+        self.task_name = task_name
+        self.backend = backend
+        self.max_time = max_time
+        self.fit_timeout = fit_timeout
+        self.max_cost = max_cost
+        self.worker_timeout = worker_timeout
+        self.progress = progress
+        self.asynchronous = asynchronous
+        self.share_prefixes = share_prefixes
+        self.keep_cluster = keep_cluster
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Fit the search.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), or str, or DataReference
+            The data; or their URL or path: of an ``.npy``, ``.npz``, ``.parquet``,
+            ``.csv``, ``.csv.gz`` or (signed) ``.joblib`` file, at ``gs://``, ``file://``
+            or in a folder here, or of a folder or pattern of ``.parquet`` or ``.csv``
+            files; or what `upload` returned. Workers read ``gs://`` by themselves. A Dask
+            collection (array, dataframe, bag, delayed object) is computed once, on the
+            client's workers, and is then like data in memory.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), or str, optional
+            In the same ways; or the name of a column of the table that is X.
+        **params
+            What the search's own ``fit`` takes: ``groups``, ``sample_weight`` (these two
+            as y), …; Dask collections among them are computed too.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        UnsupportedSearchError
+            If ``search`` is no search, or none that the backend can run.
+        TypeError
+            If ``client`` is no client, address or cluster.
+        ClientClosedError, NoWorkersError, WorkersLackPackageError
+            If the client cannot be used.
+        UnpicklableError, MissingModuleError
+            If a part of the search cannot be sent to the workers.
+        DataFormatError, ObjectNotFoundError, StorePermissionError, UntrustedObjectError
+            If data by URL are not there, cannot be read, or are not what they should be.
+        DataChangedError
+            If data by URL were changed since the run began.
+        DataTooLargeError, DataUnavailableError
+            If a Dask collection does not fit into the memory of a worker or of this
+            process, or was persisted on a cluster that is gone.
+        SearchStopped
+            If ``max_time`` ended before any candidate.
+        """
+        route = dispatch.choose(self.search, self.backend)
+        with connected(self.client) as client:
+            settings = self._settings(route, client)
+            try:
+                fitted = dispatch.fit(route, self.search, X, y, params, settings)
+            except StoreError as error:
+                if error.partial is not None:  # what had finished is not lost
+                    self.search_ = error.partial
+                    self.stopped_: str | None = "store"
+                raise
+            finally:
+                if not self.keep_cluster:
+                    end_cluster(client)
+        self.search_ = fitted.search
+        self.backend_ = route
+        self.stopped_ = fitted.stopped
+        self.run_url_ = fitted.url
+        return self
+
+    def submit(self, X: Any, y: Any = None, **params: Any) -> SearchRun:
+        """Fit the search from a process elsewhere that outlives this one.
+
+        That is a process of this machine, or, on a cluster that `kube_cluster` made and with
+        a store at ``gs://``, a Job on Kubernetes, which is started again if it is lost.
+
+        Parameters
+        ----------
+        X, y, **params
+            As for `fit`.
+
+        Returns
+        -------
+        SearchRun
+            At once. ``result()`` waits for the fitted search; the run's ``url`` finds it
+            again from any other process.
+
+        Raises
+        ------
+        UnsupportedSearchError
+            If ``search`` is none that dask_hpsearch's own engine runs.
+        """
+        from dask_hpsearch.runs.submit import submit
+
+        route = dispatch.choose(self.search, self.backend)
+        if route != "trials":
+            msg = (
+                f"only searches that run with backend='trials' can be submitted, this one "
+                f"runs with {route!r}: use fit"
+            )
+            raise UnsupportedSearchError(msg)
+        with connected(self.client) as client:
+            return submit(self.search, X, y, params, self._settings(route, client))
+
+    def _settings(self, route: str, client: Client | None) -> Settings:
+        for name in ("max_time", "fit_timeout", "worker_timeout"):
+            check_limit(name, getattr(self, name), "seconds")
+        check_limit("max_cost", self.max_cost, "US dollars")
+        slots_of_its_own(self.search)  # an n_jobs of 0 is refused, wherever it runs
+        if route != "trials":
+            for name in ("max_time", "fit_timeout", "max_cost"):
+                if getattr(self, name) is not None:
+                    msg = (
+                        f"{name}={getattr(self, name)!r} needs backend='trials'; this "
+                        f"search runs with {route!r}: leave {name} out"
+                    )
+                    raise ValueError(msg)
+        tariff = tariff_of(client)
+        if self.max_cost is not None and tariff is None:
+            msg = (
+                f"max_cost={self.max_cost!r} needs a cluster whose prices are known: "
+                "make it with gke_cluster, or set its tariff (cluster.tariff = "
+                "dask_hpsearch.Tariff(fixed_usd_hour=..., worker_usd_hour=...)), and "
+                "connect with cluster.get_client()"
+            )
+            raise ValueError(msg)
+        return Settings(
+            client=client,
+            store=None if self.store is None else open_store(self.store),
+            task_name=self.task_name,
+            max_time_s=self.max_time,
+            fit_timeout_s=self.fit_timeout,
+            worker_timeout_s=self.worker_timeout,
+            progress=self.progress,
+            asynchronous=self.asynchronous,
+            share_prefixes=self.share_prefixes,
+            max_cost_usd=self.max_cost,
+            tariff=tariff,
+            keep_cluster=self.keep_cluster,
+        )
+
+    @available_if(_search_has("predict"))
+    def predict(self, X: Any, **params: Any) -> Any:
+        """Predict with the best estimator."""
+        return self._fitted("predict").predict(X, **params)
+
+    @available_if(_search_has("predict_proba"))
+    def predict_proba(self, X: Any, **params: Any) -> Any:
+        """Predict probabilities with the best estimator."""
+        return self._fitted("predict_proba").predict_proba(X, **params)
+
+    @available_if(_search_has("predict_log_proba"))
+    def predict_log_proba(self, X: Any, **params: Any) -> Any:
+        """Predict logarithms of probabilities with the best estimator."""
+        return self._fitted("predict_log_proba").predict_log_proba(X, **params)
+
+    @available_if(_search_has("decision_function"))
+    def decision_function(self, X: Any, **params: Any) -> Any:
+        """Compute the best estimator's decision function."""
+        return self._fitted("decision_function").decision_function(X, **params)
+
+    @available_if(_search_has("transform"))
+    def transform(self, X: Any, **params: Any) -> Any:
+        """Transform with the best estimator."""
+        return self._fitted("transform").transform(X, **params)
+
+    @available_if(_search_has("inverse_transform"))
+    def inverse_transform(self, X: Any, **params: Any) -> Any:
+        """Transform back with the best estimator."""
+        return self._fitted("inverse_transform").inverse_transform(X, **params)
+
+    @available_if(_search_has("score_samples"))
+    def score_samples(self, X: Any, **params: Any) -> Any:
+        """Score samples with the best estimator."""
+        return self._fitted("score_samples").score_samples(X, **params)
+
+    @available_if(_search_has("score"))
+    def score(self, X: Any, y: Any = None, **params: Any) -> float:
+        """Score the best estimator as the search does."""
+        score: float = self._fitted("score").score(X, y, **params)
+        return score
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Route metadata of ``fit`` to the search."""
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=self)
+        return router.add(search=self.search, method_mapping=mapping)
+
+    def _fitted(self, method: str) -> Any:
+        if "search_" not in vars(self):
+            msg = f"this DaskSearchCV is not fitted yet: call fit before {method}"
+            raise NotFittedError(msg)
+        return self.search_
+
+    def __getattr__(self, name: str) -> Any:
+        if _is_fitted_name(name) and "search_" in vars(self):
+            return getattr(self.search_, name)
+        msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(msg)
+
+    def __dir__(self) -> list[str]:
+        fitted = vars(self).get("search_")
+        names = [name for name in dir(fitted) if _is_fitted_name(name)]
+        return sorted({*super().__dir__(), *(n for n in names if hasattr(fitted, n))})
+
+    def __copy__(self) -> Self:
+        copied: Any = object.__new__(type(self))
+        copied.__dict__.update(vars(self))
+        return copied  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied: Any = object.__new__(type(self))
+        memo[id(self)] = copied
+        memo[id(self.client)] = self.client  # a connection has no copy
+        copied.__dict__.update(copy.deepcopy(vars(self), memo))
+        return copied  # type: ignore[no-any-return]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "search_" in vars(self)
+
+    def __sklearn_tags__(self) -> Any:
+        return get_tags(self.search)
+
+    def __sklearn_clone__(self) -> DaskSearchCV:
+        # A client is a connection: a clone uses the same one, it cannot be copied.
+        from sklearn.base import clone
+
+        settings = self.get_params(deep=False)
+        search = settings.pop("search")
+        safe = hasattr(search, "get_params") and not isinstance(search, type)
+        return type(self)(clone(search, safe=safe), **settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return state | {"client": None}  # a connection does not outlive its process
+
+
+def _is_fitted_name(name: str) -> bool:
+    return name.endswith("_") and not name.startswith("_")

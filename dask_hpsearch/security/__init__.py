@@ -1,0 +1,1 @@
+"""Signatures of pickles, and secrets that may not leave this machine."""

@@ -1,0 +1,411 @@
+"""What runs inside a slot: load a task's references, fit and score, send the outcome.
+
+A slot is a process of its own with one main thread. It gets lists of tasks over a
+connection, answers each with an `Outcome`, and keeps what it has loaded (data is mapped,
+not copied) for the next.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import functools
+import io
+import os
+import pickle
+import select
+import sys
+import time
+import traceback
+import warnings
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import cloudpickle
+import numpy as np
+from joblib import parallel_config
+from joblib.parallel import SequentialBackend, ThreadingBackend
+
+from dask_hpsearch import sklearn_adapter, sklearn_callbacks
+from dask_hpsearch.localfs import bundles
+from dask_hpsearch.messages import (
+    BATCH_DONE,
+    IMAGE_VARIABLE,
+    SLOT_DONE,
+    STOP_SIGN,
+    THREADS_VARIABLE,
+    CallTask,
+    FitSpec,
+    FitTask,
+    Outcome,
+    Task,
+)
+from dask_hpsearch.raised_errors import encode_error, in_words
+from dask_hpsearch.slots import shared_data
+from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, Prefixes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from multiprocessing.connection import Connection
+from pathlib import Path
+
+_KEPT_BUNDLES = 256
+_KEPT_BYTES = 2**30
+_ALWAYS_KEPT = 16
+_KEPT_IDLE_S = 5.0
+_KEPT_WARNINGS = 20
+
+
+class Bundles:
+    """Bundles that this slot has loaded, least recently used first to go.
+
+    Parameters
+    ----------
+    on_drop : callable
+        Told the digest of what is let go of.
+    idle_s : float
+        What was not used for so long goes when tasks come: the data of a search that has
+        ended would else stay in memory. To load it again takes milliseconds.
+    """
+
+    def __init__(
+        self, on_drop: Callable[[str], object] = str, *, idle_s: float = _KEPT_IDLE_S
+    ) -> None:
+        self._loaded: collections.OrderedDict[str, tuple[Callable[[], Any], Path, int]]
+        self._loaded = collections.OrderedDict()
+        self._on_drop, self._idle_s = on_drop, idle_s
+        self._in_use: set[str] = set()
+        self._used_until: dict[str, float] = {}
+
+    def get(self, digest: str, paths: Mapping[str, str]) -> Any:
+        """Return the object of a bundle, from its file the first time."""
+        return self._get(digest, paths, lambda value: lambda: value)
+
+    def for_fit(
+        self, digest: str, paths: Mapping[str, str], *, private: bool = False
+    ) -> Any:
+        """Return data of a bundle for one fit: nothing of it changes for other fits.
+
+        Parameters
+        ----------
+        digest : str
+        paths : mapping of str to str
+            Files by digest.
+        private : bool
+            Load it anew, whatever it is: pages that this fit writes to become its own.
+        """
+        if private:
+            self._in_use.add(digest)
+            return bundles.load(paths[digest], writable=True)
+        return self._get(digest, paths, shared_data.handing_out)
+
+    def _get(
+        self,
+        digest: str,
+        paths: Mapping[str, str],
+        handing_out: Callable[[Any], Callable[[], Any] | None],
+    ) -> Any:
+        self._in_use.add(digest)
+        kept = self._loaded.get(digest)
+        if kept is None:
+            self._drop_what_is_gone()
+            path = Path(paths[digest])
+            hand_out = handing_out(bundles.load(str(path)))
+            if hand_out is None:
+                hand_out = functools.partial(bundles.load, str(path), writable=True)
+            kept = self._loaded[digest] = hand_out, path, path.stat().st_size
+            self._drop_oldest()
+        self._loaded.move_to_end(digest)
+        return kept[0]()
+
+    @contextlib.contextmanager
+    def for_tasks(self) -> Iterator[None]:
+        """Let go of what is idle; what the tasks use is in use until they have ended."""
+        now = time.monotonic()
+        for digest, until in list(self._used_until.items()):
+            if until < now - self._idle_s:
+                self._drop(digest)
+        yield
+        self._used_until |= dict.fromkeys(self._in_use, time.monotonic())
+        self._in_use.clear()
+
+    def _drop_what_is_gone(self) -> None:
+        """Unmap files that were removed: their searches have ended."""
+        for digest, (_, path, _) in list(self._loaded.items()):
+            if not path.exists():
+                self._drop(digest)
+
+    def _drop_oldest(self) -> None:
+        """Unmap what was not used for long, once it is much."""
+        nbytes = sum(size for *_, size in self._loaded.values())
+        while len(self._loaded) > _ALWAYS_KEPT and (
+            len(self._loaded) > _KEPT_BUNDLES or nbytes > _KEPT_BYTES
+        ):
+            oldest = next(iter(self._loaded))
+            nbytes -= self._loaded[oldest][2]
+            self._drop(oldest)
+
+    def _drop(self, digest: str) -> None:
+        self._used_until.pop(digest, None)
+        if self._loaded.pop(digest, None) is not None:
+            self._on_drop(digest)
+
+
+class TaskUnpickler(pickle.Unpickler):
+    """Loads the parts of a task, whose large arrays are bundles.
+
+    Parameters
+    ----------
+    payload : bytes
+        Pickles that were made one after the other.
+    load : callable
+        Given a digest: loads an array to which only this task writes.
+    """
+
+    def __init__(self, payload: bytes, load: Callable[[str], Any]) -> None:
+        super().__init__(io.BytesIO(payload))
+        self._load_array = load
+        self._arrays: dict[int, Any] = {}
+
+    def persistent_load(self, pid: tuple[str, int]) -> Any:
+        """Load an array, once for all places where it is."""
+        digest, number = pid
+        if number not in self._arrays:
+            self._arrays[number] = self._load_array(digest)
+        return self._arrays[number]
+
+
+def serve(
+    connection: Connection, has_left_children: Callable[[], bool] = lambda: False
+) -> bool:
+    """Run tasks until the connection closes, or one has left processes behind.
+
+    Parameters
+    ----------
+    connection : Connection
+    has_left_children : callable
+        Asked after each task whether this process has children.
+
+    Returns
+    -------
+    bool
+        Whether it has: they are to end with it.
+    """
+    prefixes = Prefixes()
+    loaded = Bundles(prefixes.forget)
+    places: list[str] = []
+    sklearn_callbacks.relay_messages()
+    os.environ["LOKY_MAX_CPU_COUNT"] = str(_threads())
+    with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
+        while True:
+            message = connection.recv()
+            if message == STOP_SIGN:  # came too late for the list it was meant for
+                continue
+            tasks, paths, told, room = message
+            prefixes.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
+            if told != places:
+                places = told
+                sys.path[:] = [*told, *(one for one in sys.path if one not in told)]
+            prepare = functools.partial(
+                _prepare, paths=paths, loaded=loaded, prefixes=prefixes
+            )
+            with loaded.for_tasks():
+                for outcome in _run_all(tasks, prepare, connection):
+                    connection.send_bytes(outcome.to_bytes())
+                    if has_left_children():
+                        connection.send_bytes(SLOT_DONE)
+                        return True
+            connection.send_bytes(BATCH_DONE)
+    return False
+
+
+def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
+    """Make parallel calls inside a fit run in the slot's own thread, or threads.
+
+    Every slot is one core, unless it was given more: ``n_jobs=-1`` inside a fit would only
+    fight its neighbours.
+    """
+    threads = _threads()
+    one = SequentialBackend(nesting_level=1)
+    backend = _SlotThreads(threads) if threads > 1 else one
+    context: contextlib.AbstractContextManager[Any] = parallel_config(
+        backend=backend, n_jobs=None
+    )
+    return context
+
+
+class _SlotThreads(ThreadingBackend):  # type: ignore[misc]
+    """Runs parallel calls inside a fit in as many threads as the slot has at most."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(nesting_level=1)
+        self._most = most
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        """Return how many tasks really run at once."""
+        return min(int(super().effective_n_jobs(n_jobs)), self._most)
+
+
+def _threads() -> int:
+    return int(os.environ.get(THREADS_VARIABLE, "1"))
+
+
+def _run_all(
+    tasks: tuple[Task, ...],
+    prepare: Callable[[Task], Callable[[], Any]],
+    connection: Connection,
+) -> Iterator[Outcome]:
+    """Run tasks in order; once anything arrives, give the others back unrun."""
+    arrived = select.poll()  # a tenth of the time that connection.poll takes
+    arrived.register(connection, select.POLLIN)
+    for position, task in enumerate(tasks):
+        if position and arrived.poll(0):
+            connection.recv()
+            yield from (Outcome(one.job, "returned") for one in tasks[position:])
+            return
+        yield _run(task, prepare)
+
+
+def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
+    """Run one task; whatever it raises becomes its outcome."""
+    start = time.perf_counter()
+    try:
+        with _forks_end():
+            work = prepare(task)
+    except BaseException as error:  # noqa: BLE001 (the user's code may raise anything)
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        return Outcome(
+            task.job,
+            "unreadable",
+            payload=(missing or "").encode(),
+            message=in_words(error),
+            seconds=time.perf_counter() - start,
+            image=os.environ.get(IMAGE_VARIABLE, ""),
+        )
+    with _collected_warnings() as seen:
+        message = ""
+        try:
+            with _forks_end():
+                payload = _encode_result(work())
+            status: Any = "ok"
+        except BaseException as error:  # noqa: BLE001 (sys.exit is no end of the slot)
+            payload, status, message = encode_error(error), "raised", in_words(error)
+    seconds = time.perf_counter() - start
+    return Outcome(
+        task.job,
+        status,
+        payload,
+        message,
+        warnings=tuple(seen),
+        seconds=seconds,
+        relayed=sklearn_callbacks.taken_messages(),
+    )
+
+
+@contextlib.contextmanager
+def _forks_end() -> Iterator[None]:
+    """End a process that a fit has forked, should it come back: it is not the slot."""
+    slot = os.getpid()
+    try:
+        yield
+    except BaseException as error:
+        if os.getpid() != slot:
+            _end_fork(error)
+        raise
+    if os.getpid() != slot:
+        _end_fork(None)
+
+
+def _end_fork(error: BaseException | None) -> NoReturn:
+    """End as a script that has come to its end, exits or fails."""
+    status = 0 if error is None else 1
+    if isinstance(error, SystemExit) and isinstance(error.code, int | None):
+        status = error.code or 0
+    elif error is not None:
+        traceback.print_exception(error)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status & 0xFF)
+
+
+def _prepare(
+    task: Task, *, paths: Mapping[str, str], loaded: Bundles, prefixes: Prefixes
+) -> Callable[[], Any]:
+    """Load all that a task needs, without running any of it."""
+    load = functools.partial(loaded.for_fit, paths=paths, private=True)
+    if isinstance(task, CallTask):
+        return _prepare_calls(task, load)
+    return _prepare_fit(task, load, paths, loaded, prefixes)
+
+
+def _prepare_calls(
+    task: CallTask, load: Callable[[str], Any]
+) -> Callable[[], list[Any]]:
+    """Load calls so that what is an argument of one is no argument of another."""
+    calls = []
+    for payload in task.calls:
+        parts = TaskUnpickler(task.functions + payload, load)
+        functions = parts.load()
+        which, args, kwargs = parts.load()
+        calls.append(functools.partial(functions[which], *args, **kwargs))
+    return lambda: [call() for call in calls]
+
+
+def _prepare_fit(
+    task: FitTask,
+    load: Callable[[str], Any],
+    paths: Mapping[str, str],
+    loaded: Bundles,
+    prefixes: Prefixes,
+) -> Callable[[], Any]:
+    spec: FitSpec = loaded.get(task.spec, paths)
+    indices = loaded.get(task.split_data, paths)
+    # A slice selects without copying, and so may what is of a type of the user's.
+    private = not all(type(rows) in {np.ndarray, list} for rows in indices)
+    data = tuple(
+        loaded.for_fit(digest, paths, private=private) for digest in (spec.X, spec.y)
+    )
+    # The fit's own part comes last: a class of the user's has then the globals that its
+    # estimator has.
+    parts = TaskUnpickler(spec.parts + task.parameters, load)
+    estimator, shared = parts.load()
+    parameters = parts.load()
+    if spec.share_prefixes and not shared.get("return_estimator"):
+        prefixes.attach(estimator, (spec.X, spec.y, task.split_data))
+    progress = (
+        _pair(task.split, task.n_splits),
+        _pair(task.candidate, task.n_candidates),
+    )
+    return lambda: sklearn_adapter.run_fit(
+        spec.function, estimator, data, indices, parameters, progress, shared
+    )
+
+
+def _pair(index: int | None, total: int | None) -> tuple[int, int] | None:
+    return None if index is None or total is None else (index, total)
+
+
+@contextlib.contextmanager
+def _collected_warnings() -> Iterator[dict[str, None]]:
+    """Collect the texts of the warnings that are shown meanwhile, each once."""
+    seen: dict[str, None] = {}
+
+    def collect(
+        message: Warning | str, category: type[Warning], *_where: Any, **_more: Any
+    ) -> None:
+        if len(seen) < _KEPT_WARNINGS:
+            seen[f"{category.__name__}: {message}"] = None
+
+    show, warnings.showwarning = warnings.showwarning, collect
+    try:
+        yield seen
+    finally:
+        warnings.showwarning = show
+
+
+def _encode_result(result: Any) -> bytes:
+    if isinstance(result, dict) and "test_scores" in result:
+        with contextlib.suppress(Exception):
+            if "estimator" not in result:
+                return pickle.dumps(result, protocol=5)
+    return bytes(cloudpickle.dumps(result, protocol=5))

@@ -1,0 +1,1 @@
+"""BayesSearchCV without a barrier between its batches."""

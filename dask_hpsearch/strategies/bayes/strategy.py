@@ -1,0 +1,297 @@
+"""skopt's BayesSearchCV without a barrier.
+
+skopt evaluates ``n_points`` candidates, waits for all, fits a model, and so on. Here the
+search explores first: `BayesStrategy` captures scikit-learn's own fit call from a first
+``evaluate_candidates``, and runs it for one candidate after the other as slots come
+free. Then scikit-learn builds its results from one last ``evaluate_candidates`` with
+every candidate, whose fits are all known.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_hpsearch.engine.tasks import Group
+from dask_hpsearch.strategies.bayes.model_process import ModelProcess
+from dask_hpsearch.strategies.explorer import Explorer, Space, add_models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from dask_hpsearch.joblib_backend.session import Session
+    from dask_hpsearch.recorder.call import RecordedCall
+    from dask_hpsearch.recorder.recorder import Evaluate, Recorder
+    from dask_hpsearch.sklearn_adapter import FitCall
+    from dask_hpsearch.strategies.explorer import AskLog
+
+
+class BayesStrategy:
+    """Runs a BayesSearchCV.
+
+    Parameters
+    ----------
+    session : Session
+        Runs the fits.
+    recorder : Recorder
+    asynchronous : bool or None
+        Whether to explore without a barrier, where skopt has one; None: if there is
+        more than one slot as the search begins. A run goes on as it has begun.
+    asks : AskLog, optional
+        Default: the recorder's journal.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        recorder: Recorder,
+        *,
+        asynchronous: bool | None,
+        asks: AskLog | None = None,
+    ) -> None:
+        self._session = session
+        self._recorder = recorder
+        self._asynchronous = asynchronous
+        self._asks = asks
+
+    def __call__(self, search: Any, evaluate: Evaluate) -> bool:
+        """Run a search; False if that is left to skopt's own loop."""
+        asynchronous = self._recorder.explored_before()
+        if asynchronous is None:
+            asynchronous = self._asynchronous
+        if asynchronous is None:
+            asynchronous = self._session.wait_for_slots() > 1
+        spaces = _spaces_of(search)
+        if not asynchronous or any(n_iter < 1 for _, n_iter in spaces):
+            return False
+        call, splits = self._capture(search, evaluate)
+        if call is None:
+            return False
+        total = sum(n_iter for _, n_iter in spaces)
+        recorded = self._recorder.open_call(splits, n_candidates=total)
+        call = dataclasses.replace(call, n_candidates=total)
+        slots = _SessionSlots(self._session, call, recorded)
+        self._explore(search, spaces, slots, recorded)
+        self._recorder.close_call(recorded, evaluate)
+        return True
+
+    def _capture(
+        self, search: Any, evaluate: Evaluate
+    ) -> tuple[FitCall | None, list[Any]]:
+        """Take scikit-learn's fit call, and the splits, from a call that is then left."""
+        splits: list[Any] = []
+        verbose, search.verbose = search.verbose, 0
+        try:
+            with self._session.capturing() as captured:
+                evaluate([{}], cv=self._recorder.splitter_of(search, splits.extend))
+        finally:
+            search.verbose = verbose
+        return captured.call, splits
+
+    def _explore(
+        self,
+        search: Any,
+        spaces: list[tuple[dict[str, Any], int]],
+        slots: _SessionSlots,
+        recorded: RecordedCall,
+    ) -> None:
+        from skopt.utils import eval_callbacks
+
+        process = ModelProcess()
+        explored = _explored(search, spaces, process)
+        value = _Value(search)
+        explorer = Explorer(
+            explored,
+            slots,
+            n_splits=len(recorded.splits),
+            open_candidate=recorded.candidates.append,
+            value=value,
+            asks=self._asks or _RecordedAsks(self._recorder, recorded),
+            stops=lambda result: bool(eval_callbacks(search._callbacks, result)),  # noqa: SLF001
+            most_in_flight=search.n_points if search.n_points > 1 else None,
+        )
+        try:
+            explorer.run()
+        except BaseException:
+            take_in_known(explored, recorded, value)
+            raise
+        finally:
+            process.close()
+            for space in explored:
+                put_in_order(space)
+        told = [space.optimizer for space in explored if space.told]
+        search._optim_results = [one.get_result() for one in told]  # noqa: SLF001
+
+
+class _RecordedAsks:
+    """Asks as the recorder keeps them."""
+
+    def __init__(self, recorder: Recorder, call: RecordedCall) -> None:
+        self._recorder = recorder
+        self._call = call
+
+    def asked(self, ordinal: int, space_index: int) -> Mapping[str, Any] | None:
+        space, params = self._call.asks.get(ordinal, (None, None))
+        return params if space == space_index else None
+
+    def record_ask(
+        self, ordinal: int, space_index: int, params: Mapping[str, Any]
+    ) -> None:
+        self._call.asks[ordinal] = space_index, dict(params)
+        self._recorder.asked(self._call, ordinal, space_index, params)
+
+    def told(self, ordinal: int, space_index: int, value: float) -> None:
+        self._recorder.told(self._call, ordinal, space_index, value)
+
+
+class _SessionSlots:
+    """The engine's slots, for the fits of a captured call."""
+
+    def __init__(self, session: Session, call: FitCall, recorded: RecordedCall) -> None:
+        self._session = session
+        self._call = call
+        self._recorded = recorded
+        self._groups: dict[int, Group] = {}
+
+    @property
+    def slots(self) -> int:
+        return self._session.slots
+
+    def submit(
+        self,
+        space: int,
+        candidate: int,
+        split: int,
+        done: Callable[[dict[str, Any] | BaseException], None],
+    ) -> None:
+        train, test = self._recorded.splits[split]
+        call = dataclasses.replace(
+            self._call,
+            train=train,
+            test=test,
+            parameters=self._recorded.candidates[candidate],
+            candidate=candidate,
+            split=split,
+        )
+        if space not in self._groups:
+            self._groups[space] = Group()
+        self._session.submit_fit(call, self._groups[space], done)
+
+    def cancel(self, space: int) -> None:
+        if space in self._groups:
+            self._session.cancel(self._groups.pop(space))
+
+
+class _Value:
+    """What skopt is told of a candidate: its mean score, negated."""
+
+    def __init__(self, search: Any) -> None:
+        self._search = search
+        self._name: str | None = None
+
+    def __call__(self, results: list[dict[str, Any]]) -> float:
+        scores = [self._score_of(result["test_scores"]) for result in results]
+        # As scikit-learn takes the mean, to the last digit.
+        mean = np.average(np.array(scores, dtype=np.float64).reshape(1, -1), axis=1)[0]
+        return -float(mean) if np.isfinite(mean) else math.nan
+
+    def _score_of(self, scores: Any) -> float:
+        """Return the score that counts; a failed fit may have one that has no name."""
+        if not isinstance(scores, dict):
+            return float(scores)
+        if self._name is None:
+            self._name = self._name_in(scores)
+        return float(scores[self._name])
+
+    def _name_in(self, scores: dict[str, Any]) -> str:
+        if len(scores) == 1:
+            return str(next(iter(scores)))
+        self._search._check_refit_for_multimetric(set(scores))  # noqa: SLF001
+        return str(self._search.refit)
+
+
+def take_in_known(
+    spaces: list[Space],
+    call: RecordedCall,
+    value: Callable[[list[dict[str, Any]]], float],
+) -> None:
+    """Take in complete candidates to which a search did not come before it was stopped."""
+    while (ask := call.asks.get(len(call.candidates))) is not None:
+        index, parameters = ask
+        names = spaces[index].names
+        call.candidates.append(OrderedDict((name, parameters[name]) for name in names))
+    splits = range(len(call.splits))
+    for candidate in call.complete():
+        if candidate not in call.asks:
+            continue
+        index, parameters = call.asks[candidate]
+        space = spaces[index]
+        if candidate in space.told:
+            continue
+        found = value([call.results[candidate, split] for split in splits])
+        space.told[candidate] = found
+        point = [parameters[name] for name in space.names]
+        # What failed gets its value as all is put in order.
+        told = found if np.isfinite(found) else 0.0
+        space.optimizer.tell(point, told, fit=False)
+
+
+def put_in_order(space: Space) -> None:
+    """Give an optimizer what it was told in the order of candidates.
+
+    Candidates finish in any order; ``cv_results_`` and `optimizer_results_` have the
+    same one. What failed has the worst value of all.
+    """
+    optimizer = space.optimizer
+    points = dict(zip(space.told, optimizer.Xi, strict=True))
+    finite = [value for value in space.told.values() if np.isfinite(value)]
+    worst = max(finite, default=0.0)
+    told = sorted(space.told.items())
+    # In place: results that a callback has kept see the same lists, as with skopt.
+    optimizer.Xi[:] = [points[ordinal] for ordinal, _ in told]
+    optimizer.yi[:] = [value if np.isfinite(value) else worst for _, value in told]
+    add_models(optimizer, space.asker.models())
+    if not optimizer.models:
+        space.asker.model_at_last()
+        add_models(optimizer, space.asker.models())
+    next_point = space.asker.next_point() if optimizer.models else None
+    if next_point is not None:
+        optimizer._next_x = next_point  # noqa: SLF001
+
+
+def _spaces_of(search: Any) -> list[tuple[dict[str, Any], int]]:
+    """List the spaces with the number of candidates of each."""
+    spaces = search.search_spaces
+    if isinstance(spaces, dict):
+        spaces = [spaces]
+    return [one if isinstance(one, tuple) else (one, search.n_iter) for one in spaces]
+
+
+def _explored(
+    search: Any, spaces: list[tuple[dict[str, Any], int]], process: ModelProcess
+) -> list[Space]:
+    """Make the optimizers, as skopt does, and who asks for them."""
+    from sklearn.utils import check_random_state
+
+    from dask_hpsearch.strategies.bayes.asker import Asker
+
+    random_state = check_random_state(search.random_state)
+    search.optimizer_kwargs_["random_state"] = random_state
+    search.optimizers_ = [search._make_optimizer(space) for space, _ in spaces]  # noqa: SLF001
+    search._optim_results = []  # noqa: SLF001
+    return [
+        Space(
+            index=index,
+            names=sorted(space),
+            n_iter=n_iter,
+            optimizer=optimizer,
+            asker=Asker(index, optimizer, process=process),
+        )
+        for index, ((space, n_iter), optimizer) in enumerate(
+            zip(spaces, search.optimizers_, strict=True)
+        )
+    ]

@@ -1,0 +1,340 @@
+"""Explores spaces without a barrier: a free slot gets a point, a finished point is told.
+
+`Explorer` decides what runs next; models are fitted elsewhere (`asking`), and so are
+the fits: it knows slots by the little protocol `Slots`.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import time
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from dask_hpsearch.strategies.bayes.asker import Asker
+
+_HANDOVER_S = 0.01
+_IDLE_SHARE = 0.12
+_MOST_PATIENCE_S = 5.0
+_LOOK_EVERY_S = 0.5
+_SMOOTHING = 0.2
+# A model that does not converge is no matter of the user's. Filters are the process's:
+# they are set here, not in the thread that fits models.
+_WARN_OF_MODELS = (r"sklearn\.", r"skopt\.", r"scipy\.", r"numpy")
+
+
+class Slots(Protocol):
+    """Where fits run."""
+
+    @property
+    def slots(self) -> int:
+        """How many there are now."""
+
+    def submit(
+        self,
+        space: int,
+        candidate: int,
+        split: int,
+        done: Callable[[dict[str, Any] | BaseException], None],
+    ) -> None:
+        """Run a fit; ``done`` is called, in any thread, with its result or an error."""
+
+    def cancel(self, space: int) -> None:
+        """End what runs for a space; its results are not needed any more."""
+
+
+class AskLog(Protocol):
+    """Keeps what was asked, so that a search that is resumed asks the same again."""
+
+    def asked(self, ordinal: int, space_index: int) -> Mapping[str, Any] | None:
+        """Return the parameters of an ask of that space; None if there is none."""
+
+    def record_ask(
+        self, ordinal: int, space_index: int, params: Mapping[str, Any]
+    ) -> None:
+        """Keep an ask."""
+
+    def told(self, ordinal: int, space_index: int, value: float) -> None:
+        """Keep that a candidate's value (lower is better, NaN: failed) was told."""
+
+
+@dataclass(slots=True, eq=False)
+class Space:
+    """One search space.
+
+    Attributes
+    ----------
+    index : int
+    names : list of str
+        Names of the parameters, in the order of a point's values.
+    n_iter : int
+        Candidates to evaluate.
+    optimizer : skopt.Optimizer
+        Is told everything; its models are fitted by the asker.
+    asker : Asker
+    """
+
+    index: int
+    names: list[str]
+    n_iter: int
+    optimizer: Any
+    asker: Asker
+    asked: int = 0
+    stopped: bool = False
+    told: dict[int, float] = field(default_factory=dict)
+    worst: float | None = None
+
+    @property
+    def asking(self) -> bool:
+        """Whether it wants more candidates."""
+        return not self.stopped and self.asked < self.n_iter
+
+
+@dataclass(slots=True)
+class _InFlight:
+    space: Space
+    point: list[Any]
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+def wanted_fits(slots: int, mean_s: float | None) -> int:
+    """How many fits to have submitted: one a slot, and more where fits are short.
+
+    While a result is on its way and the next fit is handed over, the slot has one that
+    waits. More than that would be asked before it must be, knowing less.
+    """
+    slots = max(slots, 1)
+    if mean_s is None:
+        return slots
+    return slots + math.ceil(slots * min(1.0, _HANDOVER_S / max(mean_s, 1e-4)))
+
+
+def patience_s(mean_s: float | None) -> float:
+    """How long a slot may wait for a model's point before it gets a cheaper one."""
+    return min(_IDLE_SHARE * (mean_s or 0.0), _MOST_PATIENCE_S)
+
+
+class Explorer:
+    """Evaluates candidates of some spaces, one space after the other.
+
+    Parameters
+    ----------
+    spaces : sequence of Space
+    slots : Slots
+    n_splits : int
+    open_candidate : callable
+        Given a candidate's parameters before its fits are submitted.
+    value : callable
+        Returns a candidate's value (lower is better, NaN: failed) from its results.
+    asks : AskLog
+    stops : callable
+        Given skopt's result after each tell; whether the space is to be left.
+    most_in_flight : int or None
+        Upper bound of candidates at once.
+    clock : callable
+        Tells the seconds.
+    """
+
+    def __init__(
+        self,
+        spaces: Sequence[Space],
+        slots: Slots,
+        *,
+        n_splits: int,
+        open_candidate: Callable[[dict[str, Any]], None],
+        value: Callable[[list[dict[str, Any]]], float],
+        asks: AskLog,
+        stops: Callable[[Any], bool] = lambda _: False,
+        most_in_flight: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._spaces = spaces
+        self._slots = slots
+        self._n_splits = n_splits
+        self._open_candidate = open_candidate
+        self._value = value
+        self._asks = asks
+        self._stops = stops
+        self._most_in_flight = most_in_flight or math.inf
+        self._clock = clock
+        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._in_flight: dict[int, _InFlight] = {}
+        self._submitted = 0
+        self._ordinal = 0
+        self._mean_s: float | None = None
+        self._free_since: float | None = None
+
+    def run(self) -> None:
+        """Explore until all candidates are evaluated, or a callback has stopped it.
+
+        Raises
+        ------
+        Exception
+            What a fit or a callback raised; nothing goes on running then.
+        """
+        # More BLAS threads make models slower, and take cores from fits.
+        with threadpool_limits(1), warnings.catch_warnings():
+            for module in _WARN_OF_MODELS:
+                warnings.filterwarnings("ignore", module=module)
+            self._run()
+
+    def _run(self) -> None:
+        try:
+            for space in self._spaces:
+                space.asker.start(self._wake)
+            self._fill()
+            while self._in_flight or self._asking() is not None:
+                self._take_events()
+                self._fill()
+        finally:
+            for space in self._spaces:
+                space.asker.close()
+                if any(one.space is space for one in self._in_flight.values()):
+                    self._slots.cancel(space.index)
+
+    # --- asking -----------------------------------------------------------------------
+
+    def _asking(self) -> Space | None:
+        return next((space for space in self._spaces if space.asking), None)
+
+    def _fill(self) -> None:
+        """Ask and submit while slots are free."""
+        while (space := self._asking()) is not None and self._has_room():
+            ordinal = self._ordinal
+            recorded = self._recorded(ordinal)
+            if recorded is not None:
+                self._ordinal += 1
+                self._replay(ordinal, *recorded)
+                continue
+            point = self._point(space)
+            if point is None:
+                return
+            self._ordinal += 1
+            # skopt makes them Python's own types in the same way.
+            point = [np.array(value).item() for value in point]
+            space.asker.note_asked(point)
+            params = OrderedDict(zip(space.names, point, strict=True))
+            self._asks.record_ask(ordinal, space.index, params)
+            self._submit(ordinal, space, point, params)
+        self._free_since = None
+
+    def _has_room(self) -> bool:
+        wanted = wanted_fits(self._slots.slots, self._mean_s)
+        room = self._submitted < wanted
+        return room and len(self._in_flight) < self._most_in_flight
+
+    def _point(self, space: Space) -> list[Any] | None:
+        """Take a point; None if a better one is worth a moment."""
+        now = self._clock()
+        self._free_since = self._free_since or now
+        patient = now < self._free_since + patience_s(self._mean_s)
+        return space.asker.take(patient=patient, most=max(self._slots.slots, 1))
+
+    def _recorded(self, ordinal: int) -> tuple[Space, Mapping[str, Any]] | None:
+        """Look an ask up; it may be of another space than the one whose turn it is."""
+        for space in self._spaces:
+            params = self._asks.asked(ordinal, space.index)
+            if params is not None:
+                return space, params
+        return None
+
+    def _replay(self, ordinal: int, space: Space, params: Mapping[str, Any]) -> None:
+        point = [params[name] for name in space.names]
+        space.asker.note_asked(point)
+        ordered = OrderedDict(zip(space.names, point, strict=True))
+        self._submit(ordinal, space, point, ordered)
+
+    def _submit(
+        self, ordinal: int, space: Space, point: list[Any], params: dict[str, Any]
+    ) -> None:
+        space.asked += 1
+        self._in_flight[ordinal] = _InFlight(space, point)
+        self._open_candidate(params)
+        for split in range(self._n_splits):
+            self._submitted += 1
+            self._slots.submit(space.index, ordinal, split, self._taker(ordinal, split))
+
+    def _wake(self) -> None:
+        self._events.put(lambda: None)
+
+    # --- telling ----------------------------------------------------------------------
+
+    def _taker(
+        self, ordinal: int, split: int
+    ) -> Callable[[dict[str, Any] | BaseException], None]:
+        def done(result: dict[str, Any] | BaseException) -> None:
+            self._events.put(lambda: self._take(ordinal, split, result))
+
+        return done
+
+    def _take_events(self) -> None:
+        """Wait for something to happen, and take in all that has."""
+        timeout = _LOOK_EVERY_S
+        if self._free_since is not None:
+            until = self._free_since + patience_s(self._mean_s)
+            timeout = min(timeout, max(until - self._clock(), 0.001))
+        try:
+            event = self._events.get(timeout=timeout)
+            while True:
+                event()
+                event = self._events.get_nowait()
+        except queue.Empty:
+            return
+
+    def _take(
+        self, ordinal: int, split: int, result: dict[str, Any] | BaseException
+    ) -> None:
+        trial = self._in_flight.get(ordinal)
+        if trial is None:
+            return  # of a space that was left
+        self._submitted -= 1
+        if isinstance(result, BaseException):
+            raise result
+        seconds = sum(result.get(key) or 0.0 for key in ("fit_time", "score_time"))
+        mean_s = seconds if self._mean_s is None else self._mean_s
+        self._mean_s = mean_s + _SMOOTHING * (seconds - mean_s)
+        trial.results[split] = result
+        if len(trial.results) == self._n_splits:
+            del self._in_flight[ordinal]
+            self._tell(ordinal, trial)
+
+    def _tell(self, ordinal: int, trial: _InFlight) -> None:
+        space = trial.space
+        value = self._value([trial.results[split] for split in sorted(trial.results)])
+        space.told[ordinal] = value
+        self._asks.told(ordinal, space.index, value)
+        space.asker.told(trial.point, value)
+        if math.isfinite(value):
+            space.worst = value if space.worst is None else max(value, space.worst)
+        told = value if math.isfinite(value) else space.worst or 0.0
+        result = space.optimizer.tell(trial.point, told, fit=False)
+        add_models(space.optimizer, space.asker.models())
+        if self._stops(result):
+            self._leave(space)
+
+    def _leave(self, space: Space) -> None:
+        """Evaluate no more of a space."""
+        space.stopped = True
+        space.asker.close()
+        left = [n for n, trial in self._in_flight.items() if trial.space is space]
+        for ordinal in left:
+            trial = self._in_flight.pop(ordinal)
+            self._submitted -= self._n_splits - len(trial.results)
+        if left:
+            self._slots.cancel(space.index)
+
+
+def add_models(optimizer: Any, models: list[Any]) -> None:
+    """Add models to an optimizer's, as many as it keeps."""
+    optimizer.models.extend(models)
+    if optimizer.max_model_queue_size is not None:
+        del optimizer.models[: -optimizer.max_model_queue_size or None]
