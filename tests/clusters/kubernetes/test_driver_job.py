@@ -14,7 +14,7 @@ from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
 from dask_hpsearch.clusters.kubernetes.manifests import ENDS_ANNOTATION, dask_cluster
 from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S
 from dask_hpsearch.config.load import load_spec
-from tests.clusters.test_manifests import SPOT
+from tests.clusters.kubernetes.test_manifests import SPOT
 
 ORDER = DriverOrder(
     run_id="20261125-010203-0123abcd",

@@ -44,7 +44,7 @@ SHARED_KINDS = ["file", "gs"]
 CLOCK_S = 1.0  # file systems keep coarse time
 BUCKETS: list[str] = []  # that are there
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NO_NAMES = [
     "",
     "/a",

@@ -35,7 +35,7 @@ from dask_hpsearch.exceptions import (
 from dask_hpsearch.joblib_backend.results import result_of
 from dask_hpsearch.messages import Outcome
 
-SPOT = Path(__file__).parents[2] / "cluster_specs" / "spot-nodes.yaml"
+SPOT = Path(__file__).parents[3] / "cluster_specs" / "spot-nodes.yaml"
 OWNER = {
     "apiVersion": "kubernetes.dask.org/v1",
     "kind": "DaskCluster",

@@ -29,7 +29,7 @@ from dask_hpsearch.security.signing import (
     verify,
 )
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEY = SigningKey.generate()
 FOREIGN = SigningKey.generate()
 CONTENT = b"what a run stores"

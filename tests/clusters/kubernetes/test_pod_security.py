@@ -9,8 +9,8 @@ import pytest
 from dask_hpsearch.clusters.kubernetes import operator
 from dask_hpsearch.clusters.kubernetes.manifests import POD_SECURITY
 from dask_hpsearch.gcp.gke import reaper_pod
-from tests.clusters.test_driver_job import pod_of
-from tests.clusters.test_manifests import pods_of
+from tests.clusters.kubernetes.test_driver_job import pod_of
+from tests.clusters.kubernetes.test_manifests import pods_of
 from tests.gcp.specs import spec
 
 # What the standard allows: https://kubernetes.io/docs/concepts/security/pod-security-standards/
