@@ -55,7 +55,7 @@ def start(name: str) -> Iterator[Contender]:
 
 
 @contextlib.contextmanager
-def _dask_hpsearch(*, share_prefixes: bool = True) -> Iterator[Contender]:
+def _dask_hpsearch(*, share_steps: bool = True) -> Iterator[Contender]:
     from dask_hpsearch import DaskSearchCV, local_cluster
 
     cluster = local_cluster(
@@ -64,7 +64,7 @@ def _dask_hpsearch(*, share_prefixes: bool = True) -> Iterator[Contender]:
     with cluster, cluster.get_client() as client:
 
         def fit(search: Any, X: Any, y: Any) -> Any:
-            ours = DaskSearchCV(search, client=client, share_prefixes=share_prefixes)
+            ours = DaskSearchCV(search, client=client, share_steps=share_steps)
             return ours.fit(X, y)
 
         yield Contender(
@@ -142,7 +142,7 @@ def _written() -> int:
 
 _STARTS = {
     "dask_hpsearch": _dask_hpsearch,
-    "dask_hpsearch, all steps": functools.partial(_dask_hpsearch, share_prefixes=False),
+    "dask_hpsearch, all steps": functools.partial(_dask_hpsearch, share_steps=False),
     "loky": _loky,
     "joblib-dask": _joblib_dask,
     "dask-ml": _dask_ml,

@@ -128,7 +128,7 @@ class Batch:
         All bundles that the tasks need.
     fit_timeout_s : float or None
         Longest time that one task may run.
-    patience_s : float
+    hold_s : float
         A batch that takes longer gives back the tasks it has not begun.
     quiet_s : float
         How long nothing needs to be looked at, if all goes as expected.
@@ -141,7 +141,7 @@ class Batch:
     tasks: tuple[Task, ...]
     data: tuple[DataRef, ...]
     fit_timeout_s: float | None
-    patience_s: float
+    hold_s: float
     quiet_s: float = 0.0
     number: int = 0
 
@@ -218,7 +218,7 @@ class FitSpec:
         Every fit loads its own, and its parameters after them with the same unpickler.
     X, y : str
         Digests of the data's bundles.
-    share_prefixes : bool
+    share_steps : bool
         Whether a slot may keep steps that several fits have in common.
     """
 
@@ -226,4 +226,4 @@ class FitSpec:
     parts: bytes
     X: str
     y: str
-    share_prefixes: bool = False
+    share_steps: bool = False

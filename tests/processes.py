@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from distributed import Worker
 
 _POLL_S = 0.02
-PATIENCE_S = 90.0
+WAIT_S = 90.0
 ROOT = Path(__file__).parents[1]
 # More threads than free cores spin, and a fit of a tenth of a second takes seconds.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 
 
-def wait_until(state: Callable[[], Any], *, within_s: float = PATIENCE_S) -> None:
+def wait_until(state: Callable[[], Any], *, within_s: float = WAIT_S) -> None:
     """Wait until a state is reached; fail if it is not."""
     deadline = time.monotonic() + within_s
     while not state():

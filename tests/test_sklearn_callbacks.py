@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import UnsupportedSearchError
 from dask_hpsearch.execution.fit import Settings, fit_trials
 from tests.callbacks import Notes, PropagatedNotes
@@ -246,7 +246,7 @@ def test_tasks_do_not_grow_with_the_tree_of_all_tasks(
         engines: list[Any] = []
         space = {"model__C": [1.0 + number for number in range(n_candidates)]}
         search = grid(space, refit=False).set_callbacks(Notes(str(tmp_path / "notes")))
-        with DataHome() as home:
+        with DataStore() as home:
             settings = Settings(client=client)
             fit_trials(search, X, y, {}, settings, home=home, on_engine=engines.append)
         return float(engines[0].task_bytes / engines[0].tasks_sent)

@@ -22,7 +22,7 @@ from sklearn.model_selection import GridSearchCV
 
 from benchmarks.cases.journal_in_bucket import cost_in_bucket
 from dask_hpsearch import local_cluster
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.execution.fit import Settings, fit_trials
 from dask_hpsearch.journal.run_journal import RunJournal
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
@@ -100,8 +100,8 @@ def fits(client: Client, store: Path) -> dict[str, Callable[[], Any]]:
     kept = Settings(client=client, store=open_store(store))
 
     def without() -> None:
-        with DataHome() as home:
-            fit_trials(search, X, y, {}, Settings(client=client), home=home)
+        with DataStore() as data_store:
+            fit_trials(search, X, y, {}, Settings(client=client), data_store=data_store)
 
     return {
         "with": lambda: fit_here(search, X, y, {}, kept),
@@ -143,12 +143,12 @@ def journal_alone() -> None:
     candidates = [{"number": number} for number in range(N_FITS // N_SPLITS)]
     search = GridSearchCV(Busy(), {"number": [0]}, cv=N_SPLITS, refit=False)
     result = {"fit_error": None, "test_scores": 0.5, "fit_time": FIT_S}
-    with tempfile.TemporaryDirectory() as folder, DataHome(Path(folder)) as home:
+    with tempfile.TemporaryDirectory() as folder, DataStore(Path(folder)) as data_store:
         began = time.process_time()
         run = begin(
             Work(search, X, y, {}),
             store=open_store(folder),
-            home=home,
+            data_store=data_store,
             task_name=None,
             settings={},
         )

@@ -19,7 +19,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import SearchRun, local_cluster
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.execution.fit import Settings, fit_trials
 from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.stores import open_store
@@ -86,8 +86,8 @@ def writing_cost(client: Client, url: str, rounds: int) -> None:
     search = GridSearchCV(Asleep(), grid, cv=N_SPLITS, refit=False)
 
     def without() -> None:
-        with DataHome() as home:
-            fit_trials(search, X, y, {}, Settings(client=client), home=home)
+        with DataStore() as data_store:
+            fit_trials(search, X, y, {}, Settings(client=client), data_store=data_store)
 
     def within() -> None:
         fit_here(search, X, y, {}, Settings(client=client, store=open_store(url)))

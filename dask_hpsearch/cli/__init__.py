@@ -44,8 +44,8 @@ def _exit_code(command: Callable[[], int]) -> int:
     try:
         return command()
     except HPSearchError as error:
-        told = [str(error), *getattr(error, "__notes__", ())]
-        message = " ".join(" ".join(told).split())
+        parts = [str(error), *getattr(error, "__notes__", ())]
+        message = " ".join(" ".join(parts).split())
         print(f"dask-hpsearch: {message}", file=sys.stderr)
         return EXIT_ERROR
     except ImportError as error:

@@ -43,11 +43,11 @@ def _clusters(arguments: Namespace) -> int:
         print(f"no Dask clusters in namespace {namespace}")
         return 0
     print(table(rows))
-    return EXIT_ERROR if any(row.trouble for row in rows) else 0
+    return EXIT_ERROR if any(row.problem for row in rows) else 0
 
 
 def table(rows: list[ClusterRow]) -> str:
-    """Write rows below each other, troubles last."""
+    """Write rows below each other, problems last."""
     cells = [
         (row.name, row.age, f"{row.ready}/{row.wanted}", row.owner, row.state, row.runs)
         for row in rows
@@ -59,5 +59,5 @@ def table(rows: list[ClusterRow]) -> str:
         ).rstrip()
         for line in (_NAMES, *cells)
     ]
-    lines += [f"{row.name}: {row.trouble}" for row in rows if row.trouble]
+    lines += [f"{row.name}: {row.problem}" for row in rows if row.problem]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.config.gke import GKESpec
     from dask_hpsearch.deploy.inspect import Inside
-    from dask_hpsearch.deploy.provision import Grounds
+    from dask_hpsearch.deploy.provision import Provisioner
     from dask_hpsearch.gcp.gke.clusters import GKEClusters
     from dask_hpsearch.gcp.gke.state import GKECluster, GKEPool
 
@@ -74,13 +74,13 @@ def _count(text: str) -> int:
 
 
 def _up(arguments: Namespace) -> int:
-    grounds = _grounds(arguments)
-    _say_cost(grounds.spec)
-    ground = grounds.bring_up(keep=True)
-    print(f"{ground.cluster.name} is ready, until {_when(grounds)}")
+    provisioner = _provisioner(arguments)
+    _say_cost(provisioner.spec)
+    provisioned = provisioner.provision(keep=True)
+    print(f"{provisioned.cluster.name} is ready, until {_when(provisioner)}")
     print(f"use it with gke_cluster({as_python(arguments)}, keep=True)")
     print(f"remove it with dask-hpsearch down {as_options(arguments)}")
-    print(f"kubeconfig: {ground.kubeconfig}")
+    print(f"kubeconfig: {provisioned.kubeconfig}")
     return 0
 
 
@@ -88,10 +88,10 @@ def _status(arguments: Namespace) -> int:
     from dask_hpsearch.exceptions import CloudNotFoundError
     from dask_hpsearch.gcp.gke.labels import is_ours
 
-    grounds = _grounds(arguments)
-    found = grounds.gke.find(grounds.spec.path)
+    provisioner = _provisioner(arguments)
+    found = provisioner.gke.find(provisioner.spec.path)
     if found is None:
-        msg = f"there is no GKE cluster {grounds.spec.path}: dask-hpsearch up makes it"
+        msg = f"there is no GKE cluster {provisioner.spec.path}: dask-hpsearch up makes it"
         raise CloudNotFoundError(msg)
     _print(found)
     for pool in found.pools:
@@ -103,49 +103,49 @@ def _status(arguments: Namespace) -> int:
         )
     if not is_ours(found.labels) or not found.server:
         return 0
-    inside = grounds.inside()
+    inside = provisioner.inside()
     for one in inside.dask:
         print(f"  Dask cluster {one.name}: {one.ready} of {one.wanted} workers")
-    print(f"  {_cost_so_far(grounds.spec, found, inside)}")
+    print(f"  {_cost_so_far(provisioner.spec, found, inside)}")
     return 0
 
 
 def _scale(arguments: Namespace) -> int:
     from dask_hpsearch.exceptions import ClusterError, ClusterNotFoundError
 
-    grounds = _grounds(arguments)
-    most = grounds.spec.dask.workers.max
+    provisioner = _provisioner(arguments)
+    most = provisioner.spec.dask.workers.max
     if arguments.workers > most:
         msg = (
             f"{arguments.workers} workers are more than the spec's dask.workers.max, "
             f"{most}: raise that, or ask for fewer"
         )
         raise ClusterError(msg)
-    there = grounds.inside().dask
+    there = provisioner.inside().dask
     wanted = [one for one in there if arguments.cluster in (None, one.name)]
     if len(wanted) != 1:
         names = ", ".join(one.name for one in there)
         msg = (
             f"name one of the Dask clusters with --cluster: {names}"
             if there
-            else f"there is no Dask cluster on {grounds.spec.name}: gke_cluster starts one"
+            else f"there is no Dask cluster on {provisioner.spec.name}: gke_cluster starts one"
         )
         raise ClusterNotFoundError(msg)
-    grounds.scale(wanted[0], arguments.workers)
+    provisioner.scale(wanted[0], arguments.workers)
     print(f"{wanted[0].name} is to have {arguments.workers} workers")
     return 0
 
 
 def _down(arguments: Namespace) -> int:
-    grounds = _grounds(arguments)
-    remains = grounds.take_down()
+    provisioner = _provisioner(arguments)
+    remains = provisioner.deprovision()
     for name in remains.gone:
         print(f"removed {name}")
     if not remains.gone:
         print("there was nothing to remove")
     for name in remains.left:
         print(f"left    {name}")
-    print(f"left    {grounds.spec.store}: your runs and data")
+    print(f"left    {provisioner.spec.store}: your runs and data")
     return 0
 
 
@@ -177,12 +177,12 @@ def _token(arguments: Namespace) -> int:
     return 0
 
 
-def _grounds(arguments: Namespace) -> Grounds:
-    from dask_hpsearch.deploy.provision import Grounds
+def _provisioner(arguments: Namespace) -> Provisioner:
+    from dask_hpsearch.deploy.provision import Provisioner
     from dask_hpsearch.gcp.clients import cloud_clients
 
     spec = spec_of(arguments)
-    return Grounds(spec, cloud_clients(spec.endpoints), _say)
+    return Provisioner(spec, cloud_clients(spec.endpoints), _say)
 
 
 def _gke(arguments: Namespace) -> GKEClusters:
@@ -190,7 +190,7 @@ def _gke(arguments: Namespace) -> GKEClusters:
     from dask_hpsearch.gcp.gke.clusters import GKEClusters
 
     if arguments.spec is not None:
-        return _grounds(arguments).gke
+        return _provisioner(arguments).gke
     if arguments.project is None:
         arguments.refuse("one of the arguments --project --spec is required")
     return GKEClusters(cluster_manager(), arguments.project, say=_say)
@@ -207,8 +207,8 @@ def _state(found: GKECluster | GKEPool) -> str:
     return f"{found.status} ({found.message})" if found.message else found.status
 
 
-def _when(grounds: Grounds) -> str:
-    found = grounds.gke.find(grounds.spec.path)
+def _when(provisioner: Provisioner) -> str:
+    found = provisioner.gke.find(provisioner.spec.path)
     return _time(None if found is None else found.expires_at)
 
 

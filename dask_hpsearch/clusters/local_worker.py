@@ -2,7 +2,7 @@
 
 Unlike a process that multiprocessing spawns, it does not import the user's main module,
 so that a script needs no ``if __name__ == "__main__"``. It joins the cluster only once its
-nursery is ready: a worker that is there takes fits at once.
+forkserver is ready: a worker that is there takes fits at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.slots.slot import Nursery
+from dask_hpsearch.slots.slot import Forkserver
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -31,27 +31,27 @@ DRAIN = signal.SIGUSR1
 NOTICE_S = 5.0
 
 
-async def _work(settings: dict[str, Any], nursery: Nursery) -> None:
+async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
     from distributed import Worker
     from distributed.worker import DEFAULT_EXTENSIONS
 
     from dask_hpsearch.slots.plugin import EARLY_NURSERY
 
     logging.getLogger("distributed").setLevel(settings["log_level"])
-    await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
-    extensions: Any = {**DEFAULT_EXTENSIONS, EARLY_NURSERY: lambda _worker: nursery}
+    await asyncio.to_thread(forkserver.wait_until_ready, _NURSERY_WAIT_S)
+    extensions: Any = {**DEFAULT_EXTENSIONS, EARLY_NURSERY: lambda _worker: forkserver}
     worker = Worker(settings["scheduler"], extensions=extensions, **settings["options"])
-    told = _Told(worker)
+    leaving = _LeaveOnSignal(worker)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(DRAIN, told.leave, NOTICE_S)
-    loop.add_signal_handler(signal.SIGTERM, told.leave, 0.0)
+    loop.add_signal_handler(DRAIN, leaving.leave, NOTICE_S)
+    loop.add_signal_handler(signal.SIGTERM, leaving.leave, 0.0)
     if parent := settings.get("parent"):
         threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     await worker
     await worker.finished()
 
 
-class _Told:
+class _LeaveOnSignal:
     """Takes signals to leave; one to leave at once ends the draining."""
 
     def __init__(self, worker: Worker) -> None:
@@ -98,15 +98,15 @@ def _end_with_parent(parent: int) -> None:
 
 def main() -> None:
     """Run one Dask worker until its scheduler is gone; never return."""
-    nursery = Nursery(sys.path)  # its imports run beside those of Dask
+    forkserver = Forkserver(sys.path)  # its imports run beside those of Dask
     settings = json.loads(sys.argv[1])
     status = 0
     try:
-        asyncio.run(_work(settings, nursery))
+        asyncio.run(_work(settings, forkserver))
     except (KeyboardInterrupt, OSError, TimeoutError):
         status = 1
     finally:
-        nursery.close()
+        forkserver.close()
     # All is closed. An interpreter takes longer to take itself apart than all of that,
     # and whoever closes or scales a cluster waits for it.
     sys.stdout.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dask_hpsearch.data.data_store import DataHome, KnownObjects
+from dask_hpsearch.data.data_store import DataStore, KnownObjects
 from dask_hpsearch.data.transfer import DataSender
 
-__all__ = ["DataHome", "DataSender", "KnownObjects"]
+__all__ = ["DataSender", "DataStore", "KnownObjects"]

@@ -41,7 +41,7 @@ _TOUCH_AFTER_S = 600.0
 _WRITERS = 16
 
 
-class DataHome:
+class DataStore:
     """The data of one or more searches, as bundles in a folder or a store.
 
     Parameters
@@ -71,7 +71,7 @@ class DataHome:
 
     @classmethod
     def of(cls, store: Store) -> Self:
-        """Return the home of a store's data: in it, if workers can read it there."""
+        """Return the data_store of a store's data: in it, if workers can read it there."""
         if store.url.partition("://")[0] in REACHABLE:
             return cls(bucket=store.child(DATA))
         return cls(store.local_path())
@@ -114,7 +114,7 @@ class DataHome:
         return ref
 
     def pin(self, value: Any, ref: DataRef) -> None:
-        """Remember that a bundle is there for this very object, as long as this home."""
+        """Remember that a bundle is there for this very object, as long as this data_store."""
         if value is not None:
             self._pinned[id(value)] = value, ref
         self._refs[ref.digest] = ref
@@ -160,12 +160,12 @@ class DataHome:
         return self._open_bundle(reference, what)
 
     def reference(self, ref: DataRef, *, n_samples: int | None) -> DataReference:
-        """Return what finds a bundle of this home again, from any process."""
+        """Return what finds a bundle of this data_store again, from any process."""
         place = ref.place if ref.in_store else Path(ref.place).as_uri()
         return DataReference(place, ref.digest, ref.nbytes, n_samples)
 
     def own(self, digest: str, nbytes: int) -> DataReference:
-        """Return the reference to a bundle in this home's store."""
+        """Return the reference to a bundle in this data_store's store."""
         if self._bucket is not None:
             return DataReference(self._bucket.url, digest, nbytes)
         return DataReference(self.folder().as_uri(), digest, nbytes)
@@ -293,20 +293,20 @@ class KnownObjects:
 
     Parameters
     ----------
-    home : DataHome
+    data_store : DataStore
     """
 
-    def __init__(self, home: DataHome) -> None:
-        self._home = home
+    def __init__(self, data_store: DataStore) -> None:
+        self._data_store = data_store
         self._by_id: dict[int, tuple[Any, DataRef]] = {}
 
     def put(self, value: Any, *, what: str) -> DataRef:
-        """Put an object into the home, unless this very object was put before."""
+        """Put an object into the data_store, unless this very object was put before."""
         known = self._by_id.get(id(value))
         if known is None:
             # The object is kept too, so that its id stays its own.
-            ref = self._home.put(value, what=what)
-            self._home.hold(ref)
+            ref = self._data_store.put(value, what=what)
+            self._data_store.hold(ref)
             known = self._by_id[id(value)] = value, ref
         return known[1]
 
@@ -314,7 +314,7 @@ class KnownObjects:
         """Let go of the objects, and of bundles that nobody else here uses."""
         refs = [ref for _, ref in self._by_id.values()]
         self._by_id.clear()
-        self._home.release(refs)
+        self._data_store.release(refs)
 
 
 def _ref_of(

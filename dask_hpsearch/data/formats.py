@@ -51,7 +51,7 @@ def read(source: Source, one: ObjectPin, path: Path) -> Any:
     UntrustedObjectError
         If it is a pickle that was not signed, or has one in it.
     """
-    with _told(source):
+    with _map_read_errors(source):
         return _READERS[source.format](source, one, path)
 
 
@@ -73,7 +73,7 @@ def whole(source: Source, parts: list[Any]) -> Any:
     DataFormatError
         If the parts are not of one table.
     """
-    with _told(source):
+    with _map_read_errors(source):
         if source.format not in _WHOLE:
             return parts[0]
         table = _WHOLE[source.format](parts)
@@ -85,7 +85,7 @@ def whole(source: Source, parts: list[Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _told(source: Source) -> Iterator[None]:
+def _map_read_errors(source: Source) -> Iterator[None]:
     try:
         yield
     except (DataFormatError, UntrustedObjectError):

@@ -12,31 +12,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from dask_hpsearch.data.data_store import DataHome
+    from dask_hpsearch.data.data_store import DataStore
 
 _THREADS = 8
 
 
-class PutAhead:
-    """Puts objects into a home in the background, if the home is far away.
+class EarlyUpload:
+    """Puts objects into a data_store in the background, if the data_store is far away.
 
     Whoever puts one of them meanwhile waits for it; if it failed, that one tries again,
     and is told why.
 
     Parameters
     ----------
-    home : DataHome
+    data_store : DataStore
     """
 
-    def __init__(self, home: DataHome) -> None:
-        self._home = home
-        self._threads = ThreadPoolExecutor(_THREADS) if home.is_far else None
+    def __init__(self, data_store: DataStore) -> None:
+        self._data_store = data_store
+        self._threads = ThreadPoolExecutor(_THREADS) if data_store.is_far else None
 
     def __call__(self, values: Iterable[Any], *, what: str) -> None:
         """Begin to put objects."""
         if self._threads is not None:
             for value in values:
-                self._threads.submit(self._home.put, value, what=what)
+                self._threads.submit(self._data_store.put, value, what=what)
 
     def close(self) -> None:
         """Begin nothing more, and wait for what is under way."""

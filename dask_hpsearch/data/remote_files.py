@@ -73,7 +73,7 @@ def pin(url: str) -> ObjectPin:
         If there is no such kind of URL.
     """
     files, path = _opened(url)
-    with _told(url, "storage.objects.get"):
+    with _map_storage_errors(url, "storage.objects.get"):
         return _pinned(url, files, files.info(path))
 
 
@@ -87,7 +87,7 @@ def pin_all(pattern: str) -> list[ObjectPin]:
         out, as Spark's and Dask's notes are.
     """
     files, path = _opened(pattern)
-    with _told(pattern, "storage.objects.list"):
+    with _map_storage_errors(pattern, "storage.objects.list"):
         if any(sign in path for sign in "*?["):
             found = files.glob(path, detail=True)
         else:
@@ -104,7 +104,7 @@ def pin_all(pattern: str) -> list[ObjectPin]:
 def is_folder(url: str) -> bool:
     """Whether there are objects below a URL, and none of that very name."""
     files, path = _opened(url)
-    with _told(url, "storage.objects.list"):
+    with _map_storage_errors(url, "storage.objects.list"):
         try:
             return bool(files.info(path)["type"] == "directory")
         except FileNotFoundError:
@@ -114,7 +114,7 @@ def is_folder(url: str) -> bool:
 def read_part(one: ObjectPin, start: int, end: int) -> bytes:
     """Read some bytes of an object, unchecked: only to look at what it is."""
     files, path = _opened(one.url)
-    with _told(one.url, "storage.objects.get"):
+    with _map_storage_errors(one.url, "storage.objects.get"):
         return bytes(files.cat_file(path, start=start, end=min(end, one.nbytes)))
 
 
@@ -122,7 +122,7 @@ def read_part(one: ObjectPin, start: int, end: int) -> bytes:
 def opened(one: ObjectPin) -> Iterator[Any]:
     """Open an object to look into here and there, unchecked."""
     files, path = _opened(one.url)
-    with _told(one.url, "storage.objects.get"):
+    with _map_storage_errors(one.url, "storage.objects.get"):
         file = files.open(path, "rb", block_size=2**18, cache_type="bytes")
     with file:
         yield file
@@ -131,7 +131,7 @@ def opened(one: ObjectPin) -> Iterator[Any]:
 def sha256_of(one: ObjectPin) -> str:
     """Hash an object's content as it is now; in hexadecimal."""
     files, path = _opened(one.url)
-    with _told(one.url, "storage.objects.get"):
+    with _map_storage_errors(one.url, "storage.objects.get"):
         return _sha256(files, path)
 
 
@@ -155,7 +155,7 @@ def download(one: ObjectPin, path: Path) -> str:
     for _ in range(_ATTEMPTS):
         if one.url.startswith("gs://"):  # of a file, the copy's checksum says it all
             check_unchanged(one)
-        with _told(one.url, "storage.objects.get"):
+        with _map_storage_errors(one.url, "storage.objects.get"):
             files.get_file(remote, str(path))
         found = checksum(path, kind_of(one.checksum))
         if found == one.checksum and path.stat().st_size == one.nbytes:
@@ -280,7 +280,7 @@ def _url_path(scheme: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _told(url: str, permission: str) -> Iterator[None]:
+def _map_storage_errors(url: str, permission: str) -> Iterator[None]:
     """Turn what a storage refuses into an error that says the way out."""
     try:
         yield

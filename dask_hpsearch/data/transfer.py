@@ -13,7 +13,7 @@ from dask_hpsearch.slots.plugin import forget_bundles, receive_chunk
 if TYPE_CHECKING:
     from distributed import Client
 
-    from dask_hpsearch.data.data_store import DataHome
+    from dask_hpsearch.data.data_store import DataStore
     from dask_hpsearch.messages import DataRef
 
 _logger = logging.getLogger(__name__)
@@ -26,15 +26,15 @@ class DataSender:
     Parameters
     ----------
     client : Client
-    home : DataHome
+    data_store : DataStore
     topic : str
         Names the search to the workers, which may have the same data from another.
     """
 
-    def __init__(self, client: Client, home: DataHome, topic: str) -> None:
+    def __init__(self, client: Client, data_store: DataStore, topic: str) -> None:
         self._client = client
         self._topic = topic
-        self._home = home
+        self._data_store = data_store
         self._threads = concurrent.futures.ThreadPoolExecutor(
             max_workers=4, thread_name_prefix="dask-hpsearch-data"
         )
@@ -58,7 +58,7 @@ class DataSender:
                 self._client.run(forget_bundles, self._topic, on_error="ignore")
 
     def _send(self, digest: str, worker: str) -> None:
-        ref = self._home.find(digest)
+        ref = self._data_store.find(digest)
         try:
             if ref is not None:
                 self._sent = True

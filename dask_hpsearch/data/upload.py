@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import paths
 from dask_hpsearch.data.collections import computed, current_client
-from dask_hpsearch.data.data_store import DataHome
+from dask_hpsearch.data.data_store import DataStore
 from dask_hpsearch.data.inputs import is_reference, n_samples
 from dask_hpsearch.exceptions import UnsupportedSearchError
 from dask_hpsearch.stores import open_store
@@ -73,11 +73,11 @@ def upload(
     if opened.url.startswith("memory://"):
         msg = f"{opened.url!r} ends with this process: upload to a folder or a bucket"
         raise UnsupportedSearchError(msg)
-    with DataHome.of(opened) as home:
-        return tuple(_put(home, what, value) for what, value in values.items())
+    with DataStore.of(opened) as data_store:
+        return tuple(_put(data_store, what, value) for what, value in values.items())
 
 
-def _put(home: DataHome, what: str, value: Any) -> DataReference:
+def _put(data_store: DataStore, what: str, value: Any) -> DataReference:
     if is_reference(value):
         reference: DataReference = value
         return reference
@@ -87,4 +87,6 @@ def _put(home: DataHome, what: str, value: Any) -> DataReference:
             "takes the URL"
         )
         raise UnsupportedSearchError(msg)
-    return home.reference(home.put(value, what=what), n_samples=n_samples(value))
+    return data_store.reference(
+        data_store.put(value, what=what), n_samples=n_samples(value)
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.clusters.kubernetes import api as kubernetes_api
 from dask_hpsearch.clusters.kubernetes import operator
 from dask_hpsearch.clusters.kubernetes.api import KubernetesConflictError
-from dask_hpsearch.clusters.kubernetes.diagnosis import last_words, pod_trouble
+from dask_hpsearch.clusters.kubernetes.diagnosis import last_words, pod_problem
 from dask_hpsearch.clusters.kubernetes.manifests import POD_SECURITY
 from dask_hpsearch.exceptions import (
     ClusterError,
@@ -102,12 +102,12 @@ async def start_reaper(
     while not await _is_ready(place):
         late = time.monotonic() > until
         for pod in await _current_pods(place):
-            trouble = pod_trouble(pod)
+            problem = pod_problem(pod)
             if pod.get("status", {}).get("phase") == "Running":
                 since = running.setdefault(pod["metadata"]["name"], time.monotonic())
                 late = late or time.monotonic() - since > _LOOKS_WITHIN_S
-            if late or (trouble is not None and trouble.outlook != "wait"):
-                said = trouble.message if trouble else "it has not seen its cluster yet"
+            if late or (problem is not None and problem.outlook != "wait"):
+                said = problem.message if problem else "it has not seen its cluster yet"
                 raise await _reaper_error(place, spec, pod, said)
         if late:
             msg = f"the reaper does not start: there is no pod after {timeout_s:g} s"

@@ -12,7 +12,7 @@ from distributed.core import Status
 from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
 from dask_hpsearch.clusters.kubernetes.manifests import check_name
 from dask_hpsearch.config.load import load_gke_spec
-from dask_hpsearch.deploy.provision import Grounds
+from dask_hpsearch.deploy.provision import Provisioner
 from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.gcp.clients import cloud_clients
 from dask_hpsearch.gcp.pricing import costs
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_hpsearch.config.gke import GKESpec
-    from dask_hpsearch.deploy.provision import Ground
+    from dask_hpsearch.deploy.provision import ProvisionedCluster
     from dask_hpsearch.gcp.clients import CloudClients
 
 _CLOSE_WAIT_S = 90.0
@@ -64,7 +64,7 @@ def gke_cluster(
     clients : CloudClients, optional
         Google's clients; default: ordinary ones with Application Default Credentials.
     options : mapping, optional
-        For `dask_hpsearch.gcp.gke.clusters.GKEClusters`: patience, limits, clock.
+        For `dask_hpsearch.gcp.gke.clusters.GKEClusters`: retry, limits, clock.
     **changes
         Fields that take the place of the spec's, as ``project="my-project"``; ``name``
         is the GKE cluster's.
@@ -95,7 +95,7 @@ def gke_cluster(
     loaded = load_gke_spec(spec, **changes)
     if dask_name is not None:
         check_name(dask_name)
-    grounds = Grounds(
+    provisioner = Provisioner(
         loaded,
         clients or cloud_clients(loaded.endpoints),
         _silent if quiet else _written,
@@ -103,16 +103,16 @@ def gke_cluster(
         timeout_s,
     )
     if not quiet:
-        _show_cost(loaded, grounds.say)
-    ground = grounds.bring_up(keep=keep)
-    grounds.say("starting Dask")
+        _show_cost(loaded, provisioner.say)
+    provisioned = provisioner.provision(keep=keep)
+    provisioner.say("starting Dask")
     try:
-        cluster = _dask_cluster(loaded, ground, dask_name, n_workers, timeout_s)
+        cluster = _dask_cluster(loaded, provisioned, dask_name, n_workers, timeout_s)
     except BaseException as error:
-        grounds.give_up(error, created=ground.created)
+        provisioner.give_up(error, created=provisioned.created)
         raise
-    if not keep and (ground.created or not ground.cluster.kept):
-        cluster.end_with(grounds.leave)
+    if not keep and (provisioned.created or not provisioned.cluster.kept):
+        cluster.end_with(provisioner.leave)
     return cluster
 
 
@@ -123,14 +123,14 @@ class SearchGKECluster(SearchKubeCluster):
 
     Attributes
     ----------
-    ground : Ground
+    provisioned : ProvisionedCluster
         The GKE cluster, the image, and the kubeconfig.
     tariff : Tariff or None
         What it costs by the hour; searches count with it.
     """
 
-    def __init__(self, *, ground: Ground, **options: Any) -> None:
-        self.ground = ground
+    def __init__(self, *, provisioned: ProvisionedCluster, **options: Any) -> None:
+        self.provisioned = provisioned
         self.tariff: Any = None
         self._end: Callable[[], None] | None = None
         super().__init__(**options)
@@ -157,19 +157,19 @@ class SearchGKECluster(SearchKubeCluster):
 
 def _dask_cluster(
     spec: GKESpec,
-    ground: Ground,
+    provisioned: ProvisionedCluster,
     name: str | None,
     n_workers: int | None,
     timeout_s: float,
 ) -> SearchGKECluster:
-    dask = spec.cluster_spec(ground.image)
+    dask = spec.cluster_spec(provisioned.image)
     cluster = SearchGKECluster(
-        ground=ground,
+        provisioned=provisioned,
         name=name or f"search-{uuid.uuid4().hex[:8]}",
         namespace=dask.namespace,
         spec=dask,
         n_workers=dask.workers.initial if n_workers is None else n_workers,
-        where={"kubeconfig": str(ground.kubeconfig)},
+        where={"kubeconfig": str(provisioned.kubeconfig)},
         timeout_s=timeout_s,
     )
     try:

@@ -1,4 +1,4 @@
-"""The ground that a Dask cluster stands on: an image and a GKE cluster; and its removal."""
+"""The provisioned that a Dask cluster stands on: an image and a GKE cluster; and its removal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LOOK_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class ProvisionedCluster:
     """A GKE cluster on which Dask clusters can be started.
 
     Attributes
@@ -58,7 +58,7 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class Leftovers:
     """What was removed, and what is left.
 
     Attributes
@@ -72,7 +72,7 @@ class Remains:
 
 
 @dataclass(frozen=True, slots=True)
-class Grounds:
+class Provisioner:
     """Brings up and takes down what a spec says.
 
     Attributes
@@ -82,7 +82,7 @@ class Grounds:
     say : callable
         Given a line at each step.
     options : mapping
-        For `GKEClusters`: patience, limits, clock.
+        For `GKEClusters`: retry, limits, clock.
     timeout_s : float
         Seconds for each step inside Kubernetes.
     claim : str
@@ -103,7 +103,7 @@ class Grounds:
             self.clients.clusters, self.spec.project, say=self.say, **self.options
         )
 
-    def bring_up(self, *, keep: bool = False) -> Ground:
+    def provision(self, *, keep: bool = False) -> ProvisionedCluster:
         """Find or make the image and the GKE cluster, and prepare it for Dask.
 
         Parameters
@@ -136,14 +136,14 @@ class Grounds:
         except BaseException as error:
             self.give_up(error, created=ensured.created)
             raise
-        return Ground(ensured.cluster, ensured.created, image, kubeconfig)
+        return ProvisionedCluster(ensured.cluster, ensured.created, image, kubeconfig)
 
-    def take_down(self) -> Remains:
+    def deprovision(self) -> Leftovers:
         """Remove the GKE cluster, and the images that it alone has used.
 
         Returns
         -------
-        Remains
+        Leftovers
 
         Raises
         ------
@@ -160,7 +160,7 @@ class Grounds:
         Raises
         ------
         ForeignResourceError, CloudError
-            As for `take_down`.
+            As for `deprovision`.
         """
 
         def is_in_use() -> bool:
@@ -174,7 +174,7 @@ class Grounds:
         else:
             self._release()
 
-    def _tidied(self, *, gone: bool) -> Remains:
+    def _tidied(self, *, gone: bool) -> Leftovers:
         """Remove what else there is of a GKE cluster."""
         spec = self.spec
         names = [spec.path] if gone else []
@@ -187,7 +187,7 @@ class Grounds:
             f"{one.path}: another of our GKE clusters, {one.status}, of {one.owner}"
             for one in self.gke.list_ours()
         ]
-        return Remains(tuple(names), tuple(left))
+        return Leftovers(tuple(names), tuple(left))
 
     def give_up(self, error: BaseException, *, created: bool) -> None:
         """Take down what has just been made, because of an error; leave what was there.
@@ -199,7 +199,7 @@ class Grounds:
             return
         self.say("removing what was made")
         try:
-            self.take_down()
+            self.deprovision()
         except (HPSearchError, OSError) as second:
             left = (
                 f"Besides, {self.spec.path} may be left behind ({second}): remove it with "

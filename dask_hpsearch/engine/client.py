@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def why_no_workers(cluster: Any, *, lasting: bool = False) -> HPSearchError | None:
+def why_no_workers(cluster: Any, *, permanent: bool = False) -> HPSearchError | None:
     """Ask a cluster what keeps workers from running; None if it knows nothing.
 
     Parameters
     ----------
     cluster : object or None
         A client's cluster, or what knows as much of it.
-    lasting : bool
+    permanent : bool
         Whether to ask only for what does not pass by itself.
     """
     ask = getattr(cluster, "why_no_workers", None)
     if ask is None:
         return None
     try:
-        error: HPSearchError | None = ask(lasting=lasting)
+        error: HPSearchError | None = ask(permanent=permanent)
     except Exception as unknown:  # noqa: BLE001 (the search has an error of its own)
         _logger.debug("the cluster does not say: %r", unknown)
         return None
@@ -45,13 +45,13 @@ def why_no_workers(cluster: Any, *, lasting: bool = False) -> HPSearchError | No
 
 def no_workers(timeout_s: float, cluster: Any) -> HPSearchError:
     """Make the error of a cluster without workers, with what it says of them."""
-    told = why_no_workers(cluster)
+    reason = why_no_workers(cluster)
     waited = f"no Dask worker within {timeout_s:g} s"
     longer = f"If workers need longer to start, raise worker_timeout={timeout_s:g} of DaskSearchCV"
-    if isinstance(told, NoWorkersError) and told.lasts:
-        return NoWorkersError(f"{waited}: {told}", lasts=True)
-    if told is not None:
-        return type(told)(f"{waited}: {told}. {longer}")
+    if isinstance(reason, NoWorkersError) and reason.lasts:
+        return NoWorkersError(f"{waited}: {reason}", lasts=True)
+    if reason is not None:
+        return type(reason)(f"{waited}: {reason}. {longer}")
     return NoWorkersError(
         f"{waited}: start some, for example with cluster.scale(2). {longer}"
     )

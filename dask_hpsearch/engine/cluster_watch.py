@@ -15,8 +15,8 @@ _SHOWN_FOR_S = 300.0
 _logger = logging.getLogger(__name__)
 
 
-class Trouble(Protocol):
-    """What is wrong with one part of a cluster, as `clusters.diagnosis.Trouble`."""
+class Problem(Protocol):
+    """What is wrong with one part of a cluster, as `clusters.diagnosis.Problem`."""
 
     @property
     def message(self) -> str:
@@ -43,7 +43,7 @@ class Trouble(Protocol):
         """Whether it had to go for want of room on the disk."""
 
 
-class TroubleBook:
+class ProblemLog:
     """What is wrong with a cluster, each thing told once: no clock, no cluster.
 
     What has ended before the first look is no news, unless it is the driver's own.
@@ -51,15 +51,15 @@ class TroubleBook:
 
     def __init__(self) -> None:
         self._first_seen: dict[tuple[str, str], float] = {}
-        self._now: list[Trouble] = []
+        self._now: list[Problem] = []
         self._looked = False
 
-    def update(self, found: Sequence[Trouble], now: float) -> list[Trouble]:
+    def update(self, found: Sequence[Problem], now: float) -> list[Problem]:
         """Take in what a look has found; return what is new.
 
         Parameters
         ----------
-        found : sequence of Trouble
+        found : sequence of Problem
         now : float
             Seconds that never run backwards.
         """
@@ -92,15 +92,15 @@ class TroubleBook:
         return newest.message + (f" (and {more} more)" if more else "")
 
 
-class TroubleWatch:
+class ClusterWatch:
     """Asks a cluster now and then, in a thread of its own; one that cannot say is left alone.
 
     Parameters
     ----------
     cluster : object
-        One with a method ``troubles``, else nothing is done.
+        One with a method ``problems``, else nothing is done.
     on_news : callable
-        Given each trouble once.
+        Given each problem once.
     on_text : callable
         Given what to show of them, as it changes.
     """
@@ -109,17 +109,17 @@ class TroubleWatch:
         self,
         cluster: Any,
         *,
-        on_news: Callable[[Trouble], None],
+        on_news: Callable[[Problem], None],
         on_text: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._ask = getattr(cluster, "troubles", None)
+        self._ask = getattr(cluster, "problems", None)
         self._on_news = on_news
         self._on_text = on_text
-        self._book = TroubleBook()
+        self._book = ProblemLog()
         self.text = ""
         self._end = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, name="dask-hpsearch-troubles", daemon=True
+            target=self._run, name="dask-hpsearch-problems", daemon=True
         )
         if self._ask is not None:
             self._thread.start()
@@ -138,7 +138,7 @@ class TroubleWatch:
             if not self._end.is_set():
                 self._take(found)
 
-    def _take(self, found: Sequence[Trouble]) -> None:
+    def _take(self, found: Sequence[Problem]) -> None:
         now = time.monotonic()
         for one in self._book.update(found, now):
             _logger.warning("%s", one.message)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 TOPIC = "dask-hpsearch-demand"  # of the scheduler's events
-TELL_EVERY_S = 2.0
+ANNOUNCE_EVERY_S = 2.0
 # An engine that is gone asks for nothing any more.
 VALID_FOR_S = 10.0
 # Work that a further slot must have, to be worth its start; Dask's own default.
@@ -49,5 +49,7 @@ def total(events: Iterable[tuple[float, Mapping[str, Any]]], now: float) -> int:
     now : float
         Seconds since the epoch.
     """
-    last = {event["engine"]: (told, event["slots"]) for told, event in events}
-    return sum(slots for told, slots in last.values() if now - told <= VALID_FOR_S)
+    last = {event["engine"]: (announced, event["slots"]) for announced, event in events}
+    return sum(
+        slots for announced, slots in last.values() if now - announced <= VALID_FOR_S
+    )

@@ -13,13 +13,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from distributed.scheduler import KilledWorker
 
-from dask_hpsearch.data import DataHome, DataSender
+from dask_hpsearch.data import DataSender, DataStore
 from dask_hpsearch.engine.client import check_client, reason_of, register_slots
-from dask_hpsearch.engine.cluster_watch import TroubleWatch
+from dask_hpsearch.engine.cluster_watch import ClusterWatch
 from dask_hpsearch.engine.futures import take_back, when_ended, when_fetched
 from dask_hpsearch.engine.module_sync import ModuleSender
 from dask_hpsearch.engine.policy import most_in_flight
-from dask_hpsearch.engine.tasks import Flight, Group, Job, crash_outcome, told_twice
+from dask_hpsearch.engine.tasks import (
+    Group,
+    InFlightBatch,
+    Job,
+    crash_outcome,
+    tried_twice,
+)
 from dask_hpsearch.engine.worker_watch import CHECK_S, SlotWatch
 from dask_hpsearch.exceptions import HPSearchError, SearchStopped
 from dask_hpsearch.messages import DataRef, Outcome, Task, decode_outcomes
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_hpsearch.engine.cluster_watch import Trouble
+    from dask_hpsearch.engine.cluster_watch import Problem
     from dask_hpsearch.engine.futures import Fetched
 
     Report = dict[str, Any]
@@ -49,7 +55,7 @@ class Engine:
     Parameters
     ----------
     client : Client
-    home : DataHome
+    data_store : DataStore
         Where tasks' data lies.
     fit_timeout_s : float or None
         Longest time one task may run.
@@ -59,7 +65,7 @@ class Engine:
         Called with (workers, slots, running) as they change.
     cluster : object, optional
         What knows of the cluster's parts; default: the client's cluster.
-    on_trouble : callable
+    on_problem : callable
         Given what to show of what is wrong with these parts, as it changes.
 
     Attributes
@@ -78,17 +84,17 @@ class Engine:
     def __init__(
         self,
         client: Client,
-        home: DataHome,
+        data_store: DataStore,
         *,
         fit_timeout_s: float | None = None,
         worker_timeout_s: float = 60.0,
         on_slots: Callable[[int, int, int], None] | None = None,
         cluster: Any = None,
-        on_trouble: Callable[[str], None] = lambda _: None,
+        on_problem: Callable[[str], None] = lambda _: None,
     ) -> None:
         check_client(client)
         self.client = client
-        self.home = home
+        self.data_store = data_store
         self._fit_timeout_s = fit_timeout_s
         self._topic = f"dask-hpsearch-{uuid.uuid4().hex[:16]}"
         self._numbers = itertools.count()
@@ -97,14 +103,14 @@ class Engine:
         self.hungry = True
         self._groups: list[Group] = []
         self._jobs: dict[int, Job] = {}
-        self._flights: dict[int, Flight] = {}
+        self._flights: dict[int, InFlightBatch] = {}
         self._writers: dict[str, Report] = {}
         self._failure: HPSearchError | None = None
         self._closed = False
         self.task_bytes = self.tasks_sent = 0
         register_slots(client)
         self.modules = ModuleSender(client)
-        self._sender = DataSender(client, home, self._topic)
+        self._sender = DataSender(client, data_store, self._topic)
         client.subscribe_topic(self._topic, self._on_worker_event)
         self.watch = SlotWatch(
             client,
@@ -117,8 +123,8 @@ class Engine:
             target=self._run, name="dask-hpsearch-engine", daemon=True
         )
         self._thread.start()
-        self.troubles = TroubleWatch(
-            cluster or client.cluster, on_news=self._on_trouble, on_text=on_trouble
+        self.problems = ClusterWatch(
+            cluster or client.cluster, on_news=self._on_problem, on_text=on_problem
         )
 
     def __enter__(self) -> Self:
@@ -176,13 +182,13 @@ class Engine:
     def cancel(self, group: Group) -> None:
         """End a group: queued tasks are dropped, running ones' processes end.
 
-        Returns when the workers have been told, or after two seconds.
+        Returns when the workers have been informed, or after two seconds.
         """
-        told = threading.Event()
+        sent = threading.Event()
         group.cancelled = True
-        self._events.put(lambda: self._cancel([group], told))
+        self._events.put(lambda: self._cancel([group], sent))
         if not self.is_current_thread():
-            told.wait(_CANCEL_WAIT_S)
+            sent.wait(_CANCEL_WAIT_S)
 
     def is_current_thread(self) -> bool:
         """Whether this is the engine's thread, in which outcomes are delivered."""
@@ -197,7 +203,7 @@ class Engine:
         if self._closed:
             return
         self._closed = True
-        self.troubles.close()
+        self.problems.close()
         self._events.put(lambda: self._fail(SearchStopped("closed")))
         self._thread.join()
         self._sender.close()
@@ -278,7 +284,9 @@ class Engine:
         future = self.client.submit(
             run_batch, payload, key=(self._topic, number), pure=False
         )
-        self._flights[number] = Flight(group, {job.task.job for job in jobs}, future)
+        self._flights[number] = InFlightBatch(
+            group, {job.task.job for job in jobs}, future
+        )
         group.in_flight += 1
         when_ended(future, lambda: self._events.put(lambda: self._ended(number)))
         self.watch.tell(len(self._flights))
@@ -310,7 +318,7 @@ class Engine:
             self._take(Outcome(job, "returned"), flight)
         self.watch.tell(len(self._flights))
 
-    def _outcomes_of(self, flight: Flight, fetched: Fetched) -> list[Outcome]:
+    def _outcomes_of(self, flight: InFlightBatch, fetched: Fetched) -> list[Outcome]:
         """Read a batch's outcomes; what was lost with its worker is to run again."""
         try:
             return decode_outcomes(fetched.result())
@@ -321,7 +329,7 @@ class Engine:
             self._fail(reason_of(error, flight.future, self.client))
             return []
 
-    def _take(self, outcome: Outcome, flight: Flight) -> None:
+    def _take(self, outcome: Outcome, flight: InFlightBatch) -> None:
         """Deliver an outcome, or queue the task again if it is to run again."""
         job = self._jobs.get(outcome.job)
         mine = outcome.job in flight.open
@@ -338,7 +346,7 @@ class Engine:
         else:
             if outcome.status not in ("unreadable", "no data"):
                 job.group.durations.add(outcome.seconds)
-            self._resolve(job, told_twice(outcome) if job.deaths else outcome)
+            self._resolve(job, tried_twice(outcome) if job.deaths else outcome)
 
     def _note_crash(self, report: dict[str, Any]) -> None:
         """Blame a fit for its worker's end; after the first, Dask runs it again itself."""
@@ -356,15 +364,15 @@ class Engine:
             for one in flight.open - {outcome.job}:
                 flight.group.waiting.appendleft(self._jobs[one])
             take_back(self.client, flight.future, self._topic, outcome.job)
-        self._resolve(job, told_twice(outcome))
+        self._resolve(job, tried_twice(outcome))
 
-    def _note_eviction(self, trouble: Trouble) -> None:
+    def _note_eviction(self, problem: Problem) -> None:
         """Blame the fit that wrote most for its worker's end, if it was for a full disk."""
-        report = self._writers.pop(trouble.pod, None)
-        if report is not None and trouble.is_full_disk:
+        report = self._writers.pop(problem.pod, None)
+        if report is not None and problem.is_full_disk:
             job, nbytes = report["writes"], report["nbytes"]
-            told = {"crashed": job, "nbytes": nbytes, "evicted": trouble.message}
-            self._note_crash(told)
+            report = {"crashed": job, "nbytes": nbytes, "evicted": problem.message}
+            self._note_crash(report)
 
     def _run_again(self, job: Job) -> None:
         job.returns += 1
@@ -387,7 +395,7 @@ class Engine:
             job.resolved = True
             job.done(outcome)
 
-    def _cancel(self, groups: list[Group], told: threading.Event | None = None) -> None:
+    def _cancel(self, groups: list[Group], sent: threading.Event | None = None) -> None:
         names = [group.name for group in groups]
         flights = {n: f for n, f in self._flights.items() if f.group.name in names}
         for number, flight in flights.items():
@@ -404,8 +412,8 @@ class Engine:
             with contextlib.suppress(Exception):  # workers may be leaving too
                 self.client.cancel(futures)
                 self.client.run(cancel_groups, names, on_error="ignore")
-        if told is not None:
-            told.set()
+        if sent is not None:
+            sent.set()
 
     def _fail(self, error: HPSearchError) -> None:
         """End all tasks with an error; later ones too."""
@@ -431,5 +439,5 @@ class Engine:
 
     # --- the thread that looks at the cluster ----------------------------------------
 
-    def _on_trouble(self, trouble: Trouble) -> None:
-        self._events.put(lambda: self._note_eviction(trouble))
+    def _on_problem(self, problem: Problem) -> None:
+        self._events.put(lambda: self._note_eviction(problem))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.exceptions import HPSearchError
     from dask_hpsearch.messages import DataRef, Task
 
-_LEAST_PATIENCE_S = 1.0
+_LEAST_HOLD_S = 1.0
 GIB = 2**30
 
 
@@ -70,7 +70,7 @@ class Group:
             tasks=tuple(job.task for job in jobs),
             data=tuple(dict.fromkeys(ref for job in jobs for ref in job.data)),
             fit_timeout_s=fit_timeout_s,
-            patience_s=max(_LEAST_PATIENCE_S, 2 * len(jobs) * mean_s),
+            hold_s=max(_LEAST_HOLD_S, 2 * len(jobs) * mean_s),
             quiet_s=quiet_time_s(len(jobs), mean_s),
             number=number,
         )
@@ -98,7 +98,7 @@ class Job:
 
 
 @dataclass(slots=True, eq=False)
-class Flight:
+class InFlightBatch:
     """A batch that Dask has.
 
     Attributes
@@ -112,7 +112,7 @@ class Flight:
     future: Future[bytes]
 
 
-def told_twice(outcome: Outcome) -> Outcome:
+def tried_twice(outcome: Outcome) -> Outcome:
     """Say of a fit that did not end by itself that it was tried twice."""
     if not outcome.message:
         return outcome

@@ -53,9 +53,9 @@ class SlotWatch:
         self._on_slots = on_slots
         self._counted_at = 0.0
         self._slotless_since = self._asked_at = time.monotonic()
-        self._troubled_since: float | None = None
+        self._problemd_since: float | None = None
         self._saw_worker = False
-        self._wanted, self._told_at = 0, 0.0
+        self._wanted, self._announced_at = 0, 0.0
         self.count()
 
     def is_due(self) -> bool:
@@ -134,7 +134,7 @@ class SlotWatch:
         now = time.monotonic()
         if self.slots:
             self._slotless_since = self._asked_at = now
-            self._troubled_since = None
+            self._problemd_since = None
         elif self._saw_worker:
             if now - self._asked_at > _ASK_EVERY_S:
                 self._asked_at = now
@@ -144,26 +144,29 @@ class SlotWatch:
 
     def _look_into(self, now: float) -> None:
         """Ask what keeps workers away; it must have been so for a while."""
-        told = why_no_workers(self._cluster, lasting=True)
-        if told is None:
-            self._troubled_since = None
+        reason = why_no_workers(self._cluster, permanent=True)
+        if reason is None:
+            self._problemd_since = None
             return
-        self._troubled_since = self._troubled_since or now
-        if now - self._troubled_since >= self._worker_timeout_s:
-            raise told
+        self._problemd_since = self._problemd_since or now
+        if now - self._problemd_since >= self._worker_timeout_s:
+            raise reason
 
     def want(self, engine: str, slots: int) -> None:
         """Tell the scheduler, now and then, how many further slots could be used."""
         now = time.monotonic()
-        if now - self._told_at < demand.TELL_EVERY_S or slots == self._wanted == 0:
+        if (
+            now - self._announced_at < demand.ANNOUNCE_EVERY_S
+            or slots == self._wanted == 0
+        ):
             return
-        self._wanted, self._told_at = slots, now
+        self._wanted, self._announced_at = slots, now
         loop: Any = self._client.loop
         scheduler: Any = self._client.scheduler
-        told = scheduler.log_event(
+        logged = scheduler.log_event(
             topic=demand.TOPIC, msg=demand.message(engine, slots)
         )
-        asyncio.run_coroutine_threadsafe(told, loop.asyncio_loop)
+        asyncio.run_coroutine_threadsafe(logged, loop.asyncio_loop)
 
     def tell(self, batches: int) -> None:
         """Tell who listens, with the batches that Dask has."""

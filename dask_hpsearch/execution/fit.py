@@ -37,7 +37,7 @@ from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dask_hpsearch.data import DataHome
+    from dask_hpsearch.data import DataStore
     from dask_hpsearch.journal.run_journal import RunJournal
     from dask_hpsearch.stores import Store
 
@@ -54,7 +54,7 @@ class Settings:
     worker_timeout_s: float = 60.0
     progress: bool = False
     asynchronous: bool | None = None
-    share_prefixes: bool = True
+    share_steps: bool = True
     max_cost_usd: float | None = None
     tariff: dict[str, Any] | None = None  # a `Tariff`, as JSON has it
     cluster: Any = None  # what can be scaled, where the client does not know it
@@ -87,7 +87,7 @@ def fit_trials(
     params: dict[str, Any],
     settings: Settings,
     *,
-    home: DataHome,
+    data_store: DataStore,
     journal: RunJournal | None = None,
     meter: CostMeter | None = None,
     on_engine: Callable[[Engine], None] = lambda _: None,
@@ -102,7 +102,7 @@ def fit_trials(
     params : dict
         What else ``search.fit`` takes.
     settings : Settings
-    home : DataHome
+    data_store : DataStore
         Where its data lies.
     journal : RunJournal, optional
         What the run has done before, and where new results go.
@@ -133,12 +133,12 @@ def fit_trials(
         engine = stack.enter_context(
             Engine(
                 client,
-                home,
+                data_store,
                 fit_timeout_s=settings.fit_timeout_s,
                 worker_timeout_s=settings.worker_timeout_s,
                 on_slots=_shown(progress, budget),
                 cluster=settings.cluster,
-                on_trouble=progress.troubled,
+                on_problem=progress.problem_changed,
             )
         )
         if budget is not None:
@@ -149,8 +149,8 @@ def fit_trials(
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(recorder.driving(fitted))
         # A step that is not fitted again has nothing to tell callbacks.
-        share = settings.share_prefixes and not sklearn_callbacks.callbacks_of(fitted)
-        session = Session(engine, log=recorder, share_prefixes=share)
+        share = settings.share_steps and not sklearn_callbacks.callbacks_of(fitted)
+        session = Session(engine, log=recorder, share_steps=share)
         recorder.answering = session.answering
         if _is_bayes(fitted):
             recorder.strategy = BayesStrategy(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions
-from google.api_core.retry import Retry
+from google.api_core.retry import Retry as GoogleRetry
 from google.auth.exceptions import TransportError
 
 from dask_hpsearch.exceptions import (
@@ -32,7 +32,9 @@ LOST = (
 
 
 @contextlib.contextmanager
-def told(doing: str, project: str, service: str, role: str) -> Iterator[None]:
+def map_google_errors(
+    doing: str, project: str, service: str, role: str
+) -> Iterator[None]:
     """Turn what a service or the credentials refuse into our errors.
 
     Parameters
@@ -155,37 +157,37 @@ def with_credentials(doing: str, client: Callable[[], Any]) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Retry:
     """How long to wait for answers.
 
     Attributes
     ----------
-    call_s : float
+    timeout : float
         For the answer to one request.
-    deadline_s : float
+    deadline : float
         For a request with its repetitions, and for the end of an operation.
-    first_delay_s, longest_delay_s : float
+    initial, maximum : float
         Before a repetition; doubled each time, and drawn at random below that.
     """
 
-    call_s: float = 30.0
-    deadline_s: float = 120.0
-    first_delay_s: float = 0.25
-    longest_delay_s: float = 8.0
+    timeout: float = 30.0
+    deadline: float = 120.0
+    initial: float = 0.25
+    maximum: float = 8.0
 
     @property
     def reading(self) -> dict[str, Any]:
         """Options of a request that changes nothing, or the same thing once: repeated."""
-        retry = Retry(
+        retry = GoogleRetry(
             predicate=lambda error: isinstance(error, LOST),
-            initial=self.first_delay_s,
-            maximum=self.longest_delay_s,
+            initial=self.initial,
+            maximum=self.maximum,
             multiplier=2,
-            timeout=self.deadline_s,
+            timeout=self.deadline,
         )
-        return {"retry": retry, "timeout": self.call_s}
+        return {"retry": retry, "timeout": self.timeout}
 
     @property
     def once(self) -> dict[str, Any]:
         """Options of a request that must not be repeated blindly."""
-        return {"retry": None, "timeout": self.call_s}
+        return {"retry": None, "timeout": self.timeout}

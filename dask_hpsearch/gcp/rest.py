@@ -137,10 +137,12 @@ def connect(addresses: Mapping[str, str] | None = None) -> GoogleRest:
     from google.auth.transport.requests import AuthorizedSession
 
     credentials, _ = google.auth.default(scopes=[_SCOPE])
-    return GoogleRest(patient(AuthorizedSession(credentials)), dict(addresses or {}))
+    return GoogleRest(
+        with_retries(AuthorizedSession(credentials)), dict(addresses or {})
+    )
 
 
-def patient(session: Any) -> Any:
+def with_retries(session: Any) -> Any:
     """Let a session repeat what was not answered; all that is asked changes nothing."""
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry

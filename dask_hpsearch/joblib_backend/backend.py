@@ -19,7 +19,7 @@ from joblib.parallel import (
     ThreadingBackend,
 )
 
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.engine.client import check_client
 from dask_hpsearch.engine.connect import connect
 from dask_hpsearch.engine.engine import Engine
@@ -96,11 +96,11 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
 
     def _running_engine(self) -> Engine:
         if self._engine is None:
-            home = DataHome()
+            data_store = DataStore()
             self._engine = Engine(
-                self._client, home, worker_timeout_s=self._worker_timeout
+                self._client, data_store, worker_timeout_s=self._worker_timeout
             )
-            weakref.finalize(self, _close, self._engine, home)
+            weakref.finalize(self, _close, self._engine, data_store)
         return self._engine
 
 
@@ -165,6 +165,6 @@ def _current_client() -> Client:
         raise ClientClosedError(msg) from error
 
 
-def _close(engine: Engine, home: DataHome) -> None:
+def _close(engine: Engine, data_store: DataStore) -> None:
     engine.close()
-    home.close()
+    data_store.close()

@@ -101,7 +101,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         will be: the search's ``n_jobs`` is the cluster's affair, and a ``pre_dispatch``
         that is a string is in terms of an ``n_jobs`` frozen at the start. A number is
         obeyed.
-    share_prefixes : bool
+    share_steps : bool
         Whether slots may keep a pipeline's steps that several fits have in common.
     most_queued : int
         Fits of a search that wait here at most, unless there are very many slots: each
@@ -118,16 +118,16 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         engine: Engine,
         *,
         log: FitLog | None = None,
-        share_prefixes: bool = False,
+        share_steps: bool = False,
         most_queued: int = _MOST_QUEUED,
         nesting_level: int = 0,
     ) -> None:
         super().__init__(nesting_level=nesting_level)
         self._engine = engine
         self._log = log
-        self._share_prefixes = share_prefixes
+        self._share_steps = share_steps
         self._most_queued = most_queued
-        self._known = KnownObjects(engine.home)
+        self._known = KnownObjects(engine.data_store)
         self._collections = Collections(engine.client)
         self._group = Group()
         self._specs: list[_Sent] = []
@@ -391,10 +391,10 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             parts=parts.content,
             X=X.digest,
             y=y.digest,
-            share_prefixes=self._share_prefixes,
+            share_steps=self._share_steps,
         )
         self._engine.modules.compare(parts.content)
-        ref = self._engine.home.put(spec, what=_THE_SEARCH)
+        ref = self._engine.data_store.put(spec, what=_THE_SEARCH)
         sent = _Sent(call, estimator, parts, ref, (X, y, *parts.refs.values()))
         self._specs.append(sent)
         return sent
@@ -418,7 +418,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         key = id(call.train), id(call.test)
         if key not in self._splits:
             pair = (call.train, call.test)
-            self._splits[key] = *pair, self._engine.home.put(pair, what="a split")
+            self._splits[key] = *pair, self._engine.data_store.put(pair, what="a split")
         return self._splits[key][2]
 
     def _own_parameters(self, call: FitCall, after: SharedParts) -> _SentParameters:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STALE_S = 3600.0
 _PARTIAL = ".partial-"
 _CLAIM = ".claim-"
-_CLAIM_PATIENCE_S = 30.0
+_CLAIM_WAIT_S = 30.0
 _CLAIM_POLL_S = 0.01
 # What file systems without hard links answer (FAT, some FUSE mounts).
 _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -136,20 +136,20 @@ def _publish(partial: Path, path: Path) -> bool:
 
 
 def publish_under_claim(
-    partial: Path, path: Path, *, patience_s: float = _CLAIM_PATIENCE_S
+    partial: Path, path: Path, *, wait_s: float = _CLAIM_WAIT_S
 ) -> bool:
     """Rename a file to a free name, where links are not to be had.
 
     Whoever creates the claim beside the name may rename. A claim that stays the same for
-    ``patience_s`` is of a process that died: holding one takes two system calls.
+    ``wait_s`` is of a process that died: holding one takes two system calls.
     """
     claim = claim_of(path)
-    patience = _Patience(claim, patience_s)
+    claim_wait = _ClaimWait(claim, wait_s)
     while not os.path.lexists(path):
         try:
             os.close(os.open(claim, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except FileExistsError:
-            patience.wait()
+            claim_wait.wait()
             continue
         try:
             if not os.path.lexists(path):
@@ -166,15 +166,15 @@ def claim_of(path: Path) -> Path:
     return path.with_name(f"{_CLAIM}{key[:32]}")
 
 
-class _Patience:
+class _ClaimWait:
     """Waits on a claim of another; removes it when its holder must be dead.
 
     The claim's age is not asked for: the clocks of two machines may differ.
     """
 
-    def __init__(self, claim: Path, patience_s: float) -> None:
+    def __init__(self, claim: Path, wait_s: float) -> None:
         self._claim = claim
-        self._patience_s = patience_s
+        self._wait_s = wait_s
         self._seen: tuple[int, int] | None = None
         self._since = time.monotonic()
 
@@ -186,6 +186,6 @@ class _Patience:
         if (stat.st_ino, stat.st_mtime_ns) != self._seen:
             self._seen = (stat.st_ino, stat.st_mtime_ns)
             self._since = time.monotonic()
-        elif time.monotonic() - self._since > self._patience_s:
+        elif time.monotonic() - self._since > self._wait_s:
             self._claim.unlink(missing_ok=True)
         time.sleep(_CLAIM_POLL_S)

@@ -235,7 +235,7 @@ class NodeCache:
         partial = path.with_name(f"{path.name}{_PARTIAL}")
         reserved = path.with_name(f"{path.name}{_RESERVED}")
         try:
-            with _told(self.folder):
+            with _map_disk_errors(self.folder):
                 path.unlink(missing_ok=True)
                 self._reserve(reserved, nbytes)
                 found = make(partial)
@@ -325,7 +325,7 @@ class NodeCache:
     def _open(self) -> None:
         """Make the folder, and say that this process uses it."""
         path = self.folder / _USERS
-        with self._opening, _told(self.folder):
+        with self._opening, _map_disk_errors(self.folder):
             if self._users is not None:
                 return
             while True:
@@ -359,7 +359,7 @@ def _has(path: Path, expected: str) -> bool:
 
 
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _map_disk_errors(folder: Path) -> Iterator[None]:
     """Turn what the disk refuses into an error that says the way out."""
     try:
         yield

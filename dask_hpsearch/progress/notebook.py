@@ -83,7 +83,7 @@ def _bundle(
     """Write the progress as HTML, and as plain text for consoles without it."""
     if lines is None:
         lines = [text.fits(snapshot), text.pace(snapshot), text.best(snapshot)]
-        lines += text.trouble(snapshot)
+        lines += text.problem(snapshot)
     bar = (
         f'<progress value="{snapshot.fits_done}" max="{snapshot.fits_total or 1}" '
         'style="width: 100%"></progress>'

@@ -48,7 +48,7 @@ class ProgressSnapshot:
         Why it was stopped early; None if it was not.
     cost_usd
         US dollars so far, by list prices; None if the cluster's prices are not known.
-    trouble
+    problem
         What the cluster says is wrong with its parts; empty if nothing is.
     """
 
@@ -66,7 +66,7 @@ class ProgressSnapshot:
     ended: bool = False
     reason: str | None = None
     cost_usd: float | None = None
-    trouble: str = ""
+    problem: str = ""
 
 
 class SearchProgress:
@@ -97,7 +97,7 @@ class SearchProgress:
         self._chosen: tuple[float | None, Mapping[str, Any] | None] | None = None
         self._workers = self._slots = self._running = 0
         self._cost_usd: float | None = None
-        self._trouble = ""
+        self._problem = ""
 
     def call_started(
         self,
@@ -184,10 +184,10 @@ class SearchProgress:
         with self._lock:
             self._chosen = score, params
 
-    def troubled(self, text: str) -> None:
+    def problem_changed(self, text: str) -> None:
         """Note what is wrong with the cluster; an empty text if nothing is."""
         with self._lock:
-            self._trouble = text
+            self._problem = text
 
     def ended(self, reason: str | None) -> None:
         """Stop the clock; ``reason`` is None unless the search was stopped early."""
@@ -196,7 +196,7 @@ class SearchProgress:
             self._ended_at = self._clock()
             self._reason = reason
             self._running = 0
-            self._trouble = ""
+            self._problem = ""
 
     def snapshot(self) -> ProgressSnapshot:
         """Return the progress as it is now."""
@@ -219,7 +219,7 @@ class SearchProgress:
                 ended=self._ended_at is not None,
                 reason=self._reason,
                 cost_usd=self._cost_usd,
-                trouble=self._trouble,
+                problem=self._problem,
             )
 
     def _start(self) -> None:

@@ -58,9 +58,9 @@ def _render(progress: SearchProgress) -> Group:
     first.add_column()
     bar = ProgressBar(total=snapshot.fits_total or 1, completed=snapshot.fits_done)
     first.add_row(_line("Search"), bar, _line(text.fits(snapshot)))
-    trouble = map(_line, text.trouble(snapshot))
+    problem = map(_line, text.problem(snapshot))
     return Group(
-        first, _line(text.pace(snapshot)), _line(text.best(snapshot)), *trouble
+        first, _line(text.pace(snapshot)), _line(text.best(snapshot)), *problem
     )
 
 

@@ -43,10 +43,10 @@ def cost(usd: float) -> str:
     return f"about ${cents / 100:,.2f}" if cents else "less than $0.01"
 
 
-def trouble(snapshot: ProgressSnapshot) -> list[str]:
+def problem(snapshot: ProgressSnapshot) -> list[str]:
     """Say what is wrong with the cluster, in a line of its own; none if nothing is."""
-    told = _cut(_printable(f"cluster: {snapshot.trouble}"), PARAMS_LENGTH)
-    return [told] if snapshot.trouble else []
+    text = _cut(_printable(f"cluster: {snapshot.problem}"), PARAMS_LENGTH)
+    return [text] if snapshot.problem else []
 
 
 def best(snapshot: ProgressSnapshot) -> str:
@@ -59,7 +59,7 @@ def best(snapshot: ProgressSnapshot) -> str:
 
 def line(snapshot: ProgressSnapshot) -> str:
     """Say all of it on one line."""
-    parts = [fits(snapshot), pace(snapshot), best(snapshot), *trouble(snapshot)]
+    parts = [fits(snapshot), pace(snapshot), best(snapshot), *problem(snapshot)]
     return f"Search: {' · '.join(parts)}"
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.recorder.call import RecordedCall
 
 
-class Pardons:
+class FailedCalls:
     """The failures of calls that had nothing else.
 
     Parameters

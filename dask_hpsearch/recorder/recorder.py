@@ -26,7 +26,7 @@ from dask_hpsearch.recorder.call import (
     extend_call,
     worst_for_nan,
 )
-from dask_hpsearch.recorder.failures import Pardons
+from dask_hpsearch.recorder.failures import FailedCalls
 
 if TYPE_CHECKING:
     from dask_hpsearch.journal.run_journal import RunJournal
@@ -71,7 +71,7 @@ class Recorder:
         self._progress = progress
         self._refit = refit
         self._tolerant = tolerant
-        self._pardons = Pardons(refit=refit, tolerant=tolerant)
+        self._failed_calls = FailedCalls(refit=refit, tolerant=tolerant)
         self._kept: list[int] | None = None
         self._lock = threading.Lock()
         self.stopped: str | None = None
@@ -135,7 +135,7 @@ class Recorder:
                 msg = "the run was cancelled"
                 raise RunCancelledError(msg) from None
             self._complete(search, evaluate, stop)
-        self._pardons.report(self.calls)
+        self._failed_calls.report(self.calls)
 
     def _evaluate(
         self, call: RecordedCall, evaluate: Evaluate, splitter: Any, more: Any
@@ -171,7 +171,7 @@ class Recorder:
             call.more_results = kept.more_results
             call.splits, call.results = kept.splits, kept.results
             if call.complete() == list(range(len(call.candidates))):
-                self._pardons.hide(list(call.results.values()), self.calls)
+                self._failed_calls.hide(list(call.results.values()), self.calls)
             return True
         earlier = self._journal.earlier_call(call.ordinal)
         if earlier is not None:
@@ -302,7 +302,7 @@ class Recorder:
         if kept:
             self._kept = kept
             results = _results_of(cut[-1], kept)
-            self._pardons.hide(results, self.calls)
+            self._failed_calls.hide(results, self.calls)
             finished.append([cut[-1].candidates[candidate] for candidate in kept])
             columns = {
                 key: [values[candidate] for candidate in kept]
@@ -368,10 +368,10 @@ class Recorder:
                 shown_as_finished=shown,
             )
         recorded.results[call.candidate, call.split] = result
-        self._pardons.error_score = call.shared.get("error_score")
+        self._failed_calls.error_score = call.shared.get("error_score")
         n_fits = len(recorded.candidates) * len(recorded.splits)
         if len(recorded.results) == n_fits and not recorded.still_open:
-            self._pardons.hide(list(recorded.results.values()), self.calls)
+            self._failed_calls.hide(list(recorded.results.values()), self.calls)
         return result
 
 

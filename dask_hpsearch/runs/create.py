@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch import paths, sklearn_adapter
 from dask_hpsearch.data import remote_files
 from dask_hpsearch.data.inputs import FitData, check_values, is_reference
-from dask_hpsearch.data.prefetch import PutAhead
+from dask_hpsearch.data.prefetch import EarlyUpload
 from dask_hpsearch.data.sources import DataReference, Source
 from dask_hpsearch.journal.folder import SEARCH, RunFolder
 from dask_hpsearch.safe_text import repr_of
 from dask_hpsearch.stores import Store, open_store
 
 if TYPE_CHECKING:
-    from dask_hpsearch.data import DataHome
+    from dask_hpsearch.data import DataStore
     from dask_hpsearch.data.sources import Reference
 
 # The manifest's name for what else fit takes, references apart.
@@ -43,7 +43,7 @@ def begin(
     work: Work,
     *,
     store: Store,
-    home: DataHome,
+    data_store: DataStore,
     task_name: str | None,
     settings: dict[str, Any],
 ) -> RunFolder:
@@ -53,7 +53,7 @@ def begin(
     ----------
     work : Work
     store : Store
-    home : DataHome
+    data_store : DataStore
         Where the store keeps data.
     task_name : str, optional
         A name for people.
@@ -68,10 +68,10 @@ def begin(
         If the store cannot be written.
     """
     named = _named(work)
-    with closing(PutAhead(home)) as ahead:
+    with closing(EarlyUpload(data_store)) as ahead:
         smaller = [one for name, one in named.items() if name != "X"]
         ahead([one for one in smaller if not is_reference(one)], what="data")
-        data = {name: _kept(value, name, home) for name, value in named.items()}
+        data = {name: _kept(value, name, data_store) for name, value in named.items()}
     manifest = {
         "task_name": task_name or "",
         "search_class": type(work.search).__name__,
@@ -93,7 +93,7 @@ def _own_numbers(search: Any) -> bool:
     return isinstance(spaces, list) and any(isinstance(one, tuple) for one in spaces)
 
 
-def load(folder: RunFolder, home: DataHome) -> Work:
+def load(folder: RunFolder, data_store: DataStore) -> Work:
     """Load a run's search and data, checked against its manifest.
 
     Raises
@@ -104,16 +104,18 @@ def load(folder: RunFolder, home: DataHome) -> Work:
         If data by URL is not what it was when the run began.
     """
     search = folder.load_pickle(SEARCH)
-    found = {name: _reference(pin, home) for name, pin in folder.manifest.data.items()}
+    found = {
+        name: _reference(pin, data_store) for name, pin in folder.manifest.data.items()
+    }
     for one in found.values():
         if isinstance(one, Source):  # this node may have the old version still
             remote_files.check_all_unchanged(one.objects)
-    params = home.open(found.pop(PARAMS), what=PARAMS)
+    params = data_store.open(found.pop(PARAMS), what=PARAMS)
     X, y = found.pop("X"), found.pop("y")
-    return opened(Work(search, X, y, params | found), home)
+    return opened(Work(search, X, y, params | found), data_store)
 
 
-def opened(work: Work, home: DataHome) -> Work:
+def opened(work: Work, data_store: DataStore) -> Work:
     """Read what a search's ``fit`` takes by reference.
 
     Raises
@@ -127,7 +129,7 @@ def opened(work: Work, home: DataHome) -> Work:
     if not any(map(is_reference, data.named().values())):
         return work
     values = {
-        name: home.open(value, what=name) if is_reference(value) else value
+        name: data_store.open(value, what=name) if is_reference(value) else value
         for name, value in data.named().items()
     }
     check_values(values, data)
@@ -141,25 +143,25 @@ def _named(work: Work) -> dict[str, Any]:
     return {"X": work.X, "y": work.y, PARAMS: rest} | alone
 
 
-def _kept(value: Any, name: str, home: DataHome) -> dict[str, Any]:
-    """Put data into the home, unless it is a reference; return the manifest's entry."""
+def _kept(value: Any, name: str, data_store: DataStore) -> dict[str, Any]:
+    """Put data into the data_store, unless it is a reference; return the manifest's entry."""
     if isinstance(value, Source):
         return {"source": value.to_json()}
     if isinstance(value, DataReference):
         return {"uploaded": value.to_json(), "digest": value.digest}
     what = "the parameters of fit" if name == PARAMS else name
-    ref = home.put(value, what=what)
+    ref = data_store.put(value, what=what)
     if name != PARAMS:
-        home.pin(value, ref)
+        data_store.pin(value, ref)
     return {"digest": ref.digest, "nbytes": ref.nbytes}
 
 
-def _reference(pin: dict[str, Any], home: DataHome) -> Reference:
+def _reference(pin: dict[str, Any], data_store: DataStore) -> Reference:
     if "source" in pin:
         return Source.from_json(pin["source"])
     if "uploaded" in pin:
         return DataReference.from_json(pin["uploaded"])
-    return home.own(pin["digest"], pin["nbytes"])
+    return data_store.own(pin["digest"], pin["nbytes"])
 
 
 def materialised(search: Any) -> tuple[Any, Any]:

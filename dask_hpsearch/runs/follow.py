@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LOOK_EVERY_S = 1.0
 
 
-class ProgressFromAfar(SearchProgress):
+class RemoteProgress(SearchProgress):
     """The progress of a run, as of the last look at its journal."""
 
     def __init__(self, run: SearchRun) -> None:
@@ -39,7 +39,7 @@ class ProgressFromAfar(SearchProgress):
         """Look; return the run's state."""
         self._seen, state = self._run.look()
         if self._run.watch.text:
-            self._seen = replace(self._seen, trouble=self._run.watch.text)
+            self._seen = replace(self._seen, problem=self._run.watch.text)
         return state
 
     def wait(self, timeout: float | None = None) -> None:
@@ -94,7 +94,7 @@ def look_on(run: SearchRun, timeout: float | None, *, hint: str = "") -> None:
         If its driver cannot start.
     """
     hint = hint or next_steps.to_end(run.url)
-    seen = ProgressFromAfar(run)
+    seen = RemoteProgress(run)
     with show(seen, enabled=True):
         try:
             seen.wait(timeout)
@@ -125,7 +125,7 @@ def follow(run: SearchRun, *, progress: bool) -> Fitted:
     KeyboardInterrupt
         If that came before any candidate had finished, or twice.
     """
-    seen = ProgressFromAfar(run)
+    seen = RemoteProgress(run)
     with show(seen, enabled=progress):
         interrupted = _watched_to_its_end(run, seen)
         try:
@@ -145,7 +145,7 @@ def follow(run: SearchRun, *, progress: bool) -> Fitted:
     return Fitted(search, stopped, run.url)
 
 
-def _watched_to_its_end(run: SearchRun, seen: ProgressFromAfar) -> bool:
+def _watched_to_its_end(run: SearchRun, seen: RemoteProgress) -> bool:
     """Look on until the run has ended; return whether Ctrl-C had it end early."""
     with _told_what_becomes_of_it(run):
         try:

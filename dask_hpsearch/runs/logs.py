@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 LOGS = "logs"
-BOOKS = "logs/pods-"
+POD_LOGS = "logs/pods-"
 # Of each pod, in characters; of so many pods: 12 MiB at most, a tenth of that when packed.
 _MOST_OF_A_POD = 2**16
 _MOST_PODS = 192
@@ -83,13 +83,13 @@ def logs_of(store: Store, run_id: str) -> dict[str, str]:
         if store.local_path() is None
     }
     for one in store.list(f"{LOGS}/"):
-        if not one.name.startswith(BOOKS):
+        if not one.name.startswith(POD_LOGS):
             contents[one.name.rpartition("/")[2]] = store.read(one.name)
     found = {
         f"{LOGS}/{name}": contents[name].decode(errors="replace")
         for name in sorted(contents)
     }
-    return found | read_book(store)[0].texts()
+    return found | read_pod_logs(store)[0].texts()
 
 
 def forget_logs(store: Store, run_id: str) -> None:
@@ -162,7 +162,7 @@ class Page:
         return before + "".join(f"{line}\n" for line in self.lines)
 
 
-class LogBook:
+class PodLogArchive:
     """The pages of all pods; of too many pods, those that were silent longest go."""
 
     def __init__(self) -> None:
@@ -214,7 +214,7 @@ class LogBook:
             raise ValueError(msg) from error
 
 
-class KeptLogs:
+class StoredPodLogs:
     """Keeps a book in a run's folder while its pods write.
 
     Parameters
@@ -225,7 +225,7 @@ class KeptLogs:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.book, self._before = read_book(store)
+        self.book, self._before = read_pod_logs(store)
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._changed = threading.Event()
@@ -268,7 +268,7 @@ class KeptLogs:
                 self._store_anew(content)
 
     def _store_anew(self, content: bytes) -> None:
-        name = f"{BOOKS}{time.time_ns():020d}.json.gz"
+        name = f"{POD_LOGS}{time.time_ns():020d}.json.gz"
         try:
             if self._store.create(name, content):
                 for old in self._before:
@@ -279,16 +279,16 @@ class KeptLogs:
             _logger.warning("logs of pods are not stored: %s", error)
 
 
-def read_book(store: Store) -> tuple[LogBook, list[str]]:
+def read_pod_logs(store: Store) -> tuple[PodLogArchive, list[str]]:
     """Read the logs of pods that a run's folder has.
 
     Returns
     -------
-    book : LogBook
+    book : PodLogArchive
     names : list of str
         The objects that it was read from.
     """
-    book, names = LogBook(), []
+    book, names = PodLogArchive(), []
     with contextlib.suppress(StoreError):
         for name, content in _newest(store):
             try:
@@ -304,7 +304,7 @@ def _newest(store: Store) -> Iterator[tuple[str, bytes]]:
     """Yield the books, oldest first; one may give way to the next meanwhile."""
     seen: set[str] = set()
     for _ in range(2):
-        for one in store.list(BOOKS):
+        for one in store.list(POD_LOGS):
             if one.name not in seen:
                 with contextlib.suppress(FileNotFoundError):
                     yield one.name, store.read(one.name)

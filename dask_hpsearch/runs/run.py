@@ -32,7 +32,7 @@ from dask_hpsearch.runs.launch.kubernetes_job import (
     JobWatch,
     end_if_stuck,
     forget_job,
-    trouble_with_driver,
+    problem_with_driver,
 )
 from dask_hpsearch.runs.launch.launch import new_limits, start
 from dask_hpsearch.runs.launch.local_process import check_other_processes
@@ -391,7 +391,7 @@ class SearchRun:
         Of each the end, also of those that are gone; of pods as of some seconds ago.
         """
         texts = logs_of(self._folder.store, self.run_id)
-        told = trouble_with_driver(self.run_id)
+        told = problem_with_driver(self.run_id)
         if told:
             texts["kubernetes"] = f"{told}\n"
         return "\n".join(f"== {name}\n{text}" for name, text in texts.items())

@@ -112,15 +112,15 @@ def _lives(noted: Event, newest_t: float) -> bool:
     if noted["state"] not in UNDER_WAY:
         return False
     # A Job is started again by Kubernetes, and may have to wait for a node.
-    silent = time.time() - newest_t > noted.get("patience", _SILENT_FOR_S)
-    if noted["host"] != socket.gethostname() or "patience" in noted:
+    silent = time.time() - newest_t > noted.get("heartbeat_timeout", _SILENT_FOR_S)
+    if noted["host"] != socket.gethostname() or "heartbeat_timeout" in noted:
         return not silent
     running = is_running(noted["pid"], noted["process"])
     return running and (noted["own"] or not silent)
 
 
 def signature_of(
-    driver: str, pid: int, *, own: bool, patience_s: float | None = None
+    driver: str, pid: int, *, own: bool, heartbeat_timeout_s: float | None = None
 ) -> dict[str, Any]:
     """Describe a driver's process, as `state_of` reads it.
 
@@ -132,7 +132,7 @@ def signature_of(
         Its process, on this machine.
     own : bool
         Whether the process ends with the driver.
-    patience_s : float, optional
+    heartbeat_timeout_s : float, optional
         How long it may be silent, if it is on another machine, before it is thought gone.
     """
     signature = {
@@ -142,7 +142,11 @@ def signature_of(
         "process": started_at(pid),
         "own": own,
     }
-    return signature if patience_s is None else signature | {"patience": patience_s}
+    return (
+        signature
+        if heartbeat_timeout_s is None
+        else signature | {"heartbeat_timeout": heartbeat_timeout_s}
+    )
 
 
 class StateNotes:
@@ -157,7 +161,7 @@ class StateNotes:
         Whether this process ends with the driver.
     goes_on : callable
         Tells of an error whether the driver begins again after it.
-    patience_s : float, optional
+    heartbeat_timeout_s : float, optional
         As for `signature_of`.
     """
 
@@ -168,13 +172,15 @@ class StateNotes:
         *,
         own: bool,
         goes_on: Callable[[BaseException], bool] = lambda _: False,
-        patience_s: float | None = None,
+        heartbeat_timeout_s: float | None = None,
     ) -> None:
         self._journal = journal
         self.own = own
         self._goes_on = goes_on
         pid = os.getpid()
-        self._signature = signature_of(driver, pid, own=own, patience_s=patience_s)
+        self._signature = signature_of(
+            driver, pid, own=own, heartbeat_timeout_s=heartbeat_timeout_s
+        )
 
     def note(self, state: str, **more: Any) -> None:
         """Note a state."""

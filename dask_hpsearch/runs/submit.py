@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.data.collections import current_client
 from dask_hpsearch.data.inputs import FitData, is_reference, refer
 from dask_hpsearch.exceptions import (
@@ -63,8 +63,8 @@ def fit_here(
     work = Work(fresh, data.X, data.y, data.params)
     with ExitStack() as stack:
         try:
-            folder, home = _begin_if_possible(work, settings, stack)
-            work = _opened(work, home, folder)
+            folder, data_store = _begin_if_possible(work, settings, stack)
+            work = _opened(work, data_store, folder)
             if folder is None:
                 fitted = fit_trials(
                     fresh,
@@ -72,11 +72,11 @@ def fit_here(
                     work.y,
                     work.params,
                     settings,
-                    home=home,
+                    data_store=data_store,
                     meter=meter_of(settings),
                 )
             else:
-                fitted = drive_run(folder, work, home, settings)
+                fitted = drive_run(folder, work, data_store, settings)
         except StoreError as error:
             _give_back_cv(error.partial, own_cv)
             raise
@@ -84,10 +84,10 @@ def fit_here(
     return replace(fitted, url=None if folder is None else folder.store.url)
 
 
-def _opened(work: Work, home: DataHome, folder: RunFolder | None) -> Work:
+def _opened(work: Work, data_store: DataStore, folder: RunFolder | None) -> Work:
     """Read data by URL; what cannot be read leaves no run behind."""
     try:
-        return opened(work, home)
+        return opened(work, data_store)
     except BaseException:
         if folder is not None:
             with contextlib.suppress(StoreError):
@@ -102,31 +102,31 @@ def _give_back_cv(search: Any, cv: Any) -> None:
 
 def _begin_if_possible(
     work: Work, settings: Settings, stack: ExitStack
-) -> tuple[RunFolder | None, DataHome]:
+) -> tuple[RunFolder | None, DataStore]:
     """Begin a run; without one if the search, or a store not asked for, has none."""
     asked_for = settings.store is not None
     store = settings.store or default_store()
-    home = stack.enter_context(DataHome.of(store))
+    data_store = stack.enter_context(DataStore.of(store))
     try:
         if not asked_for:
             tidy(store)
-        return _begin(work, settings, home), home
+        return _begin(work, settings, data_store), data_store
     except UnpicklableError as error:
         reason: Exception = error
     except (StoreError, SigningKeyError) as error:
         if asked_for:
             raise
         reason = error
-        home = stack.enter_context(DataHome(None))
+        data_store = stack.enter_context(DataStore(None))
     _logger.warning("this search keeps no journal, and cannot be resumed: %s", reason)
-    return None, home
+    return None, data_store
 
 
-def _begin(work: Work, settings: Settings, home: DataHome) -> RunFolder:
+def _begin(work: Work, settings: Settings, data_store: DataStore) -> RunFolder:
     return begin(
         work,
         store=settings.store or default_store(),
-        home=home,
+        data_store=data_store,
         task_name=settings.task_name,
         settings=_kept(settings),
     )
@@ -148,10 +148,10 @@ def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
     _check_keep(settings)
     if settings.store is None:
         tidy(store)
-    with DataHome.of(store) as home:
+    with DataStore.of(store) as data_store:
         if job_cluster(store, settings.client) is not None:
-            data = _carried(data, home)
-        folder = _begin(Work(fresh, data.X, data.y, data.params), settings, home)
+            data = _carried(data, data_store)
+        folder = _begin(Work(fresh, data.X, data.y, data.params), settings, data_store)
     start(folder, settings.client, keep_cluster=settings.keep_cluster)
     return SearchRun(folder)
 
@@ -164,10 +164,10 @@ def _is_for_a_job(data: FitData, settings: Settings) -> bool:
     return job_cluster(settings.store, settings.client) is not None
 
 
-def _carried(data: FitData, home: DataHome) -> FitData:
+def _carried(data: FitData, data_store: DataStore) -> FitData:
     """Replace references that lead to this machine by what they refer to."""
     values = {
-        name: home.open(value, what=name)
+        name: data_store.open(value, what=name)
         if is_reference(value) and not value.reachable
         else value
         for name, value in data.named().items()
@@ -194,7 +194,7 @@ def _kept(settings: Settings) -> dict[str, Any]:
         "worker_timeout_s": settings.worker_timeout_s,
         "max_time_s": settings.max_time_s,
         "asynchronous": settings.asynchronous,
-        "share_prefixes": settings.share_prefixes,
+        "share_steps": settings.share_steps,
         "max_cost_usd": settings.max_cost_usd,
         "tariff": settings.tariff,
     }

@@ -56,9 +56,9 @@ def progress(
             state.slots_changed(
                 workers=event["w"], slots=event["n"], running=event["b"]
             )
-            state.troubled(event.get("x", ""))
+            state.problem_changed(event.get("x", ""))
         elif event["e"] == "state":  # a driver that begins again says after what
-            state.troubled(event.get("error", ""))
+            state.problem_changed(event.get("error", ""))
         elif event["e"] == "fit" and _is_known(calls, event):
             result = event["r"]
             state.fit_finished(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.data.inputs import refer
 from dask_hpsearch.exceptions import UnsupportedSearchError
 from dask_hpsearch.execution.fit import Fitted, Settings, fit_joblib, in_memory
@@ -68,7 +68,7 @@ def fit(  # noqa: PLR0917 (as the ways themselves)
     X, y, params = in_memory(X, y, params, settings)
     if route == "trials":
         return FITS[route](search, X, y, params, settings)
-    with DataHome() as home:  # what is mapped stays so after it is closed
+    with DataStore() as home:  # what is mapped stays so after it is closed
         data = refer(X, y, params)
         work = opened(Work(search, data.X, data.y, data.params), home)
         return FITS[route](search, work.X, work.y, work.params, settings)

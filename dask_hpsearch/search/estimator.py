@@ -100,7 +100,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         slots. False: skopt's own loop, whose candidates are those of a plain fit with
         the same ``random_state``. Default: True if there is more than one slot when the
         search begins.
-    share_prefixes : bool
+    share_steps : bool
         Fit the steps that candidates of a `sklearn.pipeline.Pipeline` have in common once
         in each slot and split, instead of once in each fit: scikit-learn's own steps with
         plain parameters, which draw no random numbers or have an integer
@@ -151,7 +151,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         worker_timeout: float = 60.0,
         progress: bool = False,
         asynchronous: bool | None = None,
-        share_prefixes: bool = True,
+        share_steps: bool = True,
         keep_cluster: bool = True,
     ) -> None:
         self.search = search
@@ -165,7 +165,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.worker_timeout = worker_timeout
         self.progress = progress
         self.asynchronous = asynchronous
-        self.share_prefixes = share_prefixes
+        self.share_steps = share_steps
         self.keep_cluster = keep_cluster
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
@@ -294,7 +294,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             worker_timeout_s=self.worker_timeout,
             progress=self.progress,
             asynchronous=self.asynchronous,
-            share_prefixes=self.share_prefixes,
+            share_steps=self.share_steps,
             max_cost_usd=self.max_cost,
             tariff=tariff,
             keep_cluster=self.keep_cluster,

@@ -116,8 +116,8 @@ class BatchRun:
         if self._reported < len(self.outcomes):
             self._report(self.outcomes[self._reported :])
             self._reported = len(self.outcomes)
-        patient = now - self._started < self._batch.patience_s
-        if len(self.waiting) > 1 and not patient and not self._stopped:
+        held = now - self._started < self._batch.hold_s
+        if len(self.waiting) > 1 and not held and not self._stopped:
             self._stopped = True  # others can begin what this slot has not
             slot.send(STOP_SIGN)
             later = list(self.waiting)[1:]

@@ -41,7 +41,7 @@ from dask_hpsearch.messages import (
 )
 from dask_hpsearch.raised_errors import encode_error, in_words
 from dask_hpsearch.slots import shared_data
-from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, Prefixes
+from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, PipelineCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -190,8 +190,8 @@ def serve(
     bool
         Whether it has: they are to end with it.
     """
-    prefixes = Prefixes()
-    loaded = Bundles(prefixes.forget)
+    pipeline_cache = PipelineCache()
+    loaded = Bundles(pipeline_cache.forget)
     places: list[str] = []
     sklearn_callbacks.relay_messages()
     os.environ["LOKY_MAX_CPU_COUNT"] = str(_threads())
@@ -201,12 +201,12 @@ def serve(
             if message == STOP_SIGN:  # came too late for the list it was meant for
                 continue
             tasks, paths, told, room = message
-            prefixes.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
+            pipeline_cache.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
             if told != places:
                 places = told
                 sys.path[:] = [*told, *(one for one in sys.path if one not in told)]
             prepare = functools.partial(
-                _prepare, paths=paths, loaded=loaded, prefixes=prefixes
+                _prepare, paths=paths, loaded=loaded, pipeline_cache=pipeline_cache
             )
             with loaded.for_tasks():
                 for outcome in _run_all(tasks, prepare, connection):
@@ -329,13 +329,17 @@ def _end_fork(error: BaseException | None) -> NoReturn:
 
 
 def _prepare(
-    task: Task, *, paths: Mapping[str, str], loaded: Bundles, prefixes: Prefixes
+    task: Task,
+    *,
+    paths: Mapping[str, str],
+    loaded: Bundles,
+    pipeline_cache: PipelineCache,
 ) -> Callable[[], Any]:
     """Load all that a task needs, without running any of it."""
     load = functools.partial(loaded.for_fit, paths=paths, private=True)
     if isinstance(task, CallTask):
         return _prepare_calls(task, load)
-    return _prepare_fit(task, load, paths, loaded, prefixes)
+    return _prepare_fit(task, load, paths, loaded, pipeline_cache)
 
 
 def _prepare_calls(
@@ -356,7 +360,7 @@ def _prepare_fit(
     load: Callable[[str], Any],
     paths: Mapping[str, str],
     loaded: Bundles,
-    prefixes: Prefixes,
+    pipeline_cache: PipelineCache,
 ) -> Callable[[], Any]:
     spec: FitSpec = loaded.get(task.spec, paths)
     indices = loaded.get(task.split_data, paths)
@@ -370,8 +374,8 @@ def _prepare_fit(
     parts = TaskUnpickler(spec.parts + task.parameters, load)
     estimator, shared = parts.load()
     parameters = parts.load()
-    if spec.share_prefixes and not shared.get("return_estimator"):
-        prefixes.attach(estimator, (spec.X, spec.y, task.split_data))
+    if spec.share_steps and not shared.get("return_estimator"):
+        pipeline_cache.attach(estimator, (spec.X, spec.y, task.split_data))
     progress = (
         _pair(task.split, task.n_splits),
         _pair(task.candidate, task.n_candidates),

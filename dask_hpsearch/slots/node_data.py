@@ -114,7 +114,7 @@ class NodeData:
         """Read data into the cache, unless it is there."""
 
         def make(path: Path) -> str:
-            with _told():
+            with _map_disk_errors():
                 if ref.made_from is None:
                     return self._reader.fetch(ref.place, ref.digest, path)
                 return self._make(ref.made_from, path, ask_client, given_up)
@@ -251,7 +251,7 @@ def _is_there(ref: DataRef) -> bool:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _map_disk_errors() -> Iterator[None]:
     """Turn what reading meets into an error of ours, which travels to the client."""
     try:
         yield

@@ -38,7 +38,7 @@ class Load:
     nbytes: int
 
 
-class BlackBox:
+class OOMRecord:
     """Notes the fit that uses most, as long as memory is short.
 
     Parameters
@@ -71,7 +71,7 @@ class BlackBox:
             self._path.unlink(missing_ok=True)
 
 
-def read_black_box(folder: Path) -> Load | None:
+def read_oom_record(folder: Path) -> Load | None:
     """Take out what a worker that crashed has noted; None if it noted nothing."""
     path = folder / FILE
     try:

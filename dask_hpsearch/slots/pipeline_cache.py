@@ -3,7 +3,7 @@
 Candidates of a search often differ in a pipeline's later steps only: the earlier ones are
 then fitted on the same rows with the same parameters, over and over. scikit-learn's door
 for keeping them is ``Pipeline(memory=…)``, which takes any object with a method ``cache``;
-`PrefixMemory` is one that knows what it is given without hashing it: the data, the split,
+`PipelineMemory` is one that knows what it is given without hashing it: the data, the split,
 and the steps so far.
 
 Only what is sure to come out the same is kept: steps of scikit-learn's own whose
@@ -51,7 +51,7 @@ class _Fitted:
     rows: tuple[str, ...]
 
 
-class Prefixes:
+class PipelineCache:
     """Fitted steps that this slot keeps, least recently used first to go.
 
     Attributes
@@ -81,7 +81,7 @@ class Prefixes:
             Digests of X, y and the split.
         """
         if type(estimator) is Pipeline and estimator.memory is None:
-            estimator.memory = PrefixMemory(self, rows, estimator)
+            estimator.memory = PipelineMemory(self, rows, estimator)
 
     def get(self, key: Hashable) -> tuple[Any, Any] | None:
         """Return copies of the transformed data and of the fitted step."""
@@ -127,12 +127,12 @@ class Prefixes:
         return identity if self._repeatable[identity] else None
 
 
-class PrefixMemory:
+class PipelineMemory:
     """The ``memory`` of one pipeline, for its next fit alone.
 
     Parameters
     ----------
-    prefixes : Prefixes
+    cache : PipelineCache
     rows : tuple of str
         Names the data that the first step is given.
     pipeline : Pipeline
@@ -141,9 +141,9 @@ class PrefixMemory:
     """
 
     def __init__(
-        self, prefixes: Prefixes, rows: tuple[str, ...], pipeline: Pipeline
+        self, cache: PipelineCache, rows: tuple[str, ...], pipeline: Pipeline
     ) -> None:
-        self._prefixes, self._rows = prefixes, rows
+        self._cache, self._rows = cache, rows
         self._pipeline = pipeline
         self._so_far: Hashable = None
 
@@ -161,18 +161,18 @@ class PrefixMemory:
         """Fit a step to the data and transform it, or recall both."""
         identity = None
         if self._so_far is not None and not _asks_for_more(others):
-            identity = self._prefixes.identity(step)
+            identity = self._cache.identity(step)
         if identity is None:  # nor can what follows be known
             self._so_far = None
             return function(step, X, y, **others)
         key = self._so_far = (self._so_far, identity)
-        known = self._prefixes.get(key)
+        known = self._cache.get(key)
         if known is not None:
             return known
         with _Silence() as silence:
             transformed, fitted = function(step, X, y, **others)
         if silence.held and not _is_part_of(transformed, X):
-            self._prefixes.put(key, self._rows, transformed, fitted)
+            self._cache.put(key, self._rows, transformed, fitted)
         return transformed, fitted
 
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 # larger ones wait to be fetched, which takes three messages more.
 _MOST_BY_EVENT = 2**16
 PLUGIN_NAME = "dask-hpsearch-slots"
-# Names of the worker extensions by which our own worker programs hand over a nursery, and
+# Names of the worker extensions by which our own worker programs hand over a forkserver, and
 # what outlasts a crash.
-EARLY_NURSERY = "dask-hpsearch-nursery"
-BLACK_BOX = "dask-hpsearch-black-box"
+EARLY_NURSERY = "dask-hpsearch-forkserver"
+BLACK_BOX = "dask-hpsearch-OOM-record"
 DISK_WATCH = "dask-hpsearch-disk-watch"
 
 
@@ -57,15 +57,15 @@ class SlotsPlugin(WorkerPlugin):
         return cls(reader, scheduler=str(identity.get("id", "")))
 
     def setup(self, worker: Worker) -> None:
-        """Start the worker's nursery."""
+        """Start the worker's forkserver."""
         limit = worker.memory_manager.memory_limit
         threads = worker.state.nthreads
         self.pool = SlotPool(
             Path(worker.local_directory),
             self._reader,
             share_bytes=None if limit is None else limit // threads,
-            nursery=worker.extensions.pop(EARLY_NURSERY, None),
-            black_box=worker.extensions.pop(BLACK_BOX, None),
+            forkserver=worker.extensions.pop(EARLY_NURSERY, None),
+            oom_record=worker.extensions.pop(BLACK_BOX, None),
             disk=worker.extensions.pop(DISK_WATCH, None),
             tell_disk=functools.partial(_tell_disk, worker),
             scheduler=self._scheduler,

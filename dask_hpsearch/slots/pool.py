@@ -12,8 +12,8 @@ from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.messages import STOP_SIGN, Batch, DataRef
 from dask_hpsearch.slots.batch_run import BatchRun, without_data
 from dask_hpsearch.slots.node_data import NodeData, Reader
-from dask_hpsearch.slots.oom_record import BlackBox, Load
-from dask_hpsearch.slots.slot import Nursery, NurseryLostError, Slot
+from dask_hpsearch.slots.oom_record import Load, OOMRecord
+from dask_hpsearch.slots.slot import Forkserver, ForkserverLostError, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +41,9 @@ class SlotPool:
         Reads what lies elsewhere.
     share_bytes : int or None
         Private memory that one slot may use; None: no limit.
-    nursery : Nursery, optional
+    forkserver : Forkserver, optional
         One that runs already.
-    black_box : BlackBox, optional
+    oom_record : OOMRecord, optional
         Told which fit uses most when memory is short; default: one in the folder.
     disk : DiskWatch, optional
         Looks after what fits write, where there is a limit to that.
@@ -66,18 +66,18 @@ class SlotPool:
         reader: Reader,
         *,
         share_bytes: int | None,
-        nursery: Nursery | None = None,
-        black_box: BlackBox | None = None,
+        forkserver: Forkserver | None = None,
+        oom_record: OOMRecord | None = None,
         disk: DiskWatch | None = None,
         tell_disk: Callable[[DiskLoad], None] = lambda _: None,
         scheduler: str = "",
     ) -> None:
         self._disk = disk
         self._tell_disk = tell_disk
-        self._black_box = black_box or BlackBox(folder)
+        self._black_box = oom_record or OOMRecord(folder)
         self.data = NodeData(folder, reader)
         self.share_bytes = share_bytes
-        self._nursery = nursery
+        self._nursery = forkserver
         self._scheduler = scheduler
         self._idle: list[Slot] = []
         self._busy: dict[Slot, str] = {}
@@ -91,9 +91,9 @@ class SlotPool:
         self._generation = 0
 
     def start(self) -> None:
-        """Start the nursery, so that the first fit finds its imports done."""
+        """Start the forkserver, so that the first fit finds its imports done."""
         with self._lock:
-            self._running_nursery()
+            self._running_forkserver()
         threading.Thread(
             target=self._watch_memory, name="dask-hpsearch-memory", daemon=True
         ).start()
@@ -139,7 +139,7 @@ class SlotPool:
                 slot.send(message)
                 run.follow(slot)
                 self._give_back(slot)
-            except NurseryLostError:
+            except ForkserverLostError:
                 run.give_back_all()
             except EOFError:
                 self._drop(slot)
@@ -187,10 +187,10 @@ class SlotPool:
         self._closing.set()
         self.data.look_again()
         with self._lock:
-            nursery, self._nursery = self._nursery, None
+            forkserver, self._nursery = self._nursery, None
             self._idle.clear()
-        if nursery is not None:
-            nursery.close()
+        if forkserver is not None:
+            forkserver.close()
         self.data.close()
         self._black_box.clear()
 
@@ -250,24 +250,24 @@ class SlotPool:
     def _leaving(self) -> bool:
         return self._closing.is_set() or self._draining.is_set()
 
-    def _running_nursery(self) -> Nursery:
+    def _running_forkserver(self) -> Forkserver:
         if self._closing.is_set():
-            raise NurseryLostError
+            raise ForkserverLostError
         if self._nursery is None or self._nursery.lost:
             self._idle.clear()
-            self._nursery = Nursery(sys.path)
+            self._nursery = Forkserver(sys.path)
         return self._nursery
 
     def _take(self, group: str) -> Slot:
         with self._lock:
             generation = self._generation
-            nursery = self._running_nursery()
+            forkserver = self._running_forkserver()
             slot = self._idle.pop() if self._idle else None
             while slot is not None and slot.is_dead():
                 slot.close()
                 slot = self._idle.pop() if self._idle else None
         if slot is None:
-            slot = nursery.fork(self._scheduler)
+            slot = forkserver.fork(self._scheduler)
             slot.generation = generation
         slot.share_bytes = self.share_bytes
         with self._lock:

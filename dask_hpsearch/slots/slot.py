@@ -1,4 +1,4 @@
-"""A worker's handles on its nursery and its slots."""
+"""A worker's handles on its forkserver and its slots."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _ALLOCATOR = {
 # more of them than cores, those that spin keep away those that are waited for.
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 _EXIT_CODE_WAIT_S = 5.0
-# In the environment of a nursery and all that is below it.
+# In the environment of a forkserver and all that is below it.
 _MARK = "DASK_HPSEARCH_FORKSERVER"
 
 
-class Nursery:
+class Forkserver:
     """The process that forks slots, started on first use.
 
     Parameters
@@ -77,7 +77,7 @@ class Nursery:
                 start_new_session=True,
             )
         threading.Thread(
-            target=self._listen, name="dask-hpsearch-nursery", daemon=True
+            target=self._listen, name="dask-hpsearch-forkserver", daemon=True
         ).start()
 
     def fork(self, scheduler: str = "") -> Slot:
@@ -90,8 +90,8 @@ class Nursery:
 
         Raises
         ------
-        NurseryLostError
-            If the nursery has ended.
+        ForkserverLostError
+            If the forkserver has ended.
         """
         ours, theirs = socket.socketpair()
         with self._forking, theirs, self._changed:
@@ -100,11 +100,11 @@ class Nursery:
                 socket.send_fds(self._control, [request], [theirs.fileno()])
             except OSError as error:
                 ours.close()
-                raise NurseryLostError from error
+                raise ForkserverLostError from error
             self._changed.wait_for(lambda: self._started or self.lost)
             if not self._started:
                 ours.close()
-                raise NurseryLostError
+                raise ForkserverLostError
             slot = Slot(self._started.pop(), Connection(ours.detach()), self)
             self._slots[slot.pid] = slot
             if slot.pid in self._ended or self.lost:  # already
@@ -117,7 +117,7 @@ class Nursery:
             self._changed.wait_for(lambda: self._ready or self.lost, timeout_s)
 
     def exit_code(self, pid: int) -> int | None:
-        """Wait for a slot's exit code; None if it has not ended, or the nursery is lost."""
+        """Wait for a slot's exit code; None if it has not ended, or the forkserver is lost."""
         with self._changed:
             self._changed.wait_for(
                 lambda: pid in self._ended or self.lost, _EXIT_CODE_WAIT_S
@@ -131,7 +131,7 @@ class Nursery:
             self._ended.pop(pid, None)
 
     def close(self) -> None:
-        """End the nursery and all its slots."""
+        """End the forkserver and all its slots."""
         if not self._ready:  # it has no slots, and would not listen before its imports
             self._process.kill()
         with contextlib.suppress(OSError):
@@ -143,7 +143,7 @@ class Nursery:
         self._process.wait()
 
     def _listen(self) -> None:
-        """Note what the nursery reports, until it ends."""
+        """Note what the forkserver reports, until it ends."""
         with self._control.makefile("rb") as lines, contextlib.suppress(OSError):
             for line in lines:
                 self._note(json.loads(line))
@@ -175,8 +175,8 @@ class Nursery:
             self._ended[pid] = code
 
 
-class NurseryLostError(Exception):
-    """The nursery has ended: its slots are gone through no fault of their fits."""
+class ForkserverLostError(Exception):
+    """The forkserver has ended: its slots are gone through no fault of their fits."""
 
 
 class Slot:
@@ -202,7 +202,9 @@ class Slot:
         Whether it has said that it takes no more tasks, and ends.
     """
 
-    def __init__(self, pid: int, connection: Connection, nursery: Nursery) -> None:
+    def __init__(
+        self, pid: int, connection: Connection, forkserver: Forkserver
+    ) -> None:
         self.pid = pid
         self.peak_bytes = 0
         self.task = ("", -1)
@@ -214,7 +216,7 @@ class Slot:
         self._connection = connection
         self._arrived = select.poll()
         self._arrived.register(connection, select.POLLIN)
-        self._nursery = nursery
+        self._nursery = forkserver
         self._has_ended = False
         self._closing = threading.Lock()
 
@@ -289,7 +291,7 @@ class Slot:
             kill(self.pid)
 
     def exit_code(self) -> int | None:
-        """Exit code of the ended process; None if it was lost with its nursery.
+        """Exit code of the ended process; None if it was lost with its forkserver.
 
         None, too, if it does not end though it closed its connection.
         """
@@ -297,7 +299,7 @@ class Slot:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its nursery has ended."""
+        """Whether its forkserver has ended."""
         return self._nursery.lost
 
     def close(self) -> None:

@@ -66,7 +66,7 @@ class FileStore:
 
     def read(self, name: str) -> bytes:
         """Read an object."""
-        with self._open(name) as file, _told("read", self._path(name)):
+        with self._open(name) as file, _map_os_errors("read", self._path(name)):
             return file.read()
 
     def create(self, name: str, content: bytes) -> bool:
@@ -92,14 +92,14 @@ class FileStore:
         """List the objects whose names begin with a text, sorted by name."""
         parent, slash, _ = check_prefix(prefix).rpartition("/")
         folder = self.root / parent
-        with _told("list", folder):
+        with _map_os_errors("list", folder):
             found = _walk(folder, parent + slash, prefix)
             return sorted(found, key=lambda item: item.name)
 
     def touch(self, name: str) -> None:
         """Set a file's time to now."""
         path = self._path(name)
-        with _told("touch", path):
+        with _map_os_errors("touch", path):
             try:
                 os.utime(path)
             except _ABSENT as error:
@@ -108,7 +108,7 @@ class FileStore:
     def delete(self, name: str) -> None:
         """Delete an object, and the folders that it leaves empty."""
         path = self._path(name)
-        with _told("delete", path):
+        with _map_os_errors("delete", path):
             try:
                 path.unlink()
             except _ABSENT:
@@ -131,7 +131,7 @@ class FileStore:
 
     def _open(self, name: str) -> IO[bytes]:
         path = self._path(name)
-        with _told("read", path):
+        with _map_os_errors("read", path):
             try:
                 return path.open("rb")
             except _ABSENT as error:
@@ -145,7 +145,7 @@ class FileStore:
 
     def _fill(self, name: str, fill: Callable[[IO[bytes]], object]) -> bool:
         path = self._path(name)
-        with _told("write", path):
+        with _map_os_errors("write", path):
             created = _create(path, fill)
             if not created and path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a folder of other objects")
@@ -212,7 +212,7 @@ def _stored(entry: os.DirEntry[str], name: str) -> Iterator[StoredObject]:
 
 
 @contextlib.contextmanager
-def _told(doing: str, path: Path) -> Iterator[None]:
+def _map_os_errors(doing: str, path: Path) -> Iterator[None]:
     """Turn what the file system refuses into an error that says the way out."""
     try:
         yield

@@ -16,7 +16,7 @@ from dask_hpsearch.stores.base import (
     check_prefix,
     is_part,
 )
-from dask_hpsearch.stores.gcs_bucket import CHUNK_BYTES, Bucket, Patience
+from dask_hpsearch.stores.gcs_bucket import CHUNK_BYTES, Bucket, Retry
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +114,7 @@ class GcsStore:
 
 
 def open_bucket(
-    place: str, *, patience: Patience | None = None, chunk_bytes: int = CHUNK_BYTES
+    place: str, *, retry: Retry | None = None, chunk_bytes: int = CHUNK_BYTES
 ) -> GcsStore:
     """Open a folder of a bucket; only credentials are looked for.
 
@@ -122,7 +122,7 @@ def open_bucket(
     ----------
     place : str
         ``BUCKET`` or ``BUCKET/PREFIX``. As everywhere at Google, it is not quoted.
-    patience : Patience, optional
+    retry : Retry, optional
         How long to wait for answers.
     chunk_bytes : int
         Of a large upload, what goes at once.
@@ -144,5 +144,5 @@ def open_bucket(
         )
         raise StoreNameError(msg)
     prefix = prefix.strip("/")
-    bucket = Bucket.open(name, patience, chunk_bytes=chunk_bytes)
+    bucket = Bucket.open(name, retry, chunk_bytes=chunk_bytes)
     return GcsStore(check_name(prefix) if prefix else "", bucket)

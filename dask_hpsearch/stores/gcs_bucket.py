@@ -1,4 +1,4 @@
-"""One bucket: uploads that happen once, downloads that are checked, patience.
+"""One bucket: uploads that happen once, downloads that are checked, retry.
 
 What google-cloud-storage leaves to its caller, and why it is done here:
 
@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from dask_hpsearch.exceptions import CorruptObjectError
 from dask_hpsearch.extras import map_import_errors
-from dask_hpsearch.stores.gcs_errors import no_bucket, told
+from dask_hpsearch.stores.gcs_errors import map_storage_errors, no_bucket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,24 +39,24 @@ _CONTENT_TYPE = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Retry:
     """How long to wait for the storage.
 
     Attributes
     ----------
     connect_s, read_s : float
         For a connection; for the next bytes of an answer.
-    deadline_s : float
+    deadline : float
         For a request with all its repetitions. An outage of 20 s must be survived.
-    first_delay_s, longest_delay_s : float
+    initial, maximum : float
         Before a repetition; doubled each time, and drawn at random below that.
     """
 
     connect_s: float = 10.0
     read_s: float = 20.0
-    deadline_s: float = 120.0
-    first_delay_s: float = 0.25
-    longest_delay_s: float = 8.0
+    deadline: float = 120.0
+    initial: float = 0.25
+    maximum: float = 8.0
 
 
 class Bucket:
@@ -66,15 +66,13 @@ class Bucket:
     ----------
     client : google.cloud.storage.Client
     name : str
-    patience : Patience
+    retry : Retry
     chunk_bytes : int
         Of a large upload, what goes at once, and is in memory meanwhile: a multiple of
         256 KiB.
     """
 
-    def __init__(
-        self, client: Any, name: str, patience: Patience, chunk_bytes: int
-    ) -> None:
+    def __init__(self, client: Any, name: str, retry: Retry, chunk_bytes: int) -> None:
         from google.cloud.storage.retry import DEFAULT_RETRY
 
         self.name = name
@@ -83,12 +81,12 @@ class Bucket:
         self._bucket = client.bucket(name)
         self._exists = threading.Event()
         retry = DEFAULT_RETRY.with_delay(
-            initial=patience.first_delay_s,
-            maximum=patience.longest_delay_s,
+            initial=retry.initial,
+            maximum=retry.maximum,
             multiplier=2,
-        ).with_timeout(patience.deadline_s)
+        ).with_timeout(retry.deadline)
         self._waiting = {
-            "timeout": (patience.connect_s, patience.read_s),
+            "timeout": (retry.connect_s, retry.read_s),
             "retry": retry,
         }
 
@@ -96,7 +94,7 @@ class Bucket:
     def open(
         cls,
         name: str,
-        patience: Patience | None = None,
+        retry: Retry | None = None,
         *,
         chunk_bytes: int = CHUNK_BYTES,
     ) -> Bucket:
@@ -113,10 +111,10 @@ class Bucket:
         """
         with map_import_errors(f"gs://{name}"):
             from google.cloud import storage  # type: ignore[attr-defined]  # untyped part
-        with told("open", name):
+        with map_storage_errors("open", name):
             client = storage.Client(project="none")  # objects need no project
         _prepare(client)
-        return cls(client, name, patience or Patience(), chunk_bytes)
+        return cls(client, name, retry or Retry(), chunk_bytes)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bucket) and self.name == other.name
@@ -134,7 +132,7 @@ class Bucket:
         """
         from google.api_core import exceptions
 
-        with told("read", self.name, name):
+        with map_storage_errors("read", self.name, name):
             for _ in range(2):
                 file.seek(0)
                 file.truncate()
@@ -176,7 +174,7 @@ class Bucket:
 
         token, crc32c = uuid.uuid4().hex, None
         size = file.seek(0, os.SEEK_END)
-        with told("create", self.name, name):
+        with map_storage_errors("create", self.name, name):
             if size > _ONE_REQUEST_BYTES:
                 if self._token_of(name) is not None:  # or it would be told at the end
                     return False
@@ -235,7 +233,7 @@ class Bucket:
         """Yield name, size and time of the objects whose names begin with a text."""
         from google.api_core.exceptions import NotFound
 
-        with told("list", self.name, prefix):
+        with map_storage_errors("list", self.name, prefix):
             try:
                 for blob in self._client.list_blobs(
                     self._bucket,
@@ -255,7 +253,7 @@ class Bucket:
         from google.api_core.exceptions import NotFound
 
         blob = self._bucket.blob(name)
-        with told("touch", self.name, name):
+        with map_storage_errors("touch", self.name, name):
             try:
                 blob.reload(**self._waiting)
                 blob.metadata = {
@@ -273,7 +271,7 @@ class Bucket:
         """Delete an object; nothing is done if there is none."""
         from google.api_core.exceptions import NotFound
 
-        with told("delete", self.name, name):
+        with map_storage_errors("delete", self.name, name):
             try:
                 self._bucket.blob(name).delete(**self._waiting)
             except NotFound as error:

@@ -38,7 +38,7 @@ def no_bucket(bucket: str) -> BucketNotFoundError:
 
 
 @contextlib.contextmanager
-def told(doing: str, bucket: str, name: str = "") -> Iterator[None]:
+def map_storage_errors(doing: str, bucket: str, name: str = "") -> Iterator[None]:
     """Turn what the storage, the network or the credentials refuse into our errors.
 
     Parameters

@@ -118,7 +118,7 @@ def wanted_fits(slots: int, mean_s: float | None) -> int:
     return slots + math.ceil(slots * min(1.0, _HANDOVER_S / max(mean_s, 1e-4)))
 
 
-def patience_s(mean_s: float | None) -> float:
+def model_wait_s(mean_s: float | None) -> float:
     """How long a slot may wait for a model's point before it gets a cheaper one."""
     return min(_IDLE_SHARE * (mean_s or 0.0), _MOST_PATIENCE_S)
 
@@ -236,8 +236,8 @@ class Explorer:
         """Take a point; None if a better one is worth a moment."""
         now = self._clock()
         self._free_since = self._free_since or now
-        patient = now < self._free_since + patience_s(self._mean_s)
-        return space.asker.take(patient=patient, most=max(self._slots.slots, 1))
+        wait = now < self._free_since + model_wait_s(self._mean_s)
+        return space.asker.take(wait=wait, most=max(self._slots.slots, 1))
 
     def _recorded(self, ordinal: int) -> tuple[Space, Mapping[str, Any]] | None:
         """Look an ask up; it may be of another space than the one whose turn it is."""
@@ -280,7 +280,7 @@ class Explorer:
         """Wait for something to happen, and take in all that has."""
         timeout = _LOOK_EVERY_S
         if self._free_since is not None:
-            until = self._free_since + patience_s(self._mean_s)
+            until = self._free_since + model_wait_s(self._mean_s)
             timeout = min(timeout, max(until - self._clock(), 0.001))
         try:
             event = self._events.get(timeout=timeout)

@@ -10,7 +10,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, cli, paths
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import RunFailedError
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen
@@ -110,7 +110,7 @@ def test_a_run_is_resumed_followed_and_stopped(
     """One that nobody drives goes on; Ctrl-C ends only the looking on."""
     del client
     own = grid(tmp_path, gate=str(tmp_path / "gate"))
-    with DataHome(tmp_path) as home:
+    with DataStore(tmp_path) as home:
         folder = begun(own, X, y, open_store(tmp_path), home)
     run, at = SearchRun(folder), ["--scheduler", cluster.scheduler_address]
     log = tmp_path / "fits.log"
@@ -160,7 +160,7 @@ def test_gc_says_what_it_removed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing young goes."""
-    with DataHome(tmp_path) as home:
+    with DataStore(tmp_path) as home:
         old = tmp_path / "data" / home.put("old", what="X").digest
         home.put("young", what="X")
     then = time.time() - 7200

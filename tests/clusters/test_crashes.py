@@ -15,11 +15,11 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.clusters import tls
-from dask_hpsearch.slots.oom_record import BlackBox, Load, read_black_box
+from dask_hpsearch.slots.oom_record import Load, OOMRecord, read_oom_record
 from tests.clusters.test_draining import worker
 from tests.clusters.test_tls import scheduler
 from tests.estimators import Deed, flowers, times_begun
-from tests.processes import PATIENCE_S, wait_until
+from tests.processes import WAIT_S, wait_until
 
 if TYPE_CHECKING:
     import subprocess
@@ -41,7 +41,7 @@ def crash_twice(run: Run, box: Path, done: threading.Event) -> None:
             process.kill()
             process.wait()
     with run():
-        done.wait(PATIENCE_S)
+        done.wait(WAIT_S)
 
 
 def test_the_fit_that_took_the_memory_is_named(tmp_path: Path) -> None:
@@ -85,22 +85,22 @@ def test_the_fit_that_took_the_memory_is_named(tmp_path: Path) -> None:
 
 def test_the_largest_is_noted_while_memory_is_short(tmp_path: Path) -> None:
     """And taken out once; with memory to spare there is nothing to tell."""
-    box = BlackBox(tmp_path)
+    box = OOMRecord(tmp_path)
     large, small = Load("t", 1, 2**30), Load("t", 2, 2**20)
 
     box.note([small, large])
-    assert read_black_box(tmp_path) == large
-    assert read_black_box(tmp_path) is None
+    assert read_oom_record(tmp_path) == large
+    assert read_oom_record(tmp_path) is None
     box.note([small])
     box.note([])
-    assert read_black_box(tmp_path) is None
+    assert read_oom_record(tmp_path) is None
     box.note([small])
     box.clear()
-    assert read_black_box(tmp_path) is None
+    assert read_oom_record(tmp_path) is None
 
 
 def test_what_was_cut_in_writing_is_no_note(tmp_path: Path) -> None:
     """A crash may come at any moment."""
     (tmp_path / "short-of-memory.json").write_text('{"topic": "t"')
 
-    assert read_black_box(tmp_path) is None
+    assert read_oom_record(tmp_path) is None

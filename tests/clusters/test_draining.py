@@ -19,7 +19,7 @@ from dask_hpsearch.clusters import tls
 from tests.clusters.test_tls import scheduler
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.oracle.structure import difference
-from tests.processes import PATIENCE_S, ROOT, wait_until
+from tests.processes import ROOT, WAIT_S, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +90,7 @@ def test_what_ends_within_the_notice_is_kept(
         worker(client, certificates, tmp_path, "a") as leaving,
         worker(client, certificates, tmp_path, "b"),
     ):
-        client.wait_for_workers(2, timeout=PATIENCE_S)
+        client.wait_for_workers(2, timeout=WAIT_S)
 
         def leave() -> None:
             wait_until(lambda: len(seen(log, "end")) >= 4)
@@ -100,7 +100,7 @@ def test_what_ends_within_the_notice_is_kept(
         thread.start()
         found = DaskSearchCV(own, client=client).fit(X, y)
         thread.join()
-        assert leaving.wait(PATIENCE_S) == 0
+        assert leaving.wait(WAIT_S) == 0
 
     assert difference(own.fit(X, y), found.search_) is None
     assert set(times_begun(log).values()) == {1}
@@ -113,15 +113,15 @@ def test_what_takes_longer_is_given_back(
     log, gate = tmp_path / "log", tmp_path / "gate"
     own = search(log, gate=str(gate))
     with worker(client, certificates, tmp_path, "c") as leaving:
-        client.wait_for_workers(1, timeout=PATIENCE_S)
+        client.wait_for_workers(1, timeout=WAIT_S)
 
         def leave() -> None:
             wait_until(lambda: seen(log, "wait"))
             leaving.send_signal(signal.SIGTERM)
-            assert leaving.wait(PATIENCE_S) == 0
+            assert leaving.wait(WAIT_S) == 0
             gate.touch()
             with worker(client, certificates, tmp_path, "d"):
-                done.wait(PATIENCE_S)
+                done.wait(WAIT_S)
 
         done = threading.Event()
         thread = threading.Thread(target=leave)
@@ -155,4 +155,4 @@ def test_a_worker_that_waits_for_its_scheduler_ends_when_told(
     with process.stderr:
         assert any("nothing answers" in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_S) == 0
+        assert process.wait(WAIT_S) == 0

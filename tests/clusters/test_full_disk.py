@@ -21,7 +21,7 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.clusters import tls
-from dask_hpsearch.clusters.kubernetes.diagnosis import Trouble
+from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
 from dask_hpsearch.engine.tasks import crash_outcome
 from dask_hpsearch.slots.disk_watch import DiskWatch, WriteCounts, empty, used_bytes
 from tests.clusters.test_draining import NOTICE_S
@@ -232,7 +232,7 @@ class Evicting:
         self._told = told
         self._asked = 0
 
-    def troubles(self) -> list[Trouble]:
+    def problems(self) -> list[Problem]:
         """Tell it once the fit has written."""
         if not self._told.exists():
             return []
@@ -240,7 +240,7 @@ class Evicting:
         if self._asked > 2:
             self._told.unlink()  # the fit may end
         said = "was evicted: Usage of EmptyDir volume exceeds the limit"
-        return [Trouble("wait", said, socket.gethostname(), reason="Evicted")]
+        return [Problem("wait", said, socket.gethostname(), reason="Evicted")]
 
 
 class Quarter(Writer):

@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.data.node_reader import DataReader
 from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.joblib_backend.backend import EvaluationBackend
@@ -27,7 +27,7 @@ from dask_hpsearch.slots.node_data import NodeData
 from dask_hpsearch.slots.plugin import slot_pids
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
-from tests.processes import PATIENCE_S, ROOT, bundles_kept, wait_until
+from tests.processes import ROOT, WAIT_S, bundles_kept, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -140,7 +140,7 @@ def test_each_bundle_is_sent_once_to_each_worker_late_ones_too(
         wait_until(lambda: len(pids(log)) == 6)
         gate.touch()
 
-    with DataHome(hidden) as home, Engine(client, home) as engine:
+    with DataStore(hidden) as data_store, Engine(client, data_store) as engine:
         thread = threading.Thread(target=join_late, daemon=True)
         thread.start()
         own = search(12, log=log, gate=str(gate)).set_params(
@@ -148,8 +148,10 @@ def test_each_bundle_is_sent_once_to_each_worker_late_ones_too(
         )
         with joblib.parallel_config(backend=EvaluationBackend(Session(engine))):
             found = own.fit(*large)
-        thread.join(PATIENCE_S)
-        bundles = {digest: home.find(digest).nbytes for digest in home.digests()}
+        thread.join(WAIT_S)
+        bundles = {
+            digest: data_store.find(digest).nbytes for digest in data_store.digests()
+        }
         sent, per_task = (
             engine._sender.bytes_sent,
             engine.task_bytes / engine.tasks_sent,
@@ -170,7 +172,7 @@ def test_each_bundle_is_sent_once_to_each_worker_late_ones_too(
 
 def test_a_task_of_a_large_search_is_small(client: Client, hidden: Path) -> None:
     """References and parameters: under 2 kB, however many candidates there are."""
-    with DataHome(hidden) as home, Engine(client, home) as engine:
+    with DataStore(hidden) as data_store, Engine(client, data_store) as engine:
         own = search(300).set_params(n_jobs=-1, pre_dispatch="all")
         with joblib.parallel_config(backend=EvaluationBackend(Session(engine))):
             own.fit(X, y)
@@ -192,7 +194,7 @@ def test_searches_on_the_same_data_do_not_take_it_from_each_other(
     for _ in range(3):
         one = DaskSearchCV(short, client=client).fit(X, y)
         assert one.best_params_ == search(4).fit(X, y).best_params_
-    thread.join(PATIENCE_S)
+    thread.join(WAIT_S)
 
     assert difference(search(60, seconds=0.02).fit(X, y), found[0].search_) is None
     assert len(seen(log, "end")) == 3 * 4 * SPLITS

@@ -44,7 +44,7 @@ from dask_hpsearch.exceptions import (
 from tests.estimators import flowers
 from tests.oracle.kinds import DEPTHS, KINDS, build, tree
 from tests.oracle.structure import difference
-from tests.processes import PATIENCE_S
+from tests.processes import WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -417,7 +417,7 @@ def test_a_submitted_run_gets_what_was_computed(client: Client, tmp_path: Path) 
 
     run = search.submit(client.persist(lazy_array(X)), lazy_frame(TARGET))
 
-    found = run.result(timeout=PATIENCE_S)
+    found = run.result(timeout=WAIT_S)
     assert difference(grid().fit(X, TARGET), found) is None
 
 

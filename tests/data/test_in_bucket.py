@@ -18,7 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 import dask_hpsearch
 from dask_hpsearch import DaskSearchCV, SearchRun, local_cluster
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.data.inputs import refer
 from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.exceptions import (
@@ -207,14 +207,17 @@ def test_a_task_is_small_wherever_its_data_are(
     source = refer(f"gs://{bucket}/X.npy", None, {}).X
     store = open_store(f"gs://{bucket}/{'a-long-name/' * 8}store")
     for by_url in (False, True):
-        with DataHome.of(store) as home, Engine(nodes.client, home) as engine:
+        with (
+            DataStore.of(store) as data_store,
+            Engine(nodes.client, data_store) as engine,
+        ):
             own = search(2).set_params(n_jobs=-1, pre_dispatch="all")
-            data = home.open(source, what="X") if by_url else X
+            data = data_store.open(source, what="X") if by_url else X
             with joblib.parallel_config(backend=EvaluationBackend(Session(engine))):
                 own.fit(data, y)
             assert all(
-                home.find(one).place == store.url + "/data"
-                for one in home.digests()
+                data_store.find(one).place == store.url + "/data"
+                for one in data_store.digests()
                 if one != source.key
             )
         assert engine.tasks_sent == 4
@@ -319,8 +322,8 @@ def test_what_always_arrives_altered_is_never_used(watched: Proxy, bucket: str) 
     put(watched.port, bucket, name, npy(X))
     data = refer(f"gs://{bucket}/{name}", y, {})
     watched.faults.set(Fault("flip", ("download",), name, times=None))
-    with DataHome() as home, pytest.raises(CorruptObjectError, match=name):
-        home.open(data.X, what="X")
+    with DataStore() as data_store, pytest.raises(CorruptObjectError, match=name):
+        data_store.open(data.X, what="X")
     watched.faults.set()
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dask_hpsearch.data import DataHome
-from dask_hpsearch.data.prefetch import PutAhead
+from dask_hpsearch.data import DataStore
+from dask_hpsearch.data.prefetch import EarlyUpload
 from dask_hpsearch.exceptions import StorePermissionError
 from dask_hpsearch.stores import open_store
 from tests.gcs.faults import Fault
@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 def test_what_was_put_ahead_is_found(faulty: Proxy) -> None:
     """However many put it at the same moment, it is sent once."""
     bucket = new_bucket(faulty.port)
-    with DataHome.of(open_store(f"gs://{bucket}")) as home:
-        ahead = PutAhead(home)
+    with DataStore.of(open_store(f"gs://{bucket}")) as data_store:
+        ahead = EarlyUpload(data_store)
         ahead([f"split {number}" for number in range(5)], what="a split")
         together = threading.Barrier(4, timeout=60)
 
         def put(_: int) -> list[str]:
             together.wait()
-            return [home.put(f"split {n}", what="a split").digest for n in range(5)]
+            return [
+                data_store.put(f"split {n}", what="a split").digest for n in range(5)
+            ]
 
         with ThreadPoolExecutor(4) as threads:
             digests = list(threads.map(put, range(4)))
@@ -49,20 +51,20 @@ def test_what_could_not_be_put_ahead_is_told_when_it_is_put(faulty: Proxy) -> No
     faulty.faults.set(
         Fault("status", kinds=("upload",), status=403, message=no, times=None)
     )
-    with DataHome.of(open_store(f"gs://{bucket}")) as home:
-        ahead = PutAhead(home)
+    with DataStore.of(open_store(f"gs://{bucket}")) as data_store:
+        ahead = EarlyUpload(data_store)
         ahead(["split"], what="a split")
         ahead.close()
 
         with pytest.raises(StorePermissionError, match=r"storage\.objects\.create"):
-            home.put("split", what="a split")
+            data_store.put("split", what="a split")
 
 
 def test_a_home_that_is_near_is_left_alone(tmp_path: Path) -> None:
     """There, writing takes no longer than handing it to another thread."""
-    with DataHome(tmp_path) as home:
-        ahead = PutAhead(home)
+    with DataStore(tmp_path) as data_store:
+        ahead = EarlyUpload(data_store)
         ahead(["split"], what="a split")
         ahead.close()
 
-        assert home.digests() == []
+        assert data_store.digests() == []

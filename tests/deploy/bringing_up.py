@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.deploy.provision import Grounds
+from dask_hpsearch.deploy.provision import Provisioner
 from tests.gcp.specs import spec
 
 if TYPE_CHECKING:
     from tests.fakes.cloud import Cloud
 
 
-def grounds(project: Cloud, bucket: str, **changes: Any) -> Grounds:
+def provisioner(project: Cloud, bucket: str, **changes: Any) -> Provisioner:
     """Return what is under test."""
-    return Grounds(
+    return Provisioner(
         spec(store=f"gs://{bucket}/runs", **changes),
         project.clients,
         project.said.append,

@@ -1,4 +1,4 @@
-"""The ground of a Dask cluster: made whole or not at all, and removed without a trace."""
+"""The provisioned of a Dask cluster: made whole or not at all, and removed without a trace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dask_hpsearch.exceptions import (
 from dask_hpsearch.gcp.auth import kubeconfig_path
 from dask_hpsearch.gcp.gke.labels import claims
 from dask_hpsearch.gcp.gke.operations import Clock
-from tests.deploy.bringing_up import grounds
+from tests.deploy.bringing_up import provisioner
 from tests.fakes.serving import Refused
 from tests.gcs.held import content_of, names_in, put
 
@@ -39,7 +39,7 @@ TYPES = v1.Operation.Type
 def test_without_kubernetes_nothing_is_left(project: Cloud, bucket: str) -> None:
     """Image and GKE cluster were made; the step after them fails, and they go."""
     with pytest.raises(ClusterError):
-        grounds(project, bucket).bring_up()
+        provisioner(project, bucket).provision()
 
     assert [name for name, _ in project.traffic.calls].count("CreateCluster") == 1
     assert [name for name, _ in project.traffic.calls].count("CreateBuild") == 1
@@ -53,7 +53,7 @@ def test_a_failure_at_any_step_leaves_nothing(
     """Whichever request fails once, of all that are made on the way up and down."""
     (tmp_path / "home").write_text("no folder: the last step fails, without Kubernetes")
     with pytest.raises(NotADirectoryError):
-        grounds(project, bucket).bring_up()
+        provisioner(project, bucket).provision()
     names = [name for name, _ in project.traffic.calls]
     down = len(names) - 1 - names[::-1].index("DeleteCluster")
 
@@ -65,7 +65,7 @@ def test_a_failure_at_any_step_leaves_nothing(
         refusal = BUSY if told else DENIED
         project.traffic.fail_at(number, refusal)
         with pytest.raises((HPSearchError, NotADirectoryError)):
-            grounds(project, bucket).bring_up()
+            provisioner(project, bucket).provision()
         assert project.ours(bucket) == [], (number, name)
 
 
@@ -74,7 +74,7 @@ def test_a_build_that_fails_makes_no_cluster(project: Cloud, bucket: str) -> Non
     project.builds.exit_code = 1
 
     with pytest.raises(ImageBuildError, match="non-zero code"):
-        grounds(project, bucket).bring_up()
+        provisioner(project, bucket).provision()
 
     assert "CreateCluster" not in [name for name, _ in project.traffic.calls]
     assert project.ours(bucket) == []
@@ -88,7 +88,7 @@ def test_a_cluster_that_fails_takes_the_image_with_it(
     project.gke.fails[TYPES.CREATE_CLUSTER] = stockout
 
     with pytest.raises(CloudError, match="N2_CPUS"):
-        grounds(project, bucket).bring_up()
+        provisioner(project, bucket).provision()
 
     assert project.registry.versions == {}
     assert project.ours(bucket) == []
@@ -101,7 +101,7 @@ def test_a_taken_name_is_told_before_anything_is_built(
     project.gke.add(PATH, resource_labels={"team": "theirs"})
 
     with pytest.raises(ForeignResourceError):
-        grounds(project, bucket).bring_up()
+        provisioner(project, bucket).provision()
 
     assert [name for name, _ in project.traffic.calls] == ["GetCluster"]
     assert list(project.gke.clusters) == [PATH]
@@ -111,26 +111,26 @@ def test_a_cluster_that_was_there_outlives_a_failure(
     project: Cloud, bucket: str
 ) -> None:
     """Somebody else may be using it: only what this call has made goes."""
-    ground = grounds(project, bucket)
-    ground.gke.ensure(ground.spec, keep=True)
+    provisioned = provisioner(project, bucket)
+    provisioned.gke.ensure(provisioned.spec, keep=True)
 
     with pytest.raises(ClusterError):
-        ground.bring_up()
+        provisioned.provision()
 
     assert list(project.gke.clusters) == [PATH]
 
 
 def test_all_goes_and_strangers_things_stay(project: Cloud, bucket: str) -> None:
     """Foreign clusters, pools, images and objects are as they were."""
-    ground = grounds(project, bucket)
-    ground.gke.ensure(ground.spec)
+    provisioned = provisioner(project, bucket)
+    provisioned.gke.ensure(provisioned.spec)
     theirs = PATH.replace("searches", "theirs")
     project.gke.add(theirs, resource_labels={"managed-by": "terraform"})
-    parent = ground.spec.repository
+    parent = provisioned.spec.repository
     project.registry.repositories[parent] = registry_v1.Repository(
         name=parent, labels={"team": "theirs"}
     )
-    image = project.registry.push(f"{ground.spec.image_name}:theirs", "sha256:1")
+    image = project.registry.push(f"{provisioned.spec.image_name}:theirs", "sha256:1")
     put(project.storage_port, bucket, "runs/precious", b"mine")
     put(
         project.storage_port,
@@ -139,7 +139,7 @@ def test_all_goes_and_strangers_things_stay(project: Cloud, bucket: str) -> None
         b"mine",
     )
 
-    remains = ground.take_down()
+    remains = provisioned.deprovision()
 
     assert remains.gone == (PATH,)
     assert any(image in line for line in remains.left)
@@ -155,12 +155,12 @@ def test_all_goes_and_strangers_things_stay(project: Cloud, bucket: str) -> None
 
 def test_what_is_left_is_listed(project: Cloud, bucket: str) -> None:
     """Another GKE cluster of ours, and who its owner is."""
-    ground = grounds(project, bucket)
-    other = grounds(project, bucket, name="other", owner="ada")
-    ground.gke.ensure(ground.spec)
+    provisioned = provisioner(project, bucket)
+    other = provisioner(project, bucket, name="other", owner="ada")
+    provisioned.gke.ensure(provisioned.spec)
     other.gke.ensure(other.spec)
 
-    remains = ground.take_down()
+    remains = provisioned.deprovision()
 
     (left,) = [line for line in remains.left if "clusters/other" in line]
     assert "of ada" in left
@@ -170,32 +170,32 @@ def test_down_leaves_what_a_cluster_of_the_same_name_uses(
     project: Cloud, bucket: str
 ) -> None:
     """In another zone: its image, and the files of a build that is under way there."""
-    here = grounds(project, bucket)
-    there = grounds(project, bucket, location="europe-west4-b")
-    for ground in (here, there):
-        ground.gke.ensure(ground.spec)
-        ground._image()
+    here = provisioner(project, bucket)
+    there = provisioner(project, bucket, location="europe-west4-b")
+    for provisioned in (here, there):
+        provisioned.gke.ensure(provisioned.spec)
+        provisioned._image()
     (image,) = project.registry.versions
     build = f"dask-hpsearch-builds/europe-west4-b/searches/source-1-{'0' * 8}.tgz"
     put(project.storage_port, bucket, build, b"")
 
-    first = here.take_down()
+    first = here.deprovision()
 
     assert first.gone == (PATH,)
     assert any(image in line for line in first.left)
     assert list(project.registry.versions) == [image]
     assert names_in(project.storage_port, bucket) == [build]
-    assert image in there.take_down().gone
+    assert image in there.deprovision().gone
     assert project.ours(bucket) == []
 
 
 def test_down_twice_is_no_fault(project: Cloud, bucket: str) -> None:
     """What is gone is gone."""
-    ground = grounds(project, bucket)
-    ground.gke.ensure(ground.spec)
+    provisioned = provisioner(project, bucket)
+    provisioned.gke.ensure(provisioned.spec)
 
-    assert ground.take_down().gone == (PATH,)
-    assert ground.take_down().gone == ()
+    assert provisioned.deprovision().gone == (PATH,)
+    assert provisioned.deprovision().gone == ()
 
 
 def test_what_cannot_be_removed_is_told(project: Cloud, bucket: str) -> None:
@@ -203,7 +203,7 @@ def test_what_cannot_be_removed_is_told(project: Cloud, bucket: str) -> None:
     project.traffic.fail("DeleteCluster", DENIED, times=100)
 
     with pytest.raises(ClusterError) as raised:
-        grounds(project, bucket).bring_up()
+        provisioner(project, bucket).provision()
 
     assert any("dask-hpsearch down" in note for note in raised.value.__notes__)
     assert PATH in project.gke.clusters
@@ -214,7 +214,7 @@ def test_rights_are_looked_at_first(project: Cloud, bucket: str) -> None:
     project.traffic.fail("GetCluster", DENIED, times=100)
 
     with pytest.raises(CloudRightsError):
-        grounds(project, bucket).bring_up()
+        provisioner(project, bucket).provision()
 
     assert {name for name, _ in project.traffic.calls} == {"GetCluster"}
 
@@ -245,7 +245,7 @@ def test_an_error_of_a_coroutine_is_the_callers() -> None:
 
 def test_a_cluster_whose_use_is_unknown_stays(project: Cloud, bucket: str) -> None:
     """Somebody's searches may be on it; a message says how to remove it."""
-    own = grounds(project, bucket)
+    own = provisioner(project, bucket)
     own.gke.ensure(own.spec, keep=False)
     project.said.clear()
 
@@ -257,14 +257,14 @@ def test_a_cluster_whose_use_is_unknown_stays(project: Cloud, bucket: str) -> No
 
 def test_a_cluster_that_is_gone_is_not_in_use(project: Cloud, bucket: str) -> None:
     """There is nothing that could be kept."""
-    assert not grounds(project, bucket).is_in_use()
+    assert not provisioner(project, bucket).is_in_use()
 
 
 def test_a_cluster_that_others_are_about_to_use_stays(
     project: Cloud, bucket: str
 ) -> None:
     """Their Dask cluster is not there yet; who leaves takes his own claim along."""
-    leaving, coming = grounds(project, bucket), grounds(project, bucket)
+    leaving, coming = provisioner(project, bucket), provisioner(project, bucket)
     for one in (leaving, coming):
         one.gke.ensure(one.spec, claim=one.claim)
     project.said.clear()
@@ -279,7 +279,7 @@ def test_a_cluster_that_others_are_about_to_use_stays(
 
 def test_a_cluster_that_is_to_stay_by_now_stays(project: Cloud, bucket: str) -> None:
     """Who made it did not mean to keep it; another one does."""
-    first, second = grounds(project, bucket), grounds(project, bucket)
+    first, second = provisioner(project, bucket), provisioner(project, bucket)
     first.gke.ensure(first.spec, claim=first.claim)
     second.gke.ensure(second.spec, keep=True)
 
@@ -295,11 +295,11 @@ def test_who_fails_on_a_cluster_of_others_claims_it_no_longer(
     project: Cloud, bucket: str
 ) -> None:
     """Else it would stay for an hour, for nobody."""
-    there = grounds(project, bucket)
+    there = provisioner(project, bucket)
     there.gke.ensure(there.spec, claim=there.claim)
 
     with pytest.raises(ClusterError):
-        grounds(project, bucket).bring_up()
+        provisioner(project, bucket).provision()
 
     labels = project.gke.clusters[PATH].resource_labels
     assert claims(labels, project.time.now()) == {there.claim}
@@ -309,7 +309,7 @@ def test_an_image_that_goes_with_an_old_cluster_is_built_again(
     project: Cloud, bucket: str
 ) -> None:
     """It was found just before those who remove the old GKE cluster removed it too."""
-    old, new = grounds(project, bucket), grounds(project, bucket)
+    old, new = provisioner(project, bucket), provisioner(project, bucket)
     old.gke.ensure(old.spec)
     project.clients.clusters.delete_cluster(v1.DeleteClusterRequest(name=PATH))
     removed: list[bool] = []
@@ -318,11 +318,11 @@ def test_an_image_that_goes_with_an_old_cluster_is_built_again(
         project.time.sleep(seconds)
         if project.registry.versions and not removed:
             removed.append(True)
-            old.take_down()
+            old.deprovision()
 
     new.options["clock"] = Clock(project.time.now, sleep)
     with pytest.raises(ClusterError):  # there is no Kubernetes
-        new.bring_up()
+        new.provision()
 
     names = [name for name, _ in project.traffic.calls]
     assert names.count("CreateBuild") == 2

@@ -20,7 +20,7 @@ from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.exceptions import ClientClosedError
 from dask_hpsearch.execution.fit import slots_of_its_own
 from tests.estimators import flowers, most_at_once, read_log
-from tests.processes import PATIENCE_S, script
+from tests.processes import WAIT_S, script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +82,7 @@ def test_a_run_is_submitted_to_an_address_or_a_cluster(
     """Its driver has a client of its own."""
     run = DaskSearchCV(grid(), client=given(kind, cluster)).submit(X, y)
 
-    assert set(run.result(PATIENCE_S).best_params_) == {"C"}
+    assert set(run.result(WAIT_S).best_params_) == {"C"}
 
 
 @pytest.mark.parametrize("kind", ["address", "cluster"])
@@ -191,7 +191,7 @@ def test_without_a_client_n_jobs_bounds_the_slots(tmp_path: Path) -> None:
     """One job: one fit at a time."""
     text = WITHOUT_A_CLIENT.format(n_jobs=1)
     with script(text, tmp_path) as process:
-        output, errors = process.communicate(timeout=PATIENCE_S)
+        output, errors = process.communicate(timeout=WAIT_S)
 
     assert (output, errors) == ("8\n", "")
     log = read_log(tmp_path / "script.py.log")

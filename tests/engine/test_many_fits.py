@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.exceptions import (
     HPSearchError,
@@ -110,7 +110,7 @@ def test_no_more_fits_wait_than_may(n_candidates: int, client: Client) -> None:
     numbers, log = list(range(n_candidates)), FewWait()
     search = GridSearchCV(Flat(), {"number": numbers}, cv=np_splits(2), refit=False)
 
-    with DataHome() as home, Engine(client, home) as engine:
+    with DataStore() as data_store, Engine(client, data_store) as engine:
         session = Session(engine, log=log, most_queued=50)
         with parallel_config(backend=EvaluationBackend(session)):
             search.fit(X, y)
@@ -126,7 +126,7 @@ def test_what_cannot_be_sent_ends_a_search_also_later(client: Client) -> None:
     numbers = [*range(800), threading.Lock()]
     search = GridSearchCV(Flat(), {"number": numbers}, cv=np_splits(2), refit=False)
 
-    with DataHome() as home, Engine(client, home) as engine:
+    with DataStore() as data_store, Engine(client, data_store) as engine:
         session = Session(engine, log=FewWait(), most_queued=50)
         with (
             parallel_config(backend=EvaluationBackend(session)),

@@ -21,7 +21,7 @@ from tests.estimators import (
     times_begun,
 )
 from tests.oracle.structure import difference
-from tests.processes import PATIENCE_S, is_alive, wait_until
+from tests.processes import WAIT_S, is_alive, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,7 +90,7 @@ def test_slots_that_come_during_a_search_are_used(
     cluster.scale(4)
     wait_until(lambda: len(waiting_pids(log)) == 8)
     gate.touch()
-    thread.join(PATIENCE_S)
+    thread.join(WAIT_S)
 
     assert_as_plain(found[0], own)
     assert set(times_begun(log).values()) == {1}
@@ -128,7 +128,7 @@ def test_slots_that_leave_during_a_search_fail_no_fit(
     wait_until(lambda: sum(map(is_alive, waiting_pids(log))) == 2)
     wait_until(lambda: len(client.scheduler_info()["workers"]) == 1)
     gate.touch()
-    thread.join(PATIENCE_S)
+    thread.join(WAIT_S)
 
     assert_as_plain(found[0], own)
     stayed = set(client.run(slot_pids).popitem()[1])
@@ -163,7 +163,7 @@ def test_fits_of_leaving_workers_end(
         else:
             cluster.adapt(minimum=1, maximum=1, interval="100ms")
         wait_until(lambda: len(client.scheduler_info()["workers"]) == 1)
-        thread.join(PATIENCE_S)
+        thread.join(WAIT_S)
 
     assert_as_plain(found[0], own)
     assert set(times_begun(log).values()) == {1}
@@ -182,7 +182,7 @@ def test_a_cluster_closes_while_workers_leave(
         thread, _ = in_background(lambda: fails(own, client))
         wait_until(lambda: len(waiting_pids(log)) == 3)
         cluster.scale(1)
-    thread.join(PATIENCE_S)
+    thread.join(WAIT_S)
 
     assert not thread.is_alive()
     assert not any(map(is_alive, waiting_pids(log)))
@@ -207,7 +207,7 @@ def test_two_searches_on_one_client_share_its_slots(
         for one in own
     ]
     for thread, _ in runs:
-        thread.join(PATIENCE_S)
+        thread.join(WAIT_S)
 
     for one, (_, found), log in zip(own, runs, logs, strict=True):
         assert_as_plain(found[0], one)
@@ -259,7 +259,7 @@ def test_workers_of_any_dask_cluster_get_slots(
         wait_until(lambda: len(waiting_pids(log)) == 4)
         workers = set(client.run(os.getpid).values())
         gate.touch()
-        thread.join(PATIENCE_S)
+        thread.join(WAIT_S)
 
     assert_as_plain(found[0], own)
     assert not waiting_pids(log) & (workers | {os.getpid()})

@@ -32,9 +32,9 @@ class Reasons:
         self.asked = 0
         cluster.why_no_workers = self.why  # type: ignore[attr-defined]
 
-    def why(self, *, lasting: bool = False) -> HPSearchError | None:
+    def why(self, *, permanent: bool = False) -> HPSearchError | None:
         """Answer as a cluster on Kubernetes does."""
-        del lasting
+        del permanent
         self.asked += 1
         return self.error
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from tests.estimators import seen
-from tests.processes import PATIENCE_S, is_alive, marked, script, wait_until
+from tests.processes import WAIT_S, is_alive, marked, script, wait_until
 
 MARK = "DASK_HPSEARCH_TEST_MARK"
 SEARCH = """
@@ -66,7 +66,7 @@ def test_a_script_without_a_main_guard_leaves_nothing(
     """It works, says nothing but its own words, and no process or file stays."""
     text = SEARCH.format(options="")
     with script(text, tmp_path, environment=environment(mark, tmp_path)) as process:
-        output, errors = process.communicate(timeout=PATIENCE_S)
+        output, errors = process.communicate(timeout=WAIT_S)
 
     assert not errors
     assert output == f"{process.pid} None True\n"
@@ -82,7 +82,7 @@ def test_a_script_that_fails_leaves_nothing(tmp_path: Path, mark: str) -> None:
     """An error of the search ends the workers too."""
     text = SEARCH.format(options=', deed="raise"')
     with script(text, tmp_path, environment=environment(mark, tmp_path)) as process:
-        _, errors = process.communicate(timeout=PATIENCE_S)
+        _, errors = process.communicate(timeout=WAIT_S)
 
     assert "ValueError: \nAll the 12 fits failed" in errors
     assert "a fit like any other that fails" in errors
@@ -100,7 +100,7 @@ def test_ctrl_c_in_a_script_leaves_nothing(tmp_path: Path, mark: str) -> None:
     with script(text, tmp_path, environment=environment(mark, tmp_path)) as process:
         wait_until(lambda: a_fit_waits(tmp_path) or process.poll() is not None)
         os.killpg(process.pid, signal.SIGINT)
-        output, errors = process.communicate(timeout=PATIENCE_S)
+        output, errors = process.communicate(timeout=WAIT_S)
 
     if output:
         assert re.fullmatch(rf"{process.pid} interrupted (True|False)\n", output)
@@ -114,7 +114,7 @@ def test_ctrl_c_in_a_script_leaves_nothing(tmp_path: Path, mark: str) -> None:
 def test_killing_the_client_ends_all_and_the_next_search_clears_up(
     tmp_path: Path, mark: str
 ) -> None:
-    """Workers, nurseries and slots end by themselves; the data goes next time."""
+    """Workers, forkservers and slots end by themselves; the data goes next time."""
     text = SEARCH.format(options=", hold_after=2")
     with script(text, tmp_path, environment=environment(mark, tmp_path)) as process:
         wait_until(lambda: a_fit_waits(tmp_path))
@@ -123,7 +123,7 @@ def test_killing_the_client_ends_all_and_the_next_search_clears_up(
 
     wait_until(lambda: not marked(mark))
     assert not any(map(is_alive, slots))
-    with DataHome() as home:
+    with DataStore() as home:
         home.put([1, 2, 3], what="numbers")
 
     assert not [
@@ -175,7 +175,7 @@ def test_leftovers_go_wherever_they_are() -> None:
     for folder in dead + alive:
         folder.mkdir()
     try:
-        with DataHome() as home:
+        with DataStore() as home:
             home.put([1, 2, 3], what="numbers")
 
         assert not any(folder.exists() for folder in dead)

@@ -26,7 +26,7 @@ from dask_hpsearch.exceptions import (
 )
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
-from tests.processes import PATIENCE_S, busy_slots, is_alive, script, wait_until
+from tests.processes import WAIT_S, busy_slots, is_alive, script, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,7 +172,7 @@ with local_cluster(1, 2, dashboard_address=":0") as cluster:
 def test_a_module_that_the_workers_lack_is_named(tmp_path: Path) -> None:
     """So is the way out, which works."""
     with script(MISSING, tmp_path) as process:
-        output, errors = process.communicate(timeout=PATIENCE_S)
+        output, errors = process.communicate(timeout=WAIT_S)
 
     assert not errors
     *told, uploaded = output.splitlines()
@@ -222,7 +222,7 @@ with local_cluster(1, 1, dashboard_address=":0") as cluster:
 def test_the_users_own_modules_reach_the_workers(tmp_path: Path) -> None:
     """A module and a package beside the notebook need no manual step."""
     with script(OWN, tmp_path) as process:
-        output, errors = process.communicate(timeout=PATIENCE_S)
+        output, errors = process.communicate(timeout=WAIT_S)
 
     assert not errors
     assert output.splitlines() == ["True", "True", "3"]
@@ -293,7 +293,7 @@ def test_a_module_that_was_edited_is_used_as_it_is_now(
     """The module, or one that it imports; whether workers were sent it or see the file."""
     place = {"SEEN_BY": seen_by, "PYTHONDONTWRITEBYTECODE": "1"}
     with script(EDITED, tmp_path, environment=place) as process:
-        output, errors = process.communicate(timeout=PATIENCE_S)
+        output, errors = process.communicate(timeout=WAIT_S)
 
     assert not errors
     assert output.splitlines() == ["1.0", "10.0", "510.0", "1.0", "1.0", "7 7", "80 80"]
@@ -371,7 +371,7 @@ def test_no_worker_in_time_is_an_error() -> None:
             ours.set_params(backend="joblib").fit(X, y)
 
         cluster.scale(1)
-        found = ours.set_params(backend="auto", worker_timeout=PATIENCE_S).fit(X, y)
+        found = ours.set_params(backend="auto", worker_timeout=WAIT_S).fit(X, y)
         assert found.best_params_ == logistic().fit(X, y).best_params_
 
 

@@ -53,8 +53,8 @@ class Cloud:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of `Grounds`, to wait in fake time."""
-        return {"patience": SHORT, "clock": self.time.clock}
+        """Options of `Provisioner`, to wait in fake time."""
+        return {"retry": SHORT, "clock": self.time.clock}
 
     def ours(self, bucket: str) -> list[str]:
         """Name all that carries our label, or lies in our folder of the bucket."""

@@ -12,7 +12,7 @@ from google.cloud.container_v1.services.cluster_manager.transports import (
     ClusterManagerGrpcTransport,
 )
 
-from dask_hpsearch.gcp.api_errors import Patience
+from dask_hpsearch.gcp.api_errors import Retry
 from dask_hpsearch.gcp.gke.clusters import GKEClusters
 from tests.fakes.clock import FakeClock
 from tests.fakes.gke import FakeClusters
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.gke import Place
 
-SHORT = Patience(call_s=5, deadline_s=0.5, first_delay_s=0.01, longest_delay_s=0.05)
+SHORT = Retry(timeout=5, deadline=0.5, initial=0.01, maximum=0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class GKEService:
     @property
     def options(self) -> dict[str, Any]:
         """Options of `GKEClusters` that wait in fake time."""
-        return {"patience": SHORT, "clock": self.time.clock}
+        return {"retry": SHORT, "clock": self.time.clock}
 
     def clusters(self, **options: Any) -> GKEClusters:
         """Return what is under test."""

@@ -1,4 +1,4 @@
-"""A bucket for every test, and a store in it with little patience."""
+"""A bucket for every test, and a store in it with little retry."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dask_hpsearch.stores.gcs import GcsStore, open_bucket
-from dask_hpsearch.stores.gcs_bucket import Patience
+from dask_hpsearch.stores.gcs_bucket import Retry
 from tests.gcs.held import new_bucket
 
 if TYPE_CHECKING:
     from tests.gcs.proxy import Proxy
 
-HASTY = Patience(
+HASTY = Retry(
     connect_s=5.0,
     read_s=0.5,
-    deadline_s=8.0,
-    first_delay_s=0.02,
-    longest_delay_s=0.2,
+    deadline=8.0,
+    initial=0.02,
+    maximum=0.2,
 )
 
 
@@ -30,5 +30,5 @@ def bucket(gcs: Proxy) -> str:
 
 @pytest.fixture
 def store(faulty: Proxy, bucket: str) -> GcsStore:
-    """A folder of that bucket, through the proxy, with little patience."""
-    return open_bucket(f"{bucket}/runs", patience=HASTY, chunk_bytes=8 * 2**20)
+    """A folder of that bucket, through the proxy, with little retry."""
+    return open_bucket(f"{bucket}/runs", retry=HASTY, chunk_bytes=8 * 2**20)

@@ -20,7 +20,7 @@ from dask_hpsearch.exceptions import (
 )
 from dask_hpsearch.stores import open_store
 from dask_hpsearch.stores.gcs import GcsStore, open_bucket
-from dask_hpsearch.stores.gcs_bucket import Patience
+from dask_hpsearch.stores.gcs_bucket import Retry
 from tests.gcs.conftest import HASTY
 from tests.gcs.faults import Fault
 from tests.gcs.held import held_by, names_in, put, remove, remove_bucket
@@ -89,7 +89,7 @@ def test_an_upload_that_is_forgotten_is_known_by_its_object(
     faulty: Proxy, bucket: str, tmp_path: Path
 ) -> None:
     """It was stored, its answer lost, and nobody knows of it any more."""
-    store = open_bucket(f"{bucket}/runs", patience=HASTY)  # all in one chunk
+    store = open_bucket(f"{bucket}/runs", retry=HASTY)  # all in one chunk
     (tmp_path / "here").write_bytes(LARGE)
     faulty.forgets = True
     faulty.faults.set(Fault("lose", kinds=("chunk",)))
@@ -216,10 +216,8 @@ def test_a_bucket_that_never_answers_is_an_error_in_the_end(
     faulty: Proxy, bucket: str
 ) -> None:
     """It says what was tried, and that nothing is lost."""
-    brief = Patience(
-        read_s=0.1, deadline_s=0.5, first_delay_s=0.01, longest_delay_s=0.05
-    )
-    store = open_bucket(bucket, patience=brief)
+    brief = Retry(read_s=0.1, deadline=0.5, initial=0.01, maximum=0.05)
+    store = open_bucket(bucket, retry=brief)
     faulty.faults.set(Fault("status", times=None))
 
     for refused in attempts(store):
@@ -238,7 +236,7 @@ def test_a_bucket_that_never_answers_is_an_error_in_the_end(
 def test_twenty_seconds_of_503_are_survived(
     faulty: Proxy, bucket: str, tmp_path: Path
 ) -> None:
-    """With the patience that a run has."""
+    """With the retry that a run has."""
     store = open_bucket(bucket)
     (tmp_path / "here").write_bytes(LARGE)
     faulty.faults.set(Fault("status", times=None, lasts_s=20.0))
@@ -298,7 +296,7 @@ def test_a_missing_permission_is_told_with_its_bucket(
 @pytest.mark.parametrize("attempt", range(4))
 def test_a_missing_bucket_is_told(attempt: int, faulty: Proxy) -> None:
     """Not as an object that is missing; with the command that creates it."""
-    store = open_bucket("no-such-bucket/runs", patience=HASTY)
+    store = open_bucket("no-such-bucket/runs", retry=HASTY)
 
     with pytest.raises(BucketNotFoundError, match="gcloud storage buckets create"):
         attempts(store)[attempt]()

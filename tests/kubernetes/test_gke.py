@@ -16,7 +16,7 @@ from skopt import BayesSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, gke_cluster, kube_cluster, upload
 from dask_hpsearch.config.load import load_spec
-from dask_hpsearch.deploy.provision import Grounds
+from dask_hpsearch.deploy.provision import Provisioner
 from dask_hpsearch.exceptions import PodStartError
 from dask_hpsearch.gcp.auth import kubeconfig_path
 from tests.fakes.expected import check_calls
@@ -90,8 +90,8 @@ def test_the_whole_way(project: LabProject, caplog: pytest.LogCaptureFixture) ->
         caplog.at_level(logging.INFO),
         gke_cluster(spec, **project.options) as cluster,
     ):
-        assert cluster.ground.created
-        assert cluster.ground.image.startswith(f"{spec.image_name}@sha256:")
+        assert cluster.provisioned.created
+        assert cluster.provisioned.image.startswith(f"{spec.image_name}@sha256:")
         with cluster.get_client() as client:
             run = randomized(project, cluster, client)
             store = project.bucket.url
@@ -100,7 +100,7 @@ def test_the_whole_way(project: LabProject, caplog: pytest.LogCaptureFixture) ->
             assert difference(grid.fit(X, y), wide.search_) is None
             assert len(deep.cv_results_["params"]) == 6
             assert isinstance(deep.search_, BayesSearchCV)
-        inside = Grounds(
+        inside = Provisioner(
             spec, project.cloud.clients, options=project.cloud.options
         ).inside()
         own = [one for one in inside.dask if one.namespace == project.namespace]
@@ -120,13 +120,13 @@ def _leave_to_others(project: LabProject) -> None:
 
     Those of other tests are there until the last test has ended.
     """
-    grounds = Grounds(
+    provisioner = Provisioner(
         project.spec(), project.cloud.clients, options=project.cloud.options
     )
     if PATH in project.cloud.gke.clusters:
-        others = {one.namespace for one in grounds.inside().dask}
+        others = {one.namespace for one in provisioner.inside().dask}
         assert others - {project.namespace}
-        grounds.take_down()
+        provisioner.deprovision()
 
 
 def _check_secret(project: LabProject, log: str, run: SearchRun) -> None:
@@ -159,8 +159,8 @@ def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -
     """The next one neither builds nor creates; it stays until somebody removes it."""
     spec = project.spec()
     with gke_cluster(spec, keep=True, n_workers=0, **project.options) as cluster:
-        kubeconfig = cluster.ground.kubeconfig
-        assert Grounds(
+        kubeconfig = cluster.provisioned.kubeconfig
+        assert Provisioner(
             spec, project.cloud.clients, options=project.cloud.options
         ).is_in_use()
     assert PATH in project.cloud.gke.clusters
@@ -168,13 +168,15 @@ def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -
     project.cloud.traffic.calls.clear()
 
     with gke_cluster(spec, n_workers=0, **project.options) as cluster:
-        assert not cluster.ground.created
+        assert not cluster.provisioned.created
 
     changes = [name for name, _ in project.cloud.traffic.calls]
     assert not {"CreateCluster", "CreateBuild", "DeleteCluster"} & set(changes)
     assert PATH in project.cloud.gke.clusters
-    grounds = Grounds(spec, project.cloud.clients, options=project.cloud.options)
-    assert PATH in grounds.take_down().gone
+    provisioner = Provisioner(
+        spec, project.cloud.clients, options=project.cloud.options
+    )
+    assert PATH in provisioner.deprovision().gone
     assert project.cloud.ours(bucket_of(project)) == []
     wait_until(lambda: not kubeconfig.exists())
 

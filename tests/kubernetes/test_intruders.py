@@ -37,7 +37,7 @@ RIGHTS = Path(__file__).parents[2] / "cluster_specs" / "rights" / "user.yaml"
 STRANGER = "stranger"  # a scheduler that belongs to another cluster
 REFUSED_WITHIN_S = 2.0
 BUSY_S = 2.0  # what a machine that others use may add where Dask's own client waits
-PATIENCE_S = 180.0  # until a pod of little CPU has done its work
+WAIT_S = 180.0  # until a pod of little CPU has done its work
 _logger = logging.getLogger(__name__)
 
 
@@ -310,7 +310,7 @@ def test_other_pods_are_not_let_in(
         return end
 
     for name in pods:
-        wait_until(lambda name=name: end_of(name), within_s=PATIENCE_S)
+        wait_until(lambda name=name: end_of(name), within_s=WAIT_S)
     assert members(cluster) == before
     for name in ("client-tls", "client-tcp"):
         said = end_of(name)["message"]

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from dask_hpsearch import DaskSearchCV, SearchRun, kube_cluster
 from dask_hpsearch.clusters.kubernetes import driver_job
-from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
 from dask_hpsearch.config.load import load_spec
 from dask_hpsearch.exceptions import PodStartError, RunCancelledError
 from tests.gcs.held import put
@@ -342,7 +342,7 @@ def test_a_driver_may_do_what_it_does_and_is_refused_more(
     """Asked of Kubernetes itself, for every verb on all that there is; and tried."""
     spec = cluster.spec
     assert spec is not None
-    order = DriverOrder(
+    order = DriverRequest(
         run_id="20261125-000000-00000000",
         job="run-rights",
         module="none",

@@ -33,7 +33,7 @@ project, store = changes.pop("project"), changes.pop("store")
 n_iter, regularisations, components = 4, [0.1, 1.0], [8]
 workers, more_workers = 1, 2
 addresses = {addresses!r}
-options = {{"patience": SHORT, "limits": Limits(poll_s=0.1)}}
+options = {{"retry": SHORT, "limits": Limits(poll_s=0.1)}}
 stack = contextlib.ExitStack()
 images = stack.enter_context(clients_for({address!r}))
 clients = CloudClients(

@@ -16,7 +16,7 @@ from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.exceptions import VersionSkewError
 from tests.kubernetes.conftest import asked
 from tests.kubernetes.estimators import Glutton, Sleeper
-from tests.processes import PATIENCE_S, ROOT, script, wait_until
+from tests.processes import ROOT, WAIT_S, script, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,7 +178,7 @@ def test_the_users_own_modules_reach_the_workers_as_they_are(
     """Without a manual step, and again when they, or what they import, were edited."""
     place = {"CLUSTER": f"{cluster.name} {namespace}", "PYTHONDONTWRITEBYTECODE": "1"}
     with script(NOTEBOOK, tmp_path, environment=place) as process:
-        output, errors = process.communicate(timeout=2 * PATIENCE_S)
+        output, errors = process.communicate(timeout=2 * WAIT_S)
 
     assert not errors
     assert output.splitlines() == ["1.0", "10.0", "510.0", "1.0"]

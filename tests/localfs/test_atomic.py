@@ -43,7 +43,7 @@ def test_the_claim_of_a_dead_process_is_removed(tmp_path: Path) -> None:
     partial.write_bytes(b"whole")
     claim_of(tmp_path / "a").touch()
 
-    assert publish_under_claim(partial, tmp_path / "a", patience_s=0.1) is True
+    assert publish_under_claim(partial, tmp_path / "a", wait_s=0.1) is True
 
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

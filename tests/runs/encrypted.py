@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 
 from dask_hpsearch.clusters import tls
-from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder, driver_job
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest, driver_job
 from dask_hpsearch.config.load import load_spec
-from tests.processes import PATIENCE_S, ROOT
+from tests.processes import HEARTBEAT_TIMEOUT_S, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,10 +60,10 @@ class TakesJobs:
     runs_drivers = True
 
     def __init__(self) -> None:
-        self.order: DriverOrder | None = None
+        self.order: DriverRequest | None = None
         self.ends_with_runs = False
 
-    def start_driver(self, order: DriverOrder) -> dict[str, Any]:
+    def start_driver(self, order: DriverRequest) -> dict[str, Any]:
         """Keep the order."""
         self.order = order
         return {"namespace": "nowhere"}
@@ -115,13 +115,13 @@ class Encrypted:
         )
 
     def driver(
-        self, order: DriverOrder, folder: Path, *, address: str | None = None
+        self, order: DriverRequest, folder: Path, *, address: str | None = None
     ) -> subprocess.Popen[bytes]:
         """Start the program of a Job, on a machine that has nothing but the Job's own.
 
         Parameters
         ----------
-        order : DriverOrder
+        order : DriverRequest
         folder : Path
             What the pod may write to.
         address : str, optional
@@ -148,7 +148,7 @@ class Encrypted:
             )
 
     @staticmethod
-    def _request(order: DriverOrder) -> dict[str, Any]:
+    def _request(order: DriverRequest) -> dict[str, Any]:
         """Read what the Job's pod is told."""
         job = driver_job("own", "here", load_spec(_SPEC), order)
         [container] = job["spec"]["template"]["spec"]["containers"]
@@ -199,4 +199,4 @@ def encrypted(folder: Path) -> Iterator[Encrypted]:
 
 def ended(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process; return its exit code."""
-    return process.wait(PATIENCE_S)
+    return process.wait(HEARTBEAT_TIMEOUT_S)

@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.execution.fit import Fitted, Settings
 from dask_hpsearch.journal.folder import MANIFEST, SEARCH, RunFolder
 from dask_hpsearch.journal.segments import JournalReader, write_once
@@ -32,7 +32,7 @@ def new_store() -> Store:
     return open_store(f"memory://{uuid.uuid4().hex}")
 
 
-def begun(search: Any, X: Any, y: Any, store: Store, home: DataHome) -> RunFolder:
+def begun(search: Any, X: Any, y: Any, store: Store, home: DataStore) -> RunFolder:
     """Begin a run and drive nothing."""
     work = Work(search, X, y, {})
     return begin(work, store=store, home=home, task_name=None, settings={})
@@ -48,7 +48,7 @@ def drive(
 ) -> Fitted:
     """Drive a run in this process, from where its journal ends."""
     search = search or folder.load_pickle(SEARCH)
-    with DataHome() as home:
+    with DataStore() as home:
         work = Work(search, X, y, {})
         return drive_run(folder, work, home, Settings(client=client), **options)
 
@@ -84,7 +84,7 @@ class RecordedRun:
     ) -> RecordedRun:
         """Run a search to its end."""
         store = store or new_store()
-        with DataHome(store.local_path()) as home:
+        with DataStore(store.local_path()) as home:
             folder = begun(search, X, y, store, home)
         fitted = drive(folder, X, y, client)
         kept = [one for one in events_of(folder) if one["e"] in ("call", "ask", "fit")]

@@ -19,7 +19,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import (
     DataUnavailableError,
     RunFailedError,
@@ -242,7 +242,7 @@ def test_damaged_data_is_told_and_never_used(
     damage(store, name, change)
 
     with (
-        DataHome.of(store) as home,
+        DataStore.of(store) as home,
         pytest.raises((DataUnavailableError, UntrustedObjectError), match="altered"),
     ):
         load(folder, home)

@@ -17,7 +17,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, ShuffleSpl
 from skopt import BayesSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, local_cluster
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import (
     RunCancelledError,
     RunFailedError,
@@ -95,7 +95,7 @@ def held(store: Path, log: str) -> SearchRun:
 def test_two_drivers_at_once_give_one_right_result(client: Client, log: str) -> None:
     """Each begins every call or finds it begun; the result is created once."""
     own = randomized(log, 12, cv=ShuffleSplit(SPLITS))
-    with DataHome() as home:
+    with DataStore() as home:
         folder = begun(own, X, y, new_store(), home)
 
     with ThreadPoolExecutor(2) as threads:
@@ -117,7 +117,7 @@ def test_of_two_drivers_that_ask_otherwise_the_first_result_counts(
     deed = Deed(log=log, client=os.getpid())
     own = BayesSearchCV(deed, {"number": (0, 4000)}, n_iter=8, cv=SPLITS)
     own.set_params(optimizer_kwargs={"n_initial_points": 20})  # no model: it warns
-    with DataHome() as home:
+    with DataStore() as home:
         folder = begun(own, X, y, new_store(), home)
 
     with ThreadPoolExecutor(2) as threads:
@@ -469,7 +469,7 @@ def test_progress_reads_every_object_once(recorded: RecordedRun) -> None:
 
 def test_a_driver_that_does_not_start_is_told(log: str, tmp_path: Path) -> None:
     """At once, with the reason that its log has."""
-    with DataHome(tmp_path) as home:
+    with DataStore(tmp_path) as home:
         folder = begun(grid(log), X, y, open_store(tmp_path), home)
     (folder.store.local_path() / SEARCH).write_bytes(b"nothing")
     start(folder, None)

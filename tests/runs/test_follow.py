@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
     from tests.gcs.proxy import Proxy
     from tests.runs.encrypted import Encrypted
 
@@ -114,7 +114,7 @@ class Notebook:
         self._processes.append(self.process)
         path = self._folder / "order.pkl"
         wait_until(lambda: path.exists() or self.process.poll() is not None)
-        self._order: DriverOrder = pickle.loads(path.read_bytes())
+        self._order: DriverRequest = pickle.loads(path.read_bytes())
         self.run = SearchRun.attach(self._order.request["run"])
 
     def start_driver(self) -> subprocess.Popen[bytes]:

@@ -8,7 +8,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, paths
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import UntrustedObjectError
 from dask_hpsearch.runs.gc import gc, tidy
 from dask_hpsearch.stores import open_store
@@ -34,7 +34,7 @@ def grid() -> GridSearchCV:
 
 def new_run(place: Path, X: Any = X) -> RunFolder:
     """Begin a run in a folder; nothing drives it."""
-    with DataHome(place) as home:
+    with DataStore(place) as home:
         return begun(grid(), X, y, open_store(place), home)
 
 
@@ -72,7 +72,7 @@ def test_data_that_no_run_refers_to_is_removed(client: Client, tmp_path: Path) -
 
 def test_young_data_is_never_removed(tmp_path: Path) -> None:
     """It may be of a run that is just being made."""
-    with DataHome(tmp_path) as home:
+    with DataStore(tmp_path) as home:
         young, old = home.put("young", what="X"), home.put("old", what="X")
     age(tmp_path / "data" / young.digest, 0.9 * HOUR_S)
     age(tmp_path / "data" / old.digest, 1.1 * HOUR_S)
@@ -85,7 +85,7 @@ def test_young_data_is_never_removed(tmp_path: Path) -> None:
 def test_what_a_run_under_way_may_use_is_kept(tmp_path: Path) -> None:
     """However long ago it was written."""
     folder = new_run(tmp_path)
-    with DataHome(tmp_path) as home:
+    with DataStore(tmp_path) as home:
         splits = home.put("splits", what="splits")
     note_state(folder, "running", os.getpid())
     rewrite_manifest(folder.store, created=time.time() - 3 * HOUR_S)
@@ -100,10 +100,10 @@ def test_what_a_run_under_way_may_use_is_kept(tmp_path: Path) -> None:
 
 def test_data_that_is_put_again_is_young_again(tmp_path: Path) -> None:
     """A later search on the same data writes nothing, but uses it."""
-    with DataHome(tmp_path) as home:
+    with DataStore(tmp_path) as home:
         ref = home.put(X, what="X")
     age(tmp_path / "data" / ref.digest, 2 * HOUR_S)
-    with DataHome(tmp_path) as home:
+    with DataStore(tmp_path) as home:
         home.put(X.copy(), what="X")
 
     assert gc(open_store(tmp_path)).n_data == 0
@@ -183,7 +183,7 @@ def test_a_fit_tidies_the_default_store_once_a_day(
     monkeypatch.setenv("DASK_HPSEARCH_HOME", str(tmp_path))
     place = paths.data_folder() / "store"
     DaskSearchCV(grid(), client=client).fit(X, y)
-    with DataHome(place) as home:
+    with DataStore(place) as home:
         old = home.put("old", what="X").digest
     age(place / "data" / old, 2 * HOUR_S)
 
@@ -191,7 +191,7 @@ def test_a_fit_tidies_the_default_store_once_a_day(
     assert old not in data_of(place)
     assert len(SearchRun.list()) == 2
 
-    with DataHome(place) as home:
+    with DataStore(place) as home:
         home.put("old", what="X")
     age(place / "data" / old, 2 * HOUR_S)
     tidy(open_store(place))

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_hpsearch.runs.logs import BOOKS, KeptLogs, LogBook, read_book
+from dask_hpsearch.runs.logs import (
+    POD_LOGS,
+    PodLogArchive,
+    StoredPodLogs,
+    read_pod_logs,
+)
 from dask_hpsearch.stores import Store, open_store
 from tests.processes import wait_until
 
@@ -23,7 +28,7 @@ def store() -> Store:
 
 def names(store: Store) -> list[str]:
     """Name the books that are there."""
-    return [one.name for one in store.list(BOOKS)]
+    return [one.name for one in store.list(POD_LOGS)]
 
 
 @given(
@@ -33,7 +38,7 @@ def names(store: Store) -> list[str]:
 )
 def test_a_book_is_read_as_it_was_written(lines: list[tuple[str, str]]) -> None:
     """Every line of every pod, in its order."""
-    book, again = LogBook(), LogBook()
+    book, again = PodLogArchive(), PodLogArchive()
     for who, line in lines:
         book.add(who, MOMENT, line)
 
@@ -45,7 +50,7 @@ def test_a_book_is_read_as_it_was_written(lines: list[tuple[str, str]]) -> None:
 
 def test_a_pod_that_writes_much_loses_its_first_lines() -> None:
     """And it is said how many."""
-    book = LogBook()
+    book = PodLogArchive()
     for number in range(5000):
         book.add("worker w", MOMENT, f"line {number} {'x' * 50}")
 
@@ -59,7 +64,7 @@ def test_a_pod_that_writes_much_loses_its_first_lines() -> None:
 
 def test_of_many_pods_those_that_were_silent_longest_go() -> None:
     """The driver and the scheduler stay."""
-    book = LogBook()
+    book = PodLogArchive()
     book.add("driver d", MOMENT, "first of all")
     book.add("scheduler s", MOMENT, "second")
     for number in range(1000):
@@ -74,13 +79,13 @@ def test_of_many_pods_those_that_were_silent_longest_go() -> None:
 
 def test_a_driver_goes_on_with_the_book_of_the_one_before(store: Store) -> None:
     """What pods wrote that are gone since is in it; there is one object at the end."""
-    with KeptLogs(store) as first:
+    with StoredPodLogs(store) as first:
         first.take("worker gone", MOMENT, "its last words")
         wait_until(lambda: names(store))
-    with KeptLogs(store) as second:
+    with StoredPodLogs(store) as second:
         second.take("worker new", MOMENT, "here")
 
-    book, kept = read_book(store)
+    book, kept = read_pod_logs(store)
 
     assert book.texts() == {
         "worker gone": "its last words\n",
@@ -92,20 +97,20 @@ def test_a_driver_goes_on_with_the_book_of_the_one_before(store: Store) -> None:
 
 def test_a_driver_that_was_killed_leaves_what_was_written(store: Store) -> None:
     """A book is never half there."""
-    kept = KeptLogs(store)
+    kept = StoredPodLogs(store)
     kept.__enter__()
     kept.take("worker w", MOMENT, "words")
     wait_until(lambda: names(store))
 
-    assert read_book(store)[0].texts() == {"worker w": "words\n"}
+    assert read_pod_logs(store)[0].texts() == {"worker w": "words\n"}
     kept.__exit__()
 
 
 def test_a_damaged_book_costs_nothing_else(store: Store) -> None:
     """Logs are plain: whoever can write to the folder could spoil them."""
-    with KeptLogs(store) as kept:
+    with StoredPodLogs(store) as kept:
         kept.take("worker w", MOMENT, "words")
-    store.create(f"{BOOKS}99999999999999999999.json.gz", b"\x1f\x8b no book")
-    store.create(f"{BOOKS}99999999999999999998.json.gz", b"nor this")
+    store.create(f"{POD_LOGS}99999999999999999999.json.gz", b"\x1f\x8b no book")
+    store.create(f"{POD_LOGS}99999999999999999998.json.gz", b"nor this")
 
-    assert read_book(store)[0].texts() == {"worker w": "words\n"}
+    assert read_pod_logs(store)[0].texts() == {"worker w": "words\n"}

@@ -25,7 +25,7 @@ from dask_hpsearch.messages import (
 )
 from dask_hpsearch.slots.batch_run import BatchRun
 from dask_hpsearch.slots.plugin import slot_pids
-from dask_hpsearch.slots.slot import Nursery
+from dask_hpsearch.slots.slot import Forkserver
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.oracle.structure import difference
 from tests.processes import is_alive, parent_of, wait_until
@@ -261,11 +261,11 @@ def test_losing_the_nursery_fails_no_fit(
 
 def test_a_nursery_ends_at_once_while_it_imports() -> None:
     """It has no slots yet; whoever closes its worker need not wait for it."""
-    nursery = Nursery(sys.path)
+    forkserver = Forkserver(sys.path)
 
-    nursery.close()
+    forkserver.close()
 
-    assert nursery._process.returncode == -signal.SIGKILL
+    assert forkserver._process.returncode == -signal.SIGKILL
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -304,7 +304,7 @@ def test_losing_a_worker_at_any_moment_changes_nothing(
 def test_a_slot_ended_just_as_its_task_ended_blames_no_other() -> None:
     """The task behind it has not begun: it waits for another slot."""
     tasks = tuple(CallTask(job, b"", ()) for job in range(3))
-    batch = Batch("group", "topic", tasks, (), fit_timeout_s=1.0, patience_s=60.0)
+    batch = Batch("group", "topic", tasks, (), fit_timeout_s=1.0, hold_s=60.0)
     run = BatchRun(batch, report=lambda _: None)
     slot: Any = LateEnd()
 

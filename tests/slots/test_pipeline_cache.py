@@ -30,7 +30,7 @@ from sklearn.preprocessing import (
 )
 
 from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.slots.pipeline_cache import Prefixes, is_repeatable
+from dask_hpsearch.slots.pipeline_cache import PipelineCache, is_repeatable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,7 +52,12 @@ def y() -> Any:
 
 
 def fitted(
-    prefixes: Prefixes, pipeline: Any, X: Any, y: Any, rows: Any = ROWS, **params: Any
+    prefixes: PipelineCache,
+    pipeline: Any,
+    X: Any,
+    y: Any,
+    rows: Any = ROWS,
+    **params: Any,
 ) -> Any:
     """Fit a clone of a pipeline as a slot does."""
     own = clone(pipeline)
@@ -62,7 +67,7 @@ def fitted(
 
 def test_a_step_is_fitted_once_for_all_that_come_after_it(X: Any, y: Any) -> None:
     """The second candidate finds the first one's scaler, and predicts as a plain fit."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     first = make_pipeline(StandardScaler(), LogisticRegression(C=1))
     second = make_pipeline(StandardScaler(), LogisticRegression(C=2))
 
@@ -76,7 +81,7 @@ def test_a_step_is_fitted_once_for_all_that_come_after_it(X: Any, y: Any) -> Non
 
 def test_a_pipeline_has_no_memory_once_its_fit_has_begun(X: Any, y: Any) -> None:
     """What a scorer fits, the pipeline or a clone, is fitted on the scorer's rows."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
     fitted(prefixes, pipeline, X, y)
 
@@ -91,7 +96,7 @@ def test_a_pipeline_has_no_memory_once_its_fit_has_begun(X: Any, y: Any) -> None
 
 def test_other_rows_are_other_data(X: Any, y: Any) -> None:
     """A split of its own is fitted on its own."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
     fitted(prefixes, pipeline, X, y)
 
@@ -103,7 +108,7 @@ def test_other_rows_are_other_data(X: Any, y: Any) -> None:
 
 def test_what_comes_before_a_step_is_part_of_what_it_is(X: Any, y: Any) -> None:
     """The same step behind other steps is fitted again."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     for n_bins in (3, 5):
         bins = KBinsDiscretizer(
             n_bins, encode="ordinal", strategy="uniform", random_state=0
@@ -117,7 +122,7 @@ def test_what_comes_before_a_step_is_part_of_what_it_is(X: Any, y: Any) -> None:
 
 def test_what_a_later_step_writes_to_is_not_what_is_kept(X: Any, y: Any) -> None:
     """A step that alters its input in place alters a copy."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     in_place = FunctionTransformer(_doubled)
     pipeline = make_pipeline(StandardScaler(), in_place, GaussianNB())
     plain = clone(pipeline).fit(X, y)
@@ -183,7 +188,7 @@ def test_what_may_come_out_otherwise(step: Any) -> None:
 
 def test_behind_a_step_that_is_not_kept_nothing_is(X: Any, y: Any) -> None:
     """What an unseeded step made is never taken for what another fit of it made."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     pipeline = make_pipeline(
         QuantileTransformer(n_quantiles=5, subsample=10), StandardScaler(), GaussianNB()
     )
@@ -196,7 +201,7 @@ def test_behind_a_step_that_is_not_kept_nothing_is(X: Any, y: Any) -> None:
 
 def test_metadata_of_a_step_are_its_own(X: Any, y: Any) -> None:
     """A step that is given sample weights is fitted each time."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
     fitted(prefixes, pipeline, X, y)
     weights = np.arange(40.0)
@@ -209,7 +214,7 @@ def test_metadata_of_a_step_are_its_own(X: Any, y: Any) -> None:
 
 def test_what_warns_warns_each_time(X: Any, y: Any) -> None:
     """Every fit has the warnings of its steps."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     X[:, 0] = 0
     pipeline = make_pipeline(SelectKBest(f_classif, k=2), GaussianNB())
 
@@ -225,7 +230,7 @@ def test_what_warns_warns_each_time(X: Any, y: Any) -> None:
 
 def test_settings_of_scikit_learn_are_part_of_a_step(X: Any, y: Any) -> None:
     """A frame is not taken for an array."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
     fitted(prefixes, pipeline, X, y)
 
@@ -237,7 +242,7 @@ def test_settings_of_scikit_learn_are_part_of_a_step(X: Any, y: Any) -> None:
 
 def test_an_output_that_was_set_is_part_of_a_step(X: Any, y: Any) -> None:
     """`set_output` makes another step of it."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     frame = pd.DataFrame(X, columns=list("abcde"))
     plain = make_pipeline(StandardScaler(), GaussianNB())
     fitted(prefixes, plain, frame, y)
@@ -252,7 +257,7 @@ def test_an_output_that_was_set_is_part_of_a_step(X: Any, y: Any) -> None:
 
 def test_sparse_results_are_kept(y: Any) -> None:
     """What a vectorizer or encoder makes is kept, with all its parts."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     words = pd.DataFrame({"word": [f"w{n % 7}" for n in range(40)]})
     pipeline = make_pipeline(OneHotEncoder(), LogisticRegression())
 
@@ -289,7 +294,7 @@ def test_data_lie_in_memory_as_after_a_fit(
     X: Any, y: Any, step: Any, hits: int, order: Any
 ) -> None:
     """Else sums over them would differ in their last digits."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     pipeline = make_pipeline(step, Layout())
     data = np.abs(np.asarray(X, order=order))
     plain = clone(pipeline).fit(data, y)[-1].strides_
@@ -302,7 +307,7 @@ def test_data_lie_in_memory_as_after_a_fit(
 
 def test_room_is_bounded(X: Any, y: Any) -> None:
     """The least recently used goes, and what is large is never kept."""
-    prefixes = Prefixes(room=4 * (X.nbytes + STEP_BYTES))
+    prefixes = PipelineCache(room=4 * (X.nbytes + STEP_BYTES))
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
     for split in "abcde":  # one too many
         fitted(prefixes, pipeline, X, y, ("X", "y", split))
@@ -310,7 +315,7 @@ def test_room_is_bounded(X: Any, y: Any) -> None:
     fitted(prefixes, pipeline, X, y, ("X", "y", "a"))
     assert prefixes.hits == 1
 
-    small = Prefixes(room=4 * X.nbytes - 1)
+    small = PipelineCache(room=4 * X.nbytes - 1)
     for _ in range(2):
         fitted(small, pipeline, X, y)
     assert small.hits == 0
@@ -318,7 +323,7 @@ def test_room_is_bounded(X: Any, y: Any) -> None:
 
 def test_large_parameters_are_not_kept_as_keys(y: Any) -> None:
     """A vocabulary of thousands of words would be held for every step that has one."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     texts = [f"word{number}" for number in range(40)]
     for words, hits in ((40, 1), (10_000, 1)):  # the second is never recalled
         vocabulary = {f"word{number}": number for number in range(words)}
@@ -332,7 +337,7 @@ def test_large_parameters_are_not_kept_as_keys(y: Any) -> None:
 @pytest.mark.parametrize("digest", ROWS)
 def test_what_was_fitted_on_data_goes_with_them(X: Any, y: Any, digest: str) -> None:
     """Once a slot has let go of the data, or of the split."""
-    prefixes = Prefixes(room=4 * (X.nbytes + STEP_BYTES))
+    prefixes = PipelineCache(room=4 * (X.nbytes + STEP_BYTES))
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
     for rows in (ROWS, ("X2", "y2", "split2")):
         fitted(prefixes, pipeline, X, y, rows)
@@ -347,7 +352,7 @@ def test_what_was_fitted_on_data_goes_with_them(X: Any, y: Any, digest: str) -> 
 
 def test_a_memory_of_the_users_own_stays(X: Any, y: Any, tmp_path: Any) -> None:
     """A pipeline that keeps its steps already is left as it is."""
-    prefixes = Prefixes()
+    prefixes = PipelineCache()
     pipeline = make_pipeline(StandardScaler(), GaussianNB(), memory=str(tmp_path))
 
     fitted(prefixes, pipeline, X, y)
@@ -358,12 +363,12 @@ def test_a_memory_of_the_users_own_stays(X: Any, y: Any, tmp_path: Any) -> None:
 def hits(estimator: Any, X: Any, y: Any) -> float:
     """Score a fit by how many steps its slot had at hand so far."""
     del estimator, X, y
-    return sum(one.hits for one in gc.get_objects() if isinstance(one, Prefixes))
+    return sum(one.hits for one in gc.get_objects() if isinstance(one, PipelineCache))
 
 
-@pytest.mark.parametrize("share_prefixes", [True, False])
+@pytest.mark.parametrize("share_steps", [True, False])
 def test_a_search_shares_unless_told_otherwise(
-    client: Client, X: Any, y: Any, *, share_prefixes: bool
+    client: Client, X: Any, y: Any, *, share_steps: bool
 ) -> None:
     """In the slots of a search, later candidates find the scaler fitted."""
     search = GridSearchCV(
@@ -373,10 +378,8 @@ def test_a_search_shares_unless_told_otherwise(
         cv=KFold(2),
         refit=False,
     )
-    found = DaskSearchCV(search, client=client, share_prefixes=share_prefixes).fit(X, y)
+    found = DaskSearchCV(search, client=client, share_steps=share_steps).fit(X, y)
 
     results = found.cv_results_
     seen = {*results["split0_test_score"], *results["split1_test_score"]}
-    assert (
-        len(seen) > 2
-    ) == share_prefixes  # without, one number for each of two slots
+    assert (len(seen) > 2) == share_steps  # without, one number for each of two slots

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_hpsearch.strategies.explorer import patience_s, wanted_fits
+from dask_hpsearch.strategies.explorer import model_wait_s, wanted_fits
 from tests.strategies.memory import KilledError, Run, explore
 
 LINE = [(0.0, 1.0)]
@@ -133,5 +133,5 @@ def test_one_fit_a_slot_and_few_more(slots: int, mean_s: float | None) -> None:
 @given(mean_s=st.none() | st.floats(0, 1e6))
 def test_patience_is_a_small_share_of_a_fit(mean_s: float | None) -> None:
     """A slot that waits for a model does so for an eighth of a fit's time."""
-    assert 0 <= patience_s(mean_s) <= 0.12 * (mean_s or 0.0)
-    assert patience_s(None) == 0
+    assert 0 <= model_wait_s(mean_s) <= 0.12 * (mean_s or 0.0)
+    assert model_wait_s(None) == 0

@@ -150,7 +150,7 @@ class KubernetesApi:
         version, words, _ = _RESOURCES["Pod"]
         params = {"tailLines": str(lines), "previous": str(previous).lower()}
         async with (
-            _translated(f"read the logs of pod {pod}"),
+            map_kubernetes_errors(f"read the logs of pod {pod}"),
             self.connection.call_api(
                 "GET",
                 version=version,
@@ -180,7 +180,7 @@ class KubernetesApi:
             {"tailLines": str(_LOG_LINES)} if since is None else {"sinceTime": since}
         )
         async with (
-            _translated(f"read the logs of pod {pod}"),
+            map_kubernetes_errors(f"read the logs of pod {pod}"),
             self.connection.call_api(
                 "GET",
                 version=version,
@@ -216,7 +216,7 @@ class KubernetesApi:
         )
         place = f" in namespace {namespace}" if namespaced else ""
         async with (
-            _translated(f"{verb} {kind} {name}".rstrip() + place),
+            map_kubernetes_errors(f"{verb} {kind} {name}".rstrip() + place),
             self.connection.call_api(
                 method,
                 version=version,
@@ -307,7 +307,7 @@ def _connecting(context: str | None) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _translated(what: str) -> AsyncIterator[None]:
+async def map_kubernetes_errors(what: str) -> AsyncIterator[None]:
     """Make kr8s' errors ours."""
     try:
         yield

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
     from distributed.security import Security
 
-    from dask_hpsearch.clusters.kubernetes.diagnosis import Trouble
-    from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
+    from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
     from dask_hpsearch.config.cluster import ClusterSpec
 
 _logger = logging.getLogger(__name__)
@@ -207,36 +207,36 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
         """What `kube_cluster` takes in another process, to attach to this cluster."""
         return {"name": self.name, **self._where}
 
-    def why_no_workers(self, *, lasting: bool = False) -> HPSearchError | None:
+    def why_no_workers(self, *, permanent: bool = False) -> HPSearchError | None:
         """Return an error that says what keeps workers from running; None if nothing does.
 
         Parameters
         ----------
-        lasting : bool
+        permanent : bool
             Whether to tell only of what does not pass by itself.
         """
-        error: HPSearchError | None = self.sync(self._why_no_workers, lasting)
+        error: HPSearchError | None = self.sync(self._why_no_workers, permanent)
         return error
 
-    async def _why_no_workers(self, lasting: bool) -> HPSearchError | None:  # noqa: FBT001
+    async def _why_no_workers(self, permanent: bool) -> HPSearchError | None:  # noqa: FBT001
         lifecycle: Lifecycle = self._needed(self._lifecycle)
-        return await lifecycle.why_no_workers(lasting=lasting)
+        return await lifecycle.why_no_workers(permanent=permanent)
 
-    def troubles(self) -> list[Trouble]:
+    def problems(self) -> list[Problem]:
         """Return what is wrong with the pods of scheduler and workers, now."""
-        found: list[Trouble] = self.sync(self._troubles)
+        found: list[Problem] = self.sync(self._problems)
         return found
 
-    async def _troubles(self) -> list[Trouble]:
+    async def _problems(self) -> list[Problem]:
         lifecycle: Lifecycle = self._needed(self._lifecycle)
-        return await lifecycle.troubles()
+        return await lifecycle.problems()
 
     @property
     def runs_drivers(self) -> bool:
         """Whether it can run drivers beside its workers: it must know its spec."""
         return self.spec is not None
 
-    def start_driver(self, order: DriverOrder) -> dict[str, Any]:
+    def start_driver(self, order: DriverRequest) -> dict[str, Any]:
         """Start a Job that drives a run; return how Kubernetes is reached from here."""
 
         async def start() -> None:

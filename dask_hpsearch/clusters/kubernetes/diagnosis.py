@@ -79,7 +79,7 @@ _SEVERITY: tuple[Outlook, ...] = ("wait", "late", "stuck", "crash", "skew")
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Problem:
     """What is wrong with a pod, or with making one.
 
     Attributes
@@ -127,9 +127,9 @@ class Trouble:
         return self.reason == "Evicted" and _FULL_DISK.search(self.message) is not None
 
 
-def pod_trouble(
+def pod_problem(
     pod: Manifest, events: Iterable[Manifest] = (), *, now: dt.datetime | None = None
-) -> Trouble | None:
+) -> Problem | None:
     """Return what keeps a pod from running, or ended it; None if it runs, or just starts.
 
     Parameters
@@ -145,7 +145,7 @@ def pod_trouble(
     events = sorted(events, key=_moment_of_event)
     found = (
         _end_of_pod(pod)
-        or _trouble_of_containers(pod, events)
+        or _problem_of_containers(pod, events)
         or _no_node(pod, events, now)
         or _not_begun(pod, events, now)
         or _silent_node(pod)
@@ -165,7 +165,7 @@ def pod_trouble(
 def needs_events(pod: Manifest) -> bool:
     """Whether a pod's events may say more of it than the pod itself does."""
     phase = pod.get("status", {}).get("phase")
-    return pod_trouble(pod) is not None or phase == "Pending"
+    return pod_problem(pod) is not None or phase == "Pending"
 
 
 def sizes_asked(pod: Manifest) -> str:
@@ -187,25 +187,25 @@ def sizes_offered(nodes: Iterable[Manifest], most: int = 5) -> str:
         has = node.get("status", {}).get("allocatable", {})
         text = f"cpu {has.get('cpu')}, memory {has.get('memory')}"
         counts[text] = counts.get(text, 0) + 1
-    told = [f"{number} of {text}" for text, number in list(counts.items())[:most]]
-    return "; ".join(told)
+    counted = [f"{number} of {text}" for text, number in list(counts.items())[:most]]
+    return "; ".join(counted)
 
 
-def without_room(trouble: Trouble, nodes: Iterable[Manifest]) -> Trouble:
+def without_room(problem: Problem, nodes: Iterable[Manifest]) -> Problem:
     """Add to a pod's want of room what the nodes have."""
     offered = sizes_offered(nodes)
-    if trouble.reason != "Unschedulable" or not offered:
-        return trouble
-    return replace(trouble, message=f"{trouble.message}. Nodes, as a whole: {offered}")
+    if problem.reason != "Unschedulable" or not offered:
+        return problem
+    return replace(problem, message=f"{problem.message}. Nodes, as a whole: {offered}")
 
 
-def starting(pod: Manifest) -> Trouble:
-    """Say of a pod without trouble that it is not ready yet."""
+def starting(pod: Manifest) -> Problem:
+    """Say of a pod without problem that it is not ready yet."""
     name = pod["metadata"]["name"]
-    return Trouble("wait", f"pod {name} is still starting: wait longer for it", name)
+    return Problem("wait", f"pod {name} is still starting: wait longer for it", name)
 
 
-def deployment_trouble(deployment: Manifest) -> Trouble | None:
+def deployment_problem(deployment: Manifest) -> Problem | None:
     """Return why no pod is made, as when a quota is used up; None if all is well."""
     for condition in deployment.get("status", {}).get("conditions", []):
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
@@ -213,7 +213,7 @@ def deployment_trouble(deployment: Manifest) -> Trouble | None:
             reason = condition.get("message", "")
             # Accounts are made at the same time as the first pods.
             passing = "serviceaccount" in reason and "not found" in reason
-            return Trouble(
+            return Problem(
                 "wait" if passing else "stuck",
                 f"no pod for {name}: {reason}",
                 reason="FailedCreate",
@@ -221,9 +221,9 @@ def deployment_trouble(deployment: Manifest) -> Trouble | None:
     return None
 
 
-def worst(troubles: Iterable[Trouble | None]) -> Trouble | None:
+def worst(problems: Iterable[Problem | None]) -> Problem | None:
     """Return the one that is least likely to pass; None if there is none."""
-    found = [one for one in troubles if one is not None]
+    found = [one for one in problems if one is not None]
     return max(found, key=lambda one: _SEVERITY.index(one.outlook), default=None)
 
 
@@ -249,7 +249,7 @@ def last_words(log: str, lines: int = 12) -> str:
     return "\n".join(f"    {line}" for line in kept)
 
 
-def _end_of_pod(pod: Manifest) -> Trouble | None:
+def _end_of_pod(pod: Manifest) -> Problem | None:
     """Say why a pod ended that does not begin again."""
     if not _has_failed(pod):
         return None
@@ -257,18 +257,18 @@ def _end_of_pod(pod: Manifest) -> Trouble | None:
     reason = status.get("reason", "")
     said = status.get("message") or "no reason given"
     if reason == "Evicted":
-        return Trouble("wait", f" was evicted: {said}", reason=reason)
+        return Problem("wait", f" was evicted: {said}", reason=reason)
     if reason == "DeadlineExceeded":
         text = f": it ran longer than it may ({reason}): {said}"
-        return Trouble("crash", text, reason=reason)
+        return Problem("crash", text, reason=reason)
     if reason in _ENDED_BY_OTHERS or reason.startswith("OutOf"):
         words = _ENDED_BY_OTHERS.get(reason, "its node had no room for it after all")
-        return Trouble("wait", f" ended: {words} ({reason}): {said}", reason=reason)
+        return Problem("wait", f" ended: {words} ({reason}): {said}", reason=reason)
     for container in _containers(pod):
         ended = container.get("state", {}).get("terminated") or {}
         if ended.get("exitCode"):
             return _end_of_container(ended)
-    return Trouble("wait", f" ended ({reason or 'Failed'}): {said}", reason=reason)
+    return Problem("wait", f" ended ({reason or 'Failed'}): {said}", reason=reason)
 
 
 def _has_failed(pod: Manifest) -> bool:
@@ -276,9 +276,9 @@ def _has_failed(pod: Manifest) -> bool:
     return bool(status.get("phase") == "Failed" or status.get("reason") == "Evicted")
 
 
-def _trouble_of_containers(pod: Manifest, events: list[Manifest]) -> Trouble | None:
+def _problem_of_containers(pod: Manifest, events: list[Manifest]) -> Problem | None:
     for container in _containers(pod):
-        found = _container_trouble(container, events)
+        found = _container_problem(container, events)
         if found is not None:
             return found
     return None
@@ -292,7 +292,7 @@ def _containers(pod: Manifest) -> list[Manifest]:
     ]
 
 
-def _no_node(pod: Manifest, events: list[Manifest], now: dt.datetime) -> Trouble | None:
+def _no_node(pod: Manifest, events: list[Manifest], now: dt.datetime) -> Problem | None:
     """Say what a pod lacks that no node takes; what an autoscaler adds is waited for."""
     for condition in pod.get("status", {}).get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -305,10 +305,10 @@ def _no_node(pod: Manifest, events: list[Manifest], now: dt.datetime) -> Trouble
             late = _seconds(since, now) > _LATE_AFTER_S
             scaling = _scaling_up(events, now)
             if scaling:
-                return Trouble("wait", f"{text}; {scaling}", reason="Unschedulable")
+                return Problem("wait", f"{text}; {scaling}", reason="Unschedulable")
             if late:
                 text += "; no node is being added for it"
-            return Trouble("late" if late else "wait", text, reason="Unschedulable")
+            return Problem("late" if late else "wait", text, reason="Unschedulable")
     return None
 
 
@@ -329,7 +329,7 @@ def _scaling_up(events: list[Manifest], now: dt.datetime) -> str:
 
 def _not_begun(
     pod: Manifest, events: list[Manifest], now: dt.datetime
-) -> Trouble | None:
+) -> Problem | None:
     """Say what a node lacks for a pod that it has taken."""
     if pod.get("status", {}).get("phase", "Pending") != "Pending":
         return None
@@ -339,10 +339,10 @@ def _not_begun(
     late = _seconds(_created(pod), now) > _LATE_AFTER_S
     last = failed[-1]
     text = f" cannot begin: {last.get('message', last['reason'])}"
-    return Trouble("late" if late else "wait", text, reason=last["reason"])
+    return Problem("late" if late else "wait", text, reason=last["reason"])
 
 
-def _silent_node(pod: Manifest) -> Trouble | None:
+def _silent_node(pod: Manifest) -> Problem | None:
     """Say that a node no longer answers: its pods are unready, their containers are not."""
     status = pod.get("status", {})
     containers = status.get("containerStatuses", [])
@@ -355,13 +355,13 @@ def _silent_node(pod: Manifest) -> Trouble | None:
     if unready and containers and all(one.get("ready") for one in containers):
         node = pod.get("spec", {}).get("nodeName", "")
         text = f" is on a node that no longer answers: {node}"
-        return Trouble("wait", text, reason="NodeNotReady")
+        return Problem("wait", text, reason="NodeNotReady")
     return None
 
 
-def _container_trouble(
+def _container_problem(
     container: Manifest, events: Iterable[Manifest]
-) -> Trouble | None:
+) -> Problem | None:
     waiting = container.get("state", {}).get("waiting") or {}
     reason = waiting.get("reason", "")
     if reason in _NO_IMAGE:
@@ -371,11 +371,11 @@ def _container_trouble(
         said = next((text for text in pulls if "image" in text.lower()), said)
         image = container["image"]
         text = f": its image {image!r} cannot be pulled: {said or reason}"
-        return Trouble("stuck", text, reason=reason)
+        return Problem("stuck", text, reason=reason)
     if reason in _NO_CONTAINER:
         said = waiting.get("message", "no reason given")
         text = f": its container cannot be made ({reason}): {said}"
-        return Trouble("stuck", text, reason=reason)
+        return Problem("stuck", text, reason=reason)
     ended = (
         container.get("state", {}).get("terminated")
         or container.get("lastState", {}).get("terminated")
@@ -390,27 +390,27 @@ def _container_trouble(
     if container.get("restartCount", 0) >= _CRASHES:
         text = f": it ends again and again, with {_exit_in_words(ended)}"
         words = ended.get("message", "")
-        return Trouble("crash", text, words=words, reason=ended.get("reason", "Error"))
+        return Problem("crash", text, words=words, reason=ended.get("reason", "Error"))
     return None
 
 
-def _end_of_container(ended: Manifest) -> Trouble:
+def _end_of_container(ended: Manifest) -> Problem:
     """Say how a container ended."""
     words, code = ended.get("message", ""), ended.get("exitCode")
     reason = ended.get("reason", "Error")
     if reason == "OOMKilled":
         text = ": it used more memory than its limit (OOMKilled)"
-        return Trouble("crash", text, words=words, reason=reason)
+        return Problem("crash", text, words=words, reason=reason)
     if code in (EXIT_REFUSED, EXIT_SKEW):
         said = [line for line in words.splitlines() if line.startswith(_REFUSED)]
         text = said[-1].removeprefix(_REFUSED) if said else "it refuses to run"
         outlook: Outlook = "skew" if code == EXIT_SKEW else "crash"
-        return Trouble(outlook, f": {text}", reason=reason)
+        return Problem(outlook, f": {text}", reason=reason)
     if reason in _ENDED_BY_OTHERS:
         text = f" ended: {_ENDED_BY_OTHERS[reason]} ({reason})"
-        return Trouble("wait", text, reason=reason)
+        return Problem("wait", text, reason=reason)
     text = f": it ended with {_exit_in_words(ended)} ({reason})"
-    return Trouble("crash", text, words=words, reason=reason)
+    return Problem("crash", text, words=words, reason=reason)
 
 
 def _exit_in_words(ended: Manifest) -> str:

@@ -30,7 +30,7 @@ from dask_hpsearch.config.quantities import cpu_millis, memory_bytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dask_hpsearch.clusters.kubernetes.diagnosis import Trouble
+    from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
     from dask_hpsearch.config.cluster import ClusterSpec
 
 Manifest = dict[str, Any]
@@ -49,7 +49,7 @@ _KEPT_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class DriverOrder:
+class DriverRequest:
     """What a Job is to drive, and by which program.
 
     Attributes
@@ -79,7 +79,7 @@ class DriverEnd:
     Attributes
     ----------
     message, reason : str
-        As of a `diagnosis.Trouble`.
+        As of a `diagnosis.Problem`.
     memory : str
         The most that it could use.
     """
@@ -89,10 +89,10 @@ class DriverEnd:
     memory: str = ""
 
 
-def end_of(pod: Manifest, trouble: Trouble) -> DriverEnd:
+def end_of(pod: Manifest, problem: Problem) -> DriverEnd:
     """Describe how a driver's pod has ended."""
     limits = pod["spec"]["containers"][0].get("resources", {}).get("limits", {})
-    return DriverEnd(trouble.message, trouble.reason, limits.get("memory", ""))
+    return DriverEnd(problem.message, problem.reason, limits.get("memory", ""))
 
 
 def why_given_up(ends: Sequence[DriverEnd], *, used: int, doing: str) -> str | None:
@@ -122,7 +122,7 @@ def why_given_up(ends: Sequence[DriverEnd], *, used: int, doing: str) -> str | N
 
 
 def driver_job(
-    cluster: str, namespace: str, spec: ClusterSpec, order: DriverOrder
+    cluster: str, namespace: str, spec: ClusterSpec, order: DriverRequest
 ) -> Manifest:
     """Make the Job; it starts nothing before it is given a parallelism of 1.
 
@@ -132,7 +132,7 @@ def driver_job(
         The Dask cluster on which it is to drive.
     spec : ClusterSpec
         That cluster's.
-    order : DriverOrder
+    order : DriverRequest
     """
     labels = _labels(cluster, spec, order)
     return {
@@ -153,7 +153,7 @@ def driver_job(
 
 
 def companions(
-    cluster: str, spec: ClusterSpec, order: DriverOrder, owner: Manifest
+    cluster: str, spec: ClusterSpec, order: DriverRequest, owner: Manifest
 ) -> list[Manifest]:
     """Make what a Job needs, and what ends with it.
 
@@ -161,7 +161,7 @@ def companions(
     ----------
     cluster : str
     spec : ClusterSpec
-    order : DriverOrder
+    order : DriverRequest
     owner : dict
         The Job as Kubernetes has it.
     """
@@ -242,7 +242,7 @@ def workers_of(cluster: str) -> str:
 
 
 def _pod(
-    cluster: str, namespace: str, spec: ClusterSpec, order: DriverOrder
+    cluster: str, namespace: str, spec: ClusterSpec, order: DriverRequest
 ) -> Manifest:
     cpu = spec.driver.cpu or spec.workers.cpu
     request = order.request | {
@@ -287,11 +287,11 @@ def _threads(cpu: str, spec: ClusterSpec) -> dict[str, str]:
     return {} if name in spec.environment else {name: str(count)}
 
 
-def _labels(cluster: str, spec: ClusterSpec, order: DriverOrder) -> dict[str, str]:
+def _labels(cluster: str, spec: ClusterSpec, order: DriverRequest) -> dict[str, str]:
     return labels_of(cluster, spec) | _selector(order)
 
 
-def _selector(order: DriverOrder) -> dict[str, str]:
+def _selector(order: DriverRequest) -> dict[str, str]:
     return {COMPONENT_LABEL: COMPONENT, RUN_LABEL: order.run_id}
 
 

@@ -17,14 +17,14 @@ from dask_hpsearch.clusters.kubernetes.driver_job import (
 from dask_hpsearch.clusters.kubernetes.lifecycle import Lifecycle
 from dask_hpsearch.clusters.kubernetes.manifests import ENDS_ANNOTATION
 from dask_hpsearch.clusters.kubernetes.pod_logs import PodLogs
-from dask_hpsearch.clusters.kubernetes.pod_status import troubles_of
+from dask_hpsearch.clusters.kubernetes.pod_status import problems_of
 from dask_hpsearch.exceptions import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
-    from dask_hpsearch.clusters.kubernetes.diagnosis import Trouble
+    from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
     from dask_hpsearch.exceptions import HPSearchError
 
 Answer = TypeVar("Answer")
@@ -93,19 +93,21 @@ class DriverPlace:
 
         self._asked(end)
 
-    def troubles(self) -> list[Trouble]:
+    def problems(self) -> list[Problem]:
         """Return what is wrong with the cluster's pods, and with those of this Job."""
 
-        async def look(api: KubernetesApi) -> list[Trouble]:
-            return await troubles_of(api, self.cluster, job=self._job)
+        async def look(api: KubernetesApi) -> list[Problem]:
+            return await problems_of(api, self.cluster, job=self._job)
 
         return self._asked(look)
 
-    def why_no_workers(self, *, lasting: bool = False) -> HPSearchError | None:
+    def why_no_workers(self, *, permanent: bool = False) -> HPSearchError | None:
         """Return an error that says what keeps workers from running, as clusters do."""
 
         async def ask(api: KubernetesApi) -> HPSearchError | None:
-            return await Lifecycle(api, self.cluster).why_no_workers(lasting=lasting)
+            return await Lifecycle(api, self.cluster).why_no_workers(
+                permanent=permanent
+            )
 
         return self._asked(ask)
 

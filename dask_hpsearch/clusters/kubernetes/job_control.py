@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters.kubernetes import driver_job
 from dask_hpsearch.clusters.kubernetes.api import connected
-from dask_hpsearch.clusters.kubernetes.diagnosis import Trouble, pod_trouble
-from dask_hpsearch.clusters.kubernetes.pod_status import events_of, trouble_of_pod
+from dask_hpsearch.clusters.kubernetes.diagnosis import Problem, pod_problem
+from dask_hpsearch.clusters.kubernetes.pod_status import events_of, problem_of_pod
 from dask_hpsearch.exceptions import KubernetesRightsError
 
 if TYPE_CHECKING:
     from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
-    from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
     from dask_hpsearch.config.cluster import ClusterSpec
 
 Manifest = dict[str, Any]
@@ -21,7 +21,7 @@ JOB_FAILED = "JobFailed"
 
 
 async def start(
-    api: KubernetesApi, cluster: str, spec: ClusterSpec, order: DriverOrder
+    api: KubernetesApi, cluster: str, spec: ClusterSpec, order: DriverRequest
 ) -> None:
     """Start a Job; nothing of it is left if that fails.
 
@@ -46,8 +46,8 @@ async def under_way(api: KubernetesApi, cluster: str) -> list[str]:
     found = []
     for job in await all_of(api, cluster):
         if not _is_over(job):
-            trouble = await trouble_of(api, job["metadata"]["name"])
-            if trouble is None or trouble.outlook != "stuck":
+            problem = await problem_of(api, job["metadata"]["name"])
+            if problem is None or problem.outlook != "stuck":
                 found.append(job["metadata"]["name"])
     return found
 
@@ -60,7 +60,7 @@ async def all_of(api: KubernetesApi, cluster: str) -> list[Manifest]:
         return []
 
 
-async def trouble_of(api: KubernetesApi, job: str) -> Trouble | None:
+async def problem_of(api: KubernetesApi, job: str) -> Problem | None:
     """Return what keeps a Job from its end; None if nothing does.
 
     What became of earlier pods counts as long as there is no other that does better.
@@ -71,16 +71,16 @@ async def trouble_of(api: KubernetesApi, job: str) -> Trouble | None:
     pods = await api.list("Pod", f"job-name={job}")
     if pods:
         newest = max(pods, key=lambda one: one["metadata"]["creationTimestamp"])
-        return await trouble_of_pod(api, newest)
+        return await problem_of_pod(api, newest)
     failed = [
         one for one in await events_of(api, job) if one["reason"] == "FailedCreate"
     ]
     if not failed:
         return None
-    return Trouble("stuck", f"no pod for {job}: {failed[-1]['message']}")
+    return Problem("stuck", f"no pod for {job}: {failed[-1]['message']}")
 
 
-async def _given_up(api: KubernetesApi, job: str) -> Trouble | None:
+async def _given_up(api: KubernetesApi, job: str) -> Problem | None:
     """Say that Kubernetes starts no more pods for a Job, and why."""
     found = await api.list("Job", fields=f"metadata.name={job}")
     for condition in (
@@ -93,22 +93,22 @@ async def _given_up(api: KubernetesApi, job: str) -> Trouble | None:
                 f"Kubernetes has given up the driver {job} "
                 f"({condition.get('reason', 'Failed')}): {condition.get('message', '')}{last}"
             )
-            return Trouble("stuck", text, reason=JOB_FAILED, part=driver_job.COMPONENT)
+            return Problem("stuck", text, reason=JOB_FAILED, part=driver_job.COMPONENT)
     return None
 
 
-async def ends_of(api: KubernetesApi, job: str) -> list[tuple[Manifest, Trouble]]:
+async def ends_of(api: KubernetesApi, job: str) -> list[tuple[Manifest, Problem]]:
     """Return the pods of a Job that have failed, oldest first, and why."""
     pods = await api.list("Pod", f"job-name={job}")
     pods.sort(key=lambda one: one["metadata"]["creationTimestamp"])
-    found = [(pod, pod_trouble(pod)) for pod in pods]
+    found = [(pod, pod_problem(pod)) for pod in pods]
     return [(pod, one) for pod, one in found if one is not None and one.over]
 
 
-async def look_from_here(job: str, where: dict[str, Any]) -> Trouble | None:
-    """Look at a Job from wherever this process is, as `trouble_of` does."""
+async def look_from_here(job: str, where: dict[str, Any]) -> Problem | None:
+    """Look at a Job from wherever this process is, as `problem_of` does."""
     async with connected(**where) as api:
-        return await trouble_of(api, job)
+        return await problem_of(api, job)
 
 
 async def end_from_here(job: str, where: dict[str, Any]) -> None:

@@ -19,14 +19,14 @@ from dask_hpsearch.clusters.kubernetes.api import (
 )
 from dask_hpsearch.clusters.kubernetes.deletion import delete_cluster, ending_with_runs
 from dask_hpsearch.clusters.kubernetes.diagnosis import (
-    Trouble,
-    deployment_trouble,
+    Problem,
+    deployment_problem,
     first_log,
     is_ready,
     starting,
     worst,
 )
-from dask_hpsearch.clusters.kubernetes.pod_status import trouble_of_pod, troubles_of
+from dask_hpsearch.clusters.kubernetes.pod_status import problem_of_pod, problems_of
 from dask_hpsearch.clusters.tls import Certificates
 from dask_hpsearch.exceptions import (
     ClusterAccessError,
@@ -135,23 +135,23 @@ class Lifecycle:
         began = quiet_since = time.monotonic()
         seen: dict[str, float] = {}
         pending = 0
-        trouble: Trouble | None = None
+        problem: Problem | None = None
         while time.monotonic() - began < timeout_s:
             pending = await self._settle_phase(pending)
             pods = await self.api.list("Pod", self._scheduler_labels)
             if any(is_ready(pod) for pod in pods):
                 return
-            trouble = await self._trouble(pods)
-            if trouble is not None and trouble.outlook != "wait":
-                first = seen.setdefault(trouble.pod, time.monotonic())
+            problem = await self._problem(pods)
+            if problem is not None and problem.outlook != "wait":
+                first = seen.setdefault(problem.pod, time.monotonic())
                 if time.monotonic() - first >= _STUCK_FOR_S:
-                    raise await self._start_error(trouble)
+                    raise await self._start_error(problem)
             if not pods and time.monotonic() - quiet_since > _OPERATOR_WAIT_S:
                 await self._check_operator()
                 quiet_since = time.monotonic()
             await asyncio.sleep(_LOOK_EVERY_S)
-        if trouble is not None:
-            raise await self._start_error(trouble)
+        if problem is not None:
+            raise await self._start_error(problem)
         msg = (
             f"the scheduler of {self.name} was not ready within {timeout_s:g} s: look "
             f"at it with kubectl -n {self.api.namespace} describe pod "
@@ -241,46 +241,46 @@ class Lifecycle:
             }
         )
 
-    async def worker_trouble(self) -> Trouble | None:
+    async def worker_problem(self) -> Problem | None:
         """Return the worst of what keeps workers from running; None if nothing does."""
         pods = await self.api.list("Pod", self._worker_labels)
-        troubles = [
-            await trouble_of_pod(self.api, pod) or starting(pod)
+        problems = [
+            await problem_of_pod(self.api, pod) or starting(pod)
             for pod in pods
             if not is_ready(pod) and not _is_going(pod)
         ]
         deployments = await self.api.list("Deployment", self._worker_labels)
-        return worst([*troubles, *map(deployment_trouble, deployments)])
+        return worst([*problems, *map(deployment_problem, deployments)])
 
-    async def why_no_workers(self, *, lasting: bool) -> HPSearchError | None:
+    async def why_no_workers(self, *, permanent: bool) -> HPSearchError | None:
         """Return an error that says what keeps workers from running; None if nothing does.
 
         Parameters
         ----------
-        lasting : bool
+        permanent : bool
             Whether to tell only of what does not pass by itself.
         """
-        trouble = await self.worker_trouble()
-        if trouble is None or (lasting and not trouble.lasts):
+        problem = await self.worker_problem()
+        if problem is None or (permanent and not problem.lasts):
             return None
-        said = f"the workers of {self.name} do not start: {await self.quoted(trouble)}"
-        if trouble.outlook == "skew":
+        said = f"the workers of {self.name} do not start: {await self.quoted(problem)}"
+        if problem.outlook == "skew":
             return VersionSkewError(said)
-        return NoWorkersError(said, lasts=trouble.outlook in ("late", "stuck"))
+        return NoWorkersError(said, lasts=problem.outlook in ("late", "stuck"))
 
-    async def troubles(self) -> list[Trouble]:
+    async def problems(self) -> list[Problem]:
         """Return what is wrong with scheduler and workers, those that ended included."""
-        return await troubles_of(self.api, self.name)
+        return await problems_of(self.api, self.name)
 
-    async def quoted(self, trouble: Trouble) -> str:
+    async def quoted(self, problem: Problem) -> str:
         """Say what is wrong, with the end of the pod's log if that says more."""
-        logs = [trouble.words]
-        for previous in (True, False) if trouble.outlook == "crash" else ():
+        logs = [problem.words]
+        for previous in (True, False) if problem.outlook == "crash" else ():
             try:
-                logs.append(await self.api.logs(trouble.pod, previous=previous))
+                logs.append(await self.api.logs(problem.pod, previous=previous))
             except ClusterError as error:
-                _logger.debug("no log of %s: %s", trouble.pod, error)
-        return trouble.quoted(first_log(logs))
+                _logger.debug("no log of %s: %s", problem.pod, error)
+        return problem.quoted(first_log(logs))
 
     async def pods(self) -> list[Manifest]:
         """Return the cluster's pods."""
@@ -362,23 +362,23 @@ class Lifecycle:
             return 0
         return pending + 1
 
-    async def _trouble(self, pods: list[Manifest]) -> Trouble | None:
+    async def _problem(self, pods: list[Manifest]) -> Problem | None:
         for pod in pods:
-            found = await trouble_of_pod(self.api, pod)
+            found = await problem_of_pod(self.api, pod)
             if found is not None:
                 return found
         if not pods:
             for deployment in await self.api.list("Deployment", self._scheduler_labels):
-                found = deployment_trouble(deployment)
+                found = deployment_problem(deployment)
                 if found is not None:
                     return found
         return None
 
-    async def _start_error(self, trouble: Trouble) -> PodStartError:
-        said = await self.quoted(trouble)
+    async def _start_error(self, problem: Problem) -> PodStartError:
+        said = await self.quoted(problem)
         return PodStartError(
             f"the scheduler of {self.name} does not start: {said}",
-            lasts=trouble.outlook in ("late", "stuck"),
+            lasts=problem.outlook in ("late", "stuck"),
         )
 
     async def _check_operator(self) -> None:

@@ -50,7 +50,7 @@ CERTIFICATES = "/etc/dask-hpsearch/tls"
 USER_ID = 1000
 EXIT_REFUSED = 3  # a worker that its scheduler does not take
 EXIT_SKEW = 4  # a worker with other versions than its scheduler
-# The worker and its nursery; the rest of a pod's memory is for the slots.
+# The worker and its forkserver; the rest of a pod's memory is for the slots.
 _WORKER_OVERHEAD = 320 * 2**20
 _SCHEDULER_SCRATCH = "1Gi"
 _SCHEDULER_GRACE_S = 5

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dask_hpsearch.clusters.kubernetes.api import ObjectMissingError
-from dask_hpsearch.clusters.kubernetes.diagnosis import deployment_trouble, pod_trouble
+from dask_hpsearch.clusters.kubernetes.diagnosis import deployment_problem, pod_problem
 from dask_hpsearch.clusters.kubernetes.manifests import (
     OPERATOR_LABEL,
     POD_SECURITY,
@@ -173,7 +173,7 @@ async def is_starting(api: KubernetesApi) -> bool:
         pods = await place.list("Pod", f"{OPERATOR_LABEL}=true")
     except KubernetesRightsError:
         return False
-    return any(pod_trouble(pod) is None for pod in pods)
+    return any(pod_problem(pod) is None for pod in pods)
 
 
 async def remove(api: KubernetesApi, *, timeout_s: float = 60.0) -> None:
@@ -323,17 +323,17 @@ async def _refuse_another(api: KubernetesApi, definitions: list[Manifest]) -> No
 
 async def _check_start(api: KubernetesApi, image: str, *, late: bool) -> None:
     place = _in_namespace(api)
-    troubles = [
-        pod_trouble(pod)
+    problems = [
+        pod_problem(pod)
         for pod in await place.list("Pod", f"{OPERATOR_LABEL}=true")
         if not pod["metadata"].get("deletionTimestamp")
         and pod["spec"]["containers"][0]["image"] == image  # not one that is replaced
     ]
     deployment = await place.get("Deployment", NAME)
     if deployment is not None:
-        troubles.append(deployment_trouble(deployment))
+        problems.append(deployment_problem(deployment))
     reasons = [
-        one.message for one in troubles if one and (late or one.outlook != "wait")
+        one.message for one in problems if one and (late or one.outlook != "wait")
     ]
     if reasons or late:
         reason = reasons[0] if reasons else "it is not ready in time"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.clusters.kubernetes.api import ObjectMissingError, connected
 from dask_hpsearch.clusters.kubernetes.deletion import delete_cluster
 from dask_hpsearch.clusters.kubernetes.diagnosis import (
-    deployment_trouble,
+    deployment_problem,
     is_ready,
     worst,
 )
@@ -25,13 +25,13 @@ from dask_hpsearch.clusters.kubernetes.manifests import (
     HTTP_PORT,
     OWNER_ANNOTATION,
 )
-from dask_hpsearch.clusters.kubernetes.pod_status import trouble_of_pod
+from dask_hpsearch.clusters.kubernetes.pod_status import problem_of_pod
 from dask_hpsearch.clusters.kubernetes.port_forward import PortForward
 from dask_hpsearch.exceptions import ClusterError, ClusterNotFoundError
 
 if TYPE_CHECKING:
     from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
-    from dask_hpsearch.clusters.kubernetes.diagnosis import Trouble
+    from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
 
 Manifest = dict[str, Any]
 _END_WAIT_S = 120.0
@@ -54,7 +54,7 @@ class ClusterRow:
         "starting", "working", or since when it has been idle, as far as that is known.
     runs : str
         How many drivers of submitted runs it has.
-    trouble : str
+    problem : str
         What keeps its pods from running; empty if nothing does.
     """
 
@@ -65,7 +65,7 @@ class ClusterRow:
     owner: str
     state: str
     runs: str
-    trouble: str = ""
+    problem: str = ""
 
 
 async def rows(where: dict[str, Any]) -> tuple[str, list[ClusterRow]]:
@@ -95,7 +95,7 @@ async def rows(where: dict[str, Any]) -> tuple[str, list[ClusterRow]]:
             ]
             for one in clusters
         }
-        troubles = [await _trouble(api, *own[name]) for name in own]
+        problems = [await _problem(api, *own[name]) for name in own]
         idle = await asyncio.gather(
             *(asyncio.to_thread(_idle_since, name, where, own[name][0]) for name in own)
         )
@@ -107,9 +107,9 @@ async def rows(where: dict[str, Any]) -> tuple[str, list[ClusterRow]]:
                 own[one["metadata"]["name"]][0],
                 now=now,
                 idle_since=since,
-                trouble="" if trouble is None else trouble.message,
+                problem="" if problem is None else problem.message,
             )
-            for one, since, trouble in zip(clusters, idle, troubles, strict=True)
+            for one, since, problem in zip(clusters, idle, problems, strict=True)
         ]
         return api.namespace, found
 
@@ -141,7 +141,7 @@ def row_of(
     *,
     now: dt.datetime,
     idle_since: float | None = None,
-    trouble: str = "",
+    problem: str = "",
 ) -> ClusterRow:
     """Describe a cluster.
 
@@ -156,7 +156,7 @@ def row_of(
     now : datetime
     idle_since : float, optional
         When there was work last, in seconds since the epoch; 0: now; None: not known.
-    trouble : str
+    problem : str
     """
     metadata = cluster["metadata"]
     name = metadata["name"]
@@ -178,7 +178,7 @@ def row_of(
         owner=(metadata.get("annotations") or {}).get(OWNER_ANNOTATION, "unknown"),
         state=_state(cluster, ready["scheduler"], idle_since, now),
         runs=str(drivers),
-        trouble=trouble,
+        problem=problem,
     )
 
 
@@ -215,13 +215,13 @@ def _idle_since(name: str, where: dict[str, Any], pods: list[Manifest]) -> float
         forward.close()
 
 
-async def _trouble(
+async def _problem(
     api: KubernetesApi, pods: list[Manifest], deployments: list[Manifest]
-) -> Trouble | None:
+) -> Problem | None:
     living = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-    found = [await trouble_of_pod(api, pod) for pod in living if not is_ready(pod)]
+    found = [await problem_of_pod(api, pod) for pod in living if not is_ready(pod)]
     standing = [one for one in found if one is not None and not one.over]
-    return worst([*standing, *map(deployment_trouble, deployments)])
+    return worst([*standing, *map(deployment_problem, deployments)])
 
 
 def _cluster_of(one: Manifest) -> str:

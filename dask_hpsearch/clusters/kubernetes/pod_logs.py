@@ -82,15 +82,15 @@ class PodLogs:
 
     async def _follow(self) -> None:
         async with connected(**self._where) as api:
-            told = False
+            warned = False
             while not self._end.is_set():
                 try:
                     for pod in await api.list("Pod", self._labels):
                         self._read_if_due(api, pod)
                 except ClusterError as error:
-                    level = logging.DEBUG if told else logging.WARNING
+                    level = logging.DEBUG if warned else logging.WARNING
                     _logger.log(level, "logs of pods are not kept now: %s", error)
-                    told = True
+                    warned = True
                 await asyncio.to_thread(self._end.wait, _LOOK_EVERY_S)
             await self._take_last_words()
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters.kubernetes.api import ObjectMissingError
 from dask_hpsearch.clusters.kubernetes.diagnosis import (
-    Trouble,
-    deployment_trouble,
+    Problem,
+    deployment_problem,
     needs_events,
-    pod_trouble,
+    pod_problem,
     without_room,
 )
 from dask_hpsearch.clusters.kubernetes.driver_job import COMPONENT
@@ -24,20 +24,20 @@ Manifest = dict[str, Any]
 _logger = logging.getLogger(__name__)
 
 
-async def trouble_of_pod(api: KubernetesApi, pod: Manifest) -> Trouble | None:
+async def problem_of_pod(api: KubernetesApi, pod: Manifest) -> Problem | None:
     """Return what keeps a pod from running, with what its events and the nodes say of it."""
     if not needs_events(pod):
         return None
     events = await events_of(api, pod["metadata"]["name"])
-    trouble = pod_trouble(pod, events)
-    if trouble is None or trouble.reason != "Unschedulable":
-        return trouble
-    return without_room(trouble, await _seen(api, "Node"))
+    problem = pod_problem(pod, events)
+    if problem is None or problem.reason != "Unschedulable":
+        return problem
+    return without_room(problem, await _seen(api, "Node"))
 
 
-async def troubles_of(
+async def problems_of(
     api: KubernetesApi, cluster: str, *, job: str | None = None
-) -> list[Trouble]:
+) -> list[Problem]:
     """Return what is wrong with the pods of a cluster, those that have ended included.
 
     Parameters
@@ -53,9 +53,9 @@ async def troubles_of(
         own = pod["metadata"].get("labels", {})
         foreign = own.get(COMPONENT_LABEL) == COMPONENT and own.get("job-name") != job
         if not foreign and "deletionTimestamp" not in pod["metadata"]:
-            found.append(await trouble_of_pod(api, pod))
+            found.append(await problem_of_pod(api, pod))
     deployments = await _seen(api, "Deployment", labels)
-    found += map(deployment_trouble, deployments)
+    found += map(deployment_problem, deployments)
     return [one for one in found if one is not None]
 
 

@@ -27,7 +27,7 @@ _CONFIRM_AFTER_S = 0.2
 _QUIET_S = 10.0  # a connection that says nothing for so long is taken for cut
 
 
-class LastingStream:
+class ResumableStream:
     """One end of a stream: a local connection on one side, carriers on the other.
 
     Parameters
@@ -42,7 +42,7 @@ class LastingStream:
         self._confirmed = 0  # bytes of ours that the other side has
         self._read = 0  # bytes taken from the local connection
         self._received = 0  # bytes of theirs that we have
-        self._told = 0  # of which they know
+        self._confirmed = 0  # of which they know
         self._ended = False  # the local connection has said all
         self._changed = asyncio.Condition()
         self.closed = asyncio.Event()
@@ -129,18 +129,18 @@ class LastingStream:
             if self._ended and sent == self._read and not end_said:
                 writer.write(_FRAME.pack(_END, 0))
                 end_said = True
-            self._told = self._received
+            self._confirmed = self._received
             # Also says that this side is there.
-            writer.write(_FRAME.pack(_CONFIRM, self._told))
+            writer.write(_FRAME.pack(_CONFIRM, self._confirmed))
             await writer.drain()
             await self._something_to_send(sent, end_said=end_said)
 
     async def _something_to_send(self, sent: int, *, end_said: bool) -> None:
         def news() -> bool:
-            late = self._received - self._told >= _CONFIRM_EVERY
+            late = self._received - self._confirmed >= _CONFIRM_EVERY
             return self._read > sent or late or (self._ended and not end_said)
 
-        wait_s = _CONFIRM_AFTER_S if self._received > self._told else _QUIET_S / 4
+        wait_s = _CONFIRM_AFTER_S if self._received > self._confirmed else _QUIET_S / 4
         with contextlib.suppress(TimeoutError):
             async with self._changed, asyncio.timeout(wait_s):
                 await self._changed.wait_for(news)

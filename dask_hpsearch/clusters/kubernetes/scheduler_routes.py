@@ -166,8 +166,8 @@ class AdaptiveTargetHandler(RequestHandler):
         """Answer with their number."""
         slots = int(os.environ.get(SLOTS_VARIABLE, "1"))
         scheduler: Any = self.server
-        told = demand.total(scheduler.get_events(demand.TOPIC), time.time())
-        tasks = unfinished_tasks(scheduler) + told
+        announced = demand.total(scheduler.get_events(demand.TOPIC), time.time())
+        tasks = unfinished_tasks(scheduler) + announced
         self.set_header("Content-Type", _JSON)
         self.write(json.dumps({"workers": wanted_workers(tasks, slots)}))
 

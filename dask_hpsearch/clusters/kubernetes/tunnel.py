@@ -10,7 +10,7 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.clusters.kubernetes.resumable_stream import ID_BYTES, LastingStream
+from dask_hpsearch.clusters.kubernetes.resumable_stream import ID_BYTES, ResumableStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -66,7 +66,7 @@ class TunnelEntry:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        stream = LastingStream((reader, writer))
+        stream = ResumableStream((reader, writer))
         pump = asyncio.ensure_future(stream.pump())
         try:
             await self._keep_going(stream)
@@ -76,7 +76,7 @@ class TunnelEntry:
             await asyncio.gather(pump, return_exceptions=True)
             await _closed(writer)
 
-    async def _keep_going(self, stream: LastingStream) -> None:
+    async def _keep_going(self, stream: ResumableStream) -> None:
         name = os.urandom(ID_BYTES)
         failures, alive = 0, time.monotonic()
         while not stream.is_over and time.monotonic() - alive < _KEPT_S:
@@ -96,7 +96,7 @@ class TunnelEntry:
             alive = time.monotonic()
 
     async def _connect(
-        self, name: bytes, stream: LastingStream
+        self, name: bytes, stream: ResumableStream
     ) -> tuple[Pipe, int] | None:
         """Return a connection and what the other end has; None if it cannot be had."""
         try:
@@ -178,7 +178,7 @@ class TunnelExit:
             local = await asyncio.open_connection(_LOOPBACK, self._target_port)
         except OSError:
             return None
-        held = _Held(LastingStream(local), lambda: self._streams.pop(name, None))
+        held = _Held(ResumableStream(local), lambda: self._streams.pop(name, None))
         self._streams[name] = held
         return held
 
@@ -186,7 +186,7 @@ class TunnelExit:
 class _Held:
     """A stream that the pod's end has, with or without a carrier."""
 
-    def __init__(self, stream: LastingStream, forget: Callable[[], object]) -> None:
+    def __init__(self, stream: ResumableStream, forget: Callable[[], object]) -> None:
         self.stream = stream
         self._forget = forget
         self._pump = asyncio.ensure_future(stream.pump())

@@ -42,9 +42,9 @@ from dask_hpsearch.exceptions import (
 from dask_hpsearch.messages import IMAGE_VARIABLE
 from dask_hpsearch.slots.disk_watch import DiskWatch, empty, give_slots_folders
 from dask_hpsearch.slots.oom_record import FILE as BLACK_BOX_FILE
-from dask_hpsearch.slots.oom_record import BlackBox, read_black_box
+from dask_hpsearch.slots.oom_record import OOMRecord, read_oom_record
 from dask_hpsearch.slots.plugin import BLACK_BOX, DISK_WATCH, EARLY_NURSERY
-from dask_hpsearch.slots.slot import Nursery
+from dask_hpsearch.slots.slot import Forkserver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,15 +63,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if arguments.disk:
         _prepare_disk(Path(arguments.scratch))
-    nursery = Nursery(sys.path)  # its imports run beside the search for the scheduler
+    forkserver = Forkserver(
+        sys.path
+    )  # its imports run beside the search for the scheduler
     try:
-        left = asyncio.run(_work(arguments, nursery))
+        left = asyncio.run(_work(arguments, forkserver))
     except (ClusterAccessError, VersionSkewError) as error:
         print(f"refused: {error}", file=sys.stderr, flush=True)  # noqa: T201
         skew = isinstance(error, VersionSkewError)
         sys.exit(EXIT_SKEW if skew else EXIT_REFUSED)
     finally:
-        nursery.close()
+        forkserver.close()
     if not left:
         _logger.warning("the scheduler is gone: looking for it again")
         os.environ[_AGAIN] = "1"
@@ -96,21 +98,21 @@ def _prepare_disk(scratch: Path) -> None:
     give_slots_folders(scratch)
 
 
-async def _work(arguments: Namespace, nursery: Nursery) -> bool:
+async def _work(arguments: Namespace, forkserver: Forkserver) -> bool:
     """Return whether the worker was told to leave; else its scheduler is gone."""
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    leaving = asyncio.ensure_future(told.wait())
-    joining = asyncio.ensure_future(_join(arguments, nursery))
+    leave = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
+    leaving = asyncio.ensure_future(leave.wait())
+    joining = asyncio.ensure_future(_join(arguments, forkserver))
     await asyncio.wait({leaving, joining}, return_when=asyncio.FIRST_COMPLETED)
     if not joining.done():
         joining.cancel()
-        nursery.close()  # or its imports would be waited for
+        forkserver.close()  # or its imports would be waited for
         return True
     worker = joining.result()
     finished = asyncio.ensure_future(worker.finished())
     await asyncio.wait({leaving, finished}, return_when=asyncio.FIRST_COMPLETED)
-    if not told.is_set():
+    if not leave.is_set():
         leaving.cancel()
         return False
     draining = asyncio.ensure_future(drain(worker, arguments.notice))
@@ -118,7 +120,7 @@ async def _work(arguments: Namespace, nursery: Nursery) -> bool:
     return True
 
 
-async def _join(arguments: Namespace, nursery: Nursery) -> Worker:
+async def _join(arguments: Namespace, forkserver: Forkserver) -> Worker:
     from distributed import Worker
     from distributed.worker import DEFAULT_EXTENSIONS
 
@@ -126,13 +128,13 @@ async def _join(arguments: Namespace, nursery: Nursery) -> Worker:
     address = os.environ["DASK_SCHEDULER_ADDRESS"]
     await _find(address, security)
     await _check_versions(address, security)
-    await asyncio.to_thread(nursery.wait_until_ready, _NURSERY_WAIT_S)
+    await asyncio.to_thread(forkserver.wait_until_ready, _NURSERY_WAIT_S)
     scratch = Path(arguments.scratch)
-    crashed = read_black_box(scratch)
+    crashed = read_oom_record(scratch)
     extensions: Any = {
         **DEFAULT_EXTENSIONS,
-        EARLY_NURSERY: lambda _worker: nursery,
-        BLACK_BOX: lambda _worker: BlackBox(scratch),
+        EARLY_NURSERY: lambda _worker: forkserver,
+        BLACK_BOX: lambda _worker: OOMRecord(scratch),
     }
     if arguments.disk:
         watch = DiskWatch(scratch, arguments.disk, leave=_leave_full_disk)

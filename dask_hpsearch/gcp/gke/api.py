@@ -16,7 +16,12 @@ from dask_hpsearch.exceptions import (
 )
 from dask_hpsearch.gcp.api_errors import LOST
 from dask_hpsearch.gcp.gke.labels import is_ours
-from dask_hpsearch.gcp.gke.operations import conditions, failure, is_busy, told_of_gke
+from dask_hpsearch.gcp.gke.operations import (
+    conditions,
+    failure,
+    is_busy,
+    map_gke_errors,
+)
 from dask_hpsearch.gcp.gke.state import GKECluster, described
 
 if TYPE_CHECKING:
@@ -30,7 +35,7 @@ _TRIES = 3  # to change labels that others change meanwhile
 
 
 @dataclass(frozen=True, slots=True)
-class Looker:
+class GKEReader:
     """Looks at the clusters of one project.
 
     Attributes
@@ -45,10 +50,10 @@ class Looker:
         """Return a cluster as GKE has it; None if there is none."""
         request = v1.GetClusterRequest(name=path)
         follower = self.follower
-        with told_of_gke(f"look for {path}", follower.project):
+        with map_gke_errors(f"look for {path}", follower.project):
             try:
                 found: v1.Cluster = follower.client.get_cluster(
-                    request, **follower.patience.reading
+                    request, **follower.retry.reading
                 )
             except exceptions.NotFound:
                 return None
@@ -178,9 +183,9 @@ class Changes:
         False also if the answer was lost: nothing of it is repeated later.
         """
         request = v1.DeleteClusterRequest(name=path)
-        with told_of_gke(f"delete {path}", self._follower.project):
+        with map_gke_errors(f"delete {path}", self._follower.project):
             try:
-                self._client.delete_cluster(request, **self._follower.patience.once)
+                self._client.delete_cluster(request, **self._follower.retry.once)
             except exceptions.NotFound:
                 return True
             except LOST:
@@ -258,9 +263,9 @@ class Changes:
         """Ask until the cluster is not busy; None if it is as asked for already."""
         follower = self._follower
         while True:
-            with told_of_gke(doing, self._follower.project):
+            with map_gke_errors(doing, self._follower.project):
                 try:
-                    return method(request, **follower.patience.reading)
+                    return method(request, **follower.retry.reading)
                 except exceptions.NotFound:
                     if not doing.startswith("delete"):
                         raise
@@ -275,7 +280,7 @@ class Changes:
 
 
 def relabel(
-    looker: Looker,
+    looker: GKEReader,
     changes: Changes,
     path: str,
     change: Callable[[Mapping[str, str]], dict[str, str]],
@@ -284,7 +289,7 @@ def relabel(
 
     Parameters
     ----------
-    looker : Looker
+    looker : GKEReader
     changes : Changes
     path : str
     change : callable

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from google.cloud import container_v1 as v1
 
 from dask_hpsearch.exceptions import CloudError, ForeignResourceError, GKEMismatchError
-from dask_hpsearch.gcp.api_errors import Patience
+from dask_hpsearch.gcp.api_errors import Retry
 from dask_hpsearch.gcp.gke import labels as ours
 from dask_hpsearch.gcp.gke import requests
-from dask_hpsearch.gcp.gke.api import Changes, Looker, check_ours, relabel
+from dask_hpsearch.gcp.gke.api import Changes, GKEReader, check_ours, relabel
 from dask_hpsearch.gcp.gke.create import Creation
 from dask_hpsearch.gcp.gke.delete import Deletion
 from dask_hpsearch.gcp.gke.operations import (
@@ -25,7 +25,7 @@ from dask_hpsearch.gcp.gke.operations import (
     Limits,
     conditions,
     failure,
-    told_of_gke,
+    map_gke_errors,
 )
 from dask_hpsearch.gcp.gke.state import GKECluster, described
 
@@ -60,7 +60,7 @@ class GKEClusters:
     ----------
     client : ClusterManagerClient
     project : str
-    patience : Patience, optional
+    retry : Retry, optional
         How long single requests are waited for, and repeated.
     limits : Limits, optional
         How long operations may take.
@@ -74,7 +74,7 @@ class GKEClusters:
         client: Any,
         project: str,
         *,
-        patience: Patience | None = None,
+        retry: Retry | None = None,
         limits: Limits | None = None,
         clock: Clock | None = None,
         say: Callable[[str], None] = _logger.info,
@@ -82,13 +82,13 @@ class GKEClusters:
         self._follower = Follower(
             client,
             project,
-            patience or Patience(),
+            retry or Retry(),
             say,
             clock or Clock(),
             limits or Limits(),
         )
         self._clock, self._say = self._follower.clock, say
-        self._looker = Looker(self._follower)
+        self._looker = GKEReader(self._follower)
         self._changes = Changes(self._follower)
         self._deletion = Deletion(self._looker, self._changes)
 
@@ -132,8 +132,8 @@ class GKEClusters:
         """
         project, client = self._follower.project, self._follower.client
         request = v1.ListClustersRequest(parent=f"projects/{project}/locations/-")
-        with told_of_gke("list GKE clusters", project):
-            answer = client.list_clusters(request, **self._follower.patience.reading)
+        with map_gke_errors("list GKE clusters", project):
+            answer = client.list_clusters(request, **self._follower.retry.reading)
         if answer.missing_zones:
             self._say(f"no answer from {', '.join(answer.missing_zones)}: look again")
         return [

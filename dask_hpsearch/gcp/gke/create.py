@@ -13,13 +13,13 @@ from dask_hpsearch.exceptions import CloudError
 from dask_hpsearch.gcp.api_errors import LOST
 from dask_hpsearch.gcp.gke import labels as ours
 from dask_hpsearch.gcp.gke import requests
-from dask_hpsearch.gcp.gke.operations import failure, told_of_gke
+from dask_hpsearch.gcp.gke.operations import failure, map_gke_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dask_hpsearch.config.gke import GKESpec
-    from dask_hpsearch.gcp.gke.api import Looker
+    from dask_hpsearch.gcp.gke.api import GKEReader
     from dask_hpsearch.gcp.gke.state import GKECluster
 
 _logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Creation:
     Parameters
     ----------
     spec : GKESpec
-    looker : Looker
+    looker : GKEReader
     delete : callable
         Deletes a cluster of ours, by its path.
     keep : bool
@@ -45,7 +45,7 @@ class Creation:
     def __init__(
         self,
         spec: GKESpec,
-        looker: Looker,
+        looker: GKEReader,
         delete: Callable[[str], object],
         *,
         keep: bool,
@@ -96,11 +96,11 @@ class Creation:
     def _begin(self) -> v1.Operation | None:
         """Ask for the cluster; None if it is being created and its operation unknown."""
         follower = self._follower
-        with told_of_gke(self._doing, follower.project):
+        with map_gke_errors(self._doing, follower.project):
             for remaining in reversed(range(_TRIES)):
                 try:
                     begun: v1.Operation = follower.client.create_cluster(
-                        self._request, **follower.patience.once
+                        self._request, **follower.retry.once
                     )
                 except (exceptions.AlreadyExists, *LOST) as error:
                     found = self._looker.get(self._spec.path)
@@ -112,7 +112,7 @@ class Creation:
                         raise
                 else:
                     return begun
-                follower.clock.sleep(follower.patience.longest_delay_s)
+                follower.clock.sleep(follower.retry.maximum)
         return None
 
     def _undo(self, error: BaseException) -> None:

@@ -18,7 +18,7 @@ from dask_hpsearch.gcp.gke.api import check_ours
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dask_hpsearch.gcp.gke.api import Changes, Looker
+    from dask_hpsearch.gcp.gke.api import Changes, GKEReader
 
 _STOPPING = v1.Cluster.Status.STOPPING
 
@@ -28,11 +28,11 @@ class Deletion:
 
     Parameters
     ----------
-    looker : Looker
+    looker : GKEReader
     changes : Changes
     """
 
-    def __init__(self, looker: Looker, changes: Changes) -> None:
+    def __init__(self, looker: GKEReader, changes: Changes) -> None:
         self._looker, self._changes = looker, changes
         self._clock, self._limits = looker.follower.clock, looker.follower.limits
 

@@ -19,12 +19,12 @@ from dask_hpsearch.exceptions import (
     CloudTimeoutError,
     OperationFailedError,
 )
-from dask_hpsearch.gcp.api_errors import told
+from dask_hpsearch.gcp.api_errors import map_google_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from dask_hpsearch.gcp.api_errors import Patience
+    from dask_hpsearch.gcp.api_errors import Retry
 
 SERVICE = "container.googleapis.com"
 ADMIN = "roles/container.admin"
@@ -81,7 +81,7 @@ class Follower:
     ----------
     client : ClusterManagerClient
     project : str
-    patience : Patience
+    retry : Retry
     say : callable
         Given a line whenever there is something new.
     clock : Clock
@@ -90,7 +90,7 @@ class Follower:
 
     client: Any
     project: str
-    patience: Patience
+    retry: Retry
     say: Callable[[str], None]
     clock: Clock = field(default_factory=Clock)
     limits: Limits = field(default_factory=Limits)
@@ -140,10 +140,10 @@ class Follower:
 
     def _look(self, name: str, doing: str) -> v1.Operation | None:
         request = v1.GetOperationRequest(name=name)
-        with told_of_gke(doing, self.project):
+        with map_gke_errors(doing, self.project):
             try:
                 found: v1.Operation = self.client.get_operation(
-                    request, **self.patience.reading
+                    request, **self.retry.reading
                 )
             except exceptions.NotFound:
                 return None
@@ -151,7 +151,7 @@ class Follower:
 
 
 @contextlib.contextmanager
-def told_of_gke(doing: str, project: str) -> Iterator[None]:
+def map_gke_errors(doing: str, project: str) -> Iterator[None]:
     """Turn what GKE refuses into errors of ours, with the command that mends it.
 
     Raises
@@ -159,7 +159,7 @@ def told_of_gke(doing: str, project: str) -> Iterator[None]:
     CloudError
     """
     try:
-        with told(doing, project, SERVICE, ADMIN):
+        with map_google_errors(doing, project, SERVICE, ADMIN):
             yield
     except CloudRightsError as error:
         said = str(error)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.exceptions import CloudError
-from dask_hpsearch.gcp.api_errors import Patience
+from dask_hpsearch.gcp.api_errors import Retry
 from dask_hpsearch.gcp.gke.operations import Clock, Limits
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ LOOK_EVERY_S = 30.0
 # Emptying the pool comes first, and must not hold up the rest.
 LIMITS = Limits(change_s=60.0, delete_s=2400.0)
 # It looks again anyway, and says at once in its log why it cannot.
-PATIENCE = Patience(call_s=15.0, deadline_s=30.0)
+RETRY = Retry(timeout=15.0, deadline=30.0)
 # What a reaper does with Google's API, and may do: with its own cluster, nothing else.
 PERMISSIONS = (
     "container.clusters.get",
@@ -175,9 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     project, clock = arguments.path.split("/")[1], Clock()
     client = cluster_manager(arguments.endpoint)
-    clusters = GKEClusters(
-        client, project, patience=PATIENCE, clock=clock, limits=LIMITS
-    )
+    clusters = GKEClusters(client, project, retry=RETRY, clock=clock, limits=LIMITS)
     ready, every_s = arguments.ready.touch, arguments.every
     watch(clusters, arguments.path, clock, ready=ready, every_s=every_s)
     return 0

@@ -14,7 +14,7 @@ from google.cloud.devtools import cloudbuild_v1 as builds_v1
 from google.protobuf.duration_pb2 import Duration
 
 from dask_hpsearch.exceptions import ImageBuildError, ObjectNotFoundError, StoreError
-from dask_hpsearch.gcp.api_errors import LOST, Patience, told
+from dask_hpsearch.gcp.api_errors import LOST, Retry, map_google_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,12 +126,12 @@ class Builds:
     ----------
     client : CloudBuildClient
     place : ImagePlace
-    patience : Patience
+    retry : Retry
     """
 
     client: Any
     place: ImagePlace
-    patience: Patience = field(default_factory=Patience)
+    retry: Retry = field(default_factory=Retry)
 
     def start(self, build: builds_v1.Build) -> builds_v1.Build:
         """Start a build once, also if the answer to that is lost.
@@ -151,10 +151,10 @@ class Builds:
         request = builds_v1.CreateBuildRequest(
             parent=self.place.parent, project_id=self.place.project, build=build
         )
-        with self._told("start a build"):
+        with self._map_errors("start a build"):
             for tries_left in reversed(range(_TRIES)):
                 try:
-                    operation = self.client.create_build(request, **self.patience.once)
+                    operation = self.client.create_build(request, **self.retry.once)
                 except LOST:
                     found = self._tagged(mine)
                     if found:
@@ -171,7 +171,7 @@ class Builds:
 
         Whoever began it may be gone by now.
         """
-        with self._told("look for builds"):
+        with self._map_errors("look for builds"):
             for build in self._tagged(tag):
                 if OURS in build.tags and build.status in _UNDER_WAY:
                     return build
@@ -217,8 +217,8 @@ class Builds:
             name=self._name(build), project_id=self.place.project, id=build.id
         )
         while True:
-            with self._told("look at the build"):
-                build = self.client.get_build(request, **self.patience.reading)
+            with self._map_errors("look at the build"):
+                build = self.client.get_build(request, **self.retry.reading)
             ended = build.status not in _UNDER_WAY
             log.read(whole=ended)
             if ended:
@@ -231,7 +231,7 @@ class Builds:
             name=self._name(build), project_id=self.place.project, id=build.id
         )
         try:
-            self.client.cancel_build(request, **self.patience.reading)
+            self.client.cancel_build(request, **self.retry.reading)
         except exceptions.FailedPrecondition:
             return
         except exceptions.GoogleAPIError as error:
@@ -243,13 +243,13 @@ class Builds:
             project_id=self.place.project,
             filter=f'tags="{tag}"',
         )
-        return list(self.client.list_builds(request, **self.patience.reading))
+        return list(self.client.list_builds(request, **self.retry.reading))
 
     def _name(self, build: builds_v1.Build) -> str:
         return f"{self.place.parent}/builds/{build.id}"
 
-    def _told(self, doing: str) -> Any:
-        return told(doing, self.place.project, SERVICE, _EDITOR)
+    def _map_errors(self, doing: str) -> Any:
+        return map_google_errors(doing, self.place.project, SERVICE, _EDITOR)
 
 
 def log_name(build: builds_v1.Build) -> str:

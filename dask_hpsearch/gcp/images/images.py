@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import remote_files
 from dask_hpsearch.exceptions import CorruptObjectError, ImageBuildError, StoreError
-from dask_hpsearch.gcp.api_errors import Patience, with_credentials
+from dask_hpsearch.gcp.api_errors import Retry, with_credentials
 from dask_hpsearch.gcp.images.builds import BuildFiles, Builds, log_name, wanted
 from dask_hpsearch.gcp.images.registry import ImagePlace, Registry, Removed
 from dask_hpsearch.images.context import lay_out
@@ -45,7 +45,7 @@ def ensure_image(
     *,
     builds: Any = None,
     registry: Any = None,
-    patience: Patience | None = None,
+    retry: Retry | None = None,
     say: Callable[[str], None] = _logger.info,
     wait: Callable[[float], None] = time.sleep,
 ) -> str:
@@ -60,7 +60,7 @@ def ensure_image(
         Default: one with Application Default Credentials.
     registry : ArtifactRegistryClient, optional
         The same.
-    patience : Patience, optional
+    retry : Retry, optional
         How long to wait for answers.
     say : callable
         Given each line of the build's log as it comes; default: the log of this module.
@@ -89,8 +89,8 @@ def ensure_image(
     """
     if spec.image is not None:
         return spec.image
-    place, patience = place_of(spec), patience or Patience()
-    images = Registry(registry or _registry_client(spec), place, patience)
+    place, retry = place_of(spec), retry or Retry()
+    images = Registry(registry or _registry_client(spec), place, retry)
     with tempfile.TemporaryDirectory(prefix="dask-hpsearch-image-") as folder:
         context = lay_out(
             Path(folder) / "context",
@@ -104,7 +104,7 @@ def ensure_image(
             say(f"building the image {place.image}:{tag}")
             client = builds or _builds_client(spec)
             making = _Making(
-                Builds(client, place, patience),
+                Builds(client, place, retry),
                 images,
                 _build_store(spec),
                 spec.build_service_account,
@@ -117,7 +117,7 @@ def ensure_image(
 
 
 def remove_images(
-    spec: GKESpec, *, registry: Any = None, patience: Patience | None = None
+    spec: GKESpec, *, registry: Any = None, retry: Retry | None = None
 ) -> Removed:
     """Remove the images, and the files of builds, that only a spec's GKE cluster has used.
 
@@ -125,7 +125,7 @@ def remove_images(
     ----------
     spec : GKESpec
     registry : ArtifactRegistryClient, optional
-    patience : Patience, optional
+    retry : Retry, optional
 
     Returns
     -------
@@ -139,7 +139,7 @@ def remove_images(
         If Google Cloud refuses.
     """
     client = registry or _registry_client(spec)
-    removed = Registry(client, place_of(spec), patience or Patience()).remove()
+    removed = Registry(client, place_of(spec), retry or Retry()).remove()
     with suppress(StoreError):  # without a bucket there are no files
         store = _build_store(spec)
         for one in store.list():

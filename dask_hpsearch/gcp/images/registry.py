@@ -16,7 +16,7 @@ from google.cloud import artifactregistry_v1 as registry_v1
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from dask_hpsearch.exceptions import CloudError, ImageBuildError
-from dask_hpsearch.gcp.api_errors import LOST, Patience, told
+from dask_hpsearch.gcp.api_errors import LOST, Retry, map_google_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,12 +89,12 @@ class Registry:
     ----------
     client : ArtifactRegistryClient
     place : ImagePlace
-    patience : Patience
+    retry : Retry
     """
 
     client: Any
     place: ImagePlace
-    patience: Patience = field(default_factory=Patience)
+    retry: Retry = field(default_factory=Retry)
 
     def find(self, tag: str) -> str | None:
         """Return the digest of the image that has a tag; None if there is none.
@@ -105,9 +105,9 @@ class Registry:
             If Google Cloud refuses to tell.
         """
         name = f"{self.place.package}/tags/{tag}"
-        with self._told("look for the image", _REPO_ADMIN):
+        with self._map_errors("look for the image", _REPO_ADMIN):
             try:
-                found = self.client.get_tag(name=name, **self.patience.reading)
+                found = self.client.get_tag(name=name, **self.retry.reading)
             except exceptions.NotFound:
                 return None
         return str(found.version.rpartition("/")[2])
@@ -127,7 +127,9 @@ class Registry:
         CloudError
             If Google Cloud refuses; nothing is left then.
         """
-        with self._told(f"create the repository {self.place.repository!r}", _ADMIN):
+        with self._map_errors(
+            f"create the repository {self.place.repository!r}", _ADMIN
+        ):
             found, created = self._repository(), False
             if found is None:
                 found, created = self._create()
@@ -158,8 +160,8 @@ class Registry:
         )
         for tries_left in reversed(range(_TRIES)):
             try:
-                operation = self.client.create_repository(request, **self.patience.once)
-                return operation.result(timeout=self.patience.deadline_s), True
+                operation = self.client.create_repository(request, **self.retry.once)
+                return operation.result(timeout=self.retry.deadline), True
             except exceptions.AlreadyExists:
                 return self._repository(), False
             except LOST:
@@ -187,8 +189,8 @@ class Registry:
         """
         name = f"{self.place.package}/versions/{digest}"
         try:
-            with self._told("annotate the image", _REPO_ADMIN):
-                version = self.client.get_version(name=name, **self.patience.reading)
+            with self._map_errors("annotate the image", _REPO_ADMIN):
+                version = self.client.get_version(name=name, **self.retry.reading)
                 before = dict(version.annotations)
                 if built or _is_ours(before):
                     used = {MANAGED_BY: OURS, _USED_BY + self.place.user: "true"}
@@ -209,7 +211,7 @@ class Registry:
         CloudError
             If Google Cloud refuses.
         """
-        with self._told("remove images", _REPO_ADMIN):
+        with self._map_errors("remove images", _REPO_ADMIN):
             repository = self._repository()
             if repository is None:
                 return Removed()
@@ -225,25 +227,25 @@ class Registry:
     def remove_repository(self) -> None:
         """Undo the creation of a repository, unless somebody has pushed to it meanwhile."""
         try:
-            with self._told("remove the repository", _ADMIN):
+            with self._map_errors("remove the repository", _ADMIN):
                 repository = self._repository()
                 if repository is not None:
                     self._remove_repository(repository)
         except CloudError as error:
             _logger.warning("%s is left behind: %s", self.place.resource, error)
 
-    def _told(self, doing: str, role: str) -> Any:
-        return told(doing, self.place.project, SERVICE, role)
+    def _map_errors(self, doing: str, role: str) -> Any:
+        return map_google_errors(doing, self.place.project, SERVICE, role)
 
     def _repository(self) -> Any:
         name = self.place.resource
         try:
-            return self.client.get_repository(name=name, **self.patience.reading)
+            return self.client.get_repository(name=name, **self.retry.reading)
         except exceptions.NotFound:
             return None
 
     def _versions(self) -> list[Any]:
-        name, options = self.place.package, self.patience.reading
+        name, options = self.place.package, self.retry.reading
         try:
             return list(self.client.list_versions(parent=name, **options))
         except exceptions.NotFound:
@@ -276,7 +278,7 @@ class Registry:
             changed = registry_v1.Version(name=version.name, annotations=notes)
             mask = FieldMask(paths=["annotations"])
             self.client.update_version(
-                version=changed, update_mask=mask, **self.patience.reading
+                version=changed, update_mask=mask, **self.retry.reading
             )
 
     def _remove_repository(self, repository: Any) -> bool:
@@ -290,7 +292,7 @@ class Registry:
         return True
 
     def _is_empty(self) -> bool:
-        options = self.patience.reading
+        options = self.retry.reading
         packages = self.client.list_packages(parent=self.place.resource, **options)
         return not any(
             True
@@ -300,11 +302,11 @@ class Registry:
 
     @property
     def _deleting(self) -> dict[str, Any]:
-        return self.patience.reading  # a second one finds nothing, and that is well
+        return self.retry.reading  # a second one finds nothing, and that is well
 
     def _until_gone(self, delete: Callable[[], Any]) -> None:
         try:
-            delete().result(timeout=self.patience.deadline_s)
+            delete().result(timeout=self.retry.deadline)
         except exceptions.NotFound:
             return
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
-from dask_hpsearch.data.prefetch import PutAhead
+from dask_hpsearch.data.prefetch import EarlyUpload
 from dask_hpsearch.exceptions import (
     RunCancelledError,
     SearchStopped,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from dask_hpsearch.budget import CostMeter
-    from dask_hpsearch.data import DataHome
+    from dask_hpsearch.data import DataStore
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.runs.create import Work
@@ -43,7 +43,7 @@ _logger = logging.getLogger(__name__)
 REQUESTS = "requests/"
 _LOOK_EVERY_S = 0.5
 _BEATS_EVERY_LOOKS = 10
-_CANCEL_PATIENCE_S = 5.0
+_CANCEL_WAIT_S = 5.0
 
 
 def result_name(generation: int, *, estimator: bool) -> str:
@@ -59,7 +59,7 @@ class _Stop:
     """The first reason to stop, for an engine that may come later."""
 
     def __init__(self) -> None:
-        self.trouble: StoreError | None = None
+        self.problem: StoreError | None = None
         self._reason: str | None = None
         self._asked_at = 0.0
         self._engine: Engine | None = None
@@ -85,31 +85,31 @@ class _Stop:
         with self._lock:
             if self._engine is None:
                 return {}
-            watch, trouble = self._engine.watch, self._engine.troubles.text
-            told = {"x": trouble} if trouble else {}
-            return {"w": watch.workers, "n": watch.slots, "b": watch.running, **told}
+            watch, problem = self._engine.watch, self._engine.problems.text
+            shown = {"x": problem} if problem else {}
+            return {"w": watch.workers, "n": watch.slots, "b": watch.running, **shown}
 
     def is_overdue(self) -> bool:
         """Whether the driver was cancelled, and still has not ended."""
         waited = time.monotonic() - self._asked_at
-        return self._reason == "cancelled" and waited > _CANCEL_PATIENCE_S
+        return self._reason == "cancelled" and waited > _CANCEL_WAIT_S
 
     def give_up(self, error: StoreError) -> None:
-        self.trouble = self.trouble or error
+        self.problem = self.problem or error
         self("store")
 
 
 def drive_run(
     folder: RunFolder,
     work: Work,
-    home: DataHome,
+    data_store: DataStore,
     settings: Settings,
     *,
     generation: int = 0,
     driver: str | None = None,
     ignored: Collection[str] = (),
     goes_on: Callable[[BaseException], bool] = lambda _: False,
-    patience_s: float | None = None,
+    heartbeat_timeout_s: float | None = None,
     before_end: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Fit a run's search, from where its journal ends, and store the result.
@@ -118,7 +118,7 @@ def drive_run(
     ----------
     folder : RunFolder
     work : Work
-    home : DataHome
+    data_store : DataStore
     settings : Settings
     generation : int
         How often the run was extended.
@@ -126,7 +126,7 @@ def drive_run(
         This driver's name, if its process is its own.
     ignored : collection of str
         Requests that were made of earlier drivers.
-    goes_on, patience_s
+    goes_on, heartbeat_timeout_s
         As for `StateNotes`.
     before_end : callable
         Called when the result is there, and nobody knows yet.
@@ -139,7 +139,7 @@ def drive_run(
         If the store cannot be written any more; ``error.partial`` is the search with
         what had finished by then.
     """
-    stop, ahead = _Stop(), PutAhead(home)
+    stop, ahead = _Stop(), EarlyUpload(data_store)
     journal = RunJournal(
         folder,
         generation=generation,
@@ -151,13 +151,13 @@ def drive_run(
         driver or uuid.uuid4().hex,
         own=driver is not None,
         goes_on=goes_on,
-        patience_s=patience_s,
+        heartbeat_timeout_s=heartbeat_timeout_s,
     )
     meter = meter_of(settings, journal.spent_usd, journal.spent_earlier_usd)
     try:
         notes.note("running")
         with _watching(folder, journal, stop, ignored, notes, meter=meter):
-            fitted = _fit(work, settings, home, journal, stop, meter=meter)
+            fitted = _fit(work, settings, data_store, journal, stop, meter=meter)
         fitted, unstored = _store_result(folder, journal, fitted, generation)
         before_end()
         _note_result(notes, fitted, unstored)
@@ -175,7 +175,7 @@ def drive_run(
 def _fit(
     work: Work,
     settings: Settings,
-    home: DataHome,
+    data_store: DataStore,
     journal: RunJournal,
     stop: _Stop,
     *,
@@ -188,17 +188,17 @@ def _fit(
             work.y,
             work.params,
             settings,
-            home=home,
+            data_store=data_store,
             journal=journal,
             meter=meter,
             on_engine=stop.engine_runs,
         )
     except SearchStopped as stopped:  # with nothing finished
-        if stop.trouble is None:
+        if stop.problem is None:
             raise
-        raise stop.trouble from stopped
-    if stop.trouble is not None:
-        raise _with_partial(stop.trouble, fitted)
+        raise stop.problem from stopped
+    if stop.problem is not None:
+        raise _with_partial(stop.problem, fitted)
     return fitted
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from distributed import Client
 
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import (
     ClientClosedError,
     ClusterNotFoundError,
@@ -25,9 +25,9 @@ from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.journal.main_names import stand_in_for_main
 from dask_hpsearch.runs.create import load
 from dask_hpsearch.runs.driver.drive import drive_run
-from dask_hpsearch.runs.driver.retry import LastingDriver, extended, let_go
+from dask_hpsearch.runs.driver.retry import DriverLoop, extended, let_go
 from dask_hpsearch.runs.launch.local_process import read_private
-from dask_hpsearch.runs.logs import KeptLogs, keep_logs, leave_word
+from dask_hpsearch.runs.logs import StoredPodLogs, keep_logs, leave_word
 from dask_hpsearch.stores import open_store
 
 _logger = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ def drive(request: dict[str, Any]) -> None:
         return
     settings = Settings(**folder.manifest.settings | request.get("limits", {}))
     with ExitStack() as stack:
-        home = stack.enter_context(DataHome.of(open_store(request["store"])))
-        work = extended(load(folder, home), int(request["n_iter_more"]))
+        data_store = stack.enter_context(DataStore.of(open_store(request["store"])))
+        work = extended(load(folder, data_store), int(request["n_iter_more"]))
         if handed is not None:
             settings = replace(settings, client=_connected(handed, stack))
         drive_run(
             folder,
             work,
-            home,
+            data_store,
             settings,
             generation=request["generation"],
             driver=request["driver"],
@@ -84,8 +84,8 @@ def _drive_on_kubernetes(
         return client
 
     where = {key: value for key, value in options.items() if key != "name"}
-    with KeptLogs(folder.store) as kept:
-        driver = LastingDriver(
+    with StoredPodLogs(folder.store) as kept:
+        driver = DriverLoop(
             folder, request, attached, has_cluster=lambda: True, before_end=kept.write
         )
         since = kept.book.moments()

@@ -30,10 +30,10 @@ from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.journal.main_names import stand_in_for_main
 from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.runs import views
-from dask_hpsearch.runs.driver.retry import LastingDriver, PodEnds, let_go
-from dask_hpsearch.runs.launch.kubernetes_job import PATIENCE_S
+from dask_hpsearch.runs.driver.retry import DriverLoop, PodEnds, let_go
+from dask_hpsearch.runs.launch.kubernetes_job import HEARTBEAT_TIMEOUT_S
 from dask_hpsearch.runs.launch.module_archive import take_modules
-from dask_hpsearch.runs.logs import KeptLogs
+from dask_hpsearch.runs.logs import StoredPodLogs
 from dask_hpsearch.security.signing import SigningKey
 from dask_hpsearch.stores import open_store
 
@@ -122,16 +122,16 @@ def _work(request: dict[str, Any], place: Place) -> None:
     folder = RunFolder.open(open_store(request["run"]), maker=request["maker"], key=key)
     scratch = Path(request["scratch"])
     with (
-        KeptLogs(folder.store) as kept,
+        StoredPodLogs(folder.store) as kept,
         place.logs(folder.run_id, kept.take, kept.book.moments()),
     ):
         take_modules(folder, request["modules"], scratch / "modules")
-        driver = LastingDriver(
+        driver = DriverLoop(
             folder,
             request,
             connect=lambda stack: _connected(request, place, stack),
             has_cluster=place.has_cluster,
-            patience_s=PATIENCE_S,
+            heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S,
             cluster=place,
             before_end=kept.write,
         )
@@ -196,7 +196,7 @@ def _check_scheduler_pod(place: Place) -> None:
     ------
     PodStartError
     """
-    ask = getattr(place, "troubles", None)  # not all places have pods
+    ask = getattr(place, "problems", None)  # not all places have pods
     for one in () if ask is None else ask():
         if one.part == "scheduler" and one.outlook in ("late", "stuck"):
             msg = f"the scheduler does not start: {one.message}"

@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import (
     ClientClosedError,
     ClusterNotFoundError,
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 Step = Literal["again", "interrupted", "failed"]
 _PAUSE_S = 2.0
-# How long troubles may last, one after the other; after as long without any they are over.
-_TROUBLES_S = 3600.0
+# How long problems may last, one after the other; after as long without any they are over.
+_PROBLEMS_S = 3600.0
 _CALM_S = 300.0
 _PASSING = (
     ClientClosedError,
@@ -56,7 +56,7 @@ class PodEnds(BaseException):
 
 
 @dataclass(slots=True)
-class LastingDriver:
+class DriverLoop:
     """Drives a run from where its journal ends, on the scheduler that there is.
 
     Attributes
@@ -69,7 +69,7 @@ class LastingDriver:
         Returns a client of the cluster; what is to be closed goes on the stack.
     has_cluster : callable
         Whether there still is a cluster to wait for.
-    patience_s : float, optional
+    heartbeat_timeout_s : float, optional
         As for `signature_of`.
     cluster : object, optional
         What can be scaled, when the run has spent what it may.
@@ -81,10 +81,10 @@ class LastingDriver:
     request: dict[str, Any]
     connect: Callable[[ExitStack], Client]
     has_cluster: Callable[[], bool]
-    patience_s: float | None = None
+    heartbeat_timeout_s: float | None = None
     cluster: Any = None
     before_end: Callable[[], None] = lambda: None
-    _troubled_since: float | None = field(default=None, init=False)
+    _problemd_since: float | None = field(default=None, init=False)
 
     def drive_to_the_end(self) -> Exception | None:
         """Return what ended the run, if that was an error; its journal says so too.
@@ -102,7 +102,7 @@ class LastingDriver:
                 return error
             except Exception as error:  # noqa: BLE001 (what it was is noted)
                 if time.monotonic() - began > _CALM_S:
-                    self._troubled_since = None
+                    self._problemd_since = None
                 step = self._next_step(error)
                 if step != "again":
                     self._note_end(error, step)
@@ -140,19 +140,19 @@ class LastingDriver:
         request, folder = self.request, self.folder
         settings = Settings(**folder.manifest.settings | request.get("limits", {}))
         with ExitStack() as stack:
-            home = stack.enter_context(DataHome.of(open_store(request["store"])))
-            work = extended(load(folder, home), int(request["n_iter_more"]))
+            data_store = stack.enter_context(DataStore.of(open_store(request["store"])))
+            work = extended(load(folder, data_store), int(request["n_iter_more"]))
             client = self.connect(stack)
             drive_run(
                 folder,
                 work,
-                home,
+                data_store,
                 replace(settings, client=client, cluster=self.cluster),
                 generation=request["generation"],
                 driver=request["driver"],
                 ignored=request["ignored"],
                 goes_on=lambda error: self._next_step(error) == "again",
-                patience_s=self.patience_s,
+                heartbeat_timeout_s=self.heartbeat_timeout_s,
                 before_end=self.before_end,
             )
 
@@ -167,8 +167,8 @@ class LastingDriver:
         if getattr(error, "lasts", False):
             return "interrupted"
         now = time.monotonic()
-        self._troubled_since = self._troubled_since or now
-        lasts = now - self._troubled_since > _TROUBLES_S
+        self._problemd_since = self._problemd_since or now
+        lasts = now - self._problemd_since > _PROBLEMS_S
         return "interrupted" if lasts or not self.has_cluster() else "again"
 
     def _note_end(self, error: Exception, state: str) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dask_hpsearch import paths
-from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
 from dask_hpsearch.data.sources import REACHABLE
 from dask_hpsearch.exceptions import HPSearchError, PodStartError
 from dask_hpsearch.runs.generations import generation_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_hpsearch.clusters.kubernetes.diagnosis import Trouble
+    from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
     from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.stores import Store
 
@@ -34,8 +34,8 @@ _logger = logging.getLogger(__name__)
 _PROGRAM = "dask_hpsearch.runs.driver.pod_main"
 # A driver that is silent for so long is gone: Kubernetes takes its time to notice that a
 # node is lost, and a node that is to be added takes its own.
-PATIENCE_S = 900.0
-START_PATIENCE_S = 1800.0
+HEARTBEAT_TIMEOUT_S = 900.0
+START_TIMEOUT_S = 1800.0
 _LOOK_EVERY_S = 5.0
 _STUCK_LOOKS = 2
 
@@ -47,7 +47,7 @@ class JobCluster(Protocol):
     def runs_drivers(self) -> bool:
         """Whether it knows all that a driver's pod needs."""
 
-    def start_driver(self, order: DriverOrder) -> dict[str, Any]:
+    def start_driver(self, order: DriverRequest) -> dict[str, Any]:
         """Start a Job; return how Kubernetes is reached from here."""
 
     def end_with_runs(self) -> None:
@@ -119,7 +119,7 @@ def start_job(
         "maker": signing.user_key().public,
         "modules": keep_modules(folder),
     }
-    order = DriverOrder(
+    order = DriverRequest(
         run_id=folder.run_id,
         job=f"run-{folder.run_id}-{options['driver'][:6]}",
         module=_PROGRAM,
@@ -167,23 +167,23 @@ class JobWatch:
             return
         self._next_look = time.monotonic() + _LOOK_EVERY_S
         record = _recalled(self._folder.run_id)
-        trouble = _trouble(record)
-        self.text = "" if trouble is None else trouble.message
-        if record is None or trouble is None:
+        problem = _problem(record)
+        self.text = "" if problem is None else problem.message
+        if record is None or problem is None:
             self._lasting = 0
             return
-        if trouble.message != self._told:
-            self._told = trouble.message
-            _logger.warning("the driver does not run: %s", trouble.message)
-        if trouble.reason == "JobFailed":
-            self._note_failure(record, trouble.message)
+        if problem.message != self._told:
+            self._told = problem.message
+            _logger.warning("the driver does not run: %s", problem.message)
+        if problem.reason == "JobFailed":
+            self._note_failure(record, problem.message)
             return
-        self._lasting += trouble.outlook in ("late", "stuck")
+        self._lasting += problem.outlook in ("late", "stuck")
         if self._lasting >= _STUCK_LOOKS:
             self._lasting = 0
             msg = (
                 f"the driver of run {self._folder.run_id} does not start: "
-                f"{trouble.message}. cancel() gives it up; resume(client) then tries again"
+                f"{problem.message}. cancel() gives it up; resume(client) then tries again"
             )
             raise PodStartError(msg)
 
@@ -199,16 +199,16 @@ class JobWatch:
             )
 
 
-def trouble_with_driver(run_id: str) -> str:
+def problem_with_driver(run_id: str) -> str:
     """Say what keeps a run's driver from running, if this machine knows how to ask."""
-    trouble = _trouble(_recalled(run_id))
-    return "" if trouble is None else trouble.message
+    problem = _problem(_recalled(run_id))
+    return "" if problem is None else problem.message
 
 
 def end_if_stuck(run_id: str) -> str | None:
     """End a Job whose pod does not start; return its driver's name if that was so."""
     record = _recalled(run_id)
-    if record is None or _trouble(record) is None:
+    if record is None or _problem(record) is None:
         return None
     from dask_hpsearch.clusters.kubernetes import job_control
 
@@ -222,13 +222,13 @@ def forget_job(run_id: str) -> None:
     _path(run_id).unlink(missing_ok=True)
 
 
-def _trouble(record: dict[str, Any] | None) -> Trouble | None:
+def _problem(record: dict[str, Any] | None) -> Problem | None:
     if record is None:
         return None
     from dask_hpsearch.clusters.kubernetes import job_control
 
     try:
-        found: Trouble | None = _answer(
+        found: Problem | None = _answer(
             job_control.look_from_here(record["job"], record["where"])
         )
     except HPSearchError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.execution.fit import check_limit, tariff_of
 from dask_hpsearch.journal.folder import RUNS
 from dask_hpsearch.runs.launch.kubernetes_job import (
-    START_PATIENCE_S,
+    START_TIMEOUT_S,
     job_cluster,
     start_job,
     tell_why_not,
@@ -53,7 +53,9 @@ def start(
     cluster = job_cluster(folder.store, client)
     if cluster is not None:
         start_job(folder, cluster, options, keep_cluster=keep_cluster)
-        signature = signature_of(driver, 0, own=True, patience_s=START_PATIENCE_S)
+        signature = signature_of(
+            driver, 0, own=True, heartbeat_timeout_s=START_TIMEOUT_S
+        )
     else:
         tell_why_not(folder.store, client)
         options["keep_cluster"] = keep_cluster

@@ -124,18 +124,18 @@ class Asker:
 
     # --- the search's thread ----------------------------------------------------------
 
-    def take(self, *, patient: bool, most: int) -> Point | None:
+    def take(self, *, wait: bool, most: int) -> Point | None:
         """Return a point to evaluate; `note_asked` is to follow.
 
         Parameters
         ----------
-        patient : bool
+        wait : bool
             Whether to return None rather than what is not of the last model's best.
         most : int
             How many might be taken at once: as many as there are slots.
         """
         with self._changed:
-            point = self._next(patient=patient)
+            point = self._next(wait=wait)
             self._most = most
         return point
 
@@ -184,14 +184,14 @@ class Asker:
             self._closed = True
             self._changed.notify_all()
 
-    def _next(self, *, patient: bool) -> Point | None:
+    def _next(self, *, wait: bool) -> Point | None:
         if self._taken < self._optimizer.n_initial_points_:
             self.sources["initial"] += 1
             return self._initial()
         if self._ready:
             self.sources["model"] += 1
             return self._ready.popleft()
-        if patient and self._can_model():
+        if wait and self._can_model():
             return None
         if self._reserve:
             self.sources["reserve"] += 1

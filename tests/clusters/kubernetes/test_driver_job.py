@@ -10,13 +10,13 @@ import pytest
 from dask_hpsearch.clusters import tls
 from dask_hpsearch.clusters.kubernetes import driver_job
 from dask_hpsearch.clusters.kubernetes.deletion import ending_with_runs
-from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
 from dask_hpsearch.clusters.kubernetes.manifests import ENDS_ANNOTATION, dask_cluster
 from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S
 from dask_hpsearch.config.load import load_spec
 from tests.clusters.kubernetes.test_manifests import SPOT
 
-ORDER = DriverOrder(
+ORDER = DriverRequest(
     run_id="20261125-010203-0123abcd",
     job="run-20261125-010203-0123abcd-456def",
     module="the.program",

@@ -13,11 +13,11 @@ from dask_hpsearch.clusters.kubernetes import manifests
 from dask_hpsearch.clusters.kubernetes.api import split_log_line
 from dask_hpsearch.clusters.kubernetes.cluster import kube_cluster, without_other_links
 from dask_hpsearch.clusters.kubernetes.diagnosis import (
-    Trouble,
-    deployment_trouble,
+    Problem,
+    deployment_problem,
     first_log,
     last_words,
-    pod_trouble,
+    pod_problem,
     worst,
 )
 from dask_hpsearch.clusters.kubernetes.scheduler_routes import (
@@ -202,20 +202,20 @@ def test_what_keeps_a_pod_from_running_is_said(
     status: dict[str, Any], outlook: str, says: str
 ) -> None:
     """Kubernetes' own words, and whether waiting may help."""
-    trouble = pod_trouble(pod_with(**status))
+    problem = pod_problem(pod_with(**status))
 
-    assert trouble is not None
-    assert trouble.outlook == outlook
-    assert says in trouble.message
+    assert problem is not None
+    assert problem.outlook == outlook
+    assert says in problem.message
 
 
-def test_a_pod_that_starts_is_no_trouble() -> None:
+def test_a_pod_that_starts_is_no_problem() -> None:
     """Creating a container takes its time."""
     waiting = {"reason": "ContainerCreating"}
     status = {"containerStatuses": [{"state": {"waiting": waiting}}]}
 
-    assert pod_trouble(pod_with(**status)) is None
-    assert pod_trouble(pod_with(phase="Pending")) is None
+    assert pod_problem(pod_with(**status)) is None
+    assert pod_problem(pod_with(phase="Pending")) is None
 
 
 def test_a_used_up_quota_is_told() -> None:
@@ -227,10 +227,10 @@ def test_a_used_up_quota_is_told() -> None:
     }
     deployment = {"metadata": {"name": "d"}, "status": {"conditions": [condition]}}
 
-    trouble = deployment_trouble(deployment)
+    problem = deployment_problem(deployment)
 
-    assert trouble is not None
-    assert "exceeded quota" in trouble.message
+    assert problem is not None
+    assert "exceeded quota" in problem.message
 
 
 def test_a_logs_end_is_quoted() -> None:
@@ -279,11 +279,11 @@ def test_why_a_worker_refused_is_told(code: int, outlook: str) -> None:
     ended = {"exitCode": code, "message": words}
     container = {"restartCount": 0, "state": {"terminated": ended}}
 
-    trouble = pod_trouble(pod_with(containerStatuses=[container]))
+    problem = pod_problem(pod_with(containerStatuses=[container]))
 
-    assert trouble is not None
-    assert trouble.outlook == outlook
-    assert trouble.message == "pod p: the image x:1 has other versions"
+    assert problem is not None
+    assert problem.outlook == outlook
+    assert problem.message == "pod p: the image x:1 has other versions"
 
 
 def test_what_a_pod_wrote_last_is_kept() -> None:
@@ -291,33 +291,33 @@ def test_what_a_pod_wrote_last_is_kept() -> None:
     ended = {"reason": "OOMKilled", "exitCode": 137, "message": "one\ntwo\n"}
     container = {"restartCount": 1, "state": {}, "lastState": {"terminated": ended}}
 
-    trouble = pod_trouble(pod_with(containerStatuses=[container]))
+    problem = pod_problem(pod_with(containerStatuses=[container]))
 
-    assert trouble is not None
-    assert trouble.quoted(trouble.words) == (
+    assert problem is not None
+    assert problem.quoted(problem.words) == (
         "pod p: it used more memory than its limit (OOMKilled). The end of its log:\n"
         "    one\n    two"
     )
 
 
-def test_a_pod_that_has_recovered_is_no_trouble() -> None:
+def test_a_pod_that_has_recovered_is_no_problem() -> None:
     """What ended before counts no more once it is ready."""
     ended = {"reason": "OOMKilled", "exitCode": 137}
     container = {"ready": True, "restartCount": 1, "lastState": {"terminated": ended}}
 
-    assert pod_trouble(pod_with(containerStatuses=[container])) is None
+    assert pod_problem(pod_with(containerStatuses=[container])) is None
 
 
-def test_the_worst_trouble_is_told() -> None:
+def test_the_worst_problem_is_told() -> None:
     """Rather what stays so than what may pass."""
-    troubles = [
-        Trouble("wait", "a"),
+    problems = [
+        Problem("wait", "a"),
         None,
-        Trouble("crash", "b"),
-        Trouble("stuck", "c"),
+        Problem("crash", "b"),
+        Problem("stuck", "c"),
     ]
 
-    assert worst(troubles) == Trouble("crash", "b")
+    assert worst(problems) == Problem("crash", "b")
     assert worst([None]) is None
 
 

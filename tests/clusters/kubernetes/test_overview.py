@@ -67,7 +67,7 @@ def test_a_cluster_is_told_in_a_row(
 
 def test_rows_stand_below_each_other_with_what_is_wrong() -> None:
     """One line each; a cluster of another program has no owner that is known."""
-    row = row_of(cluster(), GROUPS, PODS, now=NOW, trouble="pod p finds no node")
+    row = row_of(cluster(), GROUPS, PODS, now=NOW, problem="pod p finds no node")
 
     lines = table([row]).splitlines()
 

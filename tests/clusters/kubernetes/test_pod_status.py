@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from dask_hpsearch.clusters.kubernetes.diagnosis import (
-    Trouble,
+    Problem,
     first_log,
     needs_events,
-    pod_trouble,
+    pod_problem,
     sizes_offered,
     without_room,
 )
 from dask_hpsearch.clusters.kubernetes.driver_job import DriverEnd, end_of, why_given_up
-from dask_hpsearch.engine.cluster_watch import TroubleBook
+from dask_hpsearch.engine.cluster_watch import ProblemLog
 from dask_hpsearch.progress import text
 from dask_hpsearch.runs import views
 
@@ -120,7 +120,7 @@ def test_why_a_pod_does_not_run_is_told_by_its_name(
     one: dict[str, Any], outlook: str, reason: str, says: str
 ) -> None:
     """With the pod's name, and whether waiting may help."""
-    found = pod_trouble(one, now=NOW)
+    found = pod_problem(one, now=NOW)
 
     assert found is not None
     assert (found.outlook, found.reason, found.pod) == (outlook, reason, POD)
@@ -147,7 +147,7 @@ def test_evictions_for_a_full_disk_are_told_from_others(
     message: str, *, is_disk: bool
 ) -> None:
     """In the words that kubelets have for it."""
-    found = pod_trouble(failed("Evicted", message), now=NOW)
+    found = pod_problem(failed("Evicted", message), now=NOW)
 
     assert found is not None
     assert found.is_full_disk is is_disk
@@ -196,7 +196,7 @@ def test_want_of_room_is_an_error_when_nobody_makes_room(
     seconds: float, events: list[dict[str, Any]], outlook: str, says: str
 ) -> None:
     """An autoscaler says what it does; without one, time tells."""
-    found = pod_trouble(unschedulable(seconds), events, now=NOW)
+    found = pod_problem(unschedulable(seconds), events, now=NOW)
 
     assert found is not None
     assert found.outlook == outlook
@@ -209,7 +209,7 @@ def test_what_nodes_have_is_told_with_it() -> None:
     """Each size once; a user who may not see nodes learns what the scheduler says."""
     sizes = {"cpu": "2", "memory": "8Gi"}
     nodes = [{"status": {"allocatable": sizes}}] * 3
-    found = pod_trouble(unschedulable(60), now=NOW)
+    found = pod_problem(unschedulable(60), now=NOW)
     assert found is not None
 
     assert sizes_offered(nodes) == "3 of cpu 2, memory 8Gi"
@@ -228,7 +228,7 @@ def test_what_a_node_lacks_for_a_pod_is_told(
     one = pod(age=seconds, phase="Pending")
     events = [event(reason, 'secret "a" not found', 1)]
 
-    found = pod_trouble(one, events, now=NOW)
+    found = pod_problem(one, events, now=NOW)
 
     assert needs_events(one)
     assert found is not None
@@ -244,7 +244,7 @@ def test_a_node_that_no_longer_answers_is_told() -> None:
         containerStatuses=[{"ready": True, "state": {"running": {}}}],
     )
 
-    found = pod_trouble(one, now=NOW)
+    found = pod_problem(one, now=NOW)
 
     assert found is not None
     assert found.reason == "NodeNotReady"
@@ -283,17 +283,17 @@ def test_a_driver_that_is_oom_killed_three_times_is_given_up() -> None:
 
 def test_the_limit_of_a_driver_is_that_of_its_pod() -> None:
     """As Kubernetes has it."""
-    trouble = Trouble("crash", "m", reason="OOMKilled", over=True)
+    problem = Problem("crash", "m", reason="OOMKilled", over=True)
 
-    assert end_of(pod(), trouble) == DriverEnd("m", "OOMKilled", "8Gi")
+    assert end_of(pod(), problem) == DriverEnd("m", "OOMKilled", "8Gi")
 
 
-def test_each_trouble_is_news_once() -> None:
+def test_each_problem_is_news_once() -> None:
     """What had ended before is no news, but for the driver's own pods."""
-    old = Trouble("wait", "old", "a", reason="Evicted", part="worker", over=True)
-    own = Trouble("crash", "own", "b", reason="OOMKilled", part="driver", over=True)
-    new = Trouble("wait", "new", "c", reason="Evicted", part="worker", over=True)
-    book = TroubleBook()
+    old = Problem("wait", "old", "a", reason="Evicted", part="worker", over=True)
+    own = Problem("crash", "own", "b", reason="OOMKilled", part="driver", over=True)
+    new = Problem("wait", "new", "c", reason="Evicted", part="worker", over=True)
+    book = ProblemLog()
 
     assert book.update([old, own], 0.0) == [own]
     assert book.text(0.0) == "own"
@@ -305,8 +305,8 @@ def test_each_trouble_is_news_once() -> None:
 
 def test_what_lasts_is_shown_as_long_as_it_lasts() -> None:
     """A pod that waits for a node."""
-    waiting = Trouble("late", "no node", "a", reason="Unschedulable", part="worker")
-    book = TroubleBook()
+    waiting = Problem("late", "no node", "a", reason="Unschedulable", part="worker")
+    book = ProblemLog()
     book.update([waiting], 0.0)
 
     assert book.text(10_000.0) == "no node"
@@ -338,6 +338,6 @@ def test_who_looks_on_sees_what_is_wrong(
     """As the driver noted it last; in a line of its own."""
     snapshot = views.progress(events, refit=None, ended=ended)
 
-    assert snapshot.trouble == shown
-    assert text.trouble(snapshot) == ([f"cluster: {shown}"] if shown else [])
+    assert snapshot.problem == shown
+    assert text.problem(snapshot) == ([f"cluster: {shown}"] if shown else [])
     assert shown in text.line(snapshot)

@@ -18,7 +18,7 @@ from dask_hpsearch.clusters.kubernetes.scheduler_routes import (
     who_leaves,
 )
 from dask_hpsearch.engine import demand
-from tests.processes import PATIENCE_S
+from tests.processes import WAIT_S
 
 ROUTES = {
     "distributed.scheduler.http.routes": [
@@ -72,7 +72,7 @@ GATE = threading.Event()
 
 def held() -> None:
     """Take until the gate opens."""
-    GATE.wait(PATIENCE_S)
+    GATE.wait(WAIT_S)
 
 
 async def idle_times() -> dict[str, float]:

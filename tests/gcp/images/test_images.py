@@ -20,7 +20,7 @@ from dask_hpsearch.exceptions import (
     HPSearchError,
     ImageBuildError,
 )
-from dask_hpsearch.gcp.api_errors import Patience
+from dask_hpsearch.gcp.api_errors import Retry
 from dask_hpsearch.gcp.images.images import ensure_image, remove_images
 from tests.fakes.google_cloud import ImageServices, image_services
 from tests.fakes.serving import Refused
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 REPOSITORY = "projects/some-project/locations/europe-west4/repositories/dask-hpsearch"
 RUNNING = ("QUEUED", "WORKING")
 IMAGE = "europe-west4-docker.pkg.dev/some-project/dask-hpsearch/dask-hpsearch"
-SHORT = Patience(call_s=5, deadline_s=0.3, first_delay_s=0.01, longest_delay_s=0.05)
+SHORT = Retry(timeout=5, deadline=0.3, initial=0.01, maximum=0.05)
 DENIED = Refused(
     "PERMISSION_DENIED",
     "Permission 'artifactregistry.repositories.create' denied",
@@ -72,8 +72,8 @@ def ensure(cloud: ImageServices, bucket: str) -> Callable[..., str]:
     """Ensure the image of a spec, and do not wait between two looks at a build."""
 
     def ensure(**changes: Any) -> str:
-        options = {"patience": SHORT, "wait": lambda _: None, **cloud.clients}
-        for name in ("say", "wait", "patience"):
+        options = {"retry": SHORT, "wait": lambda _: None, **cloud.clients}
+        for name in ("say", "wait", "retry"):
             if name in changes:
                 options[name] = changes.pop(name)
         changes.setdefault("store", f"gs://{bucket}/runs")
@@ -218,8 +218,8 @@ def test_a_failed_build_shows_its_steps_last_lines(
     cloud: ImageServices, ensure: Callable[..., str], bucket: str, gcs: Proxy
 ) -> None:
     """The error names the step and its exit code; nothing is left."""
-    trouble = "ERROR: No matching distribution found for nosuchpackage==1"
-    cloud.builds.lines = (*(f"line {n}" for n in range(40)), trouble)
+    problem = "ERROR: No matching distribution found for nosuchpackage==1"
+    cloud.builds.lines = (*(f"line {n}" for n in range(40)), problem)
     cloud.builds.exit_code = 1
 
     with pytest.raises(ImageBuildError) as caught:
@@ -227,7 +227,7 @@ def test_a_failed_build_shows_its_steps_last_lines(
 
     assert "step 'image'" in str(caught.value)
     assert "exit code 1" in str(caught.value)
-    assert trouble in str(caught.value)
+    assert problem in str(caught.value)
     assert "line 5\n" not in str(caught.value)
     assert_nothing_is_left(cloud, gcs, bucket)
 

@@ -18,7 +18,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import (
     NoWorkersError,
     PodStartError,
@@ -26,14 +26,14 @@ from dask_hpsearch.exceptions import (
     RunFailedError,
 )
 from dask_hpsearch.runs.create import Work, begin
-from dask_hpsearch.runs.driver.retry import LastingDriver, let_go
+from dask_hpsearch.runs.driver.retry import DriverLoop, let_go
 from dask_hpsearch.runs.launch import kubernetes_job
 from dask_hpsearch.runs.states import note_state, signature_of
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.gcs.held import new_bucket
 from tests.oracle.structure import difference
-from tests.processes import PATIENCE_S, wait_until
+from tests.processes import HEARTBEAT_TIMEOUT_S, wait_until
 from tests.runs.encrypted import TakesJobs, connected, encrypted, ended
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_hpsearch.clusters.kubernetes.driver_job import DriverOrder
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
     from tests.gcs.proxy import Proxy
     from tests.runs.encrypted import Encrypted
 
@@ -67,10 +67,10 @@ def grid(log: Path, **options: Any) -> GridSearchCV:
     )
 
 
-def ordered(search: Any, folder: Path) -> tuple[SearchRun, DriverOrder]:
+def ordered(search: Any, folder: Path) -> tuple[SearchRun, DriverRequest]:
     """Begin a run, and order a Job for it; nothing runs yet."""
     store, cluster, driver = open_store(folder / "store"), TakesJobs(), uuid.uuid4().hex
-    with DataHome.of(store) as home:
+    with DataStore.of(store) as home:
         work = Work(search, X, y, {})
         run = begin(work, store=store, home=home, task_name=None, settings={})
     options = {
@@ -81,7 +81,9 @@ def ordered(search: Any, folder: Path) -> tuple[SearchRun, DriverOrder]:
         "ignored": [],
     }
     kubernetes_job.start_job(run, cluster, options, keep_cluster=True)
-    signature = signature_of(driver, 0, own=True, patience_s=kubernetes_job.PATIENCE_S)
+    signature = signature_of(
+        driver, 0, own=True, heartbeat_timeout_s=kubernetes_job.HEARTBEAT_TIMEOUT_S
+    )
     note_state(run, "starting", signature, generation=0)
     assert cluster.order is not None
     return SearchRun(run), cluster.order
@@ -156,15 +158,15 @@ def test_a_scheduler_that_does_not_start_yet_is_waited_for(tmp_path: Path) -> No
         return client
 
     with encrypted(tmp_path) as running, ThreadPoolExecutor(1) as threads:
-        driver = LastingDriver(run._folder, order.request, connect, lambda: True)
+        driver = DriverLoop(run._folder, order.request, connect, lambda: True)
         driving = threads.submit(driver.drive_to_the_end)
         before = shown_after(run, 10)
         running.scheduler.kill()
         running.scheduler.wait()
         lost_at = time.time()
-        assert told.wait(PATIENCE_S)
+        assert told.wait(HEARTBEAT_TIMEOUT_S)
         running.start_scheduler()
-        error = driving.result(PATIENCE_S)
+        error = driving.result(HEARTBEAT_TIMEOUT_S)
 
     assert error is None
     check(run, own, log)
@@ -183,7 +185,7 @@ def test_what_does_not_pass_is_not_waited_for(
     def connect(_: contextlib.ExitStack) -> Client:
         raise kind(text, lasts=True)
 
-    driver = LastingDriver(run._folder, order.request, connect, lambda: True)
+    driver = DriverLoop(run._folder, order.request, connect, lambda: True)
     error = driver.drive_to_the_end()
 
     assert isinstance(error, kind)
@@ -199,7 +201,7 @@ def test_a_driver_that_is_given_up_says_why(tmp_path: Path) -> None:
     def connect(_: contextlib.ExitStack) -> Client:
         raise AssertionError
 
-    driver = LastingDriver(run._folder, order.request, connect, lambda: True)
+    driver = DriverLoop(run._folder, order.request, connect, lambda: True)
     driver.give_up(RunFailedError("it needs more memory"))
     driver.give_up(RunFailedError("another reason"))
 

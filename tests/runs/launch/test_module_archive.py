@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import SecretFoundError
 from dask_hpsearch.runs.create import Work, begin
 from dask_hpsearch.runs.launch.module_archive import keep_modules, needed
@@ -82,7 +82,7 @@ def test_a_secret_beside_a_module_does_not_get_into_a_run(
     )
     search = GridSearchCV(__import__(f"{own}_model").Model(), {"C": [1.0, 2.0]}, cv=2)
     store = open_store(tmp_path / "store")
-    with DataHome.of(store) as home:
+    with DataStore.of(store) as home:
         work = Work(search, *flowers(), {})
         run = begin(work, store=store, home=home, task_name=None, settings={})
 

@@ -115,7 +115,7 @@ def test_initial_points_are_skopts(generator: str) -> None:
         expected.cache_ = {}
         (plain,) = expected.ask(n_points=1)
         expected.tell(plain, 0.0, fit=False)
-        point = asker.take(patient=False, most=1)
+        point = asker.take(wait=False, most=1)
         assert point == plain
         asker.note_asked(point)
 
@@ -126,13 +126,13 @@ def test_without_a_model_nobody_waits() -> None:
     asker = Asker(0, optimizer, process=NeverReady())  # type: ignore[arg-type]
     asker.start(lambda: None)
     for value in range(20):
-        point = asker.take(patient=False, most=256)
+        point = asker.take(wait=False, most=256)
         assert point is not None
         asker.note_asked(point)
         asker.told(point, float(value))
 
-    assert asker.take(patient=True, most=256) is None
-    assert asker.take(patient=False, most=256) is not None
+    assert asker.take(wait=True, most=256) is None
+    assert asker.take(wait=False, most=256) is not None
     asker.close()
 
 

@@ -13,7 +13,7 @@ from skopt.learning import ExtraTreesRegressor
 from skopt.space import Integer, Real
 
 from dask_hpsearch import DaskSearchCV, local_cluster
-from dask_hpsearch.data import DataHome
+from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import SearchStoppedWarning
 from dask_hpsearch.execution.fit import Settings
 from dask_hpsearch.journal.folder import SEARCH
@@ -243,9 +243,9 @@ def test_an_extended_run_keeps_its_candidates(
     before = len(seen(log, "start"))
     search = folder.load_pickle(SEARCH).set_params(n_iter=11)
 
-    with DataHome() as home:
+    with DataStore() as data_store:
         work, settings = Work(search, X, y, {}), Settings(client=client)
-        fitted = drive_run(folder, work, home, settings, generation=1).search
+        fitted = drive_run(folder, work, data_store, settings, generation=1).search
 
     params = fitted.cv_results_["params"]
     assert len(params) == 11
