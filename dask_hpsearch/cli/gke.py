@@ -78,7 +78,7 @@ def _up(arguments: Namespace) -> int:
     _say_cost(provisioner.spec)
     provisioned = provisioner.provision(keep=True)
     print(f"{provisioned.cluster.name} is ready, until {_when(provisioner)}")
-    print(f"use it with gke_cluster({as_python(arguments)}, keep=True)")
+    print(f"use it with gke_cluster({as_python(arguments)}, keep_gke=True)")
     print(f"remove it with dask-hpsearch down {as_options(arguments)}")
     print(f"kubeconfig: {provisioned.kubeconfig}")
     return 0

@@ -15,7 +15,7 @@ _FIELDS = {
     "project": "the id of a Google Cloud project",
     "store": "a folder in a bucket, as gs://BUCKET/searches",
     "location": "a zone or a region",
-    "name": "the GKE cluster's name",
+    "gke_name": "the GKE cluster's name",
 }
 
 
@@ -24,7 +24,7 @@ def add_spec(parser: ArgumentParser) -> None:
     parser.add_argument("spec", type=Path, metavar="SPEC", help="a GKE cluster's spec")
     group = parser.add_argument_group("in place of the spec's")
     for field, says in _FIELDS.items():
-        group.add_argument(f"--{field}", help=says)
+        group.add_argument(f"--{_option(field)}", help=says)
 
 
 def spec_of(arguments: Namespace) -> GKESpec:
@@ -37,12 +37,20 @@ def spec_of(arguments: Namespace) -> GKESpec:
     """
     from dask_hpsearch.config.load import load_gke_spec
 
-    return load_gke_spec(arguments.spec, **_changes(arguments))
+    return load_gke_spec(
+        arguments.spec,
+        **{
+            field.removeprefix("gke_"): value
+            for field, value in _changes(arguments).items()
+        },
+    )
 
 
 def as_options(arguments: Namespace) -> str:
     """Write the spec and its changes as another command takes them."""
-    changed = [f"--{field}={value}" for field, value in _changes(arguments).items()]
+    changed = [
+        f"--{_option(field)}={value}" for field, value in _changes(arguments).items()
+    ]
     return shlex.join([str(arguments.spec), *changed])
 
 
@@ -55,3 +63,7 @@ def as_python(arguments: Namespace) -> str:
 def _changes(arguments: Namespace) -> dict[str, str]:
     given = {field: getattr(arguments, field, None) for field in _FIELDS}
     return {field: value for field, value in given.items() if value is not None}
+
+
+def _option(field: str) -> str:
+    return field.replace("_", "-")

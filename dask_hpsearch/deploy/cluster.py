@@ -32,10 +32,11 @@ def gke_cluster(
     spec: str | Path | Mapping[str, Any] | GKESpec,
     *,
     n_workers: int | None = None,
-    dask_name: str | None = None,
-    keep: bool = False,
+    name: str | None = None,
+    gke_name: str | None = None,
+    keep_gke: bool = False,
     quiet: bool = False,
-    timeout_s: float = 300.0,
+    timeout: float = 300.0,
     clients: CloudClients | None = None,
     options: Mapping[str, Any] | None = None,
     **changes: Any,
@@ -43,7 +44,7 @@ def gke_cluster(
     """Start a Dask cluster on GKE: image, GKE cluster, operator, workers.
 
     What is there already is used: an image of the same content, the spec's GKE cluster.
-    When it closes, all that is removed again, unless it was there before with ``keep``,
+    When it closes, all that is removed again, unless it was there before with ``keep_gke``,
     or others use it.
 
     Parameters
@@ -52,22 +53,23 @@ def gke_cluster(
         What is wanted, as ``cluster_specs/gke-spot.yaml`` says it.
     n_workers : int, optional
         Workers to begin with; default: the spec's ``dask.workers.initial``.
-    dask_name : str, optional
+    name : str, optional
         Of the Dask cluster; default: one that is free.
-    keep : bool
+    gke_name : str, optional
+        The name of the GKE cluster; default: the spec's ``name``.
+    keep_gke : bool
         Whether the GKE cluster stays for the next search, until its time is over; then
         ``dask-hpsearch down`` removes it.
     quiet : bool
         Whether to print nothing while it starts.
-    timeout_s : float
+    timeout : float
         Seconds for each step inside Kubernetes, as until the scheduler is there.
     clients : CloudClients, optional
         Google's clients; default: ordinary ones with Application Default Credentials.
     options : mapping, optional
         For `dask_hpsearch.gcp.gke.clusters.GKEClusters`: retry, limits, clock.
     **changes
-        Fields that take the place of the spec's, as ``project="my-project"``; ``name``
-        is the GKE cluster's.
+        Fields that take the place of the spec's, as ``project="my-project"``.
 
     Returns
     -------
@@ -92,26 +94,28 @@ def gke_cluster(
     >>> with gke_cluster("cluster_specs/gke-spot.yaml") as cluster:  # doctest: +SKIP
     ...     client = cluster.get_client()
     """
+    if gke_name is not None:
+        changes["name"] = gke_name
     loaded = load_gke_spec(spec, **changes)
-    if dask_name is not None:
-        check_name(dask_name)
+    if name is not None:
+        check_name(name)
     provisioner = Provisioner(
         loaded,
         clients or cloud_clients(loaded.endpoints),
         _silent if quiet else _written,
         dict(options or {}),
-        timeout_s,
+        timeout,
     )
     if not quiet:
         _show_cost(loaded, provisioner.say)
-    provisioned = provisioner.provision(keep=keep)
+    provisioned = provisioner.provision(keep=keep_gke)
     provisioner.say("starting Dask")
     try:
-        cluster = _dask_cluster(loaded, provisioned, dask_name, n_workers, timeout_s)
+        cluster = _dask_cluster(loaded, provisioned, name, n_workers, timeout)
     except BaseException as error:
         provisioner.give_up(error, created=provisioned.created)
         raise
-    if not keep and (provisioned.created or not provisioned.cluster.kept):
+    if not keep_gke and (provisioned.created or not provisioned.cluster.kept):
         cluster.end_with(provisioner.leave)
     return cluster
 
@@ -160,7 +164,7 @@ def _dask_cluster(
     provisioned: ProvisionedCluster,
     name: str | None,
     n_workers: int | None,
-    timeout_s: float,
+    timeout: float,
 ) -> SearchGKECluster:
     dask = spec.cluster_spec(provisioned.image)
     cluster = SearchGKECluster(
@@ -170,7 +174,8 @@ def _dask_cluster(
         spec=dask,
         n_workers=dask.workers.initial if n_workers is None else n_workers,
         where={"kubeconfig": str(provisioned.kubeconfig)},
-        timeout_s=timeout_s,
+        quiet=True,  # `provisioner.say` has said it
+        timeout=timeout,
     )
     try:
         cluster.tariff = costs.estimate(spec).tariff

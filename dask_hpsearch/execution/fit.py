@@ -35,11 +35,15 @@ from dask_hpsearch.recorder.recorder import Recorder
 from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from dask_hpsearch.data import DataStore
     from dask_hpsearch.journal.run_journal import RunJournal
     from dask_hpsearch.stores import Store
+
+
+# Keys of a manifest's settings in version 0.1.0.
+_EARLIER_NAMES = {"asynchronous": "bayes_async", "share_prefixes": "share_steps"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,20 @@ class Settings:
     fit_timeout_s: float | None = None
     worker_timeout_s: float = 60.0
     progress: bool = False
-    asynchronous: bool | None = None
+    bayes_async: bool | None = None
     share_steps: bool = True
     max_cost_usd: float | None = None
     tariff: dict[str, Any] | None = None  # a `Tariff`, as JSON has it
     cluster: Any = None  # what can be scaled, where the client does not know it
     keep_cluster: bool = True
+
+    @classmethod
+    def from_manifest(cls, settings: Mapping[str, Any], **limits: Any) -> Settings:
+        """Read the settings that a run keeps; earlier versions had other names."""
+        renamed = {
+            _EARLIER_NAMES.get(key, key): value for key, value in settings.items()
+        }
+        return cls(**renamed | limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +166,7 @@ def fit_trials(
         recorder.answering = session.answering
         if _is_bayes(fitted):
             recorder.strategy = BayesStrategy(
-                session, recorder, asynchronous=settings.asynchronous
+                session, recorder, bayes_async=settings.bayes_async
             )
         backend = EvaluationBackend(session, ready=lambda: recorder.evaluating)
         stack.enter_context(joblib.parallel_config(backend=backend))

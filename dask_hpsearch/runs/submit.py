@@ -193,7 +193,7 @@ def _kept(settings: Settings) -> dict[str, Any]:
         "fit_timeout_s": settings.fit_timeout_s,
         "worker_timeout_s": settings.worker_timeout_s,
         "max_time_s": settings.max_time_s,
-        "asynchronous": settings.asynchronous,
+        "bayes_async": settings.bayes_async,
         "share_steps": settings.share_steps,
         "max_cost_usd": settings.max_cost_usd,
         "tariff": settings.tariff,

@@ -92,7 +92,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     progress : bool
         Show live progress in a terminal or a notebook; anywhere else (``nohup``, CI, a
         pipe) write a line to standard error every half minute, and one at the end.
-    asynchronous : bool, optional
+    bayes_async : bool, optional
         Of skopt's BayesSearchCV, with backend "trials" only. True: a slot that comes
         free gets its next candidate at once, in the light of all that has finished,
         instead of waiting for the other slots. ``n_points`` then bounds how many
@@ -150,7 +150,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         max_cost: float | None = None,
         worker_timeout: float = 60.0,
         progress: bool = False,
-        asynchronous: bool | None = None,
+        bayes_async: bool | None = None,
         share_steps: bool = True,
         keep_cluster: bool = True,
     ) -> None:
@@ -164,7 +164,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.max_cost = max_cost
         self.worker_timeout = worker_timeout
         self.progress = progress
-        self.asynchronous = asynchronous
+        self.bayes_async = bayes_async
         self.share_steps = share_steps
         self.keep_cluster = keep_cluster
 
@@ -293,7 +293,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             fit_timeout_s=self.fit_timeout,
             worker_timeout_s=self.worker_timeout,
             progress=self.progress,
-            asynchronous=self.asynchronous,
+            bayes_async=self.bayes_async,
             share_steps=self.share_steps,
             max_cost_usd=self.max_cost,
             tariff=tariff,

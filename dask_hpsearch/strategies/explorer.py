@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _HANDOVER_S = 0.01
 _IDLE_SHARE = 0.12
-_MOST_PATIENCE_S = 5.0
+_MOST_WAIT_S = 5.0
 _LOOK_EVERY_S = 0.5
 _SMOOTHING = 0.2
 # A model that does not converge is no matter of the user's. Filters are the process's:
@@ -120,7 +120,7 @@ def wanted_fits(slots: int, mean_s: float | None) -> int:
 
 def model_wait_s(mean_s: float | None) -> float:
     """How long a slot may wait for a model's point before it gets a cheaper one."""
-    return min(_IDLE_SHARE * (mean_s or 0.0), _MOST_PATIENCE_S)
+    return min(_IDLE_SHARE * (mean_s or 0.0), _MOST_WAIT_S)
 
 
 class Explorer:

@@ -101,7 +101,9 @@ def test_up_that_fails_leaves_nothing(terminal: Terminal) -> None:
     stockout = Refused("RESOURCE_EXHAUSTED", "Quota 'N2_CPUS' exceeded.")
     terminal.project.gke.fails[TYPES.CREATE_CLUSTER] = stockout
 
-    done = terminal.about_spec("up", "--name", "other", "--location", "europe-west4-b")
+    done = terminal.about_spec(
+        "up", "--gke-name", "other", "--location", "europe-west4-b"
+    )
 
     assert done.returncode == 1
     assert "N2_CPUS" in done.stderr
@@ -119,7 +121,7 @@ def test_a_command_is_told_as_it_was_given(terminal: Terminal) -> None:
     """What ``up`` tells to type next is about the same GKE cluster, in both languages."""
     parser = ArgumentParser()
     add_spec(parser)
-    given = [str(terminal.spec), "--name=other", *terminal.where]
+    given = [str(terminal.spec), "--gke-name=other", *terminal.where]
     arguments = parser.parse_args(given)
 
     again = parser.parse_args(shlex.split(as_options(arguments)))

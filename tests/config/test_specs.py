@@ -16,7 +16,7 @@ from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S, ClusterSpec
 from dask_hpsearch.config.load import load_spec
 from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
 from dask_hpsearch.exceptions import SpecError
-from dask_hpsearch.runs.launch.kubernetes_job import START_PATIENCE_S
+from dask_hpsearch.runs.launch.kubernetes_job import START_TIMEOUT_S
 
 SPECS = Path(__file__).parents[2] / "cluster_specs"
 EXAMPLES = sorted({*SPECS.glob("*.yaml")} - {*SPECS.glob("gke-*.yaml")})
@@ -51,7 +51,7 @@ def test_a_small_spec_gets_defaults() -> None:
     assert spec.workers.cpu == "1"
     assert (spec.workers.min, spec.workers.initial) == (0, 1)
     assert spec.service_account is None
-    assert spec.idle_timeout == IDLE_TIMEOUT_S > START_PATIENCE_S
+    assert spec.idle_timeout == IDLE_TIMEOUT_S > START_TIMEOUT_S
 
 
 def test_only_who_says_so_keeps_a_cluster_without_work() -> None:

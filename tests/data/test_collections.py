@@ -158,7 +158,7 @@ def test_every_kind_of_target(
 def test_every_kind_of_search(kind: str, client: Client) -> None:
     """Halving and Bayes too."""
     make = partial(build, kind, tree(), DEPTHS)
-    options = {"asynchronous": False} if kind == "bayes" else {}
+    options = {"bayes_async": False} if kind == "bayes" else {}
 
     own = make().fit(X, y)
     found = DaskSearchCV(make(), client=client, **options).fit(

@@ -78,7 +78,7 @@ def fit(client: Client, kind: str, log: str, **settings: Any) -> dict[str, Any]:
         try:
             # skopt's own loop asks what a plain fit asks: the whole to compare with.
             found = DaskSearchCV(
-                make(kind, log), client=client, asynchronous=False, **settings
+                make(kind, log), client=client, bayes_async=False, **settings
             ).fit(X, y)
         except (KeyboardInterrupt, SearchStopped) as error:
             found = error

@@ -105,7 +105,7 @@ def test_workers_that_find_no_room_are_told(
     search = GridSearchCV(Hoarder(), {"number": [0]}, cv=2)
 
     with (
-        kube_cluster(spec, n_workers=1, timeout_s=240) as made,
+        kube_cluster(spec, n_workers=1, timeout=240) as made,
         made.get_client() as client,
     ):
         with pytest.raises(NoWorkersError, match=NO_ROOM):
@@ -135,7 +135,7 @@ def test_clusters_are_listed_and_ended(
 ) -> None:
     """With their owner, and since when there has been no work; another one stays."""
     with kube_cluster(
-        SPEC, image=image, namespace=namespace, n_workers=0, timeout_s=240
+        SPEC, image=image, namespace=namespace, n_workers=0, timeout=240
     ) as made:
         before = listed(namespace)
         ended = listed(namespace, "--end", made.name)

@@ -147,7 +147,7 @@ def test_dask_that_does_not_start_takes_all_with_it(project: LabProject) -> None
     spec = project.spec(dask=dask, pools=pools)
 
     with pytest.raises(PodStartError, match="finds no node"):
-        gke_cluster(spec, timeout_s=30, **project.options)
+        gke_cluster(spec, timeout=30, **project.options)
 
     assert project.cloud.ours(bucket_of(project)) == []
     assert objects_of(project.namespace) == []
@@ -158,7 +158,7 @@ def test_dask_that_does_not_start_takes_all_with_it(project: LabProject) -> None
 def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -> None:
     """The next one neither builds nor creates; it stays until somebody removes it."""
     spec = project.spec()
-    with gke_cluster(spec, keep=True, n_workers=0, **project.options) as cluster:
+    with gke_cluster(spec, keep_gke=True, n_workers=0, **project.options) as cluster:
         kubeconfig = cluster.provisioned.kubeconfig
         assert Provisioner(
             spec, project.cloud.clients, options=project.cloud.options

@@ -49,7 +49,7 @@ def test_fit(name: str, kind: str, client: Client) -> None:
     case = CASES[name]
 
     # Bayes without a barrier has candidates of its own; skopt's loop has skopt's.
-    search = DaskSearchCV(case.search(kind), client=client, asynchronous=False)
+    search = DaskSearchCV(case.search(kind), client=client, bayes_async=False)
     found = _fit(search, case)
 
     assert found.backend_ == "trials"
@@ -62,7 +62,7 @@ def test_submit(name: str, kind: str, client: Client) -> None:
     case = CASES[name]
     X, y = case.data()
 
-    search = DaskSearchCV(case.search(kind), client=client, asynchronous=False)
+    search = DaskSearchCV(case.search(kind), client=client, bayes_async=False)
     found = search.submit(X, y, **case.fit_params()).result()
 
     assert_equal(plain(name, kind), found, case)

@@ -38,7 +38,7 @@ def test_of_many_claims_one_wins(tmp_path: Path) -> None:
 
 
 def test_the_claim_of_a_dead_process_is_removed(tmp_path: Path) -> None:
-    """One that stays the same for longer than patience lasts has no holder."""
+    """One that has stayed the same for longer than the wait has no holder."""
     partial = tmp_path / ".partial-1"
     partial.write_bytes(b"whole")
     claim_of(tmp_path / "a").touch()

@@ -154,9 +154,7 @@ class Oracle:
         own = make()
         before, estimator = dict(vars(own)), copy.deepcopy(own.estimator)
         # Bayes without a barrier has candidates of its own; skopt's loop has skopt's.
-        ours = DaskSearchCV(
-            own, client=self.client, backend=backend, asynchronous=False
-        )
+        ours = DaskSearchCV(own, client=self.client, backend=backend, bayes_async=False)
         found = fitted(ours, X, y, params)
 
         assert_same(expected.error, found.error)

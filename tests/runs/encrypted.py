@@ -16,7 +16,7 @@ from distributed import Client
 from dask_hpsearch.clusters import tls
 from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest, driver_job
 from dask_hpsearch.config.load import load_spec
-from tests.processes import HEARTBEAT_TIMEOUT_S, ROOT
+from tests.processes import WAIT_S, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -199,4 +199,4 @@ def encrypted(folder: Path) -> Iterator[Encrypted]:
 
 def ended(process: subprocess.Popen[bytes]) -> int:
     """Wait for a process; return its exit code."""
-    return process.wait(HEARTBEAT_TIMEOUT_S)
+    return process.wait(WAIT_S)

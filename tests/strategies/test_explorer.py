@@ -131,7 +131,7 @@ def test_one_fit_a_slot_and_few_more(slots: int, mean_s: float | None) -> None:
 
 
 @given(mean_s=st.none() | st.floats(0, 1e6))
-def test_patience_is_a_small_share_of_a_fit(mean_s: float | None) -> None:
+def test_the_wait_for_a_model_is_a_small_share_of_a_fit(mean_s: float | None) -> None:
     """A slot that waits for a model does so for an eighth of a fit's time."""
     assert 0 <= model_wait_s(mean_s) <= 0.12 * (mean_s or 0.0)
     assert model_wait_s(None) == 0

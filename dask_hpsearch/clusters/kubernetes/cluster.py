@@ -65,8 +65,8 @@ def kube_cluster(
     namespace: str | None = None,
     kubeconfig: str | None = None,
     context: str | None = None,
-    timeout_s: float = 120.0,
-    quiet: bool = True,
+    timeout: float = 120.0,
+    quiet: bool = False,
 ) -> SearchKubeCluster:
     """Start a Dask cluster on Kubernetes, or attach to one by its name.
 
@@ -86,7 +86,7 @@ def kube_cluster(
         Take the place of the spec's.
     kubeconfig, context : str, optional
         How Kubernetes is reached; default: as kubectl does.
-    timeout_s : float
+    timeout : float
         Seconds until the scheduler must be there.
     quiet : bool
         Whether to print nothing while it starts.
@@ -112,7 +112,7 @@ def kube_cluster(
     ...     client = cluster.get_client()
     """
     where = {"kubeconfig": kubeconfig, "context": context}
-    options: dict[str, Any] = {"timeout_s": timeout_s, "quiet": quiet, "where": where}
+    options: dict[str, Any] = {"timeout": timeout, "quiet": quiet, "where": where}
     if spec is None:
         if name is None:
             msg = "give a spec for a new cluster, or the name of one that is there"
@@ -163,12 +163,12 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
         spec: ClusterSpec | None = None,
         n_workers: int | None = None,
         where: dict[str, Any] | None = None,
-        timeout_s: float = 120.0,
-        quiet: bool = True,
+        timeout: float = 120.0,
+        quiet: bool = False,
         **options: Any,
     ) -> None:
         self.spec = spec
-        self._timeout_s = timeout_s
+        self._timeout = timeout
         self._where = dict(where or {})
         self._forward: PortForward | None = None
         self._lifecycle: Lifecycle | None = None
@@ -176,7 +176,7 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
         settings: dict[str, Any] = {
             "create_mode": create,
             "shutdown_on_close": spec is not None,
-            "resource_timeout": int(timeout_s),
+            "resource_timeout": int(timeout),
         }
         super().__init__(
             name=name,
@@ -288,17 +288,21 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
             raise
         self._log(f"Ready, dashboard available at {self.dashboard_link}")
 
+    def _log(self, log: str) -> None:
+        """Note a step, and print it unless quiet; upstream's draws a table instead."""
+        Cluster._log(self, log)  # noqa: SLF001
+
     _began = False
 
     async def _create_cluster(self) -> None:
         lifecycle, spec = self._parts()
         certificates = tls.issue(self.name)
-        self._log("Creating the cluster")
+        self._log(f"Creating the Dask cluster {self.name}")
         await lifecycle.create(spec, certificates, self.n_workers)
         self._began = True
         certificates.of("client").save(self._folder())
         self._log("Waiting for the scheduler")
-        await lifecycle.wait_for_scheduler(self._timeout_s)
+        await lifecycle.wait_for_scheduler(self._timeout)
         await self._connect(spec.image)
 
     async def _connect_cluster(self) -> None:
@@ -317,7 +321,7 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
         if not (self._folder() / tls.CA_FILE).is_file():
             certificates = await lifecycle.read_certificates()
             certificates.of("client").save(self._folder())
-        await lifecycle.wait_for_scheduler(self._timeout_s)
+        await lifecycle.wait_for_scheduler(self._timeout)
         await self._connect_as_it_is_now(lifecycle)
 
     async def _connect_as_it_is_now(self, lifecycle: Lifecycle) -> None:
@@ -369,7 +373,7 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
 
     async def _until_answered(self, address: str) -> None:
         """Check who answers; a service takes a moment until it does."""
-        until = time.monotonic() + self._timeout_s
+        until = time.monotonic() + self._timeout
         while True:
             try:
                 await asyncio.to_thread(tls.check_scheduler, address, self.security)

@@ -155,7 +155,7 @@ class Lifecycle:
         msg = (
             f"the scheduler of {self.name} was not ready within {timeout_s:g} s: look "
             f"at it with kubectl -n {self.api.namespace} describe pod "
-            f"-l {self._scheduler_labels}, or give timeout_s more seconds"
+            f"-l {self._scheduler_labels}, or give timeout= more seconds"
         )
         raise PodStartError(msg)
 

@@ -40,7 +40,9 @@ def drive(request: dict[str, Any]) -> None:
     if handed is not None and handed["attach"] is not None:
         _drive_on_kubernetes(folder, request, handed["attach"])
         return
-    settings = Settings(**folder.manifest.settings | request.get("limits", {}))
+    settings = Settings.from_manifest(
+        folder.manifest.settings, **request.get("limits", {})
+    )
     with ExitStack() as stack:
         data_store = stack.enter_context(DataStore.of(open_store(request["store"])))
         work = extended(load(folder, data_store), int(request["n_iter_more"]))

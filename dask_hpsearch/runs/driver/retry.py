@@ -138,7 +138,9 @@ class DriverLoop:
 
     def _drive(self) -> None:
         request, folder = self.request, self.folder
-        settings = Settings(**folder.manifest.settings | request.get("limits", {}))
+        settings = Settings.from_manifest(
+            folder.manifest.settings, **request.get("limits", {})
+        )
         with ExitStack() as stack:
             data_store = stack.enter_context(DataStore.of(open_store(request["store"])))
             work = extended(load(folder, data_store), int(request["n_iter_more"]))

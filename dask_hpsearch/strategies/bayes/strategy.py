@@ -38,7 +38,7 @@ class BayesStrategy:
     session : Session
         Runs the fits.
     recorder : Recorder
-    asynchronous : bool or None
+    bayes_async : bool or None
         Whether to explore without a barrier, where skopt has one; None: if there is
         more than one slot as the search begins. A run goes on as it has begun.
     asks : AskLog, optional
@@ -50,23 +50,23 @@ class BayesStrategy:
         session: Session,
         recorder: Recorder,
         *,
-        asynchronous: bool | None,
+        bayes_async: bool | None,
         asks: AskLog | None = None,
     ) -> None:
         self._session = session
         self._recorder = recorder
-        self._asynchronous = asynchronous
+        self._bayes_async = bayes_async
         self._asks = asks
 
     def __call__(self, search: Any, evaluate: Evaluate) -> bool:
         """Run a search; False if that is left to skopt's own loop."""
-        asynchronous = self._recorder.explored_before()
-        if asynchronous is None:
-            asynchronous = self._asynchronous
-        if asynchronous is None:
-            asynchronous = self._session.wait_for_slots() > 1
+        bayes_async = self._recorder.explored_before()
+        if bayes_async is None:
+            bayes_async = self._bayes_async
+        if bayes_async is None:
+            bayes_async = self._session.wait_for_slots() > 1
         spaces = _spaces_of(search)
-        if not asynchronous or any(n_iter < 1 for _, n_iter in spaces):
+        if not bayes_async or any(n_iter < 1 for _, n_iter in spaces):
             return False
         call, splits = self._capture(search, evaluate)
         if call is None:

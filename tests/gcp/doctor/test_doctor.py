@@ -19,7 +19,7 @@ from google.auth.transport.requests import AuthorizedSession
 from dask_hpsearch.cli import main
 from dask_hpsearch.exceptions import CloudUnreachableError
 from dask_hpsearch.gcp.doctor.doctor import examine
-from dask_hpsearch.gcp.rest import GoogleRest, patient
+from dask_hpsearch.gcp.rest import GoogleRest, with_retries
 from tests.fakes.project import (
     BUCKET,
     BUILDER,
@@ -195,7 +195,7 @@ def url(project: FakeProject) -> Iterator[str]:
 def look(url: str) -> Iterator[Callable[..., Report]]:
     """Examine the project for a spec."""
     with AuthorizedSession(AnonymousCredentials()) as session:
-        rest = GoogleRest(patient(session), dict.fromkeys(SERVICES, url))
+        rest = GoogleRest(with_retries(session), dict.fromkeys(SERVICES, url))
 
         def look(**changes: Any) -> Report:
             return examine(spec(**changes), rest=rest)

@@ -33,7 +33,7 @@ from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.gcs.held import new_bucket
 from tests.oracle.structure import difference
-from tests.processes import HEARTBEAT_TIMEOUT_S, wait_until
+from tests.processes import WAIT_S, wait_until
 from tests.runs.encrypted import TakesJobs, connected, encrypted, ended
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def ordered(search: Any, folder: Path) -> tuple[SearchRun, DriverRequest]:
     }
     kubernetes_job.start_job(run, cluster, options, keep_cluster=True)
     signature = signature_of(
-        driver, 0, own=True, heartbeat_timeout_s=kubernetes_job.HEARTBEAT_TIMEOUT_S
+        driver, 0, own=True, heartbeat_timeout_s=kubernetes_job.WAIT_S
     )
     note_state(run, "starting", signature, generation=0)
     assert cluster.order is not None
@@ -164,9 +164,9 @@ def test_a_scheduler_that_does_not_start_yet_is_waited_for(tmp_path: Path) -> No
         running.scheduler.kill()
         running.scheduler.wait()
         lost_at = time.time()
-        assert told.wait(HEARTBEAT_TIMEOUT_S)
+        assert told.wait(WAIT_S)
         running.start_scheduler()
-        error = driving.result(HEARTBEAT_TIMEOUT_S)
+        error = driving.result(WAIT_S)
 
     assert error is None
     check(run, own, log)

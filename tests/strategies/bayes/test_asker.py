@@ -121,7 +121,7 @@ def test_initial_points_are_skopts(generator: str) -> None:
 
 
 def test_without_a_model_nobody_waits() -> None:
-    """While a model is fitted, a slot whose patience is over gets a point all the same."""
+    """While a model is fitted, a slot that has waited long enough gets a point all the same."""
     optimizer = Optimizer([Real(0, 1)], n_initial_points=2, random_state=0)
     asker = Asker(0, optimizer, process=NeverReady())  # type: ignore[arg-type]
     asker.start(lambda: None)

@@ -46,7 +46,7 @@ def bayes(spaces: Any = NUMBERS, deed: Deed | None = None, **options: Any) -> An
 
 def found(search: Any, client: Client, *, callback: Any = None, **options: Any) -> Any:
     """Fit without a barrier; return the fitted search."""
-    ours = DaskSearchCV(search, client=client, asynchronous=True, **options)
+    ours = DaskSearchCV(search, client=client, bayes_async=True, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitFailedWarning)
         warnings.filterwarnings("ignore", ".*non-finite")
