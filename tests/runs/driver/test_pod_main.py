@@ -82,7 +82,7 @@ def ordered(search: Any, folder: Path) -> tuple[SearchRun, DriverRequest]:
     }
     kubernetes_job.start_job(run, cluster, options, keep_cluster=True)
     signature = signature_of(
-        driver, 0, own=True, heartbeat_timeout_s=kubernetes_job.WAIT_S
+        driver, 0, own=True, heartbeat_timeout_s=kubernetes_job.HEARTBEAT_TIMEOUT_S
     )
     note_state(run, "starting", signature, generation=0)
     assert cluster.order is not None
