@@ -69,21 +69,21 @@ class FitTask:
 
     Attributes
     ----------
-    job : int
-        Number of the job within its engine.
-    spec : str
-        Digest of the `FitSpec` bundle of its ``evaluate_candidates`` call.
-    split_data : str
-        Digest of the bundle that holds the pair (train, test).
+    number : int
+        Its number within the engine.
+    spec : DataRef
+        The `FitSpec` of its ``evaluate_candidates`` call.
+    split_data : DataRef
+        The pair (train, test).
     candidate, split, n_candidates, n_splits : int or None
         Ordinals and totals, as scikit-learn reports them; None where it does not.
     parameters : bytes
         The pickled candidate, a dict or None; follows the spec's ``parts``.
     """
 
-    job: int
-    spec: str
-    split_data: str
+    number: int
+    spec: DataRef
+    split_data: DataRef
     candidate: int | None
     split: int | None
     n_candidates: int | None
@@ -97,15 +97,15 @@ class CallTask:
 
     Attributes
     ----------
-    job : int
-        Number of the job within its engine.
+    number : int
+        Its number within the engine.
     functions : bytes
         Pickled list of the functions that are called.
     calls : tuple of bytes
         Each call's pickled (index of its function, args, kwargs); follows ``functions``.
     """
 
-    job: int
+    number: int
     functions: bytes
     calls: tuple[bytes, ...]
 
@@ -162,8 +162,8 @@ class Outcome:
 
     Attributes
     ----------
-    job : int
-        The task's number.
+    number : int
+        The task's, within its engine.
     status : str
         See `Status`.
     payload : bytes
@@ -180,7 +180,7 @@ class Outcome:
         Messages of callbacks, see `fit_callbacks`.
     """
 
-    job: int
+    number: int
     status: Status
     payload: bytes = b""
     message: str = ""
@@ -216,14 +216,14 @@ class FitSpec:
     parts : bytes
         The pickled estimator and the other keywords: scorer, fit_params, error_score, …
         Every fit loads its own, and its parameters after them with the same unpickler.
-    X, y : str
-        Digests of the data's bundles.
+    X, y : DataRef
+        The data.
     share_steps : bool
         Whether a slot may keep steps that several fits have in common.
     """
 
     function: Any
     parts: bytes
-    X: str
-    y: str
+    X: DataRef
+    y: DataRef
     share_steps: bool = False

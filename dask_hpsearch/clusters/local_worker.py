@@ -22,7 +22,7 @@ from dask_hpsearch.slots.slot import Forkserver
 if TYPE_CHECKING:
     from distributed import Worker
 
-_NURSERY_WAIT_S = 60.0
+_FORKSERVER_WAIT_S = 60.0
 _PARENT_CHECK_S = 1.0
 _ORPHAN_GRACE_S = 3.0
 # The signal to drain and leave, and the time for that: fits have two seconds of it to end,
@@ -35,11 +35,14 @@ async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
     from distributed import Worker
     from distributed.worker import DEFAULT_EXTENSIONS
 
-    from dask_hpsearch.slots.plugin import EARLY_NURSERY
+    from dask_hpsearch.slots.plugin import EARLY_FORKSERVER
 
     logging.getLogger("distributed").setLevel(settings["log_level"])
-    await asyncio.to_thread(forkserver.wait_until_ready, _NURSERY_WAIT_S)
-    extensions: Any = {**DEFAULT_EXTENSIONS, EARLY_NURSERY: lambda _worker: forkserver}
+    await asyncio.to_thread(forkserver.wait_until_ready, _FORKSERVER_WAIT_S)
+    extensions: Any = {
+        **DEFAULT_EXTENSIONS,
+        EARLY_FORKSERVER: lambda _worker: forkserver,
+    }
     worker = Worker(settings["scheduler"], extensions=extensions, **settings["options"])
     leaving = _LeaveOnSignal(worker)
     loop = asyncio.get_running_loop()

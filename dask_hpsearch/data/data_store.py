@@ -25,6 +25,7 @@ from dask_hpsearch.data.node_reader import DataReader
 from dask_hpsearch.data.sources import REACHABLE, DataReference, Source
 from dask_hpsearch.data.temp_dirs import temporary_folder
 from dask_hpsearch.exceptions import DataUnavailableError, StoreError, UnpicklableError
+from dask_hpsearch.identity import IdentityMemo
 from dask_hpsearch.localfs import bundles
 from dask_hpsearch.localfs.bundles import Bundle, verify
 from dask_hpsearch.localfs.node_cache import NodeCache
@@ -60,7 +61,7 @@ class DataStore:
         self._bucket = bucket
         self._folder: Path | None = None
         self._refs: dict[str, DataRef] = {}
-        self._pinned: dict[int, tuple[Any, DataRef]] = {}
+        self._pinned: IdentityMemo[DataRef] = IdentityMemo()
         self._held: dict[str, int] = {}
         self._kept: list[Held] = []
         self._cache: NodeCache | None = None
@@ -103,9 +104,9 @@ class DataStore:
         StoreError
             If the folder cannot be written; nothing half-written stays.
         """
-        pinned = self._pinned.get(id(value))
+        pinned = self._pinned.get(value)
         if pinned is not None:
-            return pinned[1]
+            return pinned
         bundle = _encode(value, what)
         # Several may be on their way at the same moment, but each once.
         with self._writing[int(bundle.digest, 16) % _WRITERS]:
@@ -116,7 +117,7 @@ class DataStore:
     def pin(self, value: Any, ref: DataRef) -> None:
         """Remember that a bundle is there for this very object, as long as this data_store."""
         if value is not None:
-            self._pinned[id(value)] = value, ref
+            self._pinned.put(value, value=ref)
         self._refs[ref.digest] = ref
 
     def hold(self, ref: DataRef) -> None:
@@ -126,7 +127,7 @@ class DataStore:
 
     def release(self, refs: list[DataRef]) -> None:
         """Count users down; a temporary bundle goes with its last."""
-        pinned = {ref.digest for _, ref in self._pinned.values()}
+        pinned = {ref.digest for ref in self._pinned.values()}
         with self._lock:
             for ref in refs:
                 self._held[ref.digest] -= 1
@@ -298,22 +299,21 @@ class KnownObjects:
 
     def __init__(self, data_store: DataStore) -> None:
         self._data_store = data_store
-        self._by_id: dict[int, tuple[Any, DataRef]] = {}
+        self._refs: IdentityMemo[DataRef] = IdentityMemo()
 
     def put(self, value: Any, *, what: str) -> DataRef:
         """Put an object into the data_store, unless this very object was put before."""
-        known = self._by_id.get(id(value))
-        if known is None:
-            # The object is kept too, so that its id stays its own.
+        ref = self._refs.get(value)
+        if ref is None:
             ref = self._data_store.put(value, what=what)
             self._data_store.hold(ref)
-            known = self._by_id[id(value)] = value, ref
-        return known[1]
+            self._refs.put(value, value=ref)
+        return ref
 
     def clear(self) -> None:
         """Let go of the objects, and of bundles that nobody else here uses."""
-        refs = [ref for _, ref in self._by_id.values()]
-        self._by_id.clear()
+        refs = list(self._refs.values())
+        self._refs.clear()
         self._data_store.release(refs)
 
 

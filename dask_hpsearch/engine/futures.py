@@ -56,7 +56,7 @@ def when_fetched(
         fetched.add_done_callback(then)
 
 
-def take_back(client: Client, future: Future[bytes], topic: str, job: int) -> None:
+def take_back(client: Client, future: Future[bytes], topic: str, number: int) -> None:
     """Take a batch from Dask, and end one of its tasks if that runs already.
 
     Parameters
@@ -65,12 +65,12 @@ def take_back(client: Client, future: Future[bytes], topic: str, job: int) -> No
     future : Future
         The batch's.
     topic : str
-    job : int
+    number : int
         The task's number among those of the topic's engine.
     """
     try:
         client.cancel([future])
-        client.run(end_task, topic, job, on_error="ignore")
+        client.run(end_task, topic, number, on_error="ignore")
     except Exception as error:  # noqa: BLE001 (who has lost the client, learns elsewhere)
         _logger.debug("a batch is not taken back: %r", error)
 

@@ -98,9 +98,9 @@ class ModuleSender:
         if outcome.status != "unreadable":
             return False
         top = outcome.payload.decode().partition(".")[0]
-        if not top or (outcome.job, top) in self._tried:
+        if not top or (outcome.number, top) in self._tried:
             return False
-        self._tried.add((outcome.job, top))
+        self._tried.add((outcome.number, top))
         if top not in self._sent:
             source = own_source(top)
             self._sent[top] = source is not None and self._send(top, source)

@@ -53,7 +53,7 @@ class SlotWatch:
         self._on_slots = on_slots
         self._counted_at = 0.0
         self._slotless_since = self._asked_at = time.monotonic()
-        self._problemd_since: float | None = None
+        self._blocked_since: float | None = None
         self._saw_worker = False
         self._wanted, self._announced_at = 0, 0.0
         self.count()
@@ -134,7 +134,7 @@ class SlotWatch:
         now = time.monotonic()
         if self.slots:
             self._slotless_since = self._asked_at = now
-            self._problemd_since = None
+            self._blocked_since = None
         elif self._saw_worker:
             if now - self._asked_at > _ASK_EVERY_S:
                 self._asked_at = now
@@ -146,10 +146,10 @@ class SlotWatch:
         """Ask what keeps workers away; it must have been so for a while."""
         reason = why_no_workers(self._cluster, permanent=True)
         if reason is None:
-            self._problemd_since = None
+            self._blocked_since = None
             return
-        self._problemd_since = self._problemd_since or now
-        if now - self._problemd_since >= self._worker_timeout_s:
+        self._blocked_since = self._blocked_since or now
+        if now - self._blocked_since >= self._worker_timeout_s:
             raise reason
 
     def want(self, engine: str, slots: int) -> None:

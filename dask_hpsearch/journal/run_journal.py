@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.exceptions import JournalMismatchError, ObjectNotFoundError
+from dask_hpsearch.identity import IdentityMemo
 from dask_hpsearch.journal.exploration import Exploration, exploration_of
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
 from dask_hpsearch.journal.serialization import (
@@ -104,7 +105,7 @@ class RunJournal:
         )
         self.give_up = on_error
         self._on_splits = on_splits
-        self._digests: dict[int, tuple[Mapping[str, Any], str]] = {}
+        self._digests: IdentityMemo[str] = IdentityMemo()
         self._writer = JournalWriter(
             folder.store, folder.run_id, key, on_error=on_error
         )
@@ -311,13 +312,12 @@ class RunJournal:
 
     def _digest_of(self, parameters: Mapping[str, Any]) -> str:
         """Digest of a candidate, computed once for its fits; the last few are kept."""
-        known = self._digests.get(id(parameters))
-        if known is None:
+        digest = self._digests.get(parameters)
+        if digest is None:
             if len(self._digests) >= _DIGESTS_KEPT:
                 self._digests.clear()
-            # The object is kept too, so that its id stays its own.
-            known = self._digests[id(parameters)] = parameters, digest_of(parameters)
-        return known[1]
+            digest = self._digests.put(parameters, value=digest_of(parameters))
+        return digest
 
     def note(self, event: str, **values: Any) -> None:
         """Append any other event, and write it at once."""

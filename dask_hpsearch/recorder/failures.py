@@ -10,6 +10,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.identity import IdentityMemo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,7 +38,7 @@ class FailedCalls:
         self.error_score: Any = math.nan
         self._refit = refit
         self._tolerant = tolerant
-        self._hidden: dict[int, str] = {}
+        self._hidden: IdentityMemo[str] = IdentityMemo()
 
     def hide(
         self, results: Sequence[dict[str, Any]], calls: Iterable[RecordedCall]
@@ -57,7 +58,7 @@ class FailedCalls:
         if isinstance(self._refit, str) and not names:
             return  # scores of a scoring function that has not yet named them
         for one in results:
-            self._hidden[id(one)] = one["fit_error"]
+            self._hidden.put(one, value=one["fit_error"])
             one["fit_error"] = None
             for scores in {"test_scores", "train_scores"} & one.keys() if names else ():
                 one[scores] = dict.fromkeys(names, self.error_score)
@@ -67,7 +68,7 @@ class FailedCalls:
         if not self._hidden:
             return
         results = [one for call in calls for one in call.results.values()]
-        errors = [self._hidden.get(id(one)) for one in results]
+        errors = [self._hidden.get(one) for one in results]
         sklearn_adapter.report_fit_errors(errors, self.error_score)
 
 

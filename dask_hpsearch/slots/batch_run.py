@@ -78,7 +78,9 @@ class BatchRun:
         seconds = time.monotonic() - self._task_started
         if not self._blameless:
             self._note(
-                Outcome(self.waiting[0].job, status, message=message, seconds=seconds)
+                Outcome(
+                    self.waiting[0].number, status, message=message, seconds=seconds
+                )
             )
         if self._stopped:  # the others are someone else's by now
             self.give_back_all()
@@ -87,13 +89,13 @@ class BatchRun:
     def give_back_all(self) -> None:
         """Return what has not run."""
         while self.waiting:
-            self._note(Outcome(self.waiting[0].job, "returned"))
+            self._note(Outcome(self.waiting[0].number, "returned"))
 
     def _begin_task(self, slot: Slot) -> None:
         self._task_started = time.monotonic()
         slot.peak_bytes = 0
         if self.waiting:
-            slot.task = self._batch.topic, self.waiting[0].job
+            slot.task = self._batch.topic, self.waiting[0].number
 
     def _note(self, outcome: Outcome) -> None:
         """Note the end of the first task that waits, when its slot cannot say it."""
@@ -121,7 +123,9 @@ class BatchRun:
             self._stopped = True  # others can begin what this slot has not
             slot.send(STOP_SIGN)
             later = list(self.waiting)[1:]
-            self._report([Outcome(task.job, "returned").to_bytes() for task in later])
+            self._report(
+                [Outcome(task.number, "returned").to_bytes() for task in later]
+            )
 
 
 def _cause_of_death(
@@ -151,4 +155,6 @@ def without_data(tasks: Iterable[Task], error: HPSearchError) -> list[bytes]:
     """Make the outcomes of tasks whose data did not reach the worker."""
     error.add_note(f"(on the worker at {socket.gethostname()})")
     payload, message = pickle.dumps(error, protocol=5), str(error)
-    return [Outcome(one.job, "no data", payload, message).to_bytes() for one in tasks]
+    return [
+        Outcome(one.number, "no data", payload, message).to_bytes() for one in tasks
+    ]

@@ -260,7 +260,7 @@ def _run_all(
     for position, task in enumerate(tasks):
         if position and arrived.poll(0):
             connection.recv()
-            yield from (Outcome(one.job, "returned") for one in tasks[position:])
+            yield from (Outcome(one.number, "returned") for one in tasks[position:])
             return
         yield _run(task, prepare)
 
@@ -274,7 +274,7 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
     except BaseException as error:  # noqa: BLE001 (the user's code may raise anything)
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         return Outcome(
-            task.job,
+            task.number,
             "unreadable",
             payload=(missing or "").encode(),
             message=in_words(error),
@@ -291,7 +291,7 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
             payload, status, message = encode_error(error), "raised", in_words(error)
     seconds = time.perf_counter() - start
     return Outcome(
-        task.job,
+        task.number,
         status,
         payload,
         message,
@@ -362,12 +362,12 @@ def _prepare_fit(
     loaded: Bundles,
     pipeline_cache: PipelineCache,
 ) -> Callable[[], Any]:
-    spec: FitSpec = loaded.get(task.spec, paths)
-    indices = loaded.get(task.split_data, paths)
+    spec: FitSpec = loaded.get(task.spec.digest, paths)
+    indices = loaded.get(task.split_data.digest, paths)
     # A slice selects without copying, and so may what is of a type of the user's.
     private = not all(type(rows) in {np.ndarray, list} for rows in indices)
     data = tuple(
-        loaded.for_fit(digest, paths, private=private) for digest in (spec.X, spec.y)
+        loaded.for_fit(ref.digest, paths, private=private) for ref in (spec.X, spec.y)
     )
     # The fit's own part comes last: a class of the user's has then the globals that its
     # estimator has.
@@ -375,7 +375,8 @@ def _prepare_fit(
     estimator, shared = parts.load()
     parameters = parts.load()
     if spec.share_steps and not shared.get("return_estimator"):
-        pipeline_cache.attach(estimator, (spec.X, spec.y, task.split_data))
+        refs = spec.X, spec.y, task.split_data
+        pipeline_cache.attach(estimator, tuple(ref.digest for ref in refs))
     progress = (
         _pair(task.split, task.n_splits),
         _pair(task.candidate, task.n_candidates),

@@ -28,13 +28,13 @@ class Load:
     ----------
     topic : str
         Event topic of its engine.
-    job : int
+    number : int
         Its number within the engine.
     nbytes : int
     """
 
     topic: str
-    job: int
+    number: int
     nbytes: int
 
 

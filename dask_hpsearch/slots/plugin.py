@@ -27,8 +27,8 @@ _MOST_BY_EVENT = 2**16
 PLUGIN_NAME = "dask-hpsearch-slots"
 # Names of the worker extensions by which our own worker programs hand over a forkserver, and
 # what outlasts a crash.
-EARLY_NURSERY = "dask-hpsearch-forkserver"
-BLACK_BOX = "dask-hpsearch-OOM-record"
+EARLY_FORKSERVER = "dask-hpsearch-forkserver"
+OOM_RECORD = "dask-hpsearch-oom-record"
 DISK_WATCH = "dask-hpsearch-disk-watch"
 
 
@@ -64,8 +64,8 @@ class SlotsPlugin(WorkerPlugin):
             Path(worker.local_directory),
             self._reader,
             share_bytes=None if limit is None else limit // threads,
-            forkserver=worker.extensions.pop(EARLY_NURSERY, None),
-            oom_record=worker.extensions.pop(BLACK_BOX, None),
+            forkserver=worker.extensions.pop(EARLY_FORKSERVER, None),
+            oom_record=worker.extensions.pop(OOM_RECORD, None),
             disk=worker.extensions.pop(DISK_WATCH, None),
             tell_disk=functools.partial(_tell_disk, worker),
             scheduler=self._scheduler,
@@ -83,8 +83,8 @@ class SlotsPlugin(WorkerPlugin):
 
 def _tell_disk(worker: Worker, load: DiskLoad) -> None:
     """Tell a fit's engine how much it has written, in case its pod is ended for that."""
-    topic, job = load.task
-    report = {"writes": job, "nbytes": load.nbytes, "pod": socket.gethostname()}
+    topic, number = load.task
+    report = {"writes": number, "nbytes": load.nbytes, "pod": socket.gethostname()}
     worker.log_event(topic, report)
 
 
@@ -118,9 +118,9 @@ def cancel_groups(groups: list[str], dask_worker: Worker) -> None:
     _pool(dask_worker).cancel(groups)
 
 
-def end_task(topic: str, job: int, dask_worker: Worker) -> None:
+def end_task(topic: str, number: int, dask_worker: Worker) -> None:
     """End one task, if this worker runs it; what waits behind it is given back."""
-    _pool(dask_worker).end_task(topic, job)
+    _pool(dask_worker).end_task(topic, number)
 
 
 def receive_chunk(  # noqa: PLR0917 (sent by position)

@@ -74,10 +74,10 @@ class SlotPool:
     ) -> None:
         self._disk = disk
         self._tell_disk = tell_disk
-        self._black_box = oom_record or OOMRecord(folder)
+        self._oom_record = oom_record or OOMRecord(folder)
         self.data = NodeData(folder, reader)
         self.share_bytes = share_bytes
-        self._nursery = forkserver
+        self._forkserver = forkserver
         self._scheduler = scheduler
         self._idle: list[Slot] = []
         self._busy: dict[Slot, str] = {}
@@ -158,10 +158,10 @@ class SlotPool:
             slot.end("cancelled")
         self.data.look_again()
 
-    def end_task(self, topic: str, job: int) -> None:
+    def end_task(self, topic: str, number: int) -> None:
         """End the slot that runs a task; what waits behind it is given back."""
         for slot in self._busy_now():
-            if slot.task == (topic, job):
+            if slot.task == (topic, number):
                 slot.end("cancelled")
 
     def drain(self, seconds: float) -> None:
@@ -187,12 +187,12 @@ class SlotPool:
         self._closing.set()
         self.data.look_again()
         with self._lock:
-            forkserver, self._nursery = self._nursery, None
+            forkserver, self._forkserver = self._forkserver, None
             self._idle.clear()
         if forkserver is not None:
             forkserver.close()
         self.data.close()
-        self._black_box.clear()
+        self._oom_record.clear()
 
     def put_module(self, name: str, place: str, digest: str) -> None:
         """Let slots import a module from a file, before any other of that name."""
@@ -253,10 +253,10 @@ class SlotPool:
     def _running_forkserver(self) -> Forkserver:
         if self._closing.is_set():
             raise ForkserverLostError
-        if self._nursery is None or self._nursery.lost:
+        if self._forkserver is None or self._forkserver.lost:
             self._idle.clear()
-            self._nursery = Forkserver(sys.path)
-        return self._nursery
+            self._forkserver = Forkserver(sys.path)
+        return self._forkserver
 
     def _take(self, group: str) -> Slot:
         with self._lock:
@@ -298,7 +298,7 @@ class SlotPool:
         while not self._closing.wait(pause):
             large = [load for slot in self._busy_now() if (load := self._weigh(slot))]
             pause = _NEAR_SHARE_CHECK_S if large else _MEMORY_CHECK_S
-            self._black_box.note(large)
+            self._oom_record.note(large)
 
     def _watch_disk(self, disk: DiskWatch) -> None:
         """Look at what fits write, as often as it is cheap."""
@@ -321,5 +321,5 @@ class SlotPool:
             return None
         if used > share:
             slot.end("memory")
-        topic, job = slot.task
-        return Load(topic, job, used)
+        topic, number = slot.task
+        return Load(topic, number, used)

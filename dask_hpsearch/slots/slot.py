@@ -216,7 +216,7 @@ class Slot:
         self._connection = connection
         self._arrived = select.poll()
         self._arrived.register(connection, select.POLLIN)
-        self._nursery = forkserver
+        self._forkserver = forkserver
         self._has_ended = False
         self._closing = threading.Lock()
 
@@ -295,16 +295,16 @@ class Slot:
 
         None, too, if it does not end though it closed its connection.
         """
-        return self._nursery.exit_code(self.pid)
+        return self._forkserver.exit_code(self.pid)
 
     @property
     def is_lost(self) -> bool:
         """Whether its forkserver has ended."""
-        return self._nursery.lost
+        return self._forkserver.lost
 
     def close(self) -> None:
         """Let an idle process end."""
-        self._nursery.forget(self.pid)
+        self._forkserver.forget(self.pid)
         with self._closing:
             self._connection.close()
 

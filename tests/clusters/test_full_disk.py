@@ -220,7 +220,7 @@ def test_an_eviction_is_the_fits_that_wrote_most() -> None:
 
     outcome = crash_outcome(report)
 
-    assert outcome.job == 3
+    assert outcome.number == 3
     assert outcome.status == "disk"
     assert "pod p was evicted: no room; it had written 1.00 GiB" in outcome.message
 

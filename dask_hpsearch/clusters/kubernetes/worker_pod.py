@@ -41,9 +41,9 @@ from dask_hpsearch.exceptions import (
 )
 from dask_hpsearch.messages import IMAGE_VARIABLE
 from dask_hpsearch.slots.disk_watch import DiskWatch, empty, give_slots_folders
-from dask_hpsearch.slots.oom_record import FILE as BLACK_BOX_FILE
+from dask_hpsearch.slots.oom_record import FILE as OOM_RECORD_FILE
 from dask_hpsearch.slots.oom_record import OOMRecord, read_oom_record
-from dask_hpsearch.slots.plugin import BLACK_BOX, DISK_WATCH, EARLY_NURSERY
+from dask_hpsearch.slots.plugin import DISK_WATCH, EARLY_FORKSERVER, OOM_RECORD
 from dask_hpsearch.slots.slot import Forkserver
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from distributed import Worker
 
-_NURSERY_WAIT_S = 60.0
+_FORKSERVER_WAIT_S = 60.0
 _TRY_AGAIN_S = 0.5
 _AGAIN = "DASK_HPSEARCH_AGAIN"  # set when a worker begins again in the same container
 _logger = logging.getLogger("distributed.worker.dask_hpsearch")
@@ -94,7 +94,7 @@ def _parser() -> ArgumentParser:
 def _prepare_disk(scratch: Path) -> None:
     """Begin with an empty disk: what the container before this one left may have filled it."""
     if _AGAIN not in os.environ:
-        empty(scratch, but=[BLACK_BOX_FILE])
+        empty(scratch, but=[OOM_RECORD_FILE])
     give_slots_folders(scratch)
 
 
@@ -128,13 +128,13 @@ async def _join(arguments: Namespace, forkserver: Forkserver) -> Worker:
     address = os.environ["DASK_SCHEDULER_ADDRESS"]
     await _find(address, security)
     await _check_versions(address, security)
-    await asyncio.to_thread(forkserver.wait_until_ready, _NURSERY_WAIT_S)
+    await asyncio.to_thread(forkserver.wait_until_ready, _FORKSERVER_WAIT_S)
     scratch = Path(arguments.scratch)
     crashed = read_oom_record(scratch)
     extensions: Any = {
         **DEFAULT_EXTENSIONS,
-        EARLY_NURSERY: lambda _worker: forkserver,
-        BLACK_BOX: lambda _worker: OOMRecord(scratch),
+        EARLY_FORKSERVER: lambda _worker: forkserver,
+        OOM_RECORD: lambda _worker: OOMRecord(scratch),
     }
     if arguments.disk:
         watch = DiskWatch(scratch, arguments.disk, leave=_leave_full_disk)
@@ -151,7 +151,11 @@ async def _join(arguments: Namespace, forkserver: Forkserver) -> Worker:
         extensions=extensions,
     )
     if crashed is not None:  # this container's predecessor, in the same pod
-        report = {"crashed": crashed.job, "nbytes": crashed.nbytes, "name": worker.name}
+        report = {
+            "crashed": crashed.number,
+            "nbytes": crashed.nbytes,
+            "name": worker.name,
+        }
         worker.log_event(crashed.topic, report)
     return worker
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_hpsearch.engine.tasks import Group
+from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.strategies.bayes.model_process import ModelProcess
 from dask_hpsearch.strategies.explorer import Explorer, Space, add_models
 
@@ -155,7 +155,7 @@ class _SessionSlots:
         self._session = session
         self._call = call
         self._recorded = recorded
-        self._groups: dict[int, Group] = {}
+        self._groups: dict[int, TaskGroup] = {}
 
     @property
     def slots(self) -> int:
@@ -178,7 +178,7 @@ class _SessionSlots:
             split=split,
         )
         if space not in self._groups:
-            self._groups[space] = Group()
+            self._groups[space] = TaskGroup()
         self._session.submit_fit(call, self._groups[space], done)
 
     def cancel(self, space: int) -> None:
