@@ -23,7 +23,8 @@ from sklearn.model_selection import GridSearchCV
 from benchmarks.cases.journal_in_bucket import cost_in_bucket
 from dask_hpsearch import local_cluster
 from dask_hpsearch.data import DataStore
-from dask_hpsearch.execution.fit import Settings, fit_trials
+from dask_hpsearch.execution.fit import fit_trials
+from dask_hpsearch.execution.settings import Settings
 from dask_hpsearch.journal.run_journal import RunJournal
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
 from dask_hpsearch.runs import views

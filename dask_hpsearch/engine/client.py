@@ -19,32 +19,31 @@ from dask_hpsearch.slots.plugin import SlotsPlugin
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+    from dask_hpsearch.engine.cluster_features import ClusterFeatures
+
 _logger = logging.getLogger(__name__)
 
 
-def why_no_workers(cluster: Any, *, permanent: bool = False) -> HPSearchError | None:
-    """Ask a cluster what keeps workers from running; None if it knows nothing.
+def why_no_workers(
+    cluster: ClusterFeatures, *, permanent: bool = False
+) -> HPSearchError | None:
+    """Ask a cluster what keeps workers from running; None if it does not answer.
 
     Parameters
     ----------
-    cluster : object or None
-        A client's cluster, or what knows as much of it.
+    cluster : ClusterFeatures
     permanent : bool
         Whether to ask only for what does not pass by itself.
     """
-    ask = getattr(cluster, "why_no_workers", None)
-    if ask is None:
-        return None
     try:
-        error: HPSearchError | None = ask(permanent=permanent)
+        return cluster.why_no_workers(permanent=permanent)
     except Exception as unknown:  # noqa: BLE001 (the search has an error of its own)
-        _logger.debug("the cluster does not say: %r", unknown)
+        _logger.debug("the cluster cannot say why it has no workers: %r", unknown)
         return None
-    return error
 
 
-def no_workers(timeout_s: float, cluster: Any) -> HPSearchError:
-    """Make the error of a cluster without workers, with what it says of them."""
+def no_workers(timeout_s: float, cluster: ClusterFeatures) -> HPSearchError:
+    """Make the error of a cluster without workers, with the reason that it gives."""
     reason = why_no_workers(cluster)
     waited = f"no Dask worker within {timeout_s:g} s"
     longer = f"If workers need longer to start, raise worker_timeout={timeout_s:g} of DaskSearchCV"

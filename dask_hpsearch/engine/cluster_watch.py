@@ -5,42 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from dask_hpsearch.engine.cluster_features import ClusterFeatures, Problem
+
 _LOOK_EVERY_S = 5.0
 _SHOWN_FOR_S = 300.0
 _logger = logging.getLogger(__name__)
-
-
-class Problem(Protocol):
-    """What is wrong with one part of a cluster, as `clusters.diagnosis.Problem`."""
-
-    @property
-    def message(self) -> str:
-        """The cause in words."""
-
-    @property
-    def pod(self) -> str:
-        """The pod's name."""
-
-    @property
-    def reason(self) -> str:
-        """One word for it."""
-
-    @property
-    def part(self) -> str:
-        """What the pod is: "worker", "scheduler" or "driver"."""
-
-    @property
-    def over(self) -> bool:
-        """Whether the pod has ended."""
-
-    @property
-    def is_full_disk(self) -> bool:
-        """Whether it had to go for want of room on the disk."""
 
 
 class ProblemLog:
@@ -93,12 +67,12 @@ class ProblemLog:
 
 
 class ClusterWatch:
-    """Asks a cluster now and then, in a thread of its own; one that cannot say is left alone.
+    """Asks a cluster on Kubernetes now and then, in a thread of its own, what is wrong.
 
     Parameters
     ----------
-    cluster : object
-        One with a method ``problems``, else nothing is done.
+    cluster : ClusterFeatures
+        Any other is left alone.
     on_news : callable
         Given each problem once.
     on_text : callable
@@ -107,12 +81,12 @@ class ClusterWatch:
 
     def __init__(
         self,
-        cluster: Any,
+        cluster: ClusterFeatures,
         *,
         on_news: Callable[[Problem], None],
         on_text: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._ask = getattr(cluster, "problems", None)
+        self._cluster = cluster
         self._on_news = on_news
         self._on_text = on_text
         self._book = ProblemLog()
@@ -121,7 +95,7 @@ class ClusterWatch:
         self._thread = threading.Thread(
             target=self._run, name="dask-hpsearch-problems", daemon=True
         )
-        if self._ask is not None:
+        if cluster.on_kubernetes:
             self._thread.start()
 
     def close(self) -> None:
@@ -131,7 +105,7 @@ class ClusterWatch:
     def _run(self) -> None:
         while not self._end.wait(_LOOK_EVERY_S):
             try:
-                found = self._ask() if self._ask is not None else []
+                found = self._cluster.problems()
             except Exception as error:  # noqa: BLE001 (the search itself needs no look)
                 _logger.debug("the cluster does not say how it is: %r", error)
                 continue

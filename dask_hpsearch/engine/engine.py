@@ -15,6 +15,7 @@ from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataSender, DataStore
 from dask_hpsearch.engine.client import check_client, reason_of, register_slots
+from dask_hpsearch.engine.cluster_features import as_features
 from dask_hpsearch.engine.cluster_watch import ClusterWatch
 from dask_hpsearch.engine.futures import take_back, when_ended, when_fetched
 from dask_hpsearch.engine.module_sync import ModuleSender
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_hpsearch.engine.cluster_watch import Problem
+    from dask_hpsearch.engine.cluster_features import Problem
     from dask_hpsearch.engine.futures import Fetched
 
     Report = dict[str, Any]
@@ -64,7 +65,7 @@ class Engine:
     on_slots : callable, optional
         Called with (workers, slots, running) as they change.
     cluster : object, optional
-        What knows of the cluster's parts; default: the client's cluster.
+        The cluster that is asked about its parts; default: the client's.
     on_problem : callable
         Given what to show of what is wrong with these parts, as it changes.
 
@@ -112,11 +113,12 @@ class Engine:
         self.modules = ModuleSender(client)
         self._sender = DataSender(client, data_store, self._topic)
         client.subscribe_topic(self._topic, self._on_worker_event)
+        features = as_features(cluster or client.cluster)
         self.watch = SlotWatch(
             client,
             worker_timeout_s=worker_timeout_s,
             on_slots=on_slots,
-            cluster=cluster,
+            cluster=features,
         )
         self.watch.tell(0)
         self._thread = threading.Thread(
@@ -124,7 +126,7 @@ class Engine:
         )
         self._thread.start()
         self.problems = ClusterWatch(
-            cluster or client.cluster, on_news=self._on_problem, on_text=on_problem
+            features, on_news=self._on_problem, on_text=on_problem
         )
 
     def __enter__(self) -> Self:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from dask_hpsearch.engine.cluster_features import ClusterFeatures
+
 CHECK_S = 0.4
 _ASK_EVERY_S = 2.0
 
@@ -30,8 +32,8 @@ class SlotWatch:
         How long to wait for a first worker.
     on_slots : callable, optional
         Called with (workers, slots, running) as they change.
-    cluster : object, optional
-        What knows why there are no workers; default: the client's cluster.
+    cluster : ClusterFeatures
+        Knows why there are no workers.
 
     Attributes
     ----------
@@ -44,9 +46,9 @@ class SlotWatch:
         *,
         worker_timeout_s: float,
         on_slots: Callable[[int, int, int], None] | None,
-        cluster: Any = None,
+        cluster: ClusterFeatures,
     ) -> None:
-        self._cluster = cluster or client.cluster
+        self._cluster = cluster
         self.workers = self.slots = self.running = 0
         self._client = client
         self._worker_timeout_s = worker_timeout_s

@@ -57,6 +57,15 @@ class RecordedCall:
             if n_splits == len(self.splits) and candidate in known
         )
 
+    def complete_results(self) -> list[dict[str, Any]]:
+        """Results of complete candidates, in scikit-learn's order of fits."""
+        splits = range(len(self.splits))
+        return [
+            self.results[candidate, split]
+            for candidate in self.complete()
+            for split in splits
+        ]
+
 
 class BegunElsewhereError(Exception):
     """Another driver of the run has stored this call first."""

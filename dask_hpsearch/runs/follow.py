@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.exceptions import PodStartError, RunFailedError, StoreError
-from dask_hpsearch.execution.fit import Fitted, warn_stopped
+from dask_hpsearch.execution.fitted import Fitted, warn_stopped
 from dask_hpsearch.journal import next_steps
 from dask_hpsearch.progress import ProgressSnapshot, SearchProgress, show
 from dask_hpsearch.runs.states import ENDED, WITH_RESULT

@@ -11,19 +11,16 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.data.collections import current_client
 from dask_hpsearch.data.inputs import FitData, is_reference, refer
+from dask_hpsearch.engine.cluster_features import features_of
 from dask_hpsearch.exceptions import (
     SigningKeyError,
     StoreError,
     UnpicklableError,
     UnsupportedSearchError,
 )
-from dask_hpsearch.execution.fit import (
-    Fitted,
-    Settings,
-    fit_trials,
-    in_memory,
-    meter_of,
-)
+from dask_hpsearch.execution.client import in_memory
+from dask_hpsearch.execution.cost import meter_of
+from dask_hpsearch.execution.fit import fit_trials
 from dask_hpsearch.runs.create import Work, begin, default_store, materialised, opened
 from dask_hpsearch.runs.driver.drive import drive_run
 from dask_hpsearch.runs.follow import follow
@@ -34,6 +31,8 @@ from dask_hpsearch.runs.launch.local_process import check_other_processes
 from dask_hpsearch.runs.run import SearchRun
 
 if TYPE_CHECKING:
+    from dask_hpsearch.execution.fitted import Fitted
+    from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.journal.folder import RunFolder
 
 _logger = logging.getLogger(__name__)
@@ -178,7 +177,7 @@ def _carried(data: FitData, data_store: DataStore) -> FitData:
 def _check_keep(settings: Settings) -> None:
     """Refuse to end a cluster that a driver elsewhere cannot end."""
     client = settings.client
-    on_kubernetes = hasattr(getattr(client, "cluster", None), "end_with_runs")
+    on_kubernetes = features_of(client).on_kubernetes
     if not settings.keep_cluster and client is not None and not on_kubernetes:
         msg = (
             "keep_cluster=False: the driver of a submitted run can end a cluster on "

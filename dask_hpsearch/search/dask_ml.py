@@ -20,7 +20,8 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from dask_hpsearch import sklearn_adapter, sklearn_callbacks
 from dask_hpsearch.exceptions import HPSearchError, UnsupportedSearchError
-from dask_hpsearch.execution.fit import Fitted, Settings, client_for, wait_for_worker
+from dask_hpsearch.execution.client import client_for, wait_for_worker
+from dask_hpsearch.execution.fitted import Fitted
 from dask_hpsearch.extras import map_import_errors
 from dask_hpsearch.joblib_backend.backend import EvaluationBackend
 from dask_hpsearch.search.dask_ml_passthrough import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.sklearn_adapter import FitCall
 
 

@@ -8,7 +8,8 @@ from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.data.inputs import refer
 from dask_hpsearch.exceptions import UnsupportedSearchError
-from dask_hpsearch.execution.fit import Fitted, Settings, fit_joblib, in_memory
+from dask_hpsearch.execution.client import in_memory
+from dask_hpsearch.execution.joblib_fit import fit_joblib
 from dask_hpsearch.runs.create import Work, opened
 from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.safe_text import repr_of
@@ -16,6 +17,9 @@ from dask_hpsearch.search.dask_ml import fit_dask_ml, is_dask_ml_search, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from dask_hpsearch.execution.fitted import Fitted
+    from dask_hpsearch.execution.settings import Settings
 
 FITS: dict[str, Callable[[Any, Any, Any, dict[str, Any], Settings], Fitted]] = {
     "trials": fit_here,

@@ -13,13 +13,10 @@ from sklearn.utils.metaestimators import available_if
 
 from dask_hpsearch.engine.connect import connected
 from dask_hpsearch.exceptions import StoreError, UnsupportedSearchError
-from dask_hpsearch.execution.fit import (
-    Settings,
-    check_limit,
-    end_cluster,
-    slots_of_its_own,
-    tariff_of,
-)
+from dask_hpsearch.execution.client import slots_of_its_own
+from dask_hpsearch.execution.cluster_end import end_cluster
+from dask_hpsearch.execution.cost import tariff_of
+from dask_hpsearch.execution.settings import Settings, check_limit
 from dask_hpsearch.search import dispatch
 from dask_hpsearch.stores import open_store
 

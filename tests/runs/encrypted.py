@@ -16,6 +16,7 @@ from distributed import Client
 from dask_hpsearch.clusters import tls
 from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest, driver_job
 from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.engine.cluster_features import ClusterFeatures
 from tests.processes import ROOT, WAIT_S
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ def connected(address: str, certificates: Path, *, timeout_s: float = 60) -> Cli
     return Client(address, security=security, set_as_default=False, timeout=timeout_s)
 
 
-class TakesJobs:
+class TakesJobs(ClusterFeatures):
     """Takes what a Job is to drive, as a cluster on Kubernetes does."""
 
+    on_kubernetes = True
     runs_drivers = True
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import DataStore
-from dask_hpsearch.execution.fit import Fitted, Settings
+from dask_hpsearch.execution.settings import Settings
 from dask_hpsearch.journal.folder import MANIFEST, SEARCH, RunFolder
 from dask_hpsearch.journal.segments import JournalReader, write_once
 from dask_hpsearch.runs.create import Work, begin
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from dask_hpsearch.execution.fitted import Fitted
+
 Event = dict[str, Any]
 
 
@@ -35,7 +37,7 @@ def new_store() -> Store:
 def begun(search: Any, X: Any, y: Any, store: Store, home: DataStore) -> RunFolder:
     """Begin a run and drive nothing."""
     work = Work(search, X, y, {})
-    return begin(work, store=store, home=home, task_name=None, settings={})
+    return begin(work, store=store, data_store=home, task_name=None, settings={})
 
 
 def drive(

@@ -30,6 +30,7 @@ from dask_hpsearch.clusters.versions import (
     versions_of,
 )
 from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.engine.cluster_features import ClusterFeatures
 from dask_hpsearch.exceptions import (
     ClusterAccessError,
     ClusterNotFoundError,
@@ -135,7 +136,7 @@ def kube_cluster(
     )
 
 
-class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
+class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # no types
     """dask-kubernetes' cluster, with TLS, slots, and pods that may do little.
 
     Made by `kube_cluster`. ``scale``, ``adapt``, ``get_logs``, ``dashboard_link``,
@@ -152,6 +153,7 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
     n_workers: int
     image: str
     status: Status
+    on_kubernetes = True
     _leaves_to_runs = True
     _instances: ClassVar[Any] = KubeCluster._instances  # noqa: SLF001 (closed at exit)
 

@@ -18,6 +18,7 @@ from dask_hpsearch.clusters.kubernetes.lifecycle import Lifecycle
 from dask_hpsearch.clusters.kubernetes.manifests import ENDS_ANNOTATION
 from dask_hpsearch.clusters.kubernetes.pod_logs import PodLogs
 from dask_hpsearch.clusters.kubernetes.pod_status import problems_of
+from dask_hpsearch.engine.cluster_features import ClusterFeatures
 from dask_hpsearch.exceptions import ClusterError
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ _LIVING = ("Pending", "Running")
 _logger = logging.getLogger(__name__)
 
 
-class DriverPlace:
-    """Where a driver's pod is.
+class DriverPlace(ClusterFeatures):
+    """Where a driver's pod is: stands for the cluster, which it asks of Kubernetes.
 
     Parameters
     ----------
@@ -42,6 +43,8 @@ class DriverPlace:
     job : str
         Its own Job.
     """
+
+    on_kubernetes = True
 
     def __init__(self, cluster: str, namespace: str, job: str) -> None:
         self.cluster = cluster

@@ -24,7 +24,8 @@ from dask_hpsearch.exceptions import (
     UnpicklableError,
     UntrustedObjectError,
 )
-from dask_hpsearch.execution.fit import Fitted, Settings, fit_trials, meter_of
+from dask_hpsearch.execution.cost import meter_of
+from dask_hpsearch.execution.fit import fit_trials
 from dask_hpsearch.journal.next_steps import note_how_to_go_on
 from dask_hpsearch.journal.run_journal import RunJournal
 from dask_hpsearch.journal.serialization import shown
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from dask_hpsearch.budget import CostMeter
     from dask_hpsearch.data import DataStore
     from dask_hpsearch.engine.engine import Engine
+    from dask_hpsearch.execution.fitted import Fitted
+    from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.runs.create import Work
 

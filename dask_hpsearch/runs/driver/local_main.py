@@ -20,7 +20,7 @@ from dask_hpsearch.exceptions import (
     RunCancelledError,
     StoreError,
 )
-from dask_hpsearch.execution.fit import Settings
+from dask_hpsearch.execution.settings import Settings
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.journal.main_names import stand_in_for_main
 from dask_hpsearch.runs.create import load

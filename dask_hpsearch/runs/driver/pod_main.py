@@ -19,6 +19,7 @@ from distributed import Client
 
 from dask_hpsearch.clusters import tls
 from dask_hpsearch.clusters.kubernetes.driver_job import why_given_up
+from dask_hpsearch.engine.cluster_features import as_features
 from dask_hpsearch.exceptions import (
     ClientClosedError,
     ClusterError,
@@ -196,8 +197,7 @@ def _check_scheduler_pod(place: Place) -> None:
     ------
     PodStartError
     """
-    ask = getattr(place, "problems", None)  # not all places have pods
-    for one in () if ask is None else ask():
+    for one in as_features(place).problems():
         if one.part == "scheduler" and one.outlook in ("late", "stuck"):
             msg = f"the scheduler does not start: {one.message}"
             raise PodStartError(msg, lasts=True)

@@ -21,7 +21,7 @@ from dask_hpsearch.exceptions import (
     SearchStopped,
     StoreError,
 )
-from dask_hpsearch.execution.fit import Settings
+from dask_hpsearch.execution.settings import Settings
 from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.runs.create import Work, load
 from dask_hpsearch.runs.driver.drive import drive_run

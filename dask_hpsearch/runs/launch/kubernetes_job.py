@@ -9,11 +9,12 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import paths
 from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
 from dask_hpsearch.data.sources import REACHABLE
+from dask_hpsearch.engine.cluster_features import features_of
 from dask_hpsearch.exceptions import HPSearchError, PodStartError
 from dask_hpsearch.runs.generations import generation_of
 from dask_hpsearch.runs.launch.module_archive import keep_modules
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
+    from dask_hpsearch.engine.cluster_features import ClusterFeatures
     from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.stores import Store
 
@@ -40,21 +42,7 @@ _LOOK_EVERY_S = 5.0
 _STUCK_LOOKS = 2
 
 
-class JobCluster(Protocol):
-    """A cluster that runs drivers beside its workers, as `SearchKubeCluster`."""
-
-    @property
-    def runs_drivers(self) -> bool:
-        """Whether it knows all that a driver's pod needs."""
-
-    def start_driver(self, order: DriverRequest) -> dict[str, Any]:
-        """Start a Job; return how Kubernetes is reached from here."""
-
-    def end_with_runs(self) -> None:
-        """Let the cluster end as soon as no run needs it."""
-
-
-def job_cluster(store: Store, client: Client | None) -> JobCluster | None:
+def job_cluster(store: Store, client: Client | None) -> ClusterFeatures | None:
     """Return the cluster beside whose workers a run's driver can be.
 
     Parameters
@@ -65,25 +53,24 @@ def job_cluster(store: Store, client: Client | None) -> JobCluster | None:
 
     Returns
     -------
-    JobCluster or None
+    ClusterFeatures or None
         None if the driver has to be a process of this machine.
     """
-    cluster: Any = None if client is None else client.cluster
-    if not hasattr(cluster, "start_driver") or _why_not(store, cluster) is not None:
+    cluster = features_of(client)
+    if not cluster.on_kubernetes or _why_not(store, cluster) is not None:
         return None
-    found: JobCluster = cluster
-    return found
+    return cluster
 
 
 def tell_why_not(store: Store, client: Client | None) -> None:
     """Say in the log why a run on Kubernetes is driven from this machine all the same."""
-    cluster: Any = None if client is None else client.cluster
-    reason = _why_not(store, cluster) if hasattr(cluster, "start_driver") else None
+    cluster = features_of(client)
+    reason = _why_not(store, cluster) if cluster.on_kubernetes else None
     if reason is not None:
         _logger.warning("the run is driven from this machine: %s", reason)
 
 
-def _why_not(store: Store, cluster: JobCluster) -> str | None:
+def _why_not(store: Store, cluster: ClusterFeatures) -> str | None:
     if store.url.partition("://")[0] not in REACHABLE:
         return f"pods do not reach {store.url}; store='gs://…' lets it outlive this machine"
     if not cluster.runs_drivers:
@@ -93,7 +80,7 @@ def _why_not(store: Store, cluster: JobCluster) -> str | None:
 
 def start_job(
     folder: RunFolder,
-    cluster: JobCluster,
+    cluster: ClusterFeatures,
     options: dict[str, Any],
     *,
     keep_cluster: bool,
@@ -103,7 +90,7 @@ def start_job(
     Parameters
     ----------
     folder : RunFolder
-    cluster : JobCluster
+    cluster : ClusterFeatures
     options : dict
         JSON values for the driver, its name among them.
     keep_cluster : bool

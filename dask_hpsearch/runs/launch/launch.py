@@ -6,7 +6,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.execution.fit import check_limit, tariff_of
+from dask_hpsearch.execution.cost import tariff_of
+from dask_hpsearch.execution.settings import check_limit
 from dask_hpsearch.journal.folder import RUNS
 from dask_hpsearch.runs.launch.kubernetes_job import (
     START_TIMEOUT_S,

@@ -17,6 +17,7 @@ import psutil
 
 from dask_hpsearch import paths
 from dask_hpsearch.engine.client import check_client
+from dask_hpsearch.engine.cluster_features import features_of
 from dask_hpsearch.exceptions import UnsupportedSearchError
 from dask_hpsearch.runs.logs import new_log
 from dask_hpsearch.slots.slot import python_path
@@ -136,7 +137,7 @@ def _write_private(run_id: str, client: Client | None) -> str | None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"{run_id}-{uuid.uuid4().hex[:12]}"
     # A cluster on Kubernetes is reached from outside by a way of each process's own.
-    attach = getattr(client.cluster, "attach_options", None)
+    attach = features_of(client).attach_options
     handed = {
         "address": _address_of(client),
         "security": client.security,

@@ -76,7 +76,7 @@ class BayesStrategy:
         call = dataclasses.replace(call, n_candidates=total)
         slots = _SessionSlots(self._session, call, recorded)
         self._explore(search, spaces, slots, recorded)
-        self._recorder.close_call(recorded, evaluate)
+        self._recorder.build_results(recorded, evaluate)
         return True
 
     def _capture(
@@ -142,10 +142,10 @@ class _RecordedAsks:
         self, ordinal: int, space_index: int, params: Mapping[str, Any]
     ) -> None:
         self._call.asks[ordinal] = space_index, dict(params)
-        self._recorder.asked(self._call, ordinal, space_index, params)
+        self._recorder.note_ask(self._call, ordinal, space_index, params)
 
     def told(self, ordinal: int, space_index: int, value: float) -> None:
-        self._recorder.told(self._call, ordinal, space_index, value)
+        self._recorder.note_tell(self._call, ordinal, space_index, value)
 
 
 class _SessionSlots:

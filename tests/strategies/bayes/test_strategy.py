@@ -15,7 +15,7 @@ from skopt.space import Integer, Real
 from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import SearchStoppedWarning
-from dask_hpsearch.execution.fit import Settings
+from dask_hpsearch.execution.settings import Settings
 from dask_hpsearch.journal.folder import SEARCH
 from dask_hpsearch.runs.create import Work
 from dask_hpsearch.runs.driver.drive import drive_run

@@ -1,0 +1,110 @@
+"""What a run's journal has of a search: it is read, not made again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dask_hpsearch.exceptions import SearchStopped, StoreError
+from dask_hpsearch.journal.next_steps import to_go_on
+from dask_hpsearch.recorder.call import BegunElsewhereError, extend_call
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dask_hpsearch.journal.run_journal import RunJournal
+    from dask_hpsearch.recorder.call import RecordedCall
+
+
+class Replay:
+    """The calls that a run's journal has, and those that it gets.
+
+    Candidates, splits and asks are random choices: they are read from the journal, since
+    another machine may draw them otherwise.
+
+    Parameters
+    ----------
+    journal : RunJournal
+    unseeded : bool
+        Whether the search would draw other candidates if asked again.
+    """
+
+    def __init__(self, journal: RunJournal, *, unseeded: bool) -> None:
+        self._journal = journal
+        self._unseeded = unseeded
+
+    def recall(self, call: RecordedCall) -> bool:
+        """Give a call the candidates, splits and results that it had.
+
+        Returns
+        -------
+        bool
+            Whether the call itself is in the journal; an extended run finds there only
+            the results of the run before.
+        """
+        kept = self._journal.stored_call(call.ordinal)
+        if kept is not None:
+            call.candidates = kept.candidates
+            call.more_results = kept.more_results
+            call.splits, call.results = kept.splits, kept.results
+            return True
+        earlier = self._journal.earlier_call(call.ordinal)
+        if earlier is not None:
+            extend_call(call, earlier, keep_candidates=self._unseeded)
+        return False
+
+    def store(self, call: RecordedCall) -> None:
+        """Store a call that begins, and the results that it has already.
+
+        Raises
+        ------
+        SearchStopped
+            If the store cannot be written: the search ends with the calls before.
+        BegunElsewhereError
+            If another driver of the run has stored the call first.
+        """
+        try:
+            first = self._journal.begin_call(
+                call.ordinal, call.candidates, call.splits, call.more_results
+            )
+        except StoreError as error:
+            self._journal.give_up(error)
+            raise SearchStopped("store") from error  # noqa: EM101 (a reason)
+        if not first:
+            call.splits = []
+            raise BegunElsewhereError
+        for (candidate, split), result in call.results.items():
+            self._journal.fit_finished(
+                call.ordinal,
+                candidate,
+                split,
+                call.candidates[candidate],
+                result,
+                shown_as_finished=lambda: None,
+            )
+
+    def explores(self) -> bool | None:
+        """Whether the run began as an exploration; None if it is new."""
+        return self._journal.explores(0)
+
+    def recall_exploration(self, call: RecordedCall, *, n_candidates: int) -> None:
+        """Store a call whose candidates are asked one by one; give it what it had."""
+        kept = self._journal.begin_exploration(
+            call.ordinal, call.splits, n_candidates=n_candidates
+        )
+        call.splits, call.asks, call.results = kept.splits, kept.asks, kept.results
+
+    def note_ask(
+        self, call: RecordedCall, candidate: int, space: int, params: Mapping[str, Any]
+    ) -> None:
+        """Note that a candidate was asked."""
+        self._journal.asked(call.ordinal, candidate, space, params)
+
+    def note_tell(
+        self, call: RecordedCall, candidate: int, space: int, value: float
+    ) -> None:
+        """Note that a strategy was told a candidate's value."""
+        self._journal.told(call.ordinal, candidate, space, value)
+
+    def how_to_go_on(self, limit: str = "") -> str:
+        """Say where the run is, and how it goes on."""
+        return to_go_on(self._journal.folder.store.url, limit)
