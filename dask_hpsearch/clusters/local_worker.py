@@ -17,12 +17,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.clusters.worker_start import make_worker
 from dask_hpsearch.slots.slot import Forkserver
 
 if TYPE_CHECKING:
     from distributed import Worker
 
-_FORKSERVER_WAIT_S = 60.0
 _PARENT_CHECK_S = 1.0
 _ORPHAN_GRACE_S = 3.0
 # The signal to drain and leave, and the time for that: fits have two seconds of it to end,
@@ -32,18 +32,8 @@ NOTICE_S = 5.0
 
 
 async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
-    from distributed import Worker
-    from distributed.worker import DEFAULT_EXTENSIONS
-
-    from dask_hpsearch.slots.plugin import EARLY_FORKSERVER
-
     logging.getLogger("distributed").setLevel(settings["log_level"])
-    await asyncio.to_thread(forkserver.wait_until_ready, _FORKSERVER_WAIT_S)
-    extensions: Any = {
-        **DEFAULT_EXTENSIONS,
-        EARLY_FORKSERVER: lambda _worker: forkserver,
-    }
-    worker = Worker(settings["scheduler"], extensions=extensions, **settings["options"])
+    worker = await make_worker(settings["scheduler"], forkserver, **settings["options"])
     leaving = _LeaveOnSignal(worker)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(DRAIN, leaving.leave, NOTICE_S)

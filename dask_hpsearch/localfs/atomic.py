@@ -76,8 +76,15 @@ def fill_whole(
 
 
 @contextlib.contextmanager
-def replaced_whole(path: Path) -> Iterator[IO[bytes]]:
+def replaced_whole(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of ``path`` only if the block ends well.
+
+    Parameters
+    ----------
+    path : Path
+        In a folder that exists.
+    mode : int
+        Permissions, of which the process's umask is taken away.
 
     Raises
     ------
@@ -86,7 +93,7 @@ def replaced_whole(path: Path) -> Iterator[IO[bytes]]:
     """
     partial = _partial_of(path)
     try:
-        with os.fdopen(_open_new(partial), "wb") as file:
+        with os.fdopen(_open_new(partial, mode), "wb") as file:
             yield file
         partial.replace(path)
     finally:
@@ -117,7 +124,7 @@ def _partial_of(path: Path) -> Path:
     return path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
 
 
-def _open_new(path: Path, mode: int = 0o666) -> int:
+def _open_new(path: Path, mode: int) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
 

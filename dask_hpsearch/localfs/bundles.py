@@ -10,27 +10,24 @@ buffer; then the pickle and the buffers, each aligned to 64 bytes.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import mmap
-import os
 import pickle
 import struct
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, Any
 
 import cloudpickle
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from dask_hpsearch.localfs.atomic import replaced_whole
 
 _MAGIC = b"hpsbndl1"
 _NPY_MAGIC = b"\x93NUMPY"
 _HEAD = struct.Struct("<8sQQ")
 _ENTRY = struct.Struct("<QQ")
 _ALIGNMENT = 64
+_MODE = 0o600  # data are for their owner alone
 _DIGEST_LENGTH = 32
 
 
@@ -80,10 +77,10 @@ class Bundle:
         """
         if path.exists() and path.stat().st_size == self.nbytes:
             return
-        with whole_file(path) as file:
+        with replaced_whole(path, mode=_MODE) as file:
             self.write_to(file)
 
-    def write_to(self, file: BinaryIO) -> None:
+    def write_to(self, file: IO[bytes]) -> None:
         """Write to an open, empty file."""
         file.truncate(self.nbytes)
         file.write(self._header())
@@ -91,19 +88,6 @@ class Bundle:
         for offset, part in zip(self._offsets, parts, strict=True):
             file.seek(offset)
             file.write(part)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Any]:
-    """Open a new file that appears at ``path`` only when the block ends well."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def load(path: str, *, writable: bool = False) -> Any:
