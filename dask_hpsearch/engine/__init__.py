@@ -1,1 +1,5 @@
 """The engine: tasks in, outcomes out as they come, on whatever slots there are."""
+
+from __future__ import annotations
+
+__all__ = ["client", "connect", "demand", "engine", "module_sync", "tasks"]
