@@ -14,6 +14,7 @@ import joblib as _joblib
 from dask_hpsearch._version import __version__
 
 if TYPE_CHECKING:
+    from dask_hpsearch import exceptions
     from dask_hpsearch.budget import Tariff
     from dask_hpsearch.clusters.kubernetes.cluster import kube_cluster
     from dask_hpsearch.clusters.local import local_cluster
@@ -21,15 +22,46 @@ if TYPE_CHECKING:
     from dask_hpsearch.data.sources import DataReference
     from dask_hpsearch.data.upload import upload
     from dask_hpsearch.deploy.cluster import gke_cluster
+    from dask_hpsearch.exceptions import (
+        CloudError,
+        ClusterError,
+        FitEndedError,
+        HPSearchError,
+        MissingExtraError,
+        NoWorkersError,
+        RunCancelledError,
+        RunFailedError,
+        SearchStoppedWarning,
+        SpecError,
+        StoreError,
+        UnsupportedSearchError,
+        UntrustedObjectError,
+        VersionSkewError,
+    )
     from dask_hpsearch.runs import SearchRun
     from dask_hpsearch.search.estimator import DaskSearchCV
 
 __all__ = [
+    "CloudError",
+    "ClusterError",
     "DaskSearchCV",
     "DataReference",
+    "FitEndedError",
+    "HPSearchError",
+    "MissingExtraError",
+    "NoWorkersError",
+    "RunCancelledError",
+    "RunFailedError",
     "SearchRun",
+    "SearchStoppedWarning",
+    "SpecError",
+    "StoreError",
     "Tariff",
+    "UnsupportedSearchError",
+    "UntrustedObjectError",
+    "VersionSkewError",
     "__version__",
+    "exceptions",
     "gke_cluster",
     "kube_cluster",
     "local_cluster",
@@ -47,10 +79,30 @@ _EXPORTS = {
     "local_cluster": "dask_hpsearch.clusters.local",
     "sign": "dask_hpsearch.data.signing",
     "upload": "dask_hpsearch.data.upload",
-}
+} | dict.fromkeys(
+    (
+        "CloudError",
+        "ClusterError",
+        "FitEndedError",
+        "HPSearchError",
+        "MissingExtraError",
+        "NoWorkersError",
+        "RunCancelledError",
+        "RunFailedError",
+        "SearchStoppedWarning",
+        "SpecError",
+        "StoreError",
+        "UnsupportedSearchError",
+        "UntrustedObjectError",
+        "VersionSkewError",
+    ),
+    "dask_hpsearch.exceptions",
+)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "exceptions":
+        return importlib.import_module("dask_hpsearch.exceptions")
     if name not in _EXPORTS:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

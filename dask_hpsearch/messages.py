@@ -177,7 +177,7 @@ class Outcome:
     image : str
         The image that the worker runs on, where a module was missing in one.
     relayed : tuple of (str, bytes)
-        Messages of callbacks, see `fit_callbacks`.
+        Messages of callbacks, see `sklearn_adapter.callbacks`.
     """
 
     number: int

@@ -1,1 +1,5 @@
 """Specs of clusters: YAML files as values that have been checked."""
+
+from __future__ import annotations
+
+__all__ = ["cluster", "gke", "gke_parts", "load", "machines", "quantities"]

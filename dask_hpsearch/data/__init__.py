@@ -5,4 +5,16 @@ from __future__ import annotations
 from dask_hpsearch.data.data_store import DataStore, KnownObjects
 from dask_hpsearch.data.transfer import DataSender
 
-__all__ = ["DataSender", "DataStore", "KnownObjects"]
+__all__ = [
+    "DataSender",
+    "DataStore",
+    "KnownObjects",
+    "collections",
+    "inputs",
+    "node_reader",
+    "prefetch",
+    "remote_files",
+    "signing",
+    "sources",
+    "upload",
+]

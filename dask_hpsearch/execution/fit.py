@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 
-from dask_hpsearch import sklearn_adapter, sklearn_callbacks
+from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.exceptions import StoreError
 from dask_hpsearch.execution.client import client_for
@@ -20,6 +20,7 @@ from dask_hpsearch.journal import next_steps
 from dask_hpsearch.progress import SearchProgress, show
 from dask_hpsearch.recorder.evaluation_hook import EvaluationHook
 from dask_hpsearch.recorder.recorder import Recorder
+from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def fit_trials(
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(hook.attached(fitted))
         # A step that is not fitted again has nothing to tell callbacks.
-        share = settings.share_steps and not sklearn_callbacks.callbacks_of(fitted)
+        share = settings.share_steps and not callbacks.callbacks_of(fitted)
         session = Session(engine, log=recorder, share_steps=share)
         recorder.answering = session.answering
         if _is_bayes(fitted):

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 
-from dask_hpsearch import sklearn_adapter, sklearn_callbacks
+from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.exceptions import UnsupportedSearchError
 from dask_hpsearch.execution.client import client_for, wait_for_worker
 from dask_hpsearch.execution.fitted import Fitted
+from dask_hpsearch.sklearn_adapter import callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,12 +64,12 @@ def _all_parallel(search: Any) -> Iterator[None]:
 
 def _check_callbacks(search: Any, client: Client) -> None:
     """Refuse callbacks that Dask's joblib backend cannot relay from elsewhere."""
-    callbacks = sklearn_callbacks.callbacks_of(search)
-    if not callbacks:
+    found = callbacks.callbacks_of(search)
+    if not found:
         return
     hosts = set(client.run(socket.gethostname).values())
     if hosts - {socket.gethostname()}:
-        names = ", ".join(type(one).__name__ for one in callbacks)
+        names = ", ".join(type(one).__name__ for one in found)
         msg = (
             f"scikit-learn callbacks ({names}) cannot reach workers on other machines "
             f"({', '.join(sorted(hosts))}) through Dask's joblib backend: use "

@@ -14,7 +14,7 @@ from joblib.parallel import (
     SequentialBackend,
 )
 
-from dask_hpsearch import sklearn_adapter, sklearn_callbacks
+from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.joblib_backend.capture import CapturedFit
@@ -26,6 +26,7 @@ from dask_hpsearch.joblib_backend.results import (
     result_of,
 )
 from dask_hpsearch.joblib_backend.task_builder import TaskBuilder
+from dask_hpsearch.sklearn_adapter import callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -295,7 +296,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """Take what comes beside a result: warnings, messages of callbacks."""
         self._warnings.log(outcome)
         if outcome.relayed:
-            sklearn_callbacks.deliver(outcome.relayed)
+            callbacks.deliver(outcome.relayed)
 
     def _fit_result(self, call: FitCall, outcome: Outcome) -> Any:
         """Return a fit's result, which the log has taken in, or its error."""

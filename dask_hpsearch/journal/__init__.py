@@ -1,1 +1,12 @@
 """The journal of a run: what was asked, what has finished; never what will be."""
+
+from __future__ import annotations
+
+__all__ = [
+    "folder",
+    "main_names",
+    "next_steps",
+    "run_journal",
+    "segments",
+    "serialization",
+]

@@ -12,7 +12,7 @@ from dask_hpsearch.progress.state import ProgressSnapshot, SearchProgress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ProgressSnapshot", "SearchProgress", "show"]
+__all__ = ["ProgressSnapshot", "SearchProgress", "show", "text"]
 
 
 @contextmanager

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from dask_hpsearch.runs.run import SearchRun
 
-__all__ = ["SearchRun"]
+__all__ = ["SearchRun", "create", "follow", "gc", "submit"]

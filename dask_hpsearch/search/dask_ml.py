@@ -18,7 +18,7 @@ import numpy as np
 from joblib.parallel import BatchedCalls, ParallelBackendBase, SequentialBackend
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
-from dask_hpsearch import sklearn_adapter, sklearn_callbacks
+from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.exceptions import HPSearchError, UnsupportedSearchError
 from dask_hpsearch.execution.client import client_for, wait_for_worker
 from dask_hpsearch.execution.fitted import Fitted
@@ -29,6 +29,7 @@ from dask_hpsearch.search.dask_ml_passthrough import (
     values_written_out,
     written_out,
 )
+from dask_hpsearch.sklearn_adapter import callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -170,7 +171,7 @@ class _GraphSession(ParallelBackendBase):  # type: ignore[misc]
             or len(func.items) > 1
             or not call.of_search
             or call.shared.get("score_params")
-            or sklearn_callbacks.CONTEXT in call.shared
+            or callbacks.CONTEXT in call.shared
         ):
             msg = (
                 "dask-ml can run plain fits only, without callbacks and without metadata "

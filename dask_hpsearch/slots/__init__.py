@@ -1,1 +1,5 @@
 """Slots: processes on the Dask workers that run one fit at a time."""
+
+from __future__ import annotations
+
+__all__ = ["disk_watch", "module_plugin", "oom_record", "plugin", "slot"]

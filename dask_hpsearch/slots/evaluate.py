@@ -25,7 +25,7 @@ import numpy as np
 from joblib import parallel_config
 from joblib.parallel import SequentialBackend, ThreadingBackend
 
-from dask_hpsearch import sklearn_adapter, sklearn_callbacks
+from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.localfs import bundles
 from dask_hpsearch.messages import (
     BATCH_DONE,
@@ -40,6 +40,7 @@ from dask_hpsearch.messages import (
     Task,
 )
 from dask_hpsearch.raised_errors import encode_error, in_words
+from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.slots import shared_data
 from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, PipelineCache
 
@@ -193,7 +194,7 @@ def serve(
     pipeline_cache = PipelineCache()
     loaded = Bundles(pipeline_cache.forget)
     places: list[str] = []
-    sklearn_callbacks.relay_messages()
+    callbacks.relay_messages()
     os.environ["LOKY_MAX_CPU_COUNT"] = str(_threads())
     with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
         while True:
@@ -297,7 +298,7 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
         message,
         warnings=tuple(seen),
         seconds=seconds,
-        relayed=sklearn_callbacks.taken_messages(),
+        relayed=callbacks.taken_messages(),
     )
 
 

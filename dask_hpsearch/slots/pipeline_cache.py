@@ -26,7 +26,7 @@ from sklearn.compose import make_column_selector
 from sklearn.feature_selection import chi2, f_classif, f_regression, r_regression
 from sklearn.pipeline import Pipeline
 
-from dask_hpsearch import warning_filters
+from dask_hpsearch.sklearn_adapter import warning_filters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable

@@ -1,1 +1,5 @@
 """Strategies of our own, which ask what to evaluate while evaluations run."""
+
+from __future__ import annotations
+
+__all__ = ["bayes"]

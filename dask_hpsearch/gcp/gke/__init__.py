@@ -1,1 +1,5 @@
 """GKE clusters: found, created, changed, deleted, and deleted in time."""
+
+from __future__ import annotations
+
+__all__ = ["clusters", "labels", "operations", "reaper", "reaper_pod", "state"]

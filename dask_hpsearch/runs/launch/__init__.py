@@ -1,1 +1,5 @@
 """Starts drivers: as a process of this machine, or as a Kubernetes Job."""
+
+from __future__ import annotations
+
+__all__ = ["kubernetes_job", "launch", "local_process", "module_archive"]

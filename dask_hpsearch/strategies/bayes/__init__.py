@@ -1,1 +1,5 @@
 """BayesSearchCV without a barrier between its batches."""
+
+from __future__ import annotations
+
+__all__ = ["asker", "strategy"]

@@ -1,12 +1,10 @@
-"""The only place that knows scikit-learn's private fit call and its search classes.
+"""scikit-learn's search classes: what they are asked, hooked, copied and completed by.
 
-Supported: scikit-learn 1.6 to 1.9. What is used of it beyond its public API:
+What is used of scikit-learn beyond its public API:
 
-* ``_fit_and_score`` and its keywords (stable since 1.4; 1.9 adds ``caller`` and
-  ``callback_ctx``, which hold the tree of all tasks: see `fit_callbacks`);
-* ``_FuncWrapper`` and its attributes, by which it carries configuration and filters;
 * ``evaluate_candidates`` as handed to ``_run_search`` (the documented way to write a
   search class of one's own);
+* the report of failed fits after a call;
 * the fitted attributes of halving searches.
 """
 
@@ -15,21 +13,14 @@ from __future__ import annotations
 import copy
 import inspect
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._search_successive_halving import BaseSuccessiveHalving
-from sklearn.model_selection._validation import (
-    _fit_and_score,
-    _warn_or_raise_about_fit_failures,
-)
-from sklearn.utils.parallel import _FuncWrapper
-from sklearn.utils.validation import _num_samples
+from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures
 
-from dask_hpsearch import sklearn_callbacks, warning_filters
 from dask_hpsearch.exceptions import UnsupportedVersionError
 
 if TYPE_CHECKING:
@@ -37,11 +28,6 @@ if TYPE_CHECKING:
 
 
 OLDEST, BEYOND = (1, 6), (1, 10)
-_NEVER_SENT_WHOLE = frozenset({"caller", "callback_ctx"})
-_CARRIED = ("config", "warning_filters")
-_OF_ONE_FIT = frozenset(
-    {"train", "test", "parameters", "split_progress", "candidate_progress"}
-)
 
 
 def check_version() -> None:
@@ -59,224 +45,6 @@ def check_version() -> None:
             f">={OLDEST[0]}.{OLDEST[1]},<{BEYOND[0]}.{BEYOND[1]}: install one of these"
         )
         raise UnsupportedVersionError(msg)
-
-
-def _reduce_wrapper(wrapper: _FuncWrapper) -> tuple[Any, ...]:
-    """Pickle scikit-learn's wrapper so that any process can load its warning filters."""
-    carried = {name: vars(wrapper)[name] for name in _CARRIED if name in vars(wrapper)}
-    filters = carried.pop("warning_filters", None)
-    encoded = None if filters is None else warning_filters.encode(filters)
-    return wrap, (wrapper.function, carried, encoded)
-
-
-def wrap(function: Any, carried: dict[str, Any], filters: bytes | None) -> Any:
-    """Wrap a function again, with the filters that can be had in this process."""
-    wrapper = _FuncWrapper(function)
-    vars(wrapper).update(carried)
-    if filters is not None:
-        wrapper.warning_filters = warning_filters.decode(filters)
-    return wrapper
-
-
-# How to pickle what travels beside the user's own parts; for a pickler's dispatch table.
-REDUCERS: dict[type, Any] = {_FuncWrapper: _reduce_wrapper}
-
-
-class Portable:
-    """Pickles a function of scikit-learn's by `REDUCERS`, whatever the pickler.
-
-    Parameters
-    ----------
-    function : callable
-        What is loaded in its place.
-    """
-
-    def __init__(self, function: Any) -> None:
-        self._function = function
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        reduce = REDUCERS.get(type(self._function))
-        if reduce is None:
-            return _itself, (self._function,)
-        reduced: tuple[Any, ...] = reduce(self._function)
-        return reduced
-
-
-def _itself(value: Any) -> Any:
-    return value
-
-
-@dataclass(slots=True, eq=False)
-class FitCall:
-    """One call of scikit-learn's fit-and-score function, taken apart.
-
-    Attributes
-    ----------
-    function : callable
-        The function with scikit-learn's configuration around it.
-    estimator, X, y, train, test, parameters : object
-        As scikit-learn passes them.
-    split, n_splits, candidate, n_candidates : int or None
-        Ordinals and totals; None where the caller gives none (`cross_validate`).
-    shared : dict
-        The keywords that are the same for all fits of the call.
-    """
-
-    function: Any
-    estimator: Any
-    X: Any
-    y: Any
-    train: Any
-    test: Any
-    parameters: Any
-    split: int | None
-    n_splits: int | None
-    candidate: int | None
-    n_candidates: int | None
-    shared: dict[str, Any]
-
-    @property
-    def of_search(self) -> bool:
-        """Whether a search made it: then all estimators are clones of one."""
-        return self.candidate is not None
-
-    def let_go(self, first: FitCall) -> None:
-        """Keep another fit's clone and settings, which are equal, instead of its own.
-
-        A call waits until its fit has ended: thousands of clones would wait with it.
-        """
-        self.estimator, self.shared = first.estimator, first.shared
-
-
-def fit_call_of(item: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> FitCall | None:
-    """Recognise a joblib task that is a fit; None for any other."""
-    function, args, kwargs = item
-    if getattr(function, "function", function) is not _fit_and_score:
-        return None
-    if len(args) != 3:  # noqa: PLR2004 (estimator, X, y)
-        return None
-    if not {"train", "test", "parameters"} <= kwargs.keys():
-        return None
-    candidate, n_candidates = kwargs.get("candidate_progress") or (None, None)
-    split, n_splits = kwargs.get("split_progress") or (None, None)
-    told = sklearn_callbacks.what_hooks_need(
-        kwargs.get("callback_ctx"), kwargs.get("caller"), args[0], kwargs["parameters"]
-    )
-    if told and (candidate is None or split is None):  # none of its own: sent whole
-        return None
-    apart = _NEVER_SENT_WHOLE | _OF_ONE_FIT
-    return FitCall(
-        function=function,
-        estimator=args[0],
-        X=args[1],
-        y=args[2],
-        train=kwargs["train"],
-        test=kwargs["test"],
-        parameters=kwargs["parameters"],
-        split=split,
-        n_splits=n_splits,
-        candidate=candidate,
-        n_candidates=n_candidates,
-        shared={key: value for key, value in kwargs.items() if key not in apart} | told,
-    )
-
-
-def same_settings(one: FitCall, other: FitCall) -> bool:
-    """Whether two fits differ only in candidate and split (and estimator's clone)."""
-    return (
-        one.X is other.X
-        and one.y is other.y
-        and one.shared.keys() == other.shared.keys()
-        and all(value is other.shared[key] for key, value in one.shared.items())
-        and _settings(one.function) == _settings(other.function)
-    )
-
-
-def _settings(function: Any) -> tuple[int, int]:
-    config = getattr(function, "config", None)
-    return id(config), id(getattr(function, "warning_filters", None))
-
-
-def distinct_functions(items: list[Any]) -> tuple[list[Any], list[int]]:
-    """Find the functions that joblib's calls have in common.
-
-    scikit-learn wraps its function for every call anew, with the same settings.
-
-    Returns
-    -------
-    list of callable
-        One of each.
-    list of int
-        Which of them each call calls.
-    """
-    distinct: dict[Any, tuple[int, Any]] = {}
-    of_call = []
-    for function, *_ in items:
-        key: Any = id(function)
-        if type(function) is _FuncWrapper:
-            key = id(function.function), _settings(function)
-        of_call.append(distinct.setdefault(key, (len(distinct), function))[0])
-    return [function for _, function in distinct.values()], of_call
-
-
-def run_fit(  # noqa: PLR0917 (called once, in order)
-    spec_function: Any,
-    estimator: Any,
-    data: tuple[Any, Any],
-    indices: tuple[Any, Any],
-    parameters: Any,
-    progress: tuple[tuple[int, int] | None, tuple[int, int] | None],
-    shared: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Call scikit-learn's fit-and-score function as the search itself would."""
-    split_progress, candidate_progress = progress
-    if sklearn_callbacks.CONTEXT in shared and split_progress and candidate_progress:
-        number = candidate_progress[0] * split_progress[1] + split_progress[0]
-        shared = sklearn_callbacks.for_one_fit(shared, number)
-    result: dict[str, Any] = spec_function(
-        estimator,
-        *data,
-        train=indices[0],
-        test=indices[1],
-        parameters=parameters,
-        split_progress=split_progress,
-        candidate_progress=candidate_progress,
-        **shared,
-    )
-    return result
-
-
-def failed_result(call: FitCall, *, cause: str, seconds: float) -> dict[str, Any]:
-    """Build the result of a fit that was ended, as ``_fit_and_score`` does on failure."""
-    error_score = call.shared.get("error_score", np.nan)
-    scorers = getattr(call.shared.get("scorer"), "_scorers", None)
-    scores: Any = error_score
-    if isinstance(scorers, dict):
-        scores = dict.fromkeys(scorers, error_score)
-    result: dict[str, Any] = {"fit_error": cause, "test_scores": scores}
-    if call.shared.get("return_train_score"):
-        result["train_scores"] = copy.copy(scores)
-    if call.shared.get("return_n_test_samples"):
-        result["n_test_samples"] = _length(call.test)
-    if call.shared.get("return_times"):
-        result |= {"fit_time": seconds, "score_time": 0.0}
-    if call.shared.get("return_parameters"):
-        result["parameters"] = call.parameters
-    if call.shared.get("return_estimator"):
-        result["estimator"] = call.estimator
-    return result
-
-
-def _length(indices: Any) -> int:
-    selected = np.asarray(indices)
-    if selected.dtype == bool:
-        return int(selected.sum())
-    return int(_num_samples(selected))
-
-
-def raises_errors(call: FitCall) -> bool:
-    """Whether a failing fit is to end the search (``error_score="raise"``)."""
-    return isinstance(call.shared.get("error_score"), str)
 
 
 def score_of(result: Mapping[str, Any], refit: Any) -> float | None:
