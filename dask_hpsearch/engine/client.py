@@ -1,4 +1,4 @@
-"""What the engine needs of a Dask client, and the errors when it is not there."""
+"""The engine's demands on a Dask client, and the errors when they are not met."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ def check_client(client: Client) -> None:
     Raises
     ------
     ClientClosedError
+        If it is closed or asynchronous.
     """
     if client.status != "running":
         msg = f"the Dask client is {client.status}: connect a new Client"
@@ -72,7 +73,13 @@ def check_client(client: Client) -> None:
 
 
 def register_slots(client: Client) -> None:
-    """Give all workers slots, now and as they come."""
+    """Give slots to all workers, present and future.
+
+    Raises
+    ------
+    WorkersLackPackageError
+        If the scheduler or a worker cannot import dask_hpsearch.
+    """
     try:
         plugin = SlotsPlugin.for_cluster_of(client, DataReader())
         client.register_plugin(plugin, name=SlotsPlugin.name)
@@ -85,15 +92,18 @@ def register_slots(client: Client) -> None:
 
 
 def reason_of(error: Exception, future: Future[Any], client: Client) -> HPSearchError:
-    """Say why a batch was not run: a lost connection, or a worker that could not.
+    """Return the error of a batch that was not run.
 
-    What is lost with a worker is no reason: it is tried again.
+    The loss of a worker is no such error: its batches run again.
     """
     lost = isinstance(error, CommClosedError)
     if lost or future.status == "cancelled" or client.status != "running":
         return ClientClosedError(
-            "the connection to the Dask scheduler was lost during the search"
+            "the connection to the Dask scheduler was lost during the search: check that "
+            "the scheduler still runs, connect a new Client, and fit again"
         )
-    failure = HPSearchError(f"a worker could not run its batch: {error!r}")
+    failure = HPSearchError(
+        f"a worker could not run its batch: {error!r}; see the worker's log"
+    )
     failure.__cause__ = error
     return failure

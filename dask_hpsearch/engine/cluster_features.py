@@ -1,4 +1,4 @@
-"""What a Dask cluster may know and do beyond what Dask asks of it."""
+"""The features of a cluster that Dask's own interface does not have."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Problem(Protocol):
-    """What is wrong with one part of a cluster, as `clusters.kubernetes.diagnosis.Problem`."""
+    """A problem of one pod of a cluster, as `clusters.kubernetes.diagnosis.Problem`."""
 
     @property
     def message(self) -> str:
-        """The cause in words."""
+        """The cause, in a sentence."""
 
     @property
     def pod(self) -> str:
@@ -30,7 +30,7 @@ class Problem(Protocol):
 
     @property
     def part(self) -> str:
-        """What the pod is: "worker", "scheduler" or "driver"."""
+        """The pod's role: "worker", "scheduler" or "driver"."""
 
     @property
     def outlook(self) -> str:
@@ -46,21 +46,21 @@ class Problem(Protocol):
 
 
 class ClusterFeatures:
-    """The features of a cluster that a search uses where they are there.
+    """The features of a cluster that a search uses if the cluster has them.
 
-    dask-hpsearch's own clusters are subclasses, and so is what stands for a cluster in a
-    driver's pod; what they leave out is answered as any other Dask cluster would.
+    The clusters of dask-hpsearch are subclasses, and so is `DriverPlace`, which represents
+    the cluster in a driver's pod. The defaults are those of any other Dask cluster.
 
     Attributes
     ----------
     on_kubernetes : bool
-        Whether its workers are pods, beside which a driver may run.
+        Whether its workers are pods; a driver may then run in a pod too.
     runs_drivers : bool
-        Whether it knows all that a driver's pod needs.
+        Whether it has the spec that a driver's pod is made from.
     tariff : Tariff or None
-        What the cluster costs by the hour.
+        The prices of the cluster.
     attach_options : dict or None
-        What `kube_cluster` takes in another process, to attach to the cluster.
+        Arguments of `kube_cluster` with which another process attaches to the cluster.
     """
 
     on_kubernetes = False
@@ -69,22 +69,22 @@ class ClusterFeatures:
     attach_options: Any = None
 
     def why_no_workers(self, *, permanent: bool = False) -> HPSearchError | None:
-        """Return an error that says what keeps workers from running; None if unknown.
+        """Return an error with the reason why no worker runs; None if it is unknown.
 
         Parameters
         ----------
         permanent : bool
-            Whether to report only what does not pass by itself.
+            Whether to report only a reason that does not pass by itself.
         """
         del permanent
         return None
 
     def problems(self) -> Sequence[Problem]:
-        """Return what is wrong with the cluster's pods now."""
+        """Return the present problems of the cluster's pods."""
         return ()
 
     def start_driver(self, order: Any) -> dict[str, Any]:
-        """Start a Job that drives a run; return how Kubernetes is reached from here."""
+        """Start a Job that drives a run; return how this process reaches Kubernetes."""
         raise NotImplementedError(order)
 
     def end_with_runs(self) -> None:
@@ -92,7 +92,7 @@ class ClusterFeatures:
         raise NotImplementedError
 
     def end(self) -> None:
-        """End the cluster, whoever made it."""
+        """End the cluster, even if another process created it."""
         raise NotImplementedError
 
 
@@ -102,17 +102,14 @@ def features_of(client: Client | None) -> ClusterFeatures:
 
 
 def as_features(cluster: Any) -> ClusterFeatures:
-    """Return a cluster as what has features, whoever's it is."""
+    """Return a cluster's features; a cluster of another library has the defaults."""
     if isinstance(cluster, ClusterFeatures):
         return cluster
     return _OtherCluster(cluster)
 
 
 class _OtherCluster(ClusterFeatures):
-    """A cluster of another library's making, or none.
-
-    The user may have set its ``tariff``.
-    """
+    """A cluster of another library, or none; the user may have set its ``tariff``."""
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster

@@ -57,7 +57,7 @@ class Engine:
     ----------
     client : Client
     data_store : DataStore
-        Where tasks' data lies.
+        Holds the data of the tasks.
     fit_timeout_s : float or None
         Longest time one task may run.
     worker_timeout_s : float
@@ -65,9 +65,9 @@ class Engine:
     on_slots : callable, optional
         Called with (workers, slots, running) as they change.
     cluster : object, optional
-        The cluster that is asked about its parts; default: the client's.
+        Asked for problems of its pods; default: the client's cluster.
     on_problem : callable
-        Given what to show of what is wrong with these parts, as it changes.
+        Called with the text to show of these problems, as it changes.
 
     Attributes
     ----------
@@ -120,13 +120,13 @@ class Engine:
             on_slots=on_slots,
             cluster=features,
         )
-        self.watch.tell(0)
+        self.watch.report(0)
         self._thread = threading.Thread(
             target=self._run, name="dask-hpsearch-engine", daemon=True
         )
         self._thread.start()
         self.problems = ClusterWatch(
-            features, on_news=self._on_problem, on_text=on_problem
+            features, on_problem=self._on_problem, on_text=on_problem
         )
 
     def __enter__(self) -> Self:
@@ -197,7 +197,7 @@ class Engine:
         return threading.current_thread() is self._thread
 
     def stop(self, reason: str) -> None:
-        """End all tasks, running and queued, with `SearchStopped`; also later ones."""
+        """End all tasks with `SearchStopped`: running, queued and later ones."""
         self._events.put(lambda: self._fail(SearchStopped(reason)))
 
     def close(self) -> None:
@@ -228,7 +228,7 @@ class Engine:
                 self._fail(HPSearchError(f"the engine failed: {error!r}"))
 
     def _take_events(self) -> None:
-        """Wait a moment for something to happen, and take in all that has."""
+        """Wait a moment for an event, and handle all that have come."""
         overlooked = self.hungry and self._inbox  # it came while slots were filled
         with contextlib.suppress(queue.Empty):
             event = self._events.get(timeout=0 if overlooked else CHECK_S)
@@ -256,7 +256,7 @@ class Engine:
         if self.watch.is_due() and self._failure is None and self._tasks:
             check_client(self.client)
             self.watch.count()
-            self.watch.tell(len(self._flights))
+            self.watch.report(len(self._flights))
             self.watch.want(self._topic, sum(group.wants() for group in self._groups))
             self.watch.check_for_workers()
 
@@ -282,7 +282,7 @@ class Engine:
         self.task_bytes += len(payload)
         self.tasks_sent += len(states)
         # One key prefix for all: the scheduler then queues what has no free slot yet,
-        # and gives it to whichever worker is free first, new ones included.
+        # and gives it to the first worker that is free, new ones included.
         future = self.client.submit(
             run_batch, payload, key=(self._topic, number), pure=False
         )
@@ -291,10 +291,10 @@ class Engine:
         )
         group.in_flight += 1
         when_ended(future, lambda: self._events.put(lambda: self._ended(number)))
-        self.watch.tell(len(self._flights))
+        self.watch.report(len(self._flights))
 
     def _ended(self, number: int) -> None:
-        """Take note of a batch's end; fetch outcomes that were not reported."""
+        """Note a batch's end; fetch outcomes that were not reported."""
         flight = self._flights.get(number)
         if flight is None:
             return
@@ -307,7 +307,7 @@ class Engine:
             return
         del self._flights[number]
         flight.group.in_flight -= 1
-        self.watch.tell(len(self._flights))
+        self.watch.report(len(self._flights))
 
     def _landed(self, number: int, fetched: Fetched) -> None:
         flight = self._flights.pop(number, None)
@@ -318,21 +318,21 @@ class Engine:
             self._take(outcome, flight)
         for lost in list(flight.open):  # reported, but the report was lost
             self._take(Outcome(lost, "returned"), flight)
-        self.watch.tell(len(self._flights))
+        self.watch.report(len(self._flights))
 
     def _outcomes_of(self, flight: InFlightBatch, fetched: Fetched) -> list[Outcome]:
-        """Read a batch's outcomes; what was lost with its worker is to run again."""
+        """Read a batch's outcomes; tasks that were lost with their worker run again."""
         try:
             return decode_outcomes(fetched.result())
         except KilledWorker:
-            # Only the slots run the user's code: a worker's loss is never a fit's fault.
+            # Only slots run the user's code: no fit is to blame for a worker's loss.
             return [Outcome(number, "returned") for number in flight.open]
         except Exception as error:  # noqa: BLE001
             self._fail(reason_of(error, flight.future, self.client))
             return []
 
     def _take(self, outcome: Outcome, flight: InFlightBatch) -> None:
-        """Deliver an outcome, or queue the task again if it is to run again."""
+        """Deliver an outcome, or queue the task again."""
         state = self._tasks.get(outcome.number)
         mine = outcome.number in flight.open
         flight.open.discard(outcome.number)
@@ -341,7 +341,7 @@ class Engine:
         if outcome.status == "returned" or self.modules.sent_for(outcome):
             self._run_again(state)
         elif outcome.status in ("killed", "disk") and not state.deaths:
-            # Its own doing, or somebody else's: a second time tells.
+            # The fit may not be to blame; if it happens again, it is.
             _logger.warning("%s: the fit is tried once more", outcome.message)
             state.deaths += 1
             state.group.waiting.appendleft(state)
@@ -351,7 +351,7 @@ class Engine:
             self._resolve(state, tried_twice(outcome) if state.deaths else outcome)
 
     def _note_crash(self, report: dict[str, Any]) -> None:
-        """Blame a fit for its worker's end; after the first, Dask runs it again itself."""
+        """Blame a fit for its worker's end; after the first time Dask itself runs it again."""
         state = self._tasks.get(report["crashed"])
         if state is None:
             return
@@ -371,7 +371,7 @@ class Engine:
         self._resolve(state, tried_twice(outcome))
 
     def _note_eviction(self, problem: Problem) -> None:
-        """Blame the fit that wrote most for its worker's end, if it was for a full disk."""
+        """Blame the fit that wrote most if its worker's pod was evicted for a full disk."""
         report = self._writers.pop(problem.pod, None)
         if report is not None and problem.is_full_disk:
             self._note_crash(
@@ -391,7 +391,7 @@ class Engine:
             state.group.waiting.appendleft(state)
 
     def _take_report(self, number: int, payload: bytes) -> None:
-        """Take outcomes that a worker reported while, or as, its batch ended."""
+        """Take outcomes that a worker reported before its batch had ended."""
         flight = self._flights.get(number)
         if flight is not None:
             for outcome in decode_outcomes(payload):
@@ -449,7 +449,7 @@ class Engine:
             number, outcomes = message["batch"], message["outcomes"]
             self._events.put(lambda: self._take_report(number, outcomes))
 
-    # --- the thread that looks at the cluster ----------------------------------------
+    # --- the thread that watches the cluster -----------------------------------------
 
     def _on_problem(self, problem: Problem) -> None:
         self._events.put(lambda: self._note_eviction(problem))

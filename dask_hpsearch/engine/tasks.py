@@ -25,7 +25,7 @@ GIB = 2**30
 
 @dataclass(slots=True)
 class TaskGroup:
-    """The tasks of one joblib call: what is cancelled together.
+    """The tasks of one joblib call, which are cancelled together.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class TaskGroup:
 
 @dataclass(slots=True, eq=False)
 class TaskState:
-    """A task on its way: what it needs, and what is called with its outcome.
+    """A task, the data that it needs, and the function that takes its outcome.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class TaskState:
 
 @dataclass(slots=True, eq=False)
 class InFlightBatch:
-    """A batch that Dask has.
+    """A batch that was submitted to Dask.
 
     Attributes
     ----------
@@ -123,23 +123,23 @@ class InFlightBatch:
 
 
 def tried_twice(outcome: Outcome) -> Outcome:
-    """Say of a fit that did not end by itself that it was tried twice."""
+    """Add to the message of a fit that was ended that it was tried twice."""
     if not outcome.message:
         return outcome
     return replace(outcome, message=f"{outcome.message}; it was tried twice")
 
 
 def crash_outcome(report: Mapping[str, Any]) -> Outcome:
-    """Make a fit's outcome of what its worker's successor found in the same pod."""
+    """Make a fit's outcome of the report on its worker's end."""
     gib = report["nbytes"] / GIB
     if "evicted" in report:
         message = (
-            f"{report['evicted']}; it had written {gib:.2f} GiB there, most of all fits"
+            f"{report['evicted']}; the fit had written {gib:.2f} GiB there, more than "
+            "any other"
         )
         return Outcome(report["crashed"], "disk", message=message)
     message = (
-        f"the container of its worker {report['name']} ended while it used "
-        f"{gib:.2f} GiB of memory, more than any other fit there: for "
-        "lack of memory, most likely"
+        f"the container of its worker {report['name']} ended, probably for lack of "
+        f"memory, while the fit used {gib:.2f} GiB of it, more than any other fit there"
     )
     return Outcome(report["crashed"], "memory", message=message)

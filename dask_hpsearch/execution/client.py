@@ -1,4 +1,4 @@
-"""The client that a search uses: given, current, or of a local cluster of its own."""
+"""The Dask client of a search: the given one, the current one, or a local cluster's."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def client_for(settings: Settings, search: Any) -> Iterator[Client]:
-    """Yield the client to use; without any, of a local cluster for the time being.
+    """Yield the client to use, or one of a new local cluster, closed afterwards.
 
-    Such a cluster has as many slots as the search's ``n_jobs`` says.
+    A new cluster has as many slots as the search's ``n_jobs``.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def client_for(settings: Settings, search: Any) -> Iterator[Client]:
 
 
 def slots_of_its_own(search: Any) -> int | None:
-    """Resolve a search's ``n_jobs`` as joblib does; None if it says nothing.
+    """Resolve a search's ``n_jobs`` as joblib does; None if it has none.
 
     Raises
     ------
@@ -55,13 +55,13 @@ def slots_of_its_own(search: Any) -> int | None:
         If ``n_jobs`` is 0, in joblib's words.
     """
     n_jobs = getattr(search, "n_jobs", None)
-    if not isinstance(n_jobs, numbers.Integral):  # others are scikit-learn's to refuse
+    if not isinstance(n_jobs, numbers.Integral):  # scikit-learn refuses others
         return None
     return slots_for(int(n_jobs), CPU_COUNT)
 
 
 def wait_for_worker(client: Client, timeout_s: float) -> None:
-    """Wait until a first worker is there.
+    """Wait for a first worker.
 
     Raises
     ------
@@ -77,10 +77,10 @@ def wait_for_worker(client: Client, timeout_s: float) -> None:
 def in_memory(
     X: Any, y: Any, params: dict[str, Any], settings: Settings
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Compute Dask collections among what ``fit`` takes, on the search's client.
+    """Compute the Dask collections among the arguments of ``fit``, on the search's client.
 
-    Without one, Dask computes them as it would by itself: the search's own workers would
-    have to be started for that alone.
+    Without a client, Dask computes them in its default way, since the search's own workers
+    have not been started yet.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The end of the cluster that a search has used."""
+"""Ends the cluster of a search."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def end_cluster(client: Client | None) -> None:
-    """End the cluster of a client, or of the current one, whoever made it.
+    """End the cluster of a client, or of the current client.
 
-    A search without a client has had a local cluster of its own, which is closed already.
+    Without a client there is nothing to do: the search has closed its own local cluster.
     """
     client = client or current_client()
     if client is None:

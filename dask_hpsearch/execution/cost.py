@@ -1,4 +1,4 @@
-"""What a search costs: the tariff of its cluster, the meter, and the limit to it."""
+"""The cost of a search: the tariff of its cluster, the meter, and the limit."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 def meter_of(
     settings: Settings, spent_usd: float = 0.0, earlier_usd: float = 0.0
 ) -> CostMeter | None:
-    """Return what adds up the cost of a search; None if the prices are not known.
+    """Return the meter of a search; None if the cluster's prices are not known.
 
     Parameters
     ----------
     settings : Settings
     spent_usd : float
-        What earlier drivers of its run have spent.
+        Cost of the run's earlier drivers.
     earlier_usd : float
-        The part of it that was spent before the run was resumed after a stop, or
-        extended: the limit does not count that.
+        The part of it from before the run was resumed after a stop, or extended: the
+        limit does not count it.
     """
     if settings.tariff is None:
         return None
@@ -44,17 +44,14 @@ def meter_of(
 
 
 def tariff_of(client: Client | None) -> dict[str, Any] | None:
-    """Return the tariff of the cluster that a client, or else the current one, is of."""
+    """Return the tariff of the client's cluster, by default the current client's."""
     tariff = features_of(client or current_client()).tariff
     return asdict(tariff) if isinstance(tariff, Tariff) else None
 
 
 @contextmanager
 def budget_of(meter: CostMeter | None, cluster: Any) -> Iterator[Budget | None]:
-    """Yield what stops a search at its limit, and then scales its cluster to zero.
-
-    None if the prices are not known.
-    """
+    """Yield the budget, which stops a search at its limit; None without a meter."""
     if meter is None:
         yield None
         return
@@ -68,7 +65,7 @@ def budget_of(meter: CostMeter | None, cluster: Any) -> Iterator[Budget | None]:
 def shown_slots(
     progress: SearchProgress, budget: Budget | None
 ) -> Callable[[int, int, int], None]:
-    """Return what shows how many slots there are, and what they have cost so far."""
+    """Return a function that shows the number of slots, and the cost so far."""
 
     def show_slots(workers: int, slots: int, running: int) -> None:
         progress.slots_changed(workers=workers, slots=slots, running=running)

@@ -52,16 +52,16 @@ def fit_trials(
         Left as it is; a copy is fitted.
     X, y : array-like
     params : dict
-        What else ``search.fit`` takes.
+        Further arguments of ``search.fit``.
     settings : Settings
     data_store : DataStore
-        Where its data lies.
+        Holds its data.
     journal : RunJournal, optional
-        What the run has done before, and where new results go.
+        Has the run's earlier results, and takes new ones.
     meter : CostMeter, optional
         Adds up what the search costs.
     on_engine : callable
-        Given the engine once it runs.
+        Called with the engine once it runs.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def fit_trials(
         stack.enter_context(_all_written(journal))
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(hook.attached(fitted))
-        # A step that is not fitted again has nothing to tell callbacks.
+        # Callbacks are not called for a step that is not fitted again.
         share = settings.share_steps and not callbacks.callbacks_of(fitted)
         session = Session(engine, log=recorder, share_steps=share)
         recorder.answering = session.answering
@@ -152,15 +152,15 @@ def _deadline(engine: Engine, max_time_s: float | None) -> Iterator[None]:
 
 @contextmanager
 def _all_written(journal: RunJournal | None) -> Iterator[None]:
-    """Write what the journal has gathered, however the search ends.
+    """Write the journal's gathered events, however the search ends.
 
-    Fits are shown once they are written: what is shown last has them all.
+    Fits are shown once they are written, so the last progress shown has all of them.
     """
     try:
         yield
     finally:
         if journal is not None:
-            with suppress(StoreError):  # the run learns it when it stores its result
+            with suppress(StoreError):  # raised again when the run stores its result
                 journal.flush()
 
 
@@ -170,13 +170,13 @@ def _is_model_based(search: Any) -> bool:
 
 
 def _is_bayes(search: Any) -> bool:
-    """Whether the search runs skopt's own strategy, which ours stands in for."""
+    """Whether the search runs skopt's own strategy, which `BayesStrategy` replaces."""
     strategy = sklearn_adapter.strategy_of(type(search))
     return str(getattr(strategy, "__module__", "")).startswith("skopt.")
 
 
 def _covered(recorder: Recorder) -> str:
-    """Say which candidates the results of a stopped search cover."""
+    """Return which candidates the results of a stopped search cover, in words."""
     done = sum(len(call.complete()) for call in recorder.calls)
     total = sum(len(call.candidates) for call in recorder.calls)
     return f"{done} of {total} candidates that had finished"

@@ -1,4 +1,4 @@
-"""A fitted search, and the warning that it covers only a part of its candidates."""
+"""A fitted search, and the warning if it covers only a part of its candidates."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Fitted:
     search : object
         Of the user's own class.
     stopped : str or None
-        "max_time", "max_cost" or "interrupted" if it covers only a part.
+        "max_time", "max_cost" or "interrupted" if it covers only a part of the candidates.
     url : str or None
-        Of its run, if it keeps a journal.
+        URL of its run, if it has a journal.
     """
 
     search: Any
@@ -37,9 +37,9 @@ def warn_stopped(stopped: str, covers: str, hint: str) -> None:
     stopped : str
         Why.
     covers : str
-        Which candidates its results cover.
+        The candidates that its results cover, in words.
     hint : str
-        How it goes on; "" if it cannot.
+        How to resume the search; "" if that is not possible.
     """
     text = f"the search was stopped ({stopped}): its results cover the {covers}"
     text += f"; {hint}" if hint else ""

@@ -1,4 +1,4 @@
-"""Fits anything that parallelises with joblib, on Dask's own joblib backend."""
+"""Fits anything that parallelises with joblib, by Dask's own joblib backend."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def fit_joblib(
 
 @contextmanager
 def _all_parallel(search: Any) -> Iterator[None]:
-    """Let the search hand over all its tasks, to as many slots as there will be.
+    """Let the search hand over all its tasks, so that later workers are used too.
 
-    ``n_jobs`` is the cluster's; a ``pre_dispatch`` that is a number is obeyed, a string
-    is in terms of an ``n_jobs`` that would be frozen at the start.
+    ``n_jobs`` is ignored. A ``pre_dispatch`` that is a number is obeyed; a string is not,
+    since joblib computes it from the ``n_jobs`` of the start.
     """
     own = {
         name: getattr(search, name)

@@ -1,4 +1,4 @@
-"""How a search is driven: the settings of a fit, and the check of its limits."""
+"""The settings of a fit, and the check of its limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EARLIER_NAMES = {"asynchronous": "bayes_async", "share_prefixes": "share_steps"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How a search is to be driven; the words of `DaskSearchCV`."""
+    """The settings of a fit; see the parameters of `DaskSearchCV`."""
 
     client: Client | None = None
     store: Store | None = None
@@ -30,13 +30,13 @@ class Settings:
     bayes_async: bool | None = None
     share_steps: bool = True
     max_cost_usd: float | None = None
-    tariff: dict[str, Any] | None = None  # a `Tariff`, as JSON has it
-    cluster: Any = None  # what can be scaled, where the client does not know it
+    tariff: dict[str, Any] | None = None  # a `Tariff` as JSON values
+    cluster: Any = None  # set where the client does not have it
     keep_cluster: bool = True
 
     @classmethod
     def from_manifest(cls, settings: Mapping[str, Any], **limits: Any) -> Settings:
-        """Read the settings that a run keeps; earlier versions had other names."""
+        """Read the settings in a run's manifest; earlier versions had other names."""
         renamed = {
             _EARLIER_NAMES.get(key, key): value for key, value in settings.items()
         }
@@ -44,7 +44,7 @@ class Settings:
 
 
 def check_limit(name: str, value: Any, unit: str) -> None:
-    """Refuse a limit that is no positive number.
+    """Refuse a limit that is not a positive number.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Serves one ``Parallel`` object of joblib: its tasks become the engine's."""
+"""Serves one ``Parallel`` object of joblib: hands its tasks to the engine."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ _MOST_QUEUED_PER_SLOT = 100
 
 
 class FitLog(Protocol):
-    """Knows results from before, and learns new ones."""
+    """Knows the results of finished fits, and takes new ones."""
 
     @property
     def n_fits(self) -> int:
-        """Fits of the call that begins."""
+        """Number of fits of the call that begins."""
 
     def known(self, call: FitCall) -> dict[str, Any] | None:
-        """Return a fit's result if it need not run."""
+        """Return a fit's result if the fit need not run."""
 
     def finished(self, call: FitCall, result: dict[str, Any]) -> dict[str, Any]:
-        """Take in a result; what is returned goes to scikit-learn."""
+        """Take a result; the returned one goes to scikit-learn."""
 
 
 class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -61,15 +61,14 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     ----------
     engine : Engine
     log : FitLog, optional
-        Told of every fit of a search. With it, all slots are used, as many as there
-        will be: the search's ``n_jobs`` is the cluster's affair, and a ``pre_dispatch``
-        that is a string is in terms of an ``n_jobs`` frozen at the start. A number is
-        obeyed.
+        Takes every fit of a search. With it, all slots are used, also later ones: the
+        search's ``n_jobs`` is ignored, and so is a ``pre_dispatch`` that is a string, since
+        joblib computes it from the ``n_jobs`` of the start. A number is obeyed.
     share_steps : bool
         Whether slots may keep a pipeline's steps that several fits have in common.
     most_queued : int
-        Fits of a search that wait here at most, unless there are very many slots: each
-        takes memory and, when the search ends, time. Others are made as fits end.
+        Most fits of a search that wait here, unless there are very many slots: each takes
+        memory and, when the search ends, time. Further ones are made as fits end.
     """
 
     supports_retrieve_callback = True
@@ -100,7 +99,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._started = time.monotonic()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Slots that the call may use, two at least: one would mean "in this process"."""
+        """Return the slots that the call may use; at least two, as one means "here"."""
         wanted = n_jobs if self._log is None else -1
         return max(2, slots_for(wanted, self._engine.slots))
 
@@ -112,17 +111,17 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return self.effective_n_jobs(n_jobs)
 
     def start_call(self) -> None:
-        """Begin a call, and no tasks of one before.
+        """Begin a call, without tasks of an earlier one.
 
-        joblib keeps what it had not handed over of a call that failed meanwhile, and hands
-        it over in the next call of the same ``Parallel`` object.
+        joblib keeps the tasks that it had not handed over when a call failed, and would
+        hand them over in the next call of the same ``Parallel`` object.
         """
         left = getattr(self.parallel, "_ready_batches", None)
         if left is not None:
             with left.mutex:
                 left.queue.clear()
         if self._log is None:  # a search begins with an engine of its own
-            self._engine.modules.compare_anew()
+            self._engine.modules.forget_compared()
         self._errors = ErrorsInTurn()
         self._group = TaskGroup(most_running=self._most_running)
         self._started = time.monotonic()
@@ -131,7 +130,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             self.parallel.pre_dispatch = "all" if self._log.n_fits <= most else most
 
     def stop_call(self) -> None:
-        """End a call: what only its tasks needed may go."""
+        """End a call, and forget what only its tasks needed."""
         self._tasks.end_call()
 
     def terminate(self) -> None:
@@ -151,7 +150,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     def submit(
         self, func: BatchedCalls, callback: Callable[[Any], None] | None = None
     ) -> None:
-        """Hand a batch of joblib's to the engine: each fit apart, other calls together."""
+        """Hand a batch to the engine: fits one by one, other calls as one task."""
         deliver = callback or (lambda _: None)
         if not self._engine.is_current_thread():
             self._submit(func, deliver)
@@ -197,11 +196,11 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._engine.submit(task, refs, self._group, done)
 
     def compute_batch_size(self) -> int:
-        """Let a search's fits come one by one: the engine puts them together."""
+        """Take a search's fits one by one: the engine batches them itself."""
         return 1 if self._log is not None else int(super().compute_batch_size())
 
     def retrieve_result_callback(self, out: Any) -> list[Any]:
-        """Return the results of a batch, or raise what ended it."""
+        """Return the results of a batch, or raise the error that ended it."""
         if isinstance(out, BaseException):
             raise out
         results: list[Any] = out
@@ -209,10 +208,10 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     @contextmanager
     def answering(self, results: list[dict[str, Any]]) -> Iterator[None]:
-        """Let the ``Parallel`` object answer its next call with results that are there.
+        """Let the ``Parallel`` object answer its next call with known results.
 
-        To make a task of each, only to find its result, takes 0.15 ms: half a minute where
-        a search of 200,000 fits is stopped shortly before its end.
+        To make a task for each result takes 0.15 ms: half a minute if a search of 200,000
+        fits is stopped shortly before its end.
         """
         parallel, own = self.parallel, type(self.parallel)
         members = {"__call__": lambda _self, _tasks: results}
@@ -222,7 +221,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         finally:
             parallel.__class__ = own
 
-    # --- fits that a strategy of ours runs --------------------------------------------
+    # --- fits that a strategy runs ----------------------------------------------------
 
     @property
     def slots(self) -> int:
@@ -236,9 +235,9 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     @contextmanager
     def capturing(self) -> Iterator[CapturedFit]:
-        """Take the first fit that scikit-learn hands over, and end its call with that.
+        """Capture the first fit that scikit-learn hands over, and end its call.
 
-        Nothing has run then, and scikit-learn has added nothing to its results.
+        No fit runs, and scikit-learn adds nothing to its results.
         """
         self._captured = captured = CapturedFit()
         try:
@@ -263,7 +262,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         ----------
         call : FitCall
         group : TaskGroup
-            What it is cancelled with.
+            The tasks that it is cancelled with.
         deliver : callable
             Called once, in the engine's thread, with the fit's result or its error.
         on_end : callable, optional
@@ -293,13 +292,13 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._engine.cancel(group)
 
     def _take_in(self, outcome: Outcome) -> None:
-        """Take what comes beside a result: warnings, messages of callbacks."""
+        """Log an outcome's warnings, and deliver its callbacks' messages."""
         self._warnings.log(outcome)
         if outcome.relayed:
             callbacks.deliver(outcome.relayed)
 
     def _fit_result(self, call: FitCall, outcome: Outcome) -> Any:
-        """Return a fit's result, which the log has taken in, or its error."""
+        """Return a fit's result, after the log has taken it, or its error."""
         try:
             result = fit_result(call, outcome)
             return result if self._log is None else self._log.finished(call, result)
@@ -315,9 +314,10 @@ def _result_or_error(outcome: Outcome, *, what: str) -> Any:
 
 
 def gathering(size: int, deliver: Callable[[Any], None]) -> Callable[[int, Any], None]:
-    """Return what takes the results of a batch's tasks one by one.
+    """Return a function that takes a batch's results one by one, with their places.
 
-    The list of them is delivered once it is complete, the first error at once in its place.
+    The list of results is delivered once it is complete. An error is delivered at once
+    instead of it.
     """
     results: dict[int, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Makes the engine's tasks of what joblib hands over: fits, and calls of any function."""
+"""Makes tasks for the engine from joblib's batches: fits, and calls of any function."""
 
 from __future__ import annotations
 
@@ -27,16 +27,15 @@ TaskData = tuple[DataRef, ...]
 
 
 class TaskBuilder:
-    """Makes tasks, and puts what they need where workers find it.
+    """Makes tasks, and puts their data into the data store.
 
-    What fits have in common is pickled and put once: the estimator and the settings of a
-    call, its data, its splits, the parameters of a candidate.
+    What fits share is pickled and stored once: the estimator and the settings of a call,
+    its data, its splits, the parameters of a candidate.
 
     Parameters
     ----------
     engine : Engine
-        Numbers the tasks; its data store takes their data, its workers get the modules
-        that they refer to.
+        Numbers the tasks, holds the data store, and sends user modules to the workers.
     share_steps : bool
         Whether slots may keep a pipeline's steps that several fits have in common.
     """
@@ -51,7 +50,7 @@ class TaskBuilder:
         self._parameters: _SentParameters | None = None
 
     def fit_task(self, call: FitCall) -> tuple[FitTask, TaskData]:
-        """Return a fit as a task, and the references to all that it needs.
+        """Return a fit as a task, with the references to its data.
 
         Raises
         ------
@@ -74,10 +73,9 @@ class TaskBuilder:
         return task, (spec.ref, split_ref, *spec.data, *own.data)
 
     def call_task(self, batch: BatchedCalls) -> tuple[CallTask, TaskData]:
-        """Return a batch of joblib's calls as one task, and the references that it needs.
+        """Return a batch of calls as one task, with the references to its data.
 
-        Functions are pickled once; each call's arguments as of a pickle of its own with
-        its function.
+        The functions are pickled once, the arguments of each call by themselves.
 
         Raises
         ------
@@ -119,7 +117,7 @@ class TaskBuilder:
         self._collections.clear()
 
     def _spec(self, call: FitCall) -> _SentSpec:
-        """Find or make the bundle of what the call's fits share."""
+        """Find or make the bundle of the parts that a call's fits share."""
         estimator = b"" if call.of_search else pickled(call.estimator, "the estimator")
         for sent in self._specs:
             same_estimator = call.of_search or estimator == sent.estimator
@@ -146,7 +144,7 @@ class TaskBuilder:
         return sent
 
     def _parts(self, call: FitCall) -> SharedParts:
-        """Pickle the estimator and the settings; an error names the part at fault."""
+        """Pickle the estimator and the settings; an error names the failing part."""
         shared = {
             name: self._collections.value(value, what=name)
             for name, value in call.shared.items()
@@ -170,7 +168,7 @@ class TaskBuilder:
         return self._splits.put(*pair, value=ref)
 
     def _own_parameters(self, call: FitCall, *, after: SharedParts) -> _SentParameters:
-        """Pickle a candidate's parameters; its next splits find them here."""
+        """Pickle a candidate's parameters, once for all its splits."""
         known = self._parameters
         if (
             known is not None
@@ -193,7 +191,7 @@ class TaskBuilder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SentSpec:
-    """What fits of a call share: as it came, and as it was sent.
+    """The parts that fits share, as scikit-learn passed them and as they were stored.
 
     Attributes
     ----------
@@ -205,7 +203,7 @@ class _SentSpec:
     ref : DataRef
         Of the `FitSpec`.
     data : tuple of DataRef
-        What a fit needs besides its split and its own parameters.
+        The data of every fit, without its split and its own parameters.
     """
 
     call: FitCall

@@ -1,4 +1,4 @@
-"""Notes what a search evaluates, and replays what its run has."""
+"""Records a search's candidates, splits and results, and replays those of its run."""
 
 from __future__ import annotations
 

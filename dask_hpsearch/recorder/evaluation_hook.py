@@ -1,10 +1,9 @@
 """Takes over a search's ``evaluate_candidates`` for the time of its fit.
 
 scikit-learn's search code calls ``evaluate_candidates`` one or more times. `EvaluationHook`
-stands around it, by hooks on the instance: the candidates and splits of each call are
-noted by a `Recorder`, which also says what need not run again. A search that is stopped
-midway is completed from what it has: the same scikit-learn code builds ``cv_results_``
-from the candidates that finished.
+wraps that function, by hooks on the search instance, so that a `Recorder` gets the
+candidates and splits of each call. A search that is stopped midway is completed with its
+finished candidates: the same scikit-learn code builds ``cv_results_`` from them.
 """
 
 from __future__ import annotations
@@ -28,23 +27,24 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.recorder.recorder import Evaluate, Recorder
 
-# Runs a search in its own way; returns False if that is left to the search's own code.
+# Runs a search; returns False if the search's own code is to run.
 Strategy = Callable[[Any, "Evaluate"], bool]
 
 
 class EvaluationHook:
-    """Lets one search report its calls to a recorder.
+    """Reports the ``evaluate_candidates`` calls of one search to a recorder.
 
     Parameters
     ----------
     recorder : Recorder
     tolerant : bool
-        Whether failed candidates are the worst to the search's own strategy, not NaN.
+        Whether the search's own strategy gets the worst score for failed candidates
+        instead of NaN.
 
     Attributes
     ----------
     evaluating : bool
-        Whether the search has checked its input: its own ``Parallel`` object comes next.
+        Whether the search has checked its input; the next ``Parallel`` object is its own.
     stopped : str or None
         Why the search ended early, if it did.
     strategy : callable or None
@@ -60,7 +60,7 @@ class EvaluationHook:
 
     @contextmanager
     def attached(self, search: Any) -> Iterator[None]:
-        """Stand around a search's ``evaluate_candidates`` while the block runs."""
+        """Wrap a search's ``evaluate_candidates`` while the block runs."""
         own_strategy = sklearn_adapter.strategy_of(search)
         own_check = sklearn_adapter.check_of(search)
 
@@ -81,7 +81,7 @@ class EvaluationHook:
         evaluate: Evaluate,
         more: dict[str, Any],
     ) -> None:
-        """Run the search; if it is stopped, complete it from what it has."""
+        """Run the search; if it is stopped, complete it with its finished candidates."""
         try:
             if self.strategy is None or not self.strategy(search, evaluate):
                 own_strategy(self._recorded(search, evaluate), **more)
@@ -93,7 +93,7 @@ class EvaluationHook:
         self._recorder.report_failures()
 
     def _recorded(self, search: Any, evaluate: Evaluate) -> Evaluate:
-        """Return ``evaluate_candidates`` as the search's own strategy gets it."""
+        """Return the ``evaluate_candidates`` that the search's own strategy calls."""
 
         def recorded(
             candidate_params: Any,
@@ -115,7 +115,7 @@ class EvaluationHook:
     def _evaluate(
         self, call: RecordedCall, evaluate: Evaluate, splitter: Any, more: Any
     ) -> Mapping[str, Any]:
-        """Evaluate a call, as it was stored if the journal has it."""
+        """Evaluate a call, with the stored candidates and splits if there are any."""
         stored = self._recorder.recall(call)
 
         def note(splits: list[Any]) -> None:
@@ -131,7 +131,7 @@ class EvaluationHook:
         )
 
     def _for_strategy(self, results: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Let a model-based strategy see failed candidates as the worst, not as NaN."""
+        """Replace NaN by the worst score, for a model-based strategy."""
         if not self._tolerant:
             return results
         return {
@@ -148,7 +148,7 @@ class EvaluationHook:
             raise RunCancelledError(msg) from None
 
     def _complete(self, search: Any, evaluate: Evaluate, stop: BaseException) -> None:
-        """Have scikit-learn take in the finished candidates of the call that was cut."""
+        """Have scikit-learn build results of the finished candidates of the last call."""
         calls = self._recorder.calls
         finished = [call.candidates for call in calls if call.taken_in]
         cut = [call for call in calls if not call.taken_in]

@@ -1,8 +1,8 @@
-"""Notes what a search evaluates: candidates and splits of each call, then results.
+"""Records a search: candidates and splits of each call, then results.
 
-`Recorder` keeps for every ``evaluate_candidates`` call its candidates and splits, and every
-finished fit by its ordinals (call, candidate, split): in memory, in the progress that is
-shown, and in the journal of a run. What it has, it gives back instead of a fit.
+`Recorder` keeps the candidates and splits of every ``evaluate_candidates`` call, and every
+finished fit by its ordinals (call, candidate, split): in memory, in the progress display,
+and in the journal of a run. A fit whose result it has need not run.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class Recorder:
         Whether the search is to go on after a call whose every fit failed, where
         scikit-learn's own check would end it.
     journal : RunJournal, optional
-        What the run has done before, and where new results go.
+        Has the run's earlier results, and takes new ones.
     unseeded : bool
-        Whether the search would draw other candidates if asked again.
+        Whether the search would draw other candidates a second time.
 
     Attributes
     ----------
     calls : list of RecordedCall
     answering : callable
-        A context in which the search's ``Parallel`` object answers its next call with
-        given results, if there is such a way.
+        Returns a context in which the search's ``Parallel`` object answers its next call
+        with given results; by default one that does nothing.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Recorder:
         return call
 
     def recall(self, call: RecordedCall) -> bool:
-        """Give a call what the journal has of it; return whether it has the call itself."""
+        """Give a call its data from the journal; return whether the call is stored."""
         if self._replay is None or not self._replay.recall(call):
             return False
         if call.complete() == list(range(len(call.candidates))):
@@ -92,7 +92,7 @@ class Recorder:
     def note_splits(
         self, call: RecordedCall, splits: list[Any], *, stored: bool
     ) -> None:
-        """Note a call's splits, with which it is known whole, and store it.
+        """Note a call's splits, and store the call unless it is stored already.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Recorder:
     # --- calls of a strategy that asks candidates one by one ----------------------------
 
     def splitter_of(self, search: Any, noted: Callable[[list[Any]], None]) -> Any:
-        """Return a search's own splitter; ``noted`` is called with its splits."""
+        """Return the search's own splitter; ``noted`` is called with its splits."""
         return RecordingSplitter(sklearn_adapter.splitter_of(search), noted)
 
     def explored_before(self) -> bool | None:
@@ -123,7 +123,7 @@ class Recorder:
     def open_call(self, splits: list[Any], *, n_candidates: int) -> RecordedCall:
         """Begin a call to whose ``candidates`` the strategy adds as it goes.
 
-        What the journal has of it is given back: ``asks`` and ``results``.
+        It has the ``asks`` and ``results`` that the journal has.
         """
         call = self.begin_call([])
         call.still_open = True
@@ -143,7 +143,7 @@ class Recorder:
     def note_tell(
         self, call: RecordedCall, candidate: int, space: int, value: float
     ) -> None:
-        """Note that a strategy was told a candidate's value."""
+        """Note the value of a candidate that a strategy was told."""
         if self._replay is not None:
             self._replay.note_tell(call, candidate, space, value)
 
@@ -175,15 +175,15 @@ class Recorder:
         return candidates
 
     def hide_failures(self, results: list[dict[str, Any]]) -> None:
-        """Hide the failures of a call from scikit-learn if they are all that it has."""
+        """Hide the failures of a call from scikit-learn if all its fits have failed."""
         self._failed_calls.hide(results, self.calls)
 
     def report_failures(self) -> None:
-        """Warn or raise about the failures that were hidden."""
+        """Warn of the hidden failures, or raise if all fits have failed."""
         self._failed_calls.report(self.calls)
 
     def too_early(self, reason: str) -> str:
-        """Say that a search was stopped before it had any result, and the way out."""
+        """Return the message of a search that was stopped before it had any result."""
         text = (
             f"the search was stopped ({reason}) before any candidate had finished: "
             "give it more time"
@@ -197,7 +197,7 @@ class Recorder:
 
     @property
     def n_fits(self) -> int:
-        """Fits of the call that begins."""
+        """Number of fits of the call that begins."""
         if not self.calls:
             return 0
         return len(self.calls[-1].candidates) * len(self.calls[-1].splits)
@@ -237,7 +237,7 @@ class Recorder:
             self.hide_failures(list(recorded.results.values()))
         return result
 
-    # --- what is shown ------------------------------------------------------------------
+    # --- progress -----------------------------------------------------------------------
 
     def _show_started(
         self, call: RecordedCall, *, n_candidates: int, resets_best: bool = True

@@ -1,4 +1,4 @@
-"""What a run's journal has of a search: it is read, not made again."""
+"""Replays a search from its run's journal."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Replay:
-    """The calls that a run's journal has, and those that it gets.
+    """Reads a search's calls from the journal of its run, and stores new ones there.
 
-    Candidates, splits and asks are random choices: they are read from the journal, since
-    another machine may draw them otherwise.
+    Candidates, splits and asks are random choices, which another machine may draw
+    otherwise: once they are stored, they are read and not drawn again.
 
     Parameters
     ----------
     journal : RunJournal
     unseeded : bool
-        Whether the search would draw other candidates if asked again.
+        Whether the search would draw other candidates a second time.
     """
 
     def __init__(self, journal: RunJournal, *, unseeded: bool) -> None:
@@ -33,13 +33,13 @@ class Replay:
         self._unseeded = unseeded
 
     def recall(self, call: RecordedCall) -> bool:
-        """Give a call the candidates, splits and results that it had.
+        """Give a call its stored candidates, splits and results.
 
         Returns
         -------
         bool
-            Whether the call itself is in the journal; an extended run finds there only
-            the results of the run before.
+            Whether the call itself is stored. The first time in an extended run it is
+            not, but it gets the results of the earlier run.
         """
         kept = self._journal.stored_call(call.ordinal)
         if kept is not None:
@@ -53,7 +53,7 @@ class Replay:
         return False
 
     def store(self, call: RecordedCall) -> None:
-        """Store a call that begins, and the results that it has already.
+        """Store a call, and the results that it has already.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class Replay:
         return self._journal.explores(0)
 
     def recall_exploration(self, call: RecordedCall, *, n_candidates: int) -> None:
-        """Store a call whose candidates are asked one by one; give it what it had."""
+        """Store a call whose candidates are asked one by one, or read it."""
         kept = self._journal.begin_exploration(
             call.ordinal, call.splits, n_candidates=n_candidates
         )
@@ -102,9 +102,9 @@ class Replay:
     def note_tell(
         self, call: RecordedCall, candidate: int, space: int, value: float
     ) -> None:
-        """Note that a strategy was told a candidate's value."""
+        """Note the value of a candidate that a strategy was told."""
         self._journal.told(call.ordinal, candidate, space, value)
 
     def how_to_go_on(self, limit: str = "") -> str:
-        """Say where the run is, and how it goes on."""
+        """Return the run's URL and the call that resumes it, in words."""
         return to_go_on(self._journal.folder.store.url, limit)

@@ -223,7 +223,7 @@ def test_an_eviction_is_the_fits_that_wrote_most() -> None:
 
     assert outcome.number == 3
     assert outcome.status == "disk"
-    assert "pod p was evicted: no room; it had written 1.00 GiB" in outcome.message
+    assert "pod p was evicted: no room; the fit had written 1.00 GiB" in outcome.message
 
 
 class Evicting(ClusterFeatures):
@@ -280,6 +280,6 @@ def test_an_eviction_for_a_full_disk_counts_against_who_wrote(
         client.cluster = before
 
     assert (
-        "exceeds the limit; it had written 0.03 GiB there, most of all" in caplog.text
+        "exceeds the limit; the fit had written 0.03 GiB there, more than any" in caplog.text
     )
     assert "the fit is tried once more" in caplog.text

@@ -13,7 +13,7 @@ import sys
 import zipfile
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.engine.module_sync import imported_by, own_source, packed
+from dask_hpsearch.engine.module_sync import imported_by, packed, user_source
 from dask_hpsearch.exceptions import SecretFoundError
 from dask_hpsearch.journal.folder import SEARCH
 from dask_hpsearch.security import signing
@@ -117,7 +117,7 @@ def needed(pickled: bytes) -> dict[str, Path]:
         module = waiting.pop()
         if module in found or module in _LEFT_OUT:
             continue
-        source = own_source(module)
+        source = user_source(module)
         if source is not None:
             found[module] = source
             waiting |= imported_by(source)
