@@ -53,7 +53,7 @@ class _LeaveOnSignal:
 
     def leave(self, notice_s: float) -> None:
         """Begin to leave."""
-        # What Dask says of tasks and connections that end with a worker is of no use.
+        # Dask's messages about tasks and connections that end with a worker do not help.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         if self._leaving is not None and notice_s:
             return
@@ -100,8 +100,8 @@ def main() -> None:
         status = 1
     finally:
         forkserver.close()
-    # All is closed. An interpreter takes longer to take itself apart than all of that,
-    # and whoever closes or scales a cluster waits for it.
+    # All is closed. The interpreter's own shutdown would take longer than all of that, and
+    # closing or scaling the cluster would wait for it.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,6 +1,6 @@
-"""scikit-learn's fit-and-score function: its calls, taken apart, sent, and made again.
+"""Calls of scikit-learn's fit-and-score function: recognised, sent, and made in a slot.
 
-What is used of scikit-learn beyond its public API:
+Private parts of scikit-learn that are used:
 
 * ``_fit_and_score`` and its keywords (stable since 1.4; 1.9 adds ``caller`` and
   ``callback_ctx``, which hold the tree of all tasks: see `callbacks`);
@@ -40,7 +40,7 @@ def _reduce_wrapper(wrapper: _FuncWrapper) -> tuple[Any, ...]:
 
 
 def wrap(function: Any, carried: dict[str, Any], filters: bytes | None) -> Any:
-    """Wrap a function again, with the filters that can be had in this process."""
+    """Wrap a function again, with the filters that can be loaded in this process."""
     wrapper = _FuncWrapper(function)
     vars(wrapper).update(carried)
     if filters is not None:
@@ -48,17 +48,17 @@ def wrap(function: Any, carried: dict[str, Any], filters: bytes | None) -> Any:
     return wrapper
 
 
-# How to pickle what travels beside the user's own parts; for a pickler's dispatch table.
+# Reducers of scikit-learn's own parts of a task, for a pickler's dispatch table.
 REDUCERS: dict[type, Any] = {_FuncWrapper: _reduce_wrapper}
 
 
 class Portable:
-    """Pickles a function of scikit-learn's by `REDUCERS`, whatever the pickler.
+    """Pickles a function of scikit-learn by `REDUCERS`, with any pickler.
 
     Parameters
     ----------
     function : callable
-        What is loaded in its place.
+        The object that is loaded instead.
     """
 
     def __init__(self, function: Any) -> None:
@@ -78,7 +78,7 @@ def _itself(value: Any) -> Any:
 
 @dataclass(slots=True, eq=False)
 class FitCall:
-    """One call of scikit-learn's fit-and-score function, taken apart.
+    """The arguments of one call of scikit-learn's fit-and-score function.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class FitCall:
     split, n_splits, candidate, n_candidates : int or None
         Ordinals and totals; None where the caller gives none (`cross_validate`).
     shared : dict
-        The keywords that are the same for all fits of the call.
+        The keywords that all fits of a search's call share.
     """
 
     function: Any
@@ -107,13 +107,13 @@ class FitCall:
 
     @property
     def of_search(self) -> bool:
-        """Whether a search made it: then all estimators are clones of one."""
+        """Whether a search made the call; its estimators are then clones of one."""
         return self.candidate is not None
 
     def let_go(self, first: FitCall) -> None:
-        """Keep another fit's clone and settings, which are equal, instead of its own.
+        """Refer to the equal clone and settings of another fit instead of its own.
 
-        A call waits until its fit has ended: thousands of clones would wait with it.
+        A call is kept until its fit has ended; thousands of clones would be kept too.
         """
         self.estimator, self.shared = first.estimator, first.shared
 
@@ -129,10 +129,12 @@ def fit_call_of(item: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> FitCall | 
         return None
     candidate, n_candidates = kwargs.get("candidate_progress") or (None, None)
     split, n_splits = kwargs.get("split_progress") or (None, None)
-    told = callbacks.what_hooks_need(
+    for_hooks = callbacks.keywords_for_hooks(
         kwargs.get("callback_ctx"), kwargs.get("caller"), args[0], kwargs["parameters"]
     )
-    if told and (candidate is None or split is None):  # none of its own: sent whole
+    if for_hooks and (
+        candidate is None or split is None
+    ):  # no place of its own: sent as any call
         return None
     apart = _NEVER_SENT_WHOLE | _OF_ONE_FIT
     return FitCall(
@@ -147,12 +149,13 @@ def fit_call_of(item: tuple[Any, tuple[Any, ...], dict[str, Any]]) -> FitCall | 
         n_splits=n_splits,
         candidate=candidate,
         n_candidates=n_candidates,
-        shared={key: value for key, value in kwargs.items() if key not in apart} | told,
+        shared={key: value for key, value in kwargs.items() if key not in apart}
+        | for_hooks,
     )
 
 
 def same_settings(one: FitCall, other: FitCall) -> bool:
-    """Whether two fits differ only in candidate and split (and estimator's clone)."""
+    """Whether two fits differ only in candidate, split and clone of the estimator."""
     return (
         one.X is other.X
         and one.y is other.y
@@ -168,16 +171,16 @@ def _settings(function: Any) -> tuple[int, int]:
 
 
 def distinct_functions(items: list[Any]) -> tuple[list[Any], list[int]]:
-    """Find the functions that joblib's calls have in common.
+    """Return the distinct functions of joblib's calls.
 
-    scikit-learn wraps its function for every call anew, with the same settings.
+    scikit-learn wraps its function again for every call, with the same settings.
 
     Returns
     -------
     list of callable
         One of each.
     list of int
-        Which of them each call calls.
+        The index of each call's function.
     """
     distinct: dict[Any, tuple[int, Any]] = {}
     of_call = []
@@ -217,7 +220,7 @@ def run_fit(  # noqa: PLR0917 (called once, in order)
 
 
 def failed_result(call: FitCall, *, cause: str, seconds: float) -> dict[str, Any]:
-    """Build the result of a fit that was ended, as ``_fit_and_score`` does on failure."""
+    """Build the result of a fit that was ended, as ``_fit_and_score`` does for failures."""
     error_score = call.shared.get("error_score", np.nan)
     scorers = getattr(call.shared.get("scorer"), "_scorers", None)
     scores: Any = error_score
@@ -245,5 +248,5 @@ def _length(indices: Any) -> int:
 
 
 def raises_errors(call: FitCall) -> bool:
-    """Whether a failing fit is to end the search (``error_score="raise"``)."""
+    """Whether a failed fit ends the search (``error_score="raise"``)."""
     return isinstance(call.shared.get("error_score"), str)

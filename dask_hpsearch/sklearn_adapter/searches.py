@@ -1,9 +1,9 @@
-"""scikit-learn's search classes: what they are asked, hooked, copied and completed by.
+"""scikit-learn's search classes: copies, hooks, and the end of a stopped search.
 
-What is used of scikit-learn beyond its public API:
+Private parts of scikit-learn that are used:
 
-* ``evaluate_candidates`` as handed to ``_run_search`` (the documented way to write a
-  search class of one's own);
+* ``_run_search`` and its argument ``evaluate_candidates`` (the documented way to write a
+  search class), and the check of its input;
 * the report of failed fits after a call;
 * the fitted attributes of halving searches.
 """
@@ -48,7 +48,7 @@ def check_version() -> None:
 
 
 def score_of(result: Mapping[str, Any], refit: Any) -> float | None:
-    """Return the score that a search ranks by, if the fit has one."""
+    """Return the score by which a search ranks, if the fit has one."""
     scores = result.get("test_scores")
     if isinstance(scores, dict):
         scores = scores.get(refit) if isinstance(refit, str) else None
@@ -58,7 +58,7 @@ def score_of(result: Mapping[str, Any], refit: Any) -> float | None:
 def best_of(search: Any) -> tuple[float | None, Mapping[str, Any] | None]:
     """Return the mean score and the parameters of a fitted search's best candidate.
 
-    Without a score where several count, without either where the search ranks none.
+    The score is None if there are several; both are None if the search has no best one.
     """
     params = getattr(search, "best_params_", None)
     if params is None:
@@ -78,11 +78,11 @@ def is_search(search: Any) -> bool:
 
 
 def without_fitted_state(search: Any) -> Any:
-    """Copy a search: same parameter objects, same requests, nothing fitted.
+    """Copy a search: same parameter objects and metadata requests, no fitted attributes.
 
-    `sklearn.base.clone` would copy ``cv`` and ``random_state`` too, fails on generators,
-    and would not advance the caller's ``RandomState`` as a plain fit does. A constructor
-    may set attributes that are named as fitted ones: these are as it sets them.
+    `sklearn.base.clone` would copy ``cv`` and ``random_state`` too, fail on generators,
+    and not advance the caller's ``RandomState`` as a plain fit does. Attributes that a
+    constructor sets and that are named as fitted ones are set to its values.
     """
     fresh = _copied(search)
     fitted = [name for name in vars(fresh) if _is_fitted_name(name)]
@@ -102,16 +102,16 @@ def without_fitted_state(search: Any) -> Any:
 
 
 def _copied(search: Any) -> Any:
-    """Copy an object attribute by attribute, not by what its pickle would hold.
+    """Copy an object attribute by attribute, not by its pickled state.
 
-    A pickle may lack what a fit in this process needs, and scikit-learn refuses that of an
-    estimator with ``__slots__``.
+    The state may lack attributes that a fit in this process needs, and scikit-learn
+    refuses the state of an estimator with ``__slots__``.
     """
     if hasattr(search, "__copy__") or not hasattr(search, "__dict__"):
         return copy.copy(search)
     try:
         fresh = object.__new__(type(search))
-    except TypeError:  # part of it is not Python's
+    except TypeError:  # it is partly a C type
         return copy.copy(search)
     vars(fresh).update(vars(search))
     for base in type(search).__mro__:
@@ -123,7 +123,7 @@ def _copied(search: Any) -> Any:
 
 
 def _constructed(search: Any) -> dict[str, Any] | None:
-    """Return what a constructor sets for a search's parameters; None if that fails."""
+    """Return the attributes that a constructor sets; None if it fails."""
     try:
         constructed = type(search)(**search.get_params(deep=False))
     except Exception:  # noqa: BLE001 (the user's code may raise anything)
@@ -138,17 +138,17 @@ def report_fit_errors(errors: list[str | None], error_score: Any) -> None:
 
 
 def strategy_of(search: Any) -> Any:
-    """Return the method by which a search says what to evaluate."""
+    """Return the method by which a search evaluates its candidates."""
     return search._run_search  # noqa: SLF001
 
 
 def check_of(search: Any) -> Any:
-    """Return the method by which a search looks at its data, before it evaluates."""
+    """Return the method by which a search checks its input before it evaluates."""
     return search._check_input_parameters  # noqa: SLF001
 
 
 class _Hook:
-    """Stands on an instance in the place of one of its methods."""
+    """A function that replaces a method on an instance."""
 
     def __init__(self, function: Any, search: Any, name: str) -> None:
         self._function, self._of = function, (search, name)
@@ -158,17 +158,17 @@ class _Hook:
         return self._function(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as the method itself, where a class of its own way takes hooks along."""
+        """Pickle as the method itself, if a class pickles its hooks in its own way."""
         return getattr, self._of
 
 
 @contextmanager
 def hooked(search: Any, *, strategy: Any, check: Any) -> Iterator[None]:
-    """Put functions in the place of a search's methods while the block runs.
+    """Replace methods of a search while the block runs.
 
-    They are set on the instance, whose class may forbid subclasses or look at itself. A
-    copy or a pickle of it that is made meanwhile (by a scorer that refers to the search, by
-    a callback) has none of them.
+    They are replaced on the instance, since its class may forbid subclasses or check its
+    own type. A copy or a pickle that is made meanwhile (by a scorer that refers to the
+    search, by a callback) has the original methods.
     """
     functions = {"_run_search": strategy, "_check_input_parameters": check}
     hooks: dict[str, Any] = {
@@ -205,7 +205,7 @@ def _is_fitted_name(name: str) -> bool:
 
 
 class FixedSplits:
-    """Yields splits that are known already, whatever it is asked about.
+    """Yields known splits, for any data.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ class FixedSplits:
 
 
 def complete_stopped_search(search: Any, calls: list[list[dict[str, Any]]]) -> None:
-    """Set what a search class sets at the end of a run that was stopped midway.
+    """Set the attributes that a search class sets at its end, for a stopped search.
 
     Parameters
     ----------
@@ -248,6 +248,6 @@ def complete_stopped_search(search: Any, calls: list[list[dict[str, Any]]]) -> N
 
 
 def _spaces_done(search: Any) -> list[Any]:
-    """Results of skopt's finished search spaces."""
+    """Return the results of skopt's finished search spaces."""
     done: list[Any] = getattr(search, "_optim_results", [])
     return done
