@@ -32,6 +32,8 @@ NOTICE_S = 5.0
 
 
 async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
+    import distributed  # noqa: F401 (as it is imported, it sets its own log level)
+
     logging.getLogger("distributed").setLevel(settings["log_level"])
     worker = await make_worker(settings["scheduler"], forkserver, **settings["options"])
     leaving = _LeaveOnSignal(worker)

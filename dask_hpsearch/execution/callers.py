@@ -10,7 +10,12 @@ import sklearn
 
 # A Pipeline or cross_validate may fit a search: their lines are skipped too.
 _NOT_THE_USERS = tuple(
-    f"{Path(file).parent}/" for file in (__file__, sklearn.__file__, joblib.__file__)
+    f"{folder}/"
+    for folder in (
+        Path(__file__).parents[1],  # dask_hpsearch
+        Path(sklearn.__file__).parent,
+        Path(joblib.__file__).parent,
+    )
 )
 
 
