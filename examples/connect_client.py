@@ -17,7 +17,9 @@ def main(argv: list[str] | None = None) -> None:
     """Connect, fit, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("address", nargs="?", help="address of a scheduler, such as tcp://host:8786")
+    where.add_argument(
+        "address", nargs="?", help="address of a scheduler, such as tcp://host:8786"
+    )
     where.add_argument("--kubernetes", metavar="NAME", help="name of a Dask cluster")
     parser.add_argument("--namespace", help="namespace of the Dask cluster")
     arguments = parser.parse_args(argv)
