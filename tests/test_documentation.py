@@ -54,6 +54,7 @@ class Allowed(NamedTuple):
     path: str
     word: str
     reason: str
+    line: str = ""  # a part of the line; any line of the file without it
 
 
 # An old word, and what finds it, in names of Python too.
@@ -105,7 +106,9 @@ def occurrences(
                 reasons = [
                     one
                     for one in allowed
-                    if name.startswith(one.path) and one.word == word
+                    if name.startswith(one.path)
+                    and one.word == word
+                    and one.line in line
                 ]
                 used += reasons
                 if not reasons:
