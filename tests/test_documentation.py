@@ -95,7 +95,7 @@ def text_of(path: Path) -> str:
 def occurrences(
     paths: Iterable[Path], words: dict[str, str], allowed: list[Allowed]
 ) -> tuple[list[str], list[Allowed]]:
-    """Find words, but where they are allowed; and which allowances were used."""
+    """Find words where they are not allowed; return them, and the allowances used."""
     found, used = [], []
     for path in paths:
         name = path.relative_to(ROOT).as_posix()
@@ -255,7 +255,7 @@ def title_of(record: Path) -> str:
 
 
 def test_documents_use_the_words_of_the_field() -> None:
-    """None of the names that the package once had for things, and no unclear phrase."""
+    """No former name of a thing, and no unclear phrase."""
     found, used = occurrences(DOCUMENTS, OLD_WORDS | UNCLEAR, ALLOWED_IN_DOCUMENTS)
 
     assert found == []
