@@ -260,3 +260,34 @@ def test_documents_use_the_words_of_the_field() -> None:
 
     assert found == []
     assert set(used) == set(ALLOWED_IN_DOCUMENTS)
+
+
+# Old words that the package keeps, and why.
+ALLOWED_IN_PACKAGE = [
+    Allowed("dask_hpsearch/strategies/", "told", "Bayes' ask and tell"),
+    Allowed("dask_hpsearch/recorder/", "told", "Bayes' ask and tell", "def told("),
+    Allowed(
+        "dask_hpsearch/recorder/", "told", "Bayes' ask and tell", "a strategy was told"
+    ),
+    Allowed("dask_hpsearch/recorder/", "told", "Bayes' ask and tell", "_journal.told("),
+    Allowed("dask_hpsearch/journal/", "told", "Bayes' ask and tell", "def told("),
+    Allowed(
+        "dask_hpsearch/journal/", "told", "Bayes' ask and tell", "a strategy was told"
+    ),
+    Allowed(
+        "dask_hpsearch/execution/fit.py",
+        "prefixes",
+        "a key in the manifests of earlier versions",
+        '"share_prefixes"',
+    ),
+]
+
+
+def test_the_package_uses_the_words_of_the_field() -> None:
+    """No module keeps a name that the package once had for a thing, but for a reason."""
+    paths = [PACKAGE / name for name in sorted(modules())]
+
+    found, used = occurrences(paths, OLD_WORDS, ALLOWED_IN_PACKAGE)
+
+    assert found == []
+    assert set(used) == set(ALLOWED_IN_PACKAGE)
