@@ -228,7 +228,7 @@ class Engine:
                 self._fail(HPSearchError(f"the engine failed: {error!r}"))
 
     def _take_events(self) -> None:
-        """Wait a moment for an event, and handle all that have come."""
+        """Wait a moment for an event, and handle every one in the queue."""
         overlooked = self.hungry and self._inbox  # it came while slots were filled
         with contextlib.suppress(queue.Empty):
             event = self._events.get(timeout=0 if overlooked else CHECK_S)

@@ -277,7 +277,7 @@ class Explorer:
         return done
 
     def _take_events(self) -> None:
-        """Wait for an event, and handle all that have come."""
+        """Wait for an event, and handle every one in the queue."""
         timeout = _LOOK_EVERY_S
         if self._free_since is not None:
             until = self._free_since + model_wait_s(self._mean_s)
