@@ -131,7 +131,7 @@ def fit_trials(
     fitted = sklearn_adapter.without_fitted_state(search)
     progress = SearchProgress()
     if journal is not None:
-        progress.hint = next_steps.to_go_on(journal.folder.store.url)
+        progress.hint = next_steps.to_resume(journal.folder.store.url)
     recorder = Recorder(
         progress,
         refit=getattr(fitted, "refit", None),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 __all__ = [
+    "events",
     "folder",
     "main_names",
     "next_steps",
     "run_journal",
+    "run_state",
     "segments",
     "serialization",
 ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.exceptions import RunCancelledError, SearchStopped, StoreError
-from dask_hpsearch.journal.next_steps import to_go_on
+from dask_hpsearch.journal.next_steps import to_resume
 from dask_hpsearch.raised_errors import came_from_fit
 from dask_hpsearch.recorder.call import (
     BegunElsewhereError,
@@ -328,7 +328,7 @@ class Recorder:
         if self._journal is None:
             return text
         limit = f"{reason}=..." if reason in ("max_time", "max_cost") else ""
-        return f"{text}; {to_go_on(self._journal.folder.store.url, limit)}"
+        return f"{text}; {to_resume(self._journal.folder.store.url, limit)}"
 
     # --- FitLog -----------------------------------------------------------------------
 

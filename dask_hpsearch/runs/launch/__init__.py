@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["kubernetes_job", "launch", "local_process", "module_archive"]
+__all__ = ["job_watch", "kubernetes_job", "launch", "local_process", "module_archive"]

@@ -276,8 +276,8 @@ def test_a_driver_that_is_oom_killed_three_times_is_given_up() -> None:
     text = why_given_up([OOM, lost, OOM, OOM], used=2**29, doing="in the refit")
 
     assert text is not None
-    assert "ended 3 times" in text
-    assert "its limit of 1Gi (OOMKilled), in the refit; 0.50 GiB were seen" in text
+    assert "killed 3 times" in text
+    assert "its limit of 1Gi (OOMKilled), in the refit; it was seen to use 0.50 GiB" in text
     assert "driver: {memory: 2Gi}" in text
 
 
