@@ -1,4 +1,4 @@
-"""The journal of a run: what was asked, what has finished; never what will be."""
+"""The journal of a run: its folder, its events, and how they are stored."""
 
 from __future__ import annotations
 

@@ -26,11 +26,11 @@ def to_resume(url: str, options: str = "") -> str:
     """
     if url.startswith("memory:"):  # another process could not open it
         return f"the run is {url}"
-    return f"{resume_call(url, options)} goes on"
+    return f"resume it with {resume_call(url, options)}"
 
 
 def to_end(url: str) -> str:
-    """Return how to find and end a run that goes on."""
+    """Return how to find and end a run that continues."""
     run = f"SearchRun.attach({url!r})"
     return (
         f"{run} finds it; its stop() ends it with what has finished, its cancel() "

@@ -77,14 +77,14 @@ def _wait_for_end(run: SearchRun, seen: RemoteProgress) -> bool:
 
 @contextmanager
 def _noting_next_step(run: SearchRun) -> Iterator[None]:
-    """Add to an error whether the run goes on."""
+    """Add to an error whether the run continues."""
     try:
         yield
     except PodStartError as error:
         run.cancel()
         again = f"SearchRun.attach({run.url!r}).resume(client)"
-        error.add_note(f"the run is given up; {again} tries it again")
+        error.add_note(f"the run is cancelled; {again} tries again")
         raise
     except (KeyboardInterrupt, StoreError) as error:
-        error.add_note(f"the run goes on: SearchRun.attach({run.url!r}) finds it")
+        error.add_note(f"the run continues: SearchRun.attach({run.url!r}) finds it")
         raise

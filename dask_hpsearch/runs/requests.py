@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.stores import Store
 
 _REQUESTS = "requests/"
-# The state that a request asks for; a run that is to be cancelled needs no result.
+# The most urgent first: a cancelled run needs no result.
 _STATES = (RunState.CANCELLED, RunState.STOPPED)
 
 

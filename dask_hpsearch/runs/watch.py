@@ -61,7 +61,7 @@ class RemoteProgress(SearchProgress):
 
     def detach(self, hint: str) -> None:
         """Show that the run continues, and what can be done about it."""
-        self._snapshot = replace(self._snapshot, ended=False, reason="goes on")
+        self._snapshot = replace(self._snapshot, ended=False, reason="continues")
         self.hint = hint
 
     def end(self, reason: str | None) -> None:
@@ -96,5 +96,5 @@ def watch(run: SearchRun, timeout: float | None, *, hint: str = "") -> None:
             seen.wait(timeout)
         except (KeyboardInterrupt, TimeoutError) as error:
             seen.detach(hint)
-            error.add_note(f"the run goes on; {hint}")
+            error.add_note(f"the run continues; {hint}")
             raise

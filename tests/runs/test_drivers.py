@@ -238,7 +238,7 @@ def test_a_stop_that_comes_before_the_driver_is_no_less_a_stop(
     with pytest.raises(RunFailedError, match="before any candidate had finished") as no:
         run.result(60)
     assert run.state == "interrupted"
-    assert f"SearchRun.attach({run.url!r}).resume() goes on" in str(no.value)
+    assert f"resume it with SearchRun.attach({run.url!r}).resume()" in str(no.value)
 
 
 def test_a_cancelled_run_has_no_result_and_can_go_on(

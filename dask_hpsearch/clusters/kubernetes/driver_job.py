@@ -295,20 +295,10 @@ def _pod(
     cluster: str, namespace: str, spec: ClusterSpec, job: DriverJobSpec
 ) -> Manifest:
     cpu = spec.driver.cpu or spec.workers.cpu
-    environment = PodEnvironment(
-        address=scheduler_address(cluster, namespace),
-        certificates=CERTIFICATES,
-        signing_key=f"{KEY_FOLDER}/{_KEY_FILE}",
-        scratch=SCRATCH,
-        cluster=cluster,
-        namespace=namespace,
-        job=job.job,
-    )
-    argument = json.dumps(job.request | environment.to_json())
     container = container_of(
         "client", spec, _threads(cpu, spec) | cache_limit(spec)
     ) | {
-        "args": ["python", "-m", job.module, argument],
+        "args": ["python", "-m", job.module, _argument(cluster, namespace, job)],
         "resources": resources(cpu, spec.driver.memory or spec.workers.memory),
     }
     # A refit may need the same secrets as the fits.
@@ -331,6 +321,20 @@ def _pod(
         "serviceAccountName": spec.driver.service_account or job.job,
         "automountServiceAccountToken": True,
     }
+
+
+def _argument(cluster: str, namespace: str, job: DriverJobSpec) -> str:
+    """Return the program's argument: the request, and what the pod has."""
+    environment = PodEnvironment(
+        address=scheduler_address(cluster, namespace),
+        certificates=CERTIFICATES,
+        signing_key=f"{KEY_FOLDER}/{_KEY_FILE}",
+        scratch=SCRATCH,
+        cluster=cluster,
+        namespace=namespace,
+        job=job.job,
+    )
+    return json.dumps(job.request | environment.to_json())
 
 
 def _threads(cpu: str, spec: ClusterSpec) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The process that drives a submitted search."""
+"""Drivers: the process that drives a run, on this machine or in a pod."""
 
 from __future__ import annotations
 

@@ -285,16 +285,6 @@ def _handling_requests(
     """Stop or cancel the run on request, and note heartbeats, while the context lasts."""
     ended = threading.Event()
 
-    def heartbeat(usage: ClusterUsage | None = None, peak_nbytes: int = 0) -> None:
-        event = HeartbeatEvent(
-            generation=journal.generation,
-            time=time.time(),
-            usage=usage,
-            cost_usd=None if meter is None else round(meter.usd, 6),
-            peak_nbytes=peak_nbytes,
-        )
-        journal.note(event)
-
     def poll() -> None:
         polls = 0
         while not ended.wait(_POLL_S if polls else 0.0):
@@ -308,7 +298,8 @@ def _handling_requests(
             if notes.own and stop.is_overdue():
                 _end_process(journal, notes)
             if polls % _POLLS_PER_HEARTBEAT == 0:
-                heartbeat(stop.usage(), _peak_nbytes() if notes.own else 0)
+                peak_nbytes = _peak_nbytes() if notes.own else 0
+                _note_heartbeat(journal, meter, stop.usage(), peak_nbytes)
 
     thread = threading.Thread(target=poll, name="dask-hpsearch-requests", daemon=True)
     thread.start()
@@ -318,7 +309,24 @@ def _handling_requests(
         ended.set()
         thread.join()
         if meter is not None:
-            heartbeat()
+            _note_heartbeat(journal, meter)
+
+
+def _note_heartbeat(
+    journal: RunJournal,
+    meter: CostMeter | None,
+    usage: ClusterUsage | None = None,
+    peak_nbytes: int = 0,
+) -> None:
+    """Note that the driver is alive, what it uses, and the cost so far."""
+    event = HeartbeatEvent(
+        generation=journal.generation,
+        time=time.time(),
+        usage=usage,
+        cost_usd=None if meter is None else round(meter.usd, 6),
+        peak_nbytes=peak_nbytes,
+    )
+    journal.note(event)
 
 
 def _peak_nbytes() -> int:

@@ -1,4 +1,4 @@
-"""Starts drivers: as a process of this machine, or as a Kubernetes Job."""
+"""Starts drivers: as a process of this machine, or as a Job on Kubernetes."""
 
 from __future__ import annotations
 

@@ -414,8 +414,10 @@ def test_submit_starts_a_job_where_it_can(
             store=f"gs://{bucket}/runs",
             keep_cluster=False,
         )
+        downloads = gcs.count("download", name="search.pkl")
         run = ours.submit(X, y)
         client.cluster = None
+    assert gcs.count("download", name="search.pkl") == downloads
     assert run.state == "starting"
     assert cluster.job is not None
     assert cluster.ends_with_runs
