@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import signal
@@ -63,10 +64,14 @@ class TakesJobs:
     def __init__(self) -> None:
         self.job: DriverJobSpec | None = None
         self.ends_with_runs = False
+        self.callers: list[str] = []
 
     def start_driver(self, job: DriverJobSpec) -> dict[str, Any]:
-        """Keep the Job."""
+        """Keep the Job, and the modules of the package that have called."""
         self.job = job
+        names = [frame.frame.f_globals["__name__"] for frame in inspect.stack()]
+        ours = [name for name in reversed(names) if name.startswith("dask_hpsearch.")]
+        self.callers = list(dict.fromkeys(ours))
         return {"namespace": "nowhere"}
 
     def end_with_runs(self) -> None:

@@ -26,7 +26,7 @@ from dask_hpsearch.exceptions import (
 )
 from dask_hpsearch.journal.events import FitEvent, StateEvent
 from dask_hpsearch.journal.folder import SEARCH, RunFolder
-from dask_hpsearch.runs.launch.launch import start
+from dask_hpsearch.runs.launch.launch import start_driver
 from dask_hpsearch.stores import Store, open_store
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.oracle.structure import difference
@@ -483,7 +483,7 @@ def test_a_driver_that_does_not_start_is_told(log: str, tmp_path: Path) -> None:
     with DataStore(tmp_path) as data_store:
         folder = begun(grid(log), X, y, open_store(tmp_path), data_store)
     (folder.store.local_path() / SEARCH).write_bytes(b"nothing")
-    start(folder, None)
+    start_driver(folder, None)
     run = SearchRun(folder)
     assert run.state == "starting"
 
@@ -501,7 +501,7 @@ def test_a_store_that_another_process_cannot_open_is_refused(
     """Before anything is written."""
     ours = DaskSearchCV(grid(log), client=client, store="memory://nowhere-else")
 
-    with pytest.raises(UnsupportedSearchError, match="in this process alone"):
+    with pytest.raises(UnsupportedSearchError, match="exists only in this process"):
         ours.submit(X, y)
 
     assert not SearchRun.list("memory://nowhere-else")
@@ -520,7 +520,8 @@ def test_a_client_that_another_process_cannot_have_is_refused(
         given = inside if which == "named" else None
         ours = DaskSearchCV(grid(log), client=given, store=tmp_path)
         with pytest.raises(
-            UnsupportedSearchError, match=r"<Client: 'inproc://.*in this process alone"
+            UnsupportedSearchError,
+            match=r"<Client: 'inproc://.*exists only in this process",
         ):
             ours.submit(X, y)
 

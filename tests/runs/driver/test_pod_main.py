@@ -55,6 +55,13 @@ if TYPE_CHECKING:
 X, y = flowers()
 ROWS = len(X)
 N_CANDIDATES, SPLITS = 25, 2
+# From a search to its Job; the cluster's three modules follow.
+CALLERS = [
+    "dask_hpsearch.search.estimator",
+    "dask_hpsearch.runs.submit",
+    "dask_hpsearch.runs.launch.launch",
+    "dask_hpsearch.runs.launch.kubernetes_job",
+]
 LONG_S = 12.0  # more than a client takes to give a scheduler up
 
 
@@ -418,6 +425,7 @@ def test_submit_starts_a_job_where_it_can(
         run = ours.submit(X, y)
         client.cluster = None
     assert gcs.count("download", name="search.pkl") == downloads
+    assert cluster.callers == CALLERS
     assert run.state == "starting"
     assert cluster.job is not None
     assert cluster.ends_with_runs
