@@ -103,7 +103,7 @@ def _show(arguments: Namespace) -> int:
 
 
 def _attach(arguments: Namespace) -> int:
-    from dask_hpsearch.runs.follow import look_on
+    from dask_hpsearch.runs.watch import watch
 
     with _client_of(arguments) as client:
         run = _run_of(arguments, client)
@@ -114,7 +114,7 @@ def _attach(arguments: Namespace) -> int:
                 f"dask-hpsearch cancel {where} without a result"
             )
             try:
-                look_on(run, None, hint=hint)
+                watch(run, None, hint=hint)
             except KeyboardInterrupt:  # what was shown last says that it goes on
                 return EXIT_INTERRUPTED
         _print_state(run)
@@ -167,8 +167,8 @@ def _delete(arguments: Namespace) -> int:
 
 
 def _gc(arguments: Namespace) -> int:
-    from dask_hpsearch.runs.create import default_store
     from dask_hpsearch.runs.gc import gc
+    from dask_hpsearch.runs.stores import default_store
     from dask_hpsearch.stores import open_store
 
     store = default_store() if arguments.store is None else open_store(arguments.store)
@@ -182,7 +182,7 @@ def _gc(arguments: Namespace) -> int:
 
 def _run_of(arguments: Namespace, client: Client | None = None) -> SearchRun:
     from dask_hpsearch import SearchRun
-    from dask_hpsearch.runs.create import default_store
+    from dask_hpsearch.runs.stores import default_store
 
     name: str = arguments.run
     if "/" not in name and not Path(name).exists():

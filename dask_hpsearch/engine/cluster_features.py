@@ -48,7 +48,7 @@ class Problem(Protocol):
 class ClusterFeatures:
     """The features of a cluster that a search uses if the cluster has them.
 
-    The clusters of dask-hpsearch are subclasses, and so is `DriverPlace`, which represents
+    The clusters of dask-hpsearch are subclasses, and so is `DriverPod`, which represents
     the cluster in a driver's pod. The defaults are those of any other Dask cluster.
 
     Attributes

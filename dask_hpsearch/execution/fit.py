@@ -115,7 +115,7 @@ def fit_trials(
 def _progress_of(journal: RunJournal | None) -> SearchProgress:
     progress = SearchProgress()
     if journal is not None:
-        progress.hint = next_steps.to_go_on(journal.folder.store.url)
+        progress.hint = next_steps.to_resume(journal.folder.store.url)
     return progress
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.exceptions import SearchStopped, StoreError
-from dask_hpsearch.journal.next_steps import to_go_on
+from dask_hpsearch.journal.next_steps import to_resume
 from dask_hpsearch.recorder.call import BegunElsewhereError, extend_call
 
 if TYPE_CHECKING:
@@ -107,4 +107,4 @@ class Replay:
 
     def how_to_go_on(self, limit: str = "") -> str:
         """Return the run's URL and the call that resumes it, in words."""
-        return to_go_on(self._journal.folder.store.url, limit)
+        return to_resume(self._journal.folder.store.url, limit)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
     from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
-    from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverJobSpec
     from dask_hpsearch.config.cluster import ClusterSpec
 
 _logger = logging.getLogger(__name__)
@@ -238,12 +238,12 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
         """Whether it can run drivers beside its workers: it must know its spec."""
         return self.spec is not None
 
-    def start_driver(self, order: DriverRequest) -> dict[str, Any]:
-        """Start a Job that drives a run; return how Kubernetes is reached from here."""
+    def start_driver(self, job: DriverJobSpec) -> dict[str, Any]:
+        """Start a Job that drives a run; return how to connect to Kubernetes from here."""
 
         async def start() -> None:
             lifecycle, spec = self._parts()
-            await job_control.start(lifecycle.api, self.name, spec, order)
+            await job_control.start(lifecycle.api, self.name, spec, job)
 
         self.sync(start)
         return dict(self._where)
