@@ -65,7 +65,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         search's ``n_jobs`` is ignored, and so is a ``pre_dispatch`` that is a string, since
         joblib computes it from the ``n_jobs`` of the start. A number is obeyed.
     share_steps : bool
-        Whether slots may keep a pipeline's steps that several fits have in common.
+        Whether slots may keep pipeline steps that several fits share.
     most_queued : int
         Most fits of a search that wait here, unless there are very many slots: each takes
         memory and, when the search ends, time. Further ones are made as fits end.

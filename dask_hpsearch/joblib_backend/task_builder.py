@@ -37,7 +37,7 @@ class TaskBuilder:
     engine : Engine
         Numbers the tasks, holds the data store, and sends user modules to the workers.
     share_steps : bool
-        Whether slots may keep a pipeline's steps that several fits have in common.
+        Whether slots may keep pipeline steps that several fits share.
     """
 
     def __init__(self, engine: Engine, *, share_steps: bool = False) -> None:

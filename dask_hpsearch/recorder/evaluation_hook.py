@@ -158,5 +158,5 @@ class EvaluationHook:
         if not finished:
             if isinstance(stop, KeyboardInterrupt):
                 raise stop
-            raise SearchStopped(self._recorder.too_early(str(stop))) from None
+            raise SearchStopped(self._recorder.too_early_message(str(stop))) from None
         sklearn_adapter.complete_stopped_search(search, finished)

@@ -182,7 +182,7 @@ class Recorder:
         """Warn of the hidden failures, or raise if all fits have failed."""
         self._failed_calls.report(self.calls)
 
-    def too_early(self, reason: str) -> str:
+    def too_early_message(self, reason: str) -> str:
         """Return the message of a search that was stopped before it had any result."""
         text = (
             f"the search was stopped ({reason}) before any candidate had finished: "
