@@ -5,7 +5,6 @@ Labels, messages and logs use them: a failing method must not end a search.
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 _LONGEST = 200
@@ -30,11 +29,6 @@ def message_of(error: BaseException) -> str:
         return str(error)
     except Exception:  # noqa: BLE001
         return f"<{type(error).__name__} without a text>"
-
-
-def described(error: BaseException) -> str:
-    """Return an error's type and text, as the last line of its traceback."""
-    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def integer_text(value: int) -> str:

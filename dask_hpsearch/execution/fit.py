@@ -94,15 +94,7 @@ def fit_trials(
         stack.enter_context(_all_written(journal))
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(hook.attached(fitted))
-        # Callbacks are not called for a step that is not fitted again.
-        share = settings.share_steps and not callbacks.callbacks_of(fitted)
-        session = Session(engine, log=recorder, share_steps=share)
-        recorder.answering = session.answering
-        if _is_bayes(fitted):
-            hook.strategy = BayesStrategy(
-                session, recorder, bayes_async=settings.bayes_async
-            )
-        backend = EvaluationBackend(session, ready=lambda: hook.evaluating)
+        backend = _backend_of(fitted, engine, recorder, hook, settings)
         stack.enter_context(joblib.parallel_config(backend=backend))
         fitted.fit(X, y, **params)
         progress.chosen(*sklearn_adapter.best_of(fitted))
@@ -132,6 +124,25 @@ def _recorded(
         unseeded=getattr(search, "random_state", 0) is None,
     )
     return recorder, EvaluationHook(recorder, tolerant=tolerant)
+
+
+def _backend_of(
+    search: Any,
+    engine: Engine,
+    recorder: Recorder,
+    hook: EvaluationHook,
+    settings: Settings,
+) -> EvaluationBackend:
+    """Make the joblib backend of a search's evaluation, and its strategy if it has one."""
+    # Callbacks are not called for a step that is not fitted again.
+    share = settings.share_steps and not callbacks.callbacks_of(search)
+    session = Session(engine, log=recorder, share_steps=share)
+    recorder.answering = session.answering
+    if _is_bayes(search):
+        hook.strategy = BayesStrategy(
+            session, recorder, bayes_async=settings.bayes_async
+        )
+    return EvaluationBackend(session, ready=lambda: hook.evaluating)
 
 
 @contextmanager
