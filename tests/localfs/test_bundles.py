@@ -134,7 +134,7 @@ def test_an_altered_bundle_is_found_out(tmp_path: Path) -> None:
     content[-5] ^= 1
     path.write_bytes(content)
 
-    with pytest.raises(OSError, match="does not have the content"):
+    with pytest.raises(OSError, match="does not match its name"):
         bundles.verify(path, path.name)
 
 
