@@ -29,7 +29,7 @@ from dask_hpsearch.journal.events import CallEvent, FitEvent
 from dask_hpsearch.journal.run_journal import RunJournal
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
 from dask_hpsearch.runs import views
-from dask_hpsearch.runs.create import Work, begin
+from dask_hpsearch.runs.create import Work, create_run
 from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.security import signing
 from dask_hpsearch.stores import Listing, Store, open_store
@@ -147,7 +147,7 @@ def journal_alone() -> None:
     result = {"fit_error": None, "test_scores": 0.5, "fit_time": FIT_S}
     with tempfile.TemporaryDirectory() as folder, DataStore(Path(folder)) as data_store:
         began = time.process_time()
-        run = begin(
+        run = create_run(
             Work(search, X, y, {}),
             store=open_store(folder),
             data_store=data_store,

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from dask_hpsearch import SearchRun
 
-_OVER = ("finished", "stopped")
-_UNDER_WAY = ("starting", "running")
-
 
 def add_runs(commands: Any) -> None:
     """Add the commands to a parser's."""
@@ -118,7 +115,7 @@ def _attach(arguments: Namespace) -> int:
             except KeyboardInterrupt:  # what was shown last says that it goes on
                 return EXIT_INTERRUPTED
         _print_state(run)
-    return 0 if run.state in _OVER else EXIT_ERROR
+    return 0 if run.state.has_result else EXIT_ERROR
 
 
 def _resume(arguments: Namespace) -> int:
@@ -146,7 +143,7 @@ def _cancel(arguments: Namespace) -> int:
 def _ask(arguments: Namespace, method: str, what: str) -> int:
     run = _run_of(arguments)
     state = run.state
-    if state in _OVER:
+    if state.has_result:
         print(f"{run.run_id} is not under way, it is {state}")
         return EXIT_ERROR
     getattr(run, method)()
@@ -206,7 +203,7 @@ def _print_state(run: SearchRun) -> None:
     print(f"{run.run_id}{name}: {run.state}")
     _print_progress(run)
     print(run.url)
-    if run.state not in (*_UNDER_WAY, "finished"):
+    if run.state.has_ended and run.state != "finished":
         print(f"dask-hpsearch resume {shlex.quote(run.url)} goes on")
 
 

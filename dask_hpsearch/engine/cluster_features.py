@@ -83,9 +83,9 @@ class ClusterFeatures:
         """Return the present problems of the cluster's pods."""
         return ()
 
-    def start_driver(self, order: Any) -> dict[str, Any]:
+    def start_driver(self, job: Any) -> dict[str, Any]:
         """Start a Job that drives a run; return how this process reaches Kubernetes."""
-        raise NotImplementedError(order)
+        raise NotImplementedError(job)
 
     def end_with_runs(self) -> None:
         """Let the cluster end as soon as no submitted run is under way on it."""

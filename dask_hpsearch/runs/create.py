@@ -34,7 +34,7 @@ class Work:
     params: dict[str, Any]
 
 
-def begin(
+def create_run(
     work: Work,
     *,
     store: Store,
@@ -90,7 +90,7 @@ def _has_numbers_by_space(search: Any) -> bool:
     return isinstance(spaces, list) and any(isinstance(one, tuple) for one in spaces)
 
 
-def load(folder: RunFolder, data_store: DataStore) -> Work:
+def load_work(folder: RunFolder, data_store: DataStore) -> Work:
     """Load a run's search and data, checked against its manifest.
 
     Raises
@@ -109,10 +109,10 @@ def load(folder: RunFolder, data_store: DataStore) -> Work:
             remote_files.check_all_unchanged(one.objects)
     params = data_store.open(found.pop(PARAMS), what=PARAMS)
     X, y = found.pop("X"), found.pop("y")
-    return opened(Work(search, X, y, params | found), data_store)
+    return read_references(Work(search, X, y, params | found), data_store)
 
 
-def opened(work: Work, data_store: DataStore) -> Work:
+def read_references(work: Work, data_store: DataStore) -> Work:
     """Read the arguments of ``fit`` that are references.
 
     Raises
@@ -161,7 +161,7 @@ def _reference(pin: dict[str, Any], data_store: DataStore) -> Reference:
     return data_store.own(pin["digest"], pin["nbytes"])
 
 
-def materialised(search: Any) -> tuple[Any, Any]:
+def copy_with_cv_list(search: Any) -> tuple[Any, Any]:
     """Return a copy of a search whose ``cv`` is a list if it was an iterator.
 
     Returns

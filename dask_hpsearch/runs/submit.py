@@ -21,7 +21,12 @@ from dask_hpsearch.exceptions import (
 from dask_hpsearch.execution.client import in_memory
 from dask_hpsearch.execution.cost import meter_of
 from dask_hpsearch.execution.fit import fit_trials
-from dask_hpsearch.runs.create import Work, begin, materialised, opened
+from dask_hpsearch.runs.create import (
+    Work,
+    copy_with_cv_list,
+    create_run,
+    read_references,
+)
 from dask_hpsearch.runs.driver.drive import drive_run
 from dask_hpsearch.runs.follow import follow
 from dask_hpsearch.runs.gc import tidy
@@ -52,7 +57,7 @@ def fit_here(
     Fitted
         With the run's ``url``.
     """
-    fresh, own_cv = materialised(search)
+    fresh, own_cv = copy_with_cv_list(search)
     data = refer(X, y, params)
     settings = replace(settings, client=settings.client or current_client())
     if _is_better_as_job(data, settings):
@@ -63,8 +68,8 @@ def fit_here(
     work = Work(fresh, data.X, data.y, data.params)
     with ExitStack() as stack:
         try:
-            folder, data_store = _begin_if_possible(work, settings, stack)
-            work = _opened(work, data_store, folder)
+            folder, data_store = _create_run_if_possible(work, settings, stack)
+            work = _read_or_delete(work, data_store, folder)
             if folder is None:
                 fitted = fit_trials(
                     fresh,
@@ -84,10 +89,12 @@ def fit_here(
     return replace(fitted, url=None if folder is None else folder.store.url)
 
 
-def _opened(work: Work, data_store: DataStore, folder: RunFolder | None) -> Work:
+def _read_or_delete(
+    work: Work, data_store: DataStore, folder: RunFolder | None
+) -> Work:
     """Read data that are references; delete the run if they cannot be read."""
     try:
-        return opened(work, data_store)
+        return read_references(work, data_store)
     except BaseException:
         if folder is not None:
             with contextlib.suppress(StoreError):
@@ -100,10 +107,10 @@ def _restore_cv(search: Any, cv: Any) -> None:
         search.cv = cv
 
 
-def _begin_if_possible(
+def _create_run_if_possible(
     work: Work, settings: Settings, stack: ExitStack
 ) -> tuple[RunFolder | None, DataStore]:
-    """Begin a run, unless the search or the default store does not permit one.
+    """Create a run, unless the search or the default store does not permit one.
 
     Raises
     ------
@@ -116,7 +123,7 @@ def _begin_if_possible(
     try:
         if not store_is_given:
             tidy(store)
-        return _begin(work, settings, data_store), data_store
+        return _create_run(work, settings, data_store), data_store
     except UnpicklableError as error:
         reason: Exception = error
     except (StoreError, SigningKeyError) as error:
@@ -128,14 +135,14 @@ def _begin_if_possible(
     return None, data_store
 
 
-def _begin(
+def _create_run(
     work: Work,
     settings: Settings,
     data_store: DataStore,
     *,
     cache_search: bool = False,
 ) -> RunFolder:
-    return begin(
+    return create_run(
         work,
         store=settings.store or default_store(),
         data_store=data_store,
@@ -148,8 +155,8 @@ def _begin(
 def submit(
     search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
 ) -> SearchRun:
-    """Begin a run, start a driver for it, and return at once."""
-    fresh, _ = materialised(search)
+    """Create a run, start a driver for it, and return at once."""
+    fresh, _ = copy_with_cv_list(search)
     settings = replace(settings, client=settings.client or current_client())
     X, y, params = in_memory(X, y, params, settings)
     return _submit(fresh, refer(X, y, params), settings)
@@ -166,7 +173,7 @@ def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
         if as_job:
             data = _reachable(data, data_store)
         work = Work(fresh, data.X, data.y, data.params)
-        folder = _begin(work, settings, data_store, cache_search=as_job)
+        folder = _create_run(work, settings, data_store, cache_search=as_job)
     start_driver(folder, settings.client, keep_cluster=settings.keep_cluster)
     folder.forget_search_pickle()
     return SearchRun(folder)

@@ -10,7 +10,7 @@ from dask_hpsearch.data.inputs import refer
 from dask_hpsearch.exceptions import UnsupportedSearchError
 from dask_hpsearch.execution.client import in_memory
 from dask_hpsearch.execution.joblib_fit import fit_joblib
-from dask_hpsearch.runs.create import Work, opened
+from dask_hpsearch.runs.create import Work, read_references
 from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.safe_text import repr_of
 from dask_hpsearch.search.dask_ml import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
@@ -74,7 +74,7 @@ def fit(  # noqa: PLR0917 (as the backends' own functions)
         return FITS[route](search, X, y, params, settings)
     with DataStore() as data_store:  # mapped data stay mapped after it is closed
         data = refer(X, y, params)
-        work = opened(Work(search, data.X, data.y, data.params), data_store)
+        work = read_references(Work(search, data.X, data.y, data.params), data_store)
         return FITS[route](search, work.X, work.y, work.params, settings)
 
 

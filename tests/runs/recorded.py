@@ -15,7 +15,7 @@ from dask_hpsearch.journal.events import AskEvent, CallEvent, FitEvent, StateEve
 from dask_hpsearch.journal.folder import MANIFEST, SEARCH, RunFolder
 from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.segments import JournalReader, write_once
-from dask_hpsearch.runs.create import Work, begin
+from dask_hpsearch.runs.create import Work, create_run
 from dask_hpsearch.runs.driver.drive import drive_run
 from dask_hpsearch.runs.driver_process import describe_process
 from dask_hpsearch.security import signing
@@ -40,7 +40,9 @@ def begun(
 ) -> RunFolder:
     """Begin a run and drive nothing."""
     work = Work(search, X, y, {})
-    return begin(work, store=store, data_store=data_store, task_name=None, settings={})
+    return create_run(
+        work, store=store, data_store=data_store, task_name=None, settings={}
+    )
 
 
 def drive(

@@ -34,7 +34,7 @@ from dask_hpsearch.exceptions import (
 from dask_hpsearch.journal.events import FitEvent
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
-from dask_hpsearch.runs.create import load
+from dask_hpsearch.runs.create import load_work
 from dask_hpsearch.security import signing
 from dask_hpsearch.stores import Store, open_store
 from tests.estimators import Deed, flowers, seen
@@ -247,7 +247,7 @@ def test_damaged_data_is_told_and_never_used(
         DataStore.of(store) as data_store,
         pytest.raises((DataUnavailableError, UntrustedObjectError), match="altered"),
     ):
-        load(folder, data_store)
+        load_work(folder, data_store)
 
     if store.local_path() is None:
         store.delete(name)

@@ -15,7 +15,7 @@ from dask_hpsearch.execution.settings import Settings
 from dask_hpsearch.journal.events import StateEvent
 from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.segments import JournalReader
-from dask_hpsearch.runs.create import Work, load
+from dask_hpsearch.runs.create import Work, load_work
 from dask_hpsearch.runs.driver.drive import drive_run
 from dask_hpsearch.runs.driver.retry import PAUSE_S
 from dask_hpsearch.runs.driver_process import describe_process
@@ -133,7 +133,7 @@ class DriverLoop:
         settings = Settings.from_manifest(folder.manifest.settings, **request.limits)
         with ExitStack() as stack:
             data_store = stack.enter_context(DataStore.of(open_store(request.store)))
-            work = _extended(load(folder, data_store), request.n_iter_more)
+            work = _extended(load_work(folder, data_store), request.n_iter_more)
             client = self.connect(stack)
             drive_run(
                 folder,

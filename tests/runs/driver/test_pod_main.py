@@ -27,7 +27,7 @@ from dask_hpsearch.exceptions import (
 )
 from dask_hpsearch.journal.events import FitEvent
 from dask_hpsearch.journal.run_state import RunState
-from dask_hpsearch.runs.create import Work, begin
+from dask_hpsearch.runs.create import Work, create_run
 from dask_hpsearch.runs.driver.loop import DriverLoop
 from dask_hpsearch.runs.driver.request import DriverRequest
 from dask_hpsearch.runs.driver.retry import Retry
@@ -85,7 +85,7 @@ def started(search: Any, folder: Path) -> tuple[SearchRun, DriverJobSpec]:
     store, cluster, driver = open_store(folder / "store"), TakesJobs(), uuid.uuid4().hex
     with DataStore.of(store) as data_store:
         work = Work(search, X, y, {})
-        run = begin(
+        run = create_run(
             work, store=store, data_store=data_store, task_name=None, settings={}
         )
     request = DriverRequest(run=run.store.url, store=store.url, driver=driver)

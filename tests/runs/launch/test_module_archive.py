@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import SecretFoundError
-from dask_hpsearch.runs.create import Work, begin
+from dask_hpsearch.runs.create import Work, create_run
 from dask_hpsearch.runs.launch.module_archive import needed_modules, store_modules
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers
@@ -84,7 +84,7 @@ def test_a_secret_beside_a_module_does_not_get_into_a_run(
     store = open_store(tmp_path / "store")
     with DataStore.of(store) as data_store:
         work = Work(search, *flowers(), {})
-        run = begin(
+        run = create_run(
             work, store=store, data_store=data_store, task_name=None, settings={}
         )
 
