@@ -10,7 +10,12 @@ import sklearn
 
 # A search may be fitted by a Pipeline or by cross_validate: neither is the user's code.
 _NOT_THE_USERS = tuple(
-    f"{Path(file).parent}/" for file in (__file__, sklearn.__file__, joblib.__file__)
+    f"{folder}/"
+    for folder in (
+        Path(__file__).parents[1],
+        Path(sklearn.__file__).parent,
+        Path(joblib.__file__).parent,
+    )
 )
 
 

@@ -80,14 +80,14 @@ class Bucket:
         self._client = client
         self._bucket = client.bucket(name)
         self._exists = threading.Event()
-        retry = DEFAULT_RETRY.with_delay(
+        repeated = DEFAULT_RETRY.with_delay(
             initial=retry.initial,
             maximum=retry.maximum,
             multiplier=2,
         ).with_timeout(retry.deadline)
         self._waiting = {
             "timeout": (retry.connect_s, retry.read_s),
-            "retry": retry,
+            "retry": repeated,
         }
 
     @classmethod

@@ -134,7 +134,7 @@ from distributed import Client
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from dask_hpsearch import DaskSearchCV, errors, local_cluster
+from dask_hpsearch import DaskSearchCV, exceptions, local_cluster
 
 folder = Path(sys.argv[0]).parent / "later"
 folder.mkdir()
@@ -160,7 +160,7 @@ with local_cluster(1, 2, dashboard_address=":0") as cluster:
         ):
             try:
                 DaskSearchCV(search, client=client).fit(X, y)
-            except errors.MissingModuleError as error:
+            except exceptions.MissingModuleError as error:
                 print(error.name, error)
         (folder / "my_missing_module.py").write_text(text)
         client.upload_file(str(folder / "my_missing_module.py"))

@@ -220,7 +220,7 @@ import os, pickle, signal, sys, threading
 from pathlib import Path
 from distributed import Client
 from dask_hpsearch import local_cluster
-from tests import test_stopping
+from tests.execution import test_stopping
 from tests.processes import wait_until
 
 folder = Path(sys.argv[0]).parent

@@ -115,8 +115,8 @@ def test_without_pandas_one_sentence_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['pandas'] = None\n"
         "from dask_hpsearch.exceptions import MissingExtraError\n"
-        "from dask_hpsearch.runs import history\n"
-        "try: history.trials([])\n"
+        "from dask_hpsearch.runs import views\n"
+        "try: views.trials([])\n"
         "except MissingExtraError as error: print(error)"
     )
 
