@@ -35,7 +35,7 @@ def new_store() -> Store:
 def begun(search: Any, X: Any, y: Any, store: Store, home: DataStore) -> RunFolder:
     """Begin a run and drive nothing."""
     work = Work(search, X, y, {})
-    return begin(work, store=store, home=home, task_name=None, settings={})
+    return begin(work, store=store, data_store=home, task_name=None, settings={})
 
 
 def drive(

@@ -72,7 +72,7 @@ def ordered(search: Any, folder: Path) -> tuple[SearchRun, DriverRequest]:
     store, cluster, driver = open_store(folder / "store"), TakesJobs(), uuid.uuid4().hex
     with DataStore.of(store) as home:
         work = Work(search, X, y, {})
-        run = begin(work, store=store, home=home, task_name=None, settings={})
+        run = begin(work, store=store, data_store=home, task_name=None, settings={})
     options = {
         "store": store.url,
         "generation": 0,

@@ -84,7 +84,7 @@ def test_a_secret_beside_a_module_does_not_get_into_a_run(
     store = open_store(tmp_path / "store")
     with DataStore.of(store) as home:
         work = Work(search, *flowers(), {})
-        run = begin(work, store=store, home=home, task_name=None, settings={})
+        run = begin(work, store=store, data_store=home, task_name=None, settings={})
 
     with pytest.raises(
         SecretFoundError, match=r"account\.json has a private key"
