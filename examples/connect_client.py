@@ -1,4 +1,4 @@
-"""Fit a search on a Dask cluster that somebody else has started."""
+"""Fit a search on a Dask cluster that already runs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ def main(argv: list[str] | None = None) -> None:
     """Connect, fit, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("address", nargs="?", help="of a scheduler, as tcp://host:8786")
+    where.add_argument(
+        "address", nargs="?", help="address of a scheduler, such as tcp://host:8786"
+    )
     where.add_argument("--kubernetes", metavar="NAME", help="name of a Dask cluster")
-    parser.add_argument("--namespace", help="of the Dask cluster")
+    parser.add_argument("--namespace", help="namespace of the Dask cluster")
     arguments = parser.parse_args(argv)
     with ExitStack() as stack:
         if arguments.kubernetes:
-            # Attached by its name: it stays when this script ends.
+            # Attached by its name: the cluster stays when this script ends.
             cluster = stack.enter_context(
                 kube_cluster(name=arguments.kubernetes, namespace=arguments.namespace)
             )

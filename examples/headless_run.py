@@ -1,4 +1,4 @@
-"""Submit a search without anybody looking on, and fetch its result later."""
+"""Submit a search that runs unattended, and fetch its result later."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ SPACE = {"n_estimators": randint(20, 100), "max_features": randint(1, 33)}
 def main(argv: list[str] | None = None) -> None:
     """Submit, or fetch."""
     parser = argparse.ArgumentParser(description=__doc__)
-    ways = parser.add_subparsers(dest="way", required=True)
-    submit = ways.add_parser("submit", help="begin a run; print its URL")
+    commands = parser.add_subparsers(dest="command", required=True)
+    submit = commands.add_parser("submit", help="start a run; print its URL")
     submit.add_argument("--store", help="folder or gs:// URL that holds runs")
     submit.add_argument("--n-iter", type=int, default=10, help="candidates to try")
-    fetch = ways.add_parser("fetch", help="wait for a run's end; write its result")
+    fetch = commands.add_parser("fetch", help="wait for a run's end; write its result")
     fetch.add_argument("url")
     fetch.add_argument("--output", type=Path, default=Path("found.pkl"))
     arguments = parser.parse_args(argv)
-    if arguments.way == "submit":
+    if arguments.command == "submit":
         print(_submit(arguments.store, arguments.n_iter).url)
     else:
         _fetch(arguments.url, arguments.output)
 
 
 def _submit(store: str | None, n_iter: int) -> SearchRun:
-    """Begin a run; without a client it has a cluster of its own, on this machine."""
+    """Start a run; without a client it starts a cluster on this machine."""
     X, y = load_digits(return_X_y=True)
     search = RandomizedSearchCV(
         RandomForestClassifier(random_state=0),
@@ -47,7 +47,7 @@ def _submit(store: str | None, n_iter: int) -> SearchRun:
 
 
 def _fetch(url: str, output: Path) -> None:
-    """Write scikit-learn's own object, which loads where this package is not."""
+    """Write scikit-learn's own object, which loads without this package."""
     run = SearchRun.attach(url)
     fitted = run.result()
     with output.open("wb") as file:
