@@ -21,6 +21,7 @@ import threading
 import time
 import uuid
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,12 +35,14 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.slots.plugin import slot_pids
+from dask_hpsearch.slots.process_tree import is_resource_tracker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MARK = "DASK_HPSEARCH_BENCHMARK_MARK"
-FIT_TIMEOUT_S, MAX_TIME_S, FOREVER_S = 2.0, 3.0, 1e6
+FIT_TIMEOUT_S, MAX_TIME_S, FOREVER_S = 3.0, 4.0, 1e6
+IN_FIT = ("memory", "SIGKILL", "os._exit")
 SLEEP = [sys.executable, "-c", f"import time; time.sleep({FOREVER_S})"]
 KEPT: list[Any] = []
 
@@ -101,7 +104,7 @@ class Starter(ClassifierMixin, BaseEstimator):
         self.end = end
         self.log = log
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: ARG002 (the search gives it)
         """Start, and end."""
         began = time.time()
         self.classes_ = np.unique(y)
@@ -121,7 +124,7 @@ class Starter(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any) -> Any:
-        """Predict nothing."""
+        """Predict the first class."""
         return np.zeros(len(X), int)
 
 
@@ -135,68 +138,86 @@ def marked(value: str) -> set[int]:
     return found
 
 
-def measure(start: str, end: str) -> tuple[float, float, float]:
-    """Return the seconds until the search ended, until all was gone, and CPU after."""
+@dataclass
+class Ended:
+    """When one fit ended.
+
+    Attributes
+    ----------
+    search_s, processes_s : float
+        Seconds from when it should have ended: until the search had ended, until the last
+        of its processes was gone.
+    busy : float
+        The worker's share of a core in the second after that.
+    """
+
+    search_s: float
+    processes_s: float
+    busy: float = 0.0
+
+
+def measure(start: str, end: str) -> Ended:
+    """Fit once, and end that in one way."""
     folder = Path(tempfile.mkdtemp())
     os.environ[MARK] = value = uuid.uuid4().hex
     os.environ["DASK_HPSEARCH_HOME"] = str(folder / "home")
     log = folder / "log"
-    in_fit = end in ("memory", "SIGKILL", "os._exit")
-    starter = Starter(start, end if in_fit else "hang", log=str(log))
-    splits = [(np.arange(60), np.arange(60, 90))]
-    search = GridSearchCV(
-        starter, {"start": [start]}, cv=splits, refit=False, error_score=0.0
-    )
-    options: dict[str, Any] = {}
-    if end == "fit_timeout":
-        options["fit_timeout"] = FIT_TIMEOUT_S
-    if end == "max_time":
-        options["max_time"] = MAX_TIME_S
-    X, y = load_iris(return_X_y=True)
     with (
         local_cluster(1, 2, memory_limit="800 MiB", dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as client,
-        warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")
         client.wait_for_workers(1)
         (worker,) = client.run(os.getpid).values()
-        own = DaskSearchCV(search, client=client, **options)
-        due = [0.0]
+        due: list[float] = []
         thread = threading.Thread(
             target=_end_from_outside, args=(end, log, cluster, due)
         )
         thread.start()
         began = time.time()
-        with contextlib.suppress(BaseException):
-            own.fit(X, y)
+        _fit(start, end, log, client)
         ended = time.time()
         thread.join()
-        noted = json.loads(log.read_text("ascii"))
-        if in_fit:
-            due[0] = noted[1]
-        elif end == "fit_timeout":
-            due[0] = noted[0] + FIT_TIMEOUT_S
-        elif end == "max_time":
-            due[0] = began + MAX_TIME_S
+        moment = due[0] if due else _due(end, log, began)
         if end == "cluster.close()":
-            return ended - due[0], _until_gone(lambda: marked(value)) - due[0], 0.0
-
-        def others() -> set[int]:
-            slots = {pid for pids in client.run(slot_pids).values() for pid in pids}
-            below = {
-                pid
-                for pid in marked(value) - slots - {worker}
-                if _parent(pid) not in (worker, *slots)
-                and _parent(_parent(pid)) not in (os.getpid(),)
-            }
-            return below - {_parent(pid) for pid in slots}
-
-        gone = _until_gone(others)
+            return Ended(ended - moment, _until_gone(lambda: marked(value)) - moment)
+        gone = _until_gone(lambda: _others(marked(value), worker, client))
         before = sum(psutil.Process(worker).cpu_times()[:2])
         time.sleep(1.0)
         busy = sum(psutil.Process(worker).cpu_times()[:2]) - before
-    return ended - due[0], gone - due[0], busy
+    return Ended(ended - moment, gone - moment, busy)
+
+
+def _fit(start: str, end: str, log: Path, client: Client) -> None:
+    starter = Starter(start, end if end in IN_FIT else "hang", log=str(log))
+    splits = [(np.arange(60), np.arange(60, 90))]
+    search = GridSearchCV(
+        starter, {"start": [start]}, cv=splits, refit=False, error_score=0.0
+    )
+    limits = {"fit_timeout": FIT_TIMEOUT_S, "max_time": MAX_TIME_S}
+    options = {end: limits[end]} if end in limits else {}
+    own = DaskSearchCV(search, client=client, **options)
+    with warnings.catch_warnings(), contextlib.suppress(BaseException):
+        warnings.simplefilter("ignore")
+        own.fit(*load_iris(return_X_y=True))
+
+
+def _due(end: str, log: Path, began: float) -> float:
+    """Return when the search, or the fit that has noted its times, should have ended."""
+    if end == "max_time":
+        return began + MAX_TIME_S
+    fit_began, last_deed = json.loads(log.read_text("ascii"))
+    return float(fit_began + FIT_TIMEOUT_S if end == "fit_timeout" else last_deed)
+
+
+def _others(found: set[int], worker: int, client: Client) -> set[int]:
+    """Return which processes are not the cluster's own."""
+    slots = {pid for pids in client.run(slot_pids).values() for pid in pids}
+    own = {worker, *slots, *(_parent(pid) for pid in slots)}
+    return {
+        pid
+        for pid in found - own
+        if _parent(pid) not in (worker, os.getpid()) and not is_resource_tracker(pid)
+    }
 
 
 def _end_from_outside(end: str, log: Path, cluster: Any, due: list[float]) -> None:
@@ -205,7 +226,7 @@ def _end_from_outside(end: str, log: Path, cluster: Any, due: list[float]) -> No
     while not log.exists():
         time.sleep(0.01)
     time.sleep(0.5)
-    due[0] = time.time()
+    due.append(time.time())
     if end == "Ctrl-C":
         os.kill(os.getpid(), signal.SIGINT)
     else:
@@ -243,8 +264,8 @@ def main() -> None:
     for start in STARTS:
         cells = []
         for end in ENDS:
-            ended, gone, busy = measure(start, end)
-            cells.append(f"{ended:.1f} / {gone:.1f} / {busy:.2f}")
+            one = measure(start, end)
+            cells.append(f"{one.search_s:.1f} / {one.processes_s:.1f} / {one.busy:.2f}")
         print(f"| {start} | " + " | ".join(cells) + " |", flush=True)
 
 
