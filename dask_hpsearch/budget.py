@@ -1,4 +1,4 @@
-"""What a search spends: its workers' time at a cluster's prices, and a limit to that."""
+"""The cost of a search: the time of its workers at a cluster's prices, and a limit to it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _HOUR_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """What a cluster costs by the hour, in US dollars.
+    """The prices of a cluster by the hour, in US dollars.
 
-    A cluster that has one (``cluster.tariff``) makes searches on it tell their cost.
+    Searches on a cluster with a tariff (``cluster.tariff``) report their cost.
 
     Attributes
     ----------
     fixed_usd_hour : float
-        As long as it is there, whatever runs.
+        Of the cluster itself, as long as it exists.
     worker_usd_hour : float
-        For each worker.
+        Of each worker.
     dated : str
         Day of the prices, as ``2026-03-01``.
     """
@@ -37,17 +37,17 @@ class Tariff:
 
 
 class CostMeter:
-    """Adds up what a search has spent so far.
+    """Adds up the cost of a search.
 
     Parameters
     ----------
     tariff : Tariff
     spent_usd : float
-        What earlier drivers of the same run have spent.
+        Cost of the run's earlier drivers.
     limit_usd : float, optional
-        What it may spend.
+        Most that the run may cost.
     clock : callable
-        Seconds that never run backwards.
+        A monotonic clock, in seconds.
     """
 
     def __init__(
@@ -93,18 +93,18 @@ class CostMeter:
 
 
 class Budget:
-    """Stops a search that has spent what it may, and lets its workers go.
+    """Stops a search that has reached its cost limit, and scales its cluster to zero.
 
     Parameters
     ----------
     meter : CostMeter
     cluster : object, optional
-        A Dask cluster; without one nobody can be let go.
+        A Dask cluster; without one, no worker can be removed.
 
     Attributes
     ----------
     stop : callable or None
-        Ends the search, for a reason; set once it can.
+        Ends the search for a reason; set once the engine runs.
     """
 
     def __init__(self, meter: CostMeter, cluster: Any = None) -> None:
@@ -119,13 +119,13 @@ class Budget:
         stop = self.stop
         if stop is not None and self.meter.is_over and self._thread is None:
             _logger.warning(
-                "the search has spent about $%.2f, and may spend $%.2f: it is stopped, "
-                "and its workers go",
+                "the search has cost about $%.2f, its limit is $%.2f: it is stopped, and "
+                "its cluster is scaled to zero workers",
                 usd,
                 self.meter.limit_usd,
             )
             stop("max_cost")
-            # Scaling asks Kubernetes, and whoever counts must not wait for that.
+            # Scaling is a request to Kubernetes; the caller must not wait for it.
             self._thread = threading.Thread(
                 target=self._scale_to_zero, name="dask-hpsearch-budget", daemon=True
             )
@@ -133,17 +133,19 @@ class Budget:
         return usd
 
     def close(self) -> None:
-        """Wait until the workers have been told to go, if that is under way."""
+        """Wait until the cluster has been scaled, if that is under way."""
         if self._thread is not None:
             self._thread.join()
 
     def _scale_to_zero(self) -> None:
         if self._cluster is None:
             _logger.warning(
-                "this client has no cluster: scale it down where you made it"
+                "the client has no cluster object: scale the cluster down where you created it"
             )
             return
         try:
             self._cluster.scale(0)
         except Exception:
-            _logger.exception("the cluster could not be scaled to zero: do it yourself")
+            _logger.exception(
+                "the cluster could not be scaled to zero: run cluster.scale(0) yourself"
+            )

@@ -1,4 +1,4 @@
-"""Which extra brings a package that is not installed, and the command that installs it."""
+"""The extras of dask-hpsearch: which one a missing package belongs to."""
 
 from __future__ import annotations
 
@@ -22,36 +22,43 @@ PACKAGES = {
 
 
 def extra_of(error: ImportError) -> str | None:
-    """Return the extra that brings what could not be imported; None if none does."""
+    """Return the extra that installs the missing package; None if none does."""
     package = (error.name or "").split(".")[0]
     found = [extra for extra, packages in PACKAGES.items() if package in packages]
     return found[0] if found else None
 
 
 def install_command(extra: str) -> str:
-    """Return the command that installs an extra; quoted, for a shell reads brackets."""
+    """Return the command that installs an extra; quoted, since shells read brackets."""
     return f'pip install "dask-hpsearch[{extra}]"'
 
 
 def missing_extra(error: ImportError, *, what: str) -> MissingExtraError | None:
-    """Make the error of a package that an extra would bring; None for any other."""
+    """Make the error of a package that an extra installs; None for any other package."""
     extra = extra_of(error)
     if extra is None:
         return None
     package = (error.name or "").split(".")[0]
     return MissingExtraError(
-        f"{what} needs the package {package!r}, which is not installed: {install_command(extra)}",
+        f"{what} needs the package {package!r}, which is not installed: run "
+        f"{install_command(extra)}",
         name=error.name,
     )
 
 
 @contextmanager
 def map_import_errors(what: str) -> Iterator[None]:
-    """Say which extra is missing for something, if one is.
+    """Turn the ImportError of a package in an extra into a `MissingExtraError`.
+
+    Parameters
+    ----------
+    what : str
+        Names in the error what needs the package.
 
     Raises
     ------
     MissingExtraError
+        Names the package and the command that installs it.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Values that travel between the client, the workers and their slots."""
+"""Messages between the client, the workers and their slots."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-# What a slot and its worker say to each other besides tasks and outcomes.
+# Further messages between a slot and its worker.
 BATCH_DONE = b""
-SLOT_DONE = b"\0"  # the slot ends, and leaves what it has not answered to others
+SLOT_DONE = b"\0"  # the slot ends; its remaining tasks go to other slots
 STOP_SIGN = "stop"
 
-# Tells a worker, and through it the slots, how many threads a slot has; default: one.
+# Environment variable of a worker: the threads of each of its slots; default: one.
 THREADS_VARIABLE = "DASK_HPSEARCH_THREADS_PER_SLOT"
 IMAGE_VARIABLE = "DASK_HPSEARCH_IMAGE"  # names the image to a worker in a pod
 
@@ -32,7 +32,7 @@ Status = Literal[
 
 @dataclass(frozen=True, slots=True)
 class DataRef:
-    """Names data by the hash of its content, or of where its content is from.
+    """A reference to data, by the hash of its content or of its origin.
 
     Attributes
     ----------
@@ -41,10 +41,10 @@ class DataRef:
     nbytes : int
         Size of the file in bytes.
     place : str
-        Folder of the client's where the file is, right on a worker too when both see it;
-        or the URL of a store that workers read by themselves.
+        The client's folder with the file, which is valid on a worker that sees the folder
+        too; or the URL of a store that workers read by themselves.
     made_from : DataRef or None
-        A bundle that says how to make the file, where it is not to be found.
+        A bundle that says how to make the file where it does not exist.
     """
 
     digest: str
@@ -69,21 +69,21 @@ class FitTask:
 
     Attributes
     ----------
-    job : int
-        Number of the job within its engine.
-    spec : str
-        Digest of the `FitSpec` bundle of its ``evaluate_candidates`` call.
-    split_data : str
-        Digest of the bundle that holds the pair (train, test).
+    number : int
+        Its number within the engine.
+    spec : DataRef
+        The `FitSpec` of its ``evaluate_candidates`` call.
+    split_data : DataRef
+        The pair (train, test).
     candidate, split, n_candidates, n_splits : int or None
         Ordinals and totals, as scikit-learn reports them; None where it does not.
     parameters : bytes
         The pickled candidate, a dict or None; follows the spec's ``parts``.
     """
 
-    job: int
-    spec: str
-    split_data: str
+    number: int
+    spec: DataRef
+    split_data: DataRef
     candidate: int | None
     split: int | None
     n_candidates: int | None
@@ -93,19 +93,19 @@ class FitTask:
 
 @dataclass(frozen=True, slots=True)
 class CallTask:
-    """Any other joblib batch: pickled calls, large arrays by reference.
+    """Any other joblib batch: pickled calls, with large arrays by reference.
 
     Attributes
     ----------
-    job : int
-        Number of the job within its engine.
+    number : int
+        Its number within the engine.
     functions : bytes
-        Pickled list of the functions that are called.
+        Pickled list of the called functions.
     calls : tuple of bytes
         Each call's pickled (index of its function, args, kwargs); follows ``functions``.
     """
 
-    job: int
+    number: int
     functions: bytes
     calls: tuple[bytes, ...]
 
@@ -115,25 +115,25 @@ Task = FitTask | CallTask
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one Dask task carries: some tasks of one joblib call.
+    """The payload of one Dask task: some tasks of one joblib call.
 
     Attributes
     ----------
     group : str
-        The joblib call they belong to; what a cancellation names.
+        Names their joblib call, for cancellation.
     topic : str
         Dask event topic on which a worker asks for data and reports outcomes.
     tasks : tuple of FitTask or CallTask
     data : tuple of DataRef
-        All bundles that the tasks need.
+        All data that the tasks need.
     fit_timeout_s : float or None
         Longest time that one task may run.
     hold_s : float
-        A batch that takes longer gives back the tasks it has not begun.
+        After this time a batch gives back the tasks that it has not begun.
     quiet_s : float
-        How long nothing needs to be looked at, if all goes as expected.
+        Time during which the worker need not look at the slot.
     number : int
-        Its number within the engine; what reports of outcomes name.
+        Its number within the engine, for reports of outcomes.
     """
 
     group: str
@@ -162,25 +162,25 @@ class Outcome:
 
     Attributes
     ----------
-    job : int
-        The task's number.
+    number : int
+        The task's, within its engine.
     status : str
         See `Status`.
     payload : bytes
         Pickled result or exception, by status.
     message : str
-        The cause in words, where there is no payload.
+        The cause in words, if there is no payload.
     warnings : tuple of str
         Distinct warnings that the fit raised.
     seconds : float
         Wall-clock time in the slot.
     image : str
-        The image that the worker runs on, where a module was missing in one.
+        The worker's container image, if a module was missing there.
     relayed : tuple of (str, bytes)
-        Messages of callbacks, see `fit_callbacks`.
+        Messages of callbacks, see `sklearn_adapter.callbacks`.
     """
 
-    job: int
+    number: int
     status: Status
     payload: bytes = b""
     message: str = ""
@@ -190,7 +190,7 @@ class Outcome:
     relayed: tuple[tuple[str, bytes], ...] = ()
 
     def to_bytes(self) -> bytes:
-        """Encode for the way back; workers pass it on as it is."""
+        """Encode for the way back to the client; workers pass it on unchanged."""
         return pickle.dumps(self, protocol=5)
 
 
@@ -207,7 +207,7 @@ def decode_outcomes(payload: bytes) -> list[Outcome]:
 
 @dataclass(frozen=True, slots=True)
 class FitSpec:
-    """What all fit tasks of one ``evaluate_candidates`` call have in common.
+    """The parts that all fit tasks of one ``evaluate_candidates`` call share.
 
     Attributes
     ----------
@@ -216,14 +216,14 @@ class FitSpec:
     parts : bytes
         The pickled estimator and the other keywords: scorer, fit_params, error_score, …
         Every fit loads its own, and its parameters after them with the same unpickler.
-    X, y : str
-        Digests of the data's bundles.
+    X, y : DataRef
+        The data.
     share_steps : bool
-        Whether a slot may keep steps that several fits have in common.
+        Whether a slot may keep pipeline steps that several fits share.
     """
 
     function: Any
     parts: bytes
-    X: str
-    y: str
+    X: DataRef
+    y: DataRef
     share_steps: bool = False

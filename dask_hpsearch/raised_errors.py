@@ -1,7 +1,7 @@
-"""Exceptions on their way from a slot to the client: with type, text and code.
+"""Sends exceptions from a slot to the client, with type, text and exit code.
 
-Users' exceptions may fail at anything: to be pickled, to be loaded again, to say what they
-are. What can be kept of one is.
+A user's exception may fail to be pickled, to be loaded again, or to return its text. As
+much of it as possible is sent.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _FROM_FIT = "_dask_hpsearch_from_fit"
 def encode_error(error: BaseException) -> bytes:
     """Pickle an exception with its traceback as a note.
 
-    One that does not come out as it went in is sent by its parts; without what cannot be
-    pickled, if need be; in words, if its class cannot be pickled either. The note has its
-    causes too: they do not travel besides. The exception itself is as it was in the end,
-    since a module may keep one and raise it again.
+    An exception that is not the same after loading is sent by its parts, if need be
+    without those that cannot be pickled, or as text if its class cannot be pickled. The
+    note includes its causes, which are not sent themselves. The exception itself is
+    restored at the end, since a module may keep one and raise it again.
     """
     notes = list(getattr(error, "__notes__", ()))
     cause, context = error.__cause__, error.__context__
@@ -57,14 +57,14 @@ def _pickled(error: BaseException) -> bytes:
 
 
 def decode_error(payload: bytes, words: str) -> BaseException:
-    """Load an exception; if that cannot be done here, make one of its words.
+    """Load an exception; if it cannot be loaded, make one from its text.
 
     Parameters
     ----------
     payload : bytes
-        As `encode_error` made it.
+        From `encode_error`.
     words : str
-        As `in_words` did.
+        From `in_words`.
     """
     error: BaseException
     try:
@@ -80,12 +80,12 @@ def decode_error(payload: bytes, words: str) -> BaseException:
 
 
 def came_from_fit(error: BaseException) -> bool:
-    """Whether a fit raised an exception: not the user's Ctrl-C, nor a stop."""
+    """Whether a fit raised an exception; False for the user's Ctrl-C or a stop."""
     return bool(getattr(error, _FROM_FIT, False))
 
 
 def in_words(error: BaseException) -> str:
-    """Return type and text of an exception, even if it cannot say the latter."""
+    """Return type and text of an exception, without the text if that fails."""
     try:
         return "".join(traceback.format_exception_only(error)).strip()
     except Exception:  # noqa: BLE001 (its own code runs)

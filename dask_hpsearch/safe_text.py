@@ -1,23 +1,22 @@
-"""Texts of values and errors of the user's, whose own methods may raise anything.
+"""Texts of users' values and errors, whose own methods may raise anything.
 
-Labels, messages and logs are made of these: none of them may end a search.
+Labels, messages and logs use them: a failing method must not end a search.
 """
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 _LONGEST = 200
-# Of longer integers Python writes no decimal digits unless it is asked to.
+# Python refuses to write the decimal digits of longer integers by default.
 LONGEST_INTEGER_BITS = 4096
 
 
 def repr_of(value: Any, longest: int = _LONGEST) -> str:
-    """Return an object's ``repr``, cut to a length; its type's name if there is none."""
+    """Return an object's ``repr``, cut to a length; its type's name if that fails."""
     try:
         text = repr(value)
-        # A text of a class of the user's may do anything too.
+        # The text may be of a user's class, whose methods may fail too.
         text = text if type(text) is str else str.__str__(text)
     except Exception:  # noqa: BLE001
         text = _by_parts(value)
@@ -32,18 +31,13 @@ def message_of(error: BaseException) -> str:
         return f"<{type(error).__name__} without a text>"
 
 
-def described(error: BaseException) -> str:
-    """Return an error's type and text, as the last line of its traceback."""
-    return "".join(traceback.format_exception_only(error)).strip()
-
-
 def integer_text(value: int) -> str:
     """Return an integer's digits, hexadecimal ones if it is very long."""
     return str(value) if value.bit_length() <= LONGEST_INTEGER_BITS else hex(value)
 
 
 def _by_parts(value: Any) -> str:
-    """Write what can be written of a value: the others' names of a dict or list, too."""
+    """Return the text of a value whose ``repr`` fails, item by item if it has items."""
     if type(value) is int:
         return integer_text(value)
     try:

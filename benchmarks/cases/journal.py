@@ -23,11 +23,13 @@ from sklearn.model_selection import GridSearchCV
 from benchmarks.cases.journal_in_bucket import cost_in_bucket
 from dask_hpsearch import local_cluster
 from dask_hpsearch.data import DataStore
-from dask_hpsearch.execution.fit import Settings, fit_trials
+from dask_hpsearch.execution.fit import fit_trials
+from dask_hpsearch.execution.settings import Settings
+from dask_hpsearch.journal.events import CallEvent, FitEvent
 from dask_hpsearch.journal.run_journal import RunJournal
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
 from dask_hpsearch.runs import views
-from dask_hpsearch.runs.create import Work, begin
+from dask_hpsearch.runs.create import Work, create_run
 from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.security import signing
 from dask_hpsearch.stores import Listing, Store, open_store
@@ -145,7 +147,7 @@ def journal_alone() -> None:
     result = {"fit_error": None, "test_scores": 0.5, "fit_time": FIT_S}
     with tempfile.TemporaryDirectory() as folder, DataStore(Path(folder)) as data_store:
         began = time.process_time()
-        run = begin(
+        run = create_run(
             Work(search, X, y, {}),
             store=open_store(folder),
             data_store=data_store,
@@ -191,13 +193,23 @@ def write_run(store: Store, key: signing.SigningKey, fits_per_segment: int) -> N
 
     writer = JournalWriter(store, "run", key, on_error=fail)
     params = [{"C": number / 7} for number in range(N_READ // N_SPLITS)]
-    call = {"e": "call", "c": 0, "g": 0, "k": N_SPLITS, "extra": {}, "t": 0.0}
-    writer.append(call | {"params": params})
+    call = CallEvent(
+        generation=0, time=0.0, call=0, n_splits=N_SPLITS, params=params, extra={}
+    )
+    writer.append(call)
     for number in range(N_READ):
         candidate, split = divmod(number, N_SPLITS)
         result = {"fit_error": None, "test_scores": number / 7, "fit_time": 0.0123}
-        fit = {"e": "fit", "c": 0, "g": 0, "i": candidate, "s": split, "r": result}
-        writer.append(fit | {"d": "0123456789abcdef", "t": number * 0.1})
+        fit = FitEvent(
+            generation=0,
+            time=number * 0.1,
+            call=0,
+            candidate=candidate,
+            split=split,
+            digest="0123456789abcdef",
+            result=result,
+        )
+        writer.append(fit)
         if number % fits_per_segment == 0:
             writer.flush()
             writer.compact_if_due()

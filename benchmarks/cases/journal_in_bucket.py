@@ -20,7 +20,8 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import SearchRun, local_cluster
 from dask_hpsearch.data import DataStore
-from dask_hpsearch.execution.fit import Settings, fit_trials
+from dask_hpsearch.execution.fit import fit_trials
+from dask_hpsearch.execution.settings import Settings
 from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.stores import open_store
 

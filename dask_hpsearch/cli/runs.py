@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from dask_hpsearch import SearchRun
 
-_OVER = ("finished", "stopped")
-_UNDER_WAY = ("starting", "running")
-
 
 def add_runs(commands: Any) -> None:
     """Add the commands to a parser's."""
@@ -103,7 +100,7 @@ def _show(arguments: Namespace) -> int:
 
 
 def _attach(arguments: Namespace) -> int:
-    from dask_hpsearch.runs.follow import look_on
+    from dask_hpsearch.runs.watch import watch
 
     with _client_of(arguments) as client:
         run = _run_of(arguments, client)
@@ -114,11 +111,11 @@ def _attach(arguments: Namespace) -> int:
                 f"dask-hpsearch cancel {where} without a result"
             )
             try:
-                look_on(run, None, hint=hint)
+                watch(run, None, hint=hint)
             except KeyboardInterrupt:  # what was shown last says that it goes on
                 return EXIT_INTERRUPTED
         _print_state(run)
-    return 0 if run.state in _OVER else EXIT_ERROR
+    return 0 if run.state.has_result else EXIT_ERROR
 
 
 def _resume(arguments: Namespace) -> int:
@@ -146,7 +143,7 @@ def _cancel(arguments: Namespace) -> int:
 def _ask(arguments: Namespace, method: str, what: str) -> int:
     run = _run_of(arguments)
     state = run.state
-    if state in _OVER:
+    if state.has_result:
         print(f"{run.run_id} is not under way, it is {state}")
         return EXIT_ERROR
     getattr(run, method)()
@@ -167,8 +164,8 @@ def _delete(arguments: Namespace) -> int:
 
 
 def _gc(arguments: Namespace) -> int:
-    from dask_hpsearch.runs.create import default_store
     from dask_hpsearch.runs.gc import gc
+    from dask_hpsearch.runs.stores import default_store
     from dask_hpsearch.stores import open_store
 
     store = default_store() if arguments.store is None else open_store(arguments.store)
@@ -182,7 +179,7 @@ def _gc(arguments: Namespace) -> int:
 
 def _run_of(arguments: Namespace, client: Client | None = None) -> SearchRun:
     from dask_hpsearch import SearchRun
-    from dask_hpsearch.runs.create import default_store
+    from dask_hpsearch.runs.stores import default_store
 
     name: str = arguments.run
     if "/" not in name and not Path(name).exists():
@@ -206,7 +203,7 @@ def _print_state(run: SearchRun) -> None:
     print(f"{run.run_id}{name}: {run.state}")
     _print_progress(run)
     print(run.url)
-    if run.state not in (*_UNDER_WAY, "finished"):
+    if run.state.has_ended and run.state != "finished":
         print(f"dask-hpsearch resume {shlex.quote(run.url)} goes on")
 
 

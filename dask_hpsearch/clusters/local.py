@@ -23,6 +23,7 @@ from distributed.worker_memory import parse_memory_limit
 
 from dask_hpsearch.clusters.local_worker import DRAIN, NOTICE_S
 from dask_hpsearch.data.node_reader import DataReader
+from dask_hpsearch.engine.cluster_features import ClusterFeatures
 from dask_hpsearch.messages import THREADS_VARIABLE
 from dask_hpsearch.slots.plugin import SlotsPlugin, share_memory
 from dask_hpsearch.slots.slot import python_path
@@ -141,7 +142,7 @@ def _prepare_slots(cluster: LocalCluster) -> None:
         raise
 
 
-class _LocalCluster(LocalCluster):
+class _LocalCluster(LocalCluster, ClusterFeatures):
     """Keeps a lost worker, however long it takes to come back.
 
     Attributes
@@ -166,6 +167,10 @@ class _LocalCluster(LocalCluster):
         if not args:
             options.setdefault("Adaptive", _DrainingAdaptive)
         return super().adapt(*args, **options)
+
+    def end(self) -> None:
+        """Close it."""
+        self.close()
 
     async def _close(self) -> None:
         for worker in [*self.workers.values()]:

@@ -17,12 +17,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.clusters.worker_start import make_worker
 from dask_hpsearch.slots.slot import Forkserver
 
 if TYPE_CHECKING:
     from distributed import Worker
 
-_NURSERY_WAIT_S = 60.0
 _PARENT_CHECK_S = 1.0
 _ORPHAN_GRACE_S = 3.0
 # The signal to drain and leave, and the time for that: fits have two seconds of it to end,
@@ -32,15 +32,10 @@ NOTICE_S = 5.0
 
 
 async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
-    from distributed import Worker
-    from distributed.worker import DEFAULT_EXTENSIONS
-
-    from dask_hpsearch.slots.plugin import EARLY_NURSERY
+    import distributed  # noqa: F401 (as it is imported, it sets its own log level)
 
     logging.getLogger("distributed").setLevel(settings["log_level"])
-    await asyncio.to_thread(forkserver.wait_until_ready, _NURSERY_WAIT_S)
-    extensions: Any = {**DEFAULT_EXTENSIONS, EARLY_NURSERY: lambda _worker: forkserver}
-    worker = Worker(settings["scheduler"], extensions=extensions, **settings["options"])
+    worker = await make_worker(settings["scheduler"], forkserver, **settings["options"])
     leaving = _LeaveOnSignal(worker)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(DRAIN, leaving.leave, NOTICE_S)
@@ -60,7 +55,7 @@ class _LeaveOnSignal:
 
     def leave(self, notice_s: float) -> None:
         """Begin to leave."""
-        # What Dask says of tasks and connections that end with a worker is of no use.
+        # Dask's messages about tasks and connections that end with a worker do not help.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         if self._leaving is not None and notice_s:
             return
@@ -107,8 +102,8 @@ def main() -> None:
         status = 1
     finally:
         forkserver.close()
-    # All is closed. An interpreter takes longer to take itself apart than all of that,
-    # and whoever closes or scales a cluster waits for it.
+    # All is closed. The interpreter's own shutdown would take longer than all of that, and
+    # closing or scaling the cluster would wait for it.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -17,6 +17,7 @@ from distributed import Client, futures_of, wait
 from distributed.system import MEMORY_LIMIT
 
 from dask_hpsearch.exceptions import DataTooLargeError, DataUnavailableError
+from dask_hpsearch.identity import IdentityMemo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -85,8 +86,8 @@ class Collections:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._values: dict[int, tuple[Any, Any]] = {}
-        self._local: dict[int, tuple[Any, Any]] = {}
+        self._values: IdentityMemo[Any] = IdentityMemo()
+        self._local: IdentityMemo[Any] = IdentityMemo()
 
     def value(self, given: Any, *, what: str) -> Any:
         """Return what a collection computes to; anything else as it is.
@@ -97,23 +98,25 @@ class Collections:
         what : str
             Its name in errors.
         """
-        if id(given) not in self._values:
-            result = computed({what: given}, self._client)[what]
-            if result is given:
-                return given
-            self._values[id(given)] = given, result
-        return self._values[id(given)][1]
+        known = self._values.get(given, default=given)
+        if known is not given:
+            return known
+        result = computed({what: given}, self._client)[what]
+        if result is not given:
+            self._values.put(given, value=result)
+        return result
 
     def local(self, given: Any) -> Any:
         """Return a collection of the same kind and chunks whose parts are computed.
 
         A function that expects a collection can compute with it without a scheduler.
         """
-        if id(given) not in self._local:
+        local = self._local.get(given)
+        if local is None:
             local = _with_parts(given, self._client)
-            self._local[id(given)] = given, local
-            self._local[id(local)] = local, local
-        return self._local[id(given)][1]
+            self._local.put(given, value=local)
+            self._local.put(local, value=local)
+        return local
 
     def clear(self) -> None:
         """Forget all."""

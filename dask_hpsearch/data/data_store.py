@@ -1,10 +1,9 @@
-"""Puts data where workers find it: in a store or a folder that they see, else sent by Dask.
+"""Puts data where workers find them: in a store, or in a folder of the client.
 
-Every object is written once, under the hash of its content. A store that workers can reach
-(``gs://``) is read by every worker itself. Of a folder of the client's, a worker that sees
-it maps the files; one that does not asks for them on the search's event topic, and they are
-sent to that worker, once for all its slots, late workers included. No copy stays on the
-scheduler, and none rides inside a task.
+Every object is written once, under the hash of its content. Workers read a store that they
+can reach (``gs://``) by themselves. A worker that sees the client's folder maps its files;
+another asks for them on the search's event topic, and gets them once for all its slots. No
+copy stays on the scheduler, and none is part of a task.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from dask_hpsearch.data.node_reader import DataReader
 from dask_hpsearch.data.sources import REACHABLE, DataReference, Source
 from dask_hpsearch.data.temp_dirs import temporary_folder
 from dask_hpsearch.exceptions import DataUnavailableError, StoreError, UnpicklableError
+from dask_hpsearch.identity import IdentityMemo
 from dask_hpsearch.localfs import bundles
 from dask_hpsearch.localfs.bundles import Bundle, verify
 from dask_hpsearch.localfs.node_cache import NodeCache
@@ -50,7 +50,7 @@ class DataStore:
         A folder that the workers may see too; the data stays there for later searches.
         None: a folder of this machine, removed on `close`.
     bucket : Store, optional
-        Instead: a store's folder of data, which workers read by themselves.
+        Used instead: a store's folder of data, which workers read by themselves.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class DataStore:
         self._bucket = bucket
         self._folder: Path | None = None
         self._refs: dict[str, DataRef] = {}
-        self._pinned: dict[int, tuple[Any, DataRef]] = {}
+        self._pinned: IdentityMemo[DataRef] = IdentityMemo()
         self._held: dict[str, int] = {}
         self._kept: list[Held] = []
         self._cache: NodeCache | None = None
@@ -71,7 +71,7 @@ class DataStore:
 
     @classmethod
     def of(cls, store: Store) -> Self:
-        """Return the data_store of a store's data: in it, if workers can read it there."""
+        """Return the data store of a store: in the store itself if workers can read it."""
         if store.url.partition("://")[0] in REACHABLE:
             return cls(bucket=store.child(DATA))
         return cls(store.local_path())
@@ -88,7 +88,7 @@ class DataStore:
         return self._bucket is not None
 
     def put(self, value: Any, *, what: str) -> DataRef:
-        """Write an object unless its content is there already.
+        """Write an object, unless its content is in the data store already.
 
         Parameters
         ----------
@@ -101,22 +101,22 @@ class DataStore:
         UnpicklableError
             If it cannot be pickled.
         StoreError
-            If the folder cannot be written; nothing half-written stays.
+            If the folder cannot be written; no partial file is left.
         """
-        pinned = self._pinned.get(id(value))
+        pinned = self._pinned.get(value)
         if pinned is not None:
-            return pinned[1]
+            return pinned
         bundle = _encode(value, what)
-        # Several may be on their way at the same moment, but each once.
+        # Several objects may be written at the same time, each of them once.
         with self._writing[int(bundle.digest, 16) % _WRITERS]:
             ref = self._refs.get(bundle.digest) or self._write(bundle)
             self._refs[ref.digest] = ref
         return ref
 
     def pin(self, value: Any, ref: DataRef) -> None:
-        """Remember that a bundle is there for this very object, as long as this data_store."""
+        """Remember the bundle of an object for the life of the data store."""
         if value is not None:
-            self._pinned[id(value)] = value, ref
+            self._pinned.put(value, value=ref)
         self._refs[ref.digest] = ref
 
     def hold(self, ref: DataRef) -> None:
@@ -125,8 +125,8 @@ class DataStore:
             self._held[ref.digest] = self._held.get(ref.digest, 0) + 1
 
     def release(self, refs: list[DataRef]) -> None:
-        """Count users down; a temporary bundle goes with its last."""
-        pinned = {ref.digest for _, ref in self._pinned.values()}
+        """Count users down; a temporary bundle is removed with its last user."""
+        pinned = {ref.digest for ref in self._pinned.values()}
         with self._lock:
             for ref in refs:
                 self._held[ref.digest] -= 1
@@ -136,9 +136,9 @@ class DataStore:
                     ref.path.unlink(missing_ok=True)
 
     def open(self, reference: Reference, *, what: str) -> Any:
-        """Return data that lie elsewhere; this node keeps one copy, which is mapped.
+        """Return data from elsewhere, mapped from this node's only copy.
 
-        Writing to it changes nothing but this process's view.
+        Writing to the data changes only this process's view.
 
         Parameters
         ----------
@@ -149,7 +149,7 @@ class DataStore:
         Raises
         ------
         DataChangedError
-            If they are not what they were when they were pinned.
+            If they have changed since they were pinned.
         DataUnavailableError
             If they are gone or were altered.
         HPSearchError
@@ -160,12 +160,12 @@ class DataStore:
         return self._open_bundle(reference, what)
 
     def reference(self, ref: DataRef, *, n_samples: int | None) -> DataReference:
-        """Return what finds a bundle of this data_store again, from any process."""
+        """Return a reference to a bundle of this data store, for any process."""
         place = ref.place if ref.in_store else Path(ref.place).as_uri()
         return DataReference(place, ref.digest, ref.nbytes, n_samples)
 
     def own(self, digest: str, nbytes: int) -> DataReference:
-        """Return the reference to a bundle in this data_store's store."""
+        """Return the reference to a bundle in the store of this data store."""
         if self._bucket is not None:
             return DataReference(self._bucket.url, digest, nbytes)
         return DataReference(self.folder().as_uri(), digest, nbytes)
@@ -181,7 +181,7 @@ class DataStore:
         held = self._keep(cache.hold(source.key, source.nbytes, make))
         value = bundles.load(str(held.path), writable=True)
         made_from = None
-        if source.reachable:  # workers elsewhere make theirs by themselves
+        if source.reachable:  # workers elsewhere make the file by themselves
             made_from = self.put(source, what=what)
         self.pin(value, _ref_of(held.path, made_from))
         return value
@@ -213,18 +213,18 @@ class DataStore:
         return held
 
     def folder(self) -> Path:
-        """Return the folder, made if need be."""
+        """Return the folder; create it if need be."""
         with self._lock:
             if self._folder is None:
                 self._folder = self._make_folder(0)
             return self._folder
 
     def find(self, digest: str) -> DataRef | None:
-        """Look up a bundle that was put here."""
+        """Return the reference to a bundle of this data store; None if it has none."""
         return self._refs.get(digest)
 
     def digests(self) -> list[str]:
-        """All bundles that were put here."""
+        """Return the digests of all bundles of this data store."""
         return list(self._refs)
 
     def close(self) -> None:
@@ -264,13 +264,13 @@ class DataStore:
         return _ref_of(path, None, bundle.nbytes)
 
     def _upload(self, bundle: Bundle, path: Path, bucket: Store) -> DataRef:
-        """Write a bundle to the store, by way of a file, unless it is there."""
+        """Write a bundle to the store by a temporary file, unless the store has it."""
         found = [
             one for one in bucket.list(bundle.digest) if one.nbytes == bundle.nbytes
         ]
         if found:
             if time.time() - found[0].modified > _TOUCH_AFTER_S:
-                bucket.touch(bundle.digest)  # in use, for those who tidy up
+                bucket.touch(bundle.digest)  # marks it as used
         else:
             try:
                 bundle.write(path)
@@ -298,29 +298,28 @@ class KnownObjects:
 
     def __init__(self, data_store: DataStore) -> None:
         self._data_store = data_store
-        self._by_id: dict[int, tuple[Any, DataRef]] = {}
+        self._refs: IdentityMemo[DataRef] = IdentityMemo()
 
     def put(self, value: Any, *, what: str) -> DataRef:
-        """Put an object into the data_store, unless this very object was put before."""
-        known = self._by_id.get(id(value))
-        if known is None:
-            # The object is kept too, so that its id stays its own.
+        """Put an object into the data store, unless this very object was put before."""
+        ref = self._refs.get(value)
+        if ref is None:
             ref = self._data_store.put(value, what=what)
             self._data_store.hold(ref)
-            known = self._by_id[id(value)] = value, ref
-        return known[1]
+            self._refs.put(value, value=ref)
+        return ref
 
     def clear(self) -> None:
-        """Let go of the objects, and of bundles that nobody else here uses."""
-        refs = [ref for _, ref in self._by_id.values()]
-        self._by_id.clear()
+        """Release the objects, and bundles that have no other user in this process."""
+        refs = list(self._refs.values())
+        self._refs.clear()
         self._data_store.release(refs)
 
 
 def _ref_of(
     path: Path, made_from: DataRef | None, nbytes: int | None = None
 ) -> DataRef:
-    """Refer to a file; refs to files of one folder share its name, and are small."""
+    """Return the reference to a file; references share the interned folder name."""
     size = path.stat().st_size if nbytes is None else nbytes
     return DataRef(path.name, size, sys.intern(str(path.parent)), made_from)
 
@@ -328,26 +327,24 @@ def _ref_of(
 def _check_bundle(path: Path, reference: DataReference, what: str) -> None:
     try:
         verify(path, reference.digest)
-        os.utime(path)  # in use, for those who tidy up
+        os.utime(path)  # marks it as used
     except OSError as error:
         msg = (
-            f"the run's data {what!r} is gone or was altered: {error}. Put the file "
-            "back, or begin a new run"
+            f"the run's data {what!r} is gone or was altered: {error}. Restore the file, "
+            "or begin a new run"
         )
         raise DataUnavailableError(msg) from error
 
 
 def _cache_of_driver() -> NodeCache:
-    # Workers import this module too, and have no need of signatures.
-
     return NodeCache.of_environment(paths.data_folder() / "cache", temporary=False)
 
 
 def _write_or_use(bundle: Bundle, path: Path) -> None:
-    """Write a bundle, or use one that is there, if it is whole and what it says."""
+    """Write a bundle, unless the file exists with the right content."""
     with contextlib.suppress(OSError, ValueError):
         verify(path, bundle.digest)
-        os.utime(path)  # in use, for those who tidy up
+        os.utime(path)  # marks it as used
         return
     path.unlink(missing_ok=True)
     bundle.write(path)

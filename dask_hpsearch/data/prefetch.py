@@ -1,7 +1,7 @@
-"""Data that are written before they are needed, several at a time.
+"""Writes data before they are needed, several at a time.
 
-Each way to a bucket and back takes a while, and a search has a handful of small objects to
-write before its first fit can begin.
+A round trip to a bucket takes a while, and a search writes a handful of small objects before
+its first fit can begin.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _THREADS = 8
 
 
 class EarlyUpload:
-    """Puts objects into a data_store in the background, if the data_store is far away.
+    """Puts objects into a data store in the background, if it is in a bucket.
 
-    Whoever puts one of them meanwhile waits for it; if it failed, that one tries again,
-    and is told why.
+    A caller that puts the same object meanwhile waits for it; if the first attempt failed,
+    the caller tries again, and gets the error.
 
     Parameters
     ----------

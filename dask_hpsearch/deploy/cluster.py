@@ -135,7 +135,7 @@ class SearchGKECluster(SearchKubeCluster):
 
     def __init__(self, *, provisioned: ProvisionedCluster, **options: Any) -> None:
         self.provisioned = provisioned
-        self.tariff: Any = None
+        self.tariff = None
         self._end: Callable[[], None] | None = None
         super().__init__(**options)
 

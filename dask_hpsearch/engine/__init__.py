@@ -2,4 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["client", "connect", "demand", "engine", "module_sync", "tasks"]
+__all__ = [
+    "client",
+    "cluster_features",
+    "connect",
+    "demand",
+    "engine",
+    "module_sync",
+    "tasks",
+]

@@ -1,4 +1,4 @@
-"""What the engine needs of a Dask client, and the errors when it is not there."""
+"""The engine's demands on a Dask client, and the errors when they are not met."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ from dask_hpsearch.slots.plugin import SlotsPlugin
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+    from dask_hpsearch.engine.cluster_features import ClusterFeatures
+
 _logger = logging.getLogger(__name__)
 
 
-def why_no_workers(cluster: Any, *, permanent: bool = False) -> HPSearchError | None:
-    """Ask a cluster what keeps workers from running; None if it knows nothing.
+def why_no_workers(
+    cluster: ClusterFeatures, *, permanent: bool = False
+) -> HPSearchError | None:
+    """Ask a cluster what keeps workers from running; None if it does not answer.
 
     Parameters
     ----------
-    cluster : object or None
-        A client's cluster, or what knows as much of it.
+    cluster : ClusterFeatures
     permanent : bool
         Whether to ask only for what does not pass by itself.
     """
-    ask = getattr(cluster, "why_no_workers", None)
-    if ask is None:
-        return None
     try:
-        error: HPSearchError | None = ask(permanent=permanent)
+        return cluster.why_no_workers(permanent=permanent)
     except Exception as unknown:  # noqa: BLE001 (the search has an error of its own)
-        _logger.debug("the cluster does not say: %r", unknown)
+        _logger.debug("the cluster cannot say why it has no workers: %r", unknown)
         return None
-    return error
 
 
-def no_workers(timeout_s: float, cluster: Any) -> HPSearchError:
-    """Make the error of a cluster without workers, with what it says of them."""
+def no_workers(timeout_s: float, cluster: ClusterFeatures) -> HPSearchError:
+    """Make the error of a cluster without workers, with the reason that it gives."""
     reason = why_no_workers(cluster)
     waited = f"no Dask worker within {timeout_s:g} s"
     longer = f"If workers need longer to start, raise worker_timeout={timeout_s:g} of DaskSearchCV"
@@ -63,6 +62,7 @@ def check_client(client: Client) -> None:
     Raises
     ------
     ClientClosedError
+        If it is closed or asynchronous.
     """
     if client.status != "running":
         msg = f"the Dask client is {client.status}: connect a new Client"
@@ -73,7 +73,13 @@ def check_client(client: Client) -> None:
 
 
 def register_slots(client: Client) -> None:
-    """Give all workers slots, now and as they come."""
+    """Give slots to all workers, present and future.
+
+    Raises
+    ------
+    WorkersLackPackageError
+        If the scheduler or a worker cannot import dask_hpsearch.
+    """
     try:
         plugin = SlotsPlugin.for_cluster_of(client, DataReader())
         client.register_plugin(plugin, name=SlotsPlugin.name)
@@ -86,15 +92,18 @@ def register_slots(client: Client) -> None:
 
 
 def reason_of(error: Exception, future: Future[Any], client: Client) -> HPSearchError:
-    """Say why a batch was not run: a lost connection, or a worker that could not.
+    """Return the error of a batch that was not run.
 
-    What is lost with a worker is no reason: it is tried again.
+    The loss of a worker is no such error: its batches run again.
     """
     lost = isinstance(error, CommClosedError)
     if lost or future.status == "cancelled" or client.status != "running":
         return ClientClosedError(
-            "the connection to the Dask scheduler was lost during the search"
+            "the connection to the Dask scheduler was lost during the search: check that "
+            "the scheduler still runs, connect a new Client, and fit again"
         )
-    failure = HPSearchError(f"a worker could not run its batch: {error!r}")
+    failure = HPSearchError(
+        f"a worker could not run its batch: {error!r}; see the worker's log"
+    )
     failure.__cause__ = error
     return failure

@@ -1,52 +1,27 @@
-"""Looks, while tasks run, at what the cluster says is wrong with its own parts."""
+"""Watches, while tasks run, for problems that the cluster reports of its pods."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from dask_hpsearch.engine.cluster_features import ClusterFeatures, Problem
 
 _LOOK_EVERY_S = 5.0
 _SHOWN_FOR_S = 300.0
 _logger = logging.getLogger(__name__)
 
 
-class Problem(Protocol):
-    """What is wrong with one part of a cluster, as `clusters.diagnosis.Problem`."""
-
-    @property
-    def message(self) -> str:
-        """The cause in words."""
-
-    @property
-    def pod(self) -> str:
-        """The pod's name."""
-
-    @property
-    def reason(self) -> str:
-        """One word for it."""
-
-    @property
-    def part(self) -> str:
-        """What the pod is: "worker", "scheduler" or "driver"."""
-
-    @property
-    def over(self) -> bool:
-        """Whether the pod has ended."""
-
-    @property
-    def is_full_disk(self) -> bool:
-        """Whether it had to go for want of room on the disk."""
-
-
 class ProblemLog:
-    """What is wrong with a cluster, each thing told once: no clock, no cluster.
+    """The problems of a cluster, each reported once. Pure: no clock, no cluster.
 
-    What has ended before the first look is no news, unless it is the driver's own.
+    The problems of pods that had ended before the first look are not reported, except
+    those of the driver's own pods.
     """
 
     def __init__(self) -> None:
@@ -55,27 +30,27 @@ class ProblemLog:
         self._looked = False
 
     def update(self, found: Sequence[Problem], now: float) -> list[Problem]:
-        """Take in what a look has found; return what is new.
+        """Take in the problems that a look has found; return the new ones.
 
         Parameters
         ----------
         found : sequence of Problem
         now : float
-            Seconds that never run backwards.
+            Seconds of a monotonic clock.
         """
-        news = []
+        new = []
         for one in found:
             key = one.pod or one.message, one.reason
             if key not in self._first_seen:
                 old = not self._looked and one.over and one.part != "driver"
                 self._first_seen[key] = now - 2 * _SHOWN_FOR_S if old else now
                 if not old:
-                    news.append(one)
+                    new.append(one)
         self._now, self._looked = list(found), True
-        return news
+        return new
 
     def text(self, now: float) -> str:
-        """Say what is in the way, what came last first; of what has ended, for a while."""
+        """Return the newest problem in words; those of ended pods count for a while."""
         seen = [
             (self._first_seen[one.pod or one.message, one.reason], one)
             for one in self._now
@@ -93,57 +68,57 @@ class ProblemLog:
 
 
 class ClusterWatch:
-    """Asks a cluster now and then, in a thread of its own; one that cannot say is left alone.
+    """Asks a cluster on Kubernetes for its problems now and then, in a thread.
 
     Parameters
     ----------
-    cluster : object
-        One with a method ``problems``, else nothing is done.
-    on_news : callable
-        Given each problem once.
+    cluster : ClusterFeatures
+        Any cluster that is not on Kubernetes is not asked.
+    on_problem : callable
+        Called with each problem once.
     on_text : callable
-        Given what to show of them, as it changes.
+        Called with the text to show, as it changes.
     """
 
     def __init__(
         self,
-        cluster: Any,
+        cluster: ClusterFeatures,
         *,
-        on_news: Callable[[Problem], None],
+        on_problem: Callable[[Problem], None],
         on_text: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._ask = getattr(cluster, "problems", None)
-        self._on_news = on_news
+        self._cluster = cluster
+        self._on_problem = on_problem
         self._on_text = on_text
-        self._book = ProblemLog()
+        self._problems = ProblemLog()
         self.text = ""
         self._end = threading.Event()
         self._thread = threading.Thread(
             target=self._run, name="dask-hpsearch-problems", daemon=True
         )
-        if self._ask is not None:
+        if cluster.on_kubernetes:
             self._thread.start()
 
     def close(self) -> None:
-        """Ask no more; an answer that is late is not waited for."""
+        """Ask no more; do not wait for an answer that is under way."""
         self._end.set()
 
     def _run(self) -> None:
         while not self._end.wait(_LOOK_EVERY_S):
             try:
-                found = self._ask() if self._ask is not None else []
+                found = self._cluster.problems()
             except Exception as error:  # noqa: BLE001 (the search itself needs no look)
-                _logger.debug("the cluster does not say how it is: %r", error)
+                _logger.debug("the cluster's problems are not known: %r", error)
                 continue
             if not self._end.is_set():
                 self._take(found)
 
     def _take(self, found: Sequence[Problem]) -> None:
         now = time.monotonic()
-        for one in self._book.update(found, now):
+        for one in self._problems.update(found, now):
             _logger.warning("%s", one.message)
-            self._on_news(one)
-        text = self._book.text(now)
+            self._on_problem(one)
+        text = self._problems.text(now)
         if text != self.text:
             self.text = text
             self._on_text(text)

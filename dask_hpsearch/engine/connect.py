@@ -1,4 +1,4 @@
-"""What users give as ``client=``: a client, a scheduler's address, or a cluster."""
+"""The argument ``client=``: a client, a scheduler's address, or a cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def connect(client: Any) -> Client:
-    """Return a client as it is; make one for an address or a cluster.
+    """Return a client as it is; connect one to an address or a cluster.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def connect(client: Any) -> Client:
 
 @contextmanager
 def connected(client: Any) -> Iterator[Client | None]:
-    """Yield the client that is meant; one that was made for it is closed afterwards."""
+    """Yield a client for the argument; close it afterwards if it was connected here."""
     if client is None:
         yield None
         return
@@ -56,7 +56,10 @@ def _connected_to(address: str) -> Client:
     try:
         return Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
-        msg = f"no Dask scheduler answers at {address!r}: {error}"
+        msg = (
+            f"no Dask scheduler answers at {address!r}: {error}; check the address, and "
+            "that the scheduler runs"
+        )
         raise ClientClosedError(msg) from error
 
 

@@ -1,6 +1,7 @@
-"""How many slots the work that waits could use: engines tell it, schedulers in pods read it.
+"""How many slots the waiting tasks could use: engines announce it to the scheduler.
 
-Few tasks at a time are with Dask, so that its scheduler cannot know how much is to come.
+The engine submits few tasks to Dask at a time, so the scheduler cannot know how many more
+wait. Schedulers in pods read the announcements to scale the cluster.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ if TYPE_CHECKING:
 
 TOPIC = "dask-hpsearch-demand"  # of the scheduler's events
 ANNOUNCE_EVERY_S = 2.0
-# An engine that is gone asks for nothing any more.
+# The announcement of an engine that has ended expires.
 VALID_FOR_S = 10.0
-# Work that a further slot must have, to be worth its start; Dask's own default.
+# Seconds of work that make a further slot worth its start; Dask's own default.
 WORTH_S = 5.0
 _UNTIL_KNOWN = 8
 
 
 def slots_wanted(waiting: int, mean_s: float | None) -> int:
-    """Return how many further slots the tasks that wait are worth.
+    """Return how many further slots the waiting tasks are worth.
 
     Parameters
     ----------
     waiting : int
     mean_s : float or None
-        What a task is expected to take; None: not known yet.
+        Expected seconds of a task; None: not known yet.
     """
     if mean_s is None:
         return min(waiting, _UNTIL_KNOWN)
@@ -35,12 +36,12 @@ def slots_wanted(waiting: int, mean_s: float | None) -> int:
 
 
 def message(engine: str, slots: int) -> dict[str, Any]:
-    """Return what an engine tells."""
+    """Return an engine's announcement."""
     return {"engine": engine, "slots": slots}
 
 
 def total(events: Iterable[tuple[float, Mapping[str, Any]]], now: float) -> int:
-    """Add up what every engine has told last, unless that was long ago.
+    """Add up the last announcement of every engine, unless it has expired.
 
     Parameters
     ----------

@@ -15,14 +15,15 @@ from distributed.scheduler import KilledWorker
 
 from dask_hpsearch.data import DataSender, DataStore
 from dask_hpsearch.engine.client import check_client, reason_of, register_slots
+from dask_hpsearch.engine.cluster_features import as_features
 from dask_hpsearch.engine.cluster_watch import ClusterWatch
 from dask_hpsearch.engine.futures import take_back, when_ended, when_fetched
 from dask_hpsearch.engine.module_sync import ModuleSender
 from dask_hpsearch.engine.policy import most_in_flight
 from dask_hpsearch.engine.tasks import (
-    Group,
     InFlightBatch,
-    Job,
+    TaskGroup,
+    TaskState,
     crash_outcome,
     tried_twice,
 )
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_hpsearch.engine.cluster_watch import Problem
+    from dask_hpsearch.engine.cluster_features import Problem
     from dask_hpsearch.engine.futures import Fetched
 
     Report = dict[str, Any]
@@ -56,7 +57,7 @@ class Engine:
     ----------
     client : Client
     data_store : DataStore
-        Where tasks' data lies.
+        Holds the data of the tasks.
     fit_timeout_s : float or None
         Longest time one task may run.
     worker_timeout_s : float
@@ -64,9 +65,9 @@ class Engine:
     on_slots : callable, optional
         Called with (workers, slots, running) as they change.
     cluster : object, optional
-        What knows of the cluster's parts; default: the client's cluster.
+        Asked for problems of its pods; default: the client's cluster.
     on_problem : callable
-        Given what to show of what is wrong with these parts, as it changes.
+        Called with the text to show of these problems, as it changes.
 
     Attributes
     ----------
@@ -99,10 +100,10 @@ class Engine:
         self._topic = f"dask-hpsearch-{uuid.uuid4().hex[:16]}"
         self._numbers = itertools.count()
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._inbox: deque[Job] = deque()
+        self._inbox: deque[TaskState] = deque()
         self.hungry = True
-        self._groups: list[Group] = []
-        self._jobs: dict[int, Job] = {}
+        self._groups: list[TaskGroup] = []
+        self._tasks: dict[int, TaskState] = {}
         self._flights: dict[int, InFlightBatch] = {}
         self._writers: dict[str, Report] = {}
         self._failure: HPSearchError | None = None
@@ -112,19 +113,20 @@ class Engine:
         self.modules = ModuleSender(client)
         self._sender = DataSender(client, data_store, self._topic)
         client.subscribe_topic(self._topic, self._on_worker_event)
+        features = as_features(cluster or client.cluster)
         self.watch = SlotWatch(
             client,
             worker_timeout_s=worker_timeout_s,
             on_slots=on_slots,
-            cluster=cluster,
+            cluster=features,
         )
-        self.watch.tell(0)
+        self.watch.report(0)
         self._thread = threading.Thread(
             target=self._run, name="dask-hpsearch-engine", daemon=True
         )
         self._thread.start()
         self.problems = ClusterWatch(
-            cluster or client.cluster, on_news=self._on_problem, on_text=on_problem
+            features, on_problem=self._on_problem, on_text=on_problem
         )
 
     def __enter__(self) -> Self:
@@ -156,7 +158,7 @@ class Engine:
         self,
         task: Task,
         data: Iterable[DataRef],
-        group: Group,
+        group: TaskGroup,
         done: Callable[[Outcome | HPSearchError], None],
     ) -> None:
         """Queue a task; never blocks.
@@ -166,12 +168,12 @@ class Engine:
         task : FitTask or CallTask
         data : iterable of DataRef
             The bundles it needs.
-        group : Group
+        group : TaskGroup
         done : callable
             Called once, in the engine's thread, with the outcome, or with the error
             that ended the engine or the group.
         """
-        self._inbox.append(Job(task, tuple(data), group, done))
+        self._inbox.append(TaskState(task, tuple(data), group, done))
         if self.hungry:  # else it is looked into when a batch has ended
             self._events.put(self._take_inbox)
 
@@ -179,7 +181,7 @@ class Engine:
         """Call a function in the engine's thread, as outcomes are delivered."""
         self._events.put(function)
 
-    def cancel(self, group: Group) -> None:
+    def cancel(self, group: TaskGroup) -> None:
         """End a group: queued tasks are dropped, running ones' processes end.
 
         Returns when the workers have been informed, or after two seconds.
@@ -195,7 +197,7 @@ class Engine:
         return threading.current_thread() is self._thread
 
     def stop(self, reason: str) -> None:
-        """End all tasks, running and queued, with `SearchStopped`; also later ones."""
+        """End all tasks with `SearchStopped`: running, queued and later ones."""
         self._events.put(lambda: self._fail(SearchStopped(reason)))
 
     def close(self) -> None:
@@ -226,7 +228,7 @@ class Engine:
                 self._fail(HPSearchError(f"the engine failed: {error!r}"))
 
     def _take_events(self) -> None:
-        """Wait a moment for something to happen, and take in all that has."""
+        """Wait a moment for an event, and handle every one in the queue."""
         overlooked = self.hungry and self._inbox  # it came while slots were filled
         with contextlib.suppress(queue.Empty):
             event = self._events.get(timeout=0 if overlooked else CHECK_S)
@@ -235,26 +237,26 @@ class Engine:
                 event = self._events.get_nowait()
 
     def _take_inbox(self) -> None:
-        """Queue the jobs that were submitted."""
+        """Queue the tasks that were submitted."""
         while self._inbox:
             self._enqueue(self._inbox.popleft())
 
-    def _enqueue(self, job: Job) -> None:
-        if self._failure is not None or job.group.cancelled:
-            self._resolve(job, self._failure or SearchStopped("cancelled"))
+    def _enqueue(self, state: TaskState) -> None:
+        if self._failure is not None or state.group.cancelled:
+            self._resolve(state, self._failure or SearchStopped("cancelled"))
             return
-        if job.group not in self._groups:
-            self._groups.append(job.group)
-        if not self._jobs:
+        if state.group not in self._groups:
+            self._groups.append(state.group)
+        if not self._tasks:
             self.watch.work_begins()
-        self._jobs[job.task.job] = job
-        job.group.waiting.append(job)
+        self._tasks[state.number] = state
+        state.group.waiting.append(state)
 
     def _count_slots(self) -> None:
-        if self.watch.is_due() and self._failure is None and self._jobs:
+        if self.watch.is_due() and self._failure is None and self._tasks:
             check_client(self.client)
             self.watch.count()
-            self.watch.tell(len(self._flights))
+            self.watch.report(len(self._flights))
             self.watch.want(self._topic, sum(group.wants() for group in self._groups))
             self.watch.check_for_workers()
 
@@ -271,28 +273,28 @@ class Engine:
                     groups.append(group)
         self.hungry = room > 0 or self._failure is not None
 
-    def _submit_batch(self, group: Group) -> None:
-        jobs = group.take_batch(self.watch.slots)
+    def _submit_batch(self, group: TaskGroup) -> None:
+        states = group.take_batch(self.watch.slots)
         number = self.next_number()
         payload = group.batch_of(
-            jobs, number, topic=self._topic, fit_timeout_s=self._fit_timeout_s
+            states, number, topic=self._topic, fit_timeout_s=self._fit_timeout_s
         ).to_bytes()
         self.task_bytes += len(payload)
-        self.tasks_sent += len(jobs)
+        self.tasks_sent += len(states)
         # One key prefix for all: the scheduler then queues what has no free slot yet,
-        # and gives it to whichever worker is free first, new ones included.
+        # and gives it to the first worker that is free, new ones included.
         future = self.client.submit(
             run_batch, payload, key=(self._topic, number), pure=False
         )
         self._flights[number] = InFlightBatch(
-            group, {job.task.job for job in jobs}, future
+            group, {state.number for state in states}, future
         )
         group.in_flight += 1
         when_ended(future, lambda: self._events.put(lambda: self._ended(number)))
-        self.watch.tell(len(self._flights))
+        self.watch.report(len(self._flights))
 
     def _ended(self, number: int) -> None:
-        """Take note of a batch's end; fetch outcomes that were not reported."""
+        """Note a batch's end; fetch outcomes that were not reported."""
         flight = self._flights.get(number)
         if flight is None:
             return
@@ -305,7 +307,7 @@ class Engine:
             return
         del self._flights[number]
         flight.group.in_flight -= 1
-        self.watch.tell(len(self._flights))
+        self.watch.report(len(self._flights))
 
     def _landed(self, number: int, fetched: Fetched) -> None:
         flight = self._flights.pop(number, None)
@@ -314,88 +316,96 @@ class Engine:
         flight.group.in_flight -= 1
         for outcome in self._outcomes_of(flight, fetched):
             self._take(outcome, flight)
-        for job in list(flight.open):  # reported, but the report was lost
-            self._take(Outcome(job, "returned"), flight)
-        self.watch.tell(len(self._flights))
+        for lost in list(flight.open):  # reported, but the report was lost
+            self._take(Outcome(lost, "returned"), flight)
+        self.watch.report(len(self._flights))
 
     def _outcomes_of(self, flight: InFlightBatch, fetched: Fetched) -> list[Outcome]:
-        """Read a batch's outcomes; what was lost with its worker is to run again."""
+        """Read a batch's outcomes; tasks that were lost with their worker run again."""
         try:
             return decode_outcomes(fetched.result())
         except KilledWorker:
-            # Only the slots run the user's code: a worker's loss is never a fit's fault.
-            return [Outcome(job, "returned") for job in flight.open]
+            # Only slots run the user's code: no fit is to blame for a worker's loss.
+            return [Outcome(number, "returned") for number in flight.open]
         except Exception as error:  # noqa: BLE001
             self._fail(reason_of(error, flight.future, self.client))
             return []
 
     def _take(self, outcome: Outcome, flight: InFlightBatch) -> None:
-        """Deliver an outcome, or queue the task again if it is to run again."""
-        job = self._jobs.get(outcome.job)
-        mine = outcome.job in flight.open
-        flight.open.discard(outcome.job)
-        if job is None or (outcome.status in _MAY_RUN_AGAIN and not mine):
+        """Deliver an outcome, or queue the task again."""
+        state = self._tasks.get(outcome.number)
+        mine = outcome.number in flight.open
+        flight.open.discard(outcome.number)
+        if state is None or (outcome.status in _MAY_RUN_AGAIN and not mine):
             return
         if outcome.status == "returned" or self.modules.sent_for(outcome):
-            self._run_again(job)
-        elif outcome.status in ("killed", "disk") and not job.deaths:
-            # Its own doing, or somebody else's: a second time tells.
+            self._run_again(state)
+        elif outcome.status in ("killed", "disk") and not state.deaths:
+            # The fit may not be to blame; if it happens again, it is.
             _logger.warning("%s: the fit is tried once more", outcome.message)
-            job.deaths += 1
-            job.group.waiting.appendleft(job)
+            state.deaths += 1
+            state.group.waiting.appendleft(state)
         else:
             if outcome.status not in ("unreadable", "no data"):
-                job.group.durations.add(outcome.seconds)
-            self._resolve(job, tried_twice(outcome) if job.deaths else outcome)
+                state.group.durations.add(outcome.seconds)
+            self._resolve(state, tried_twice(outcome) if state.deaths else outcome)
 
     def _note_crash(self, report: dict[str, Any]) -> None:
-        """Blame a fit for its worker's end; after the first, Dask runs it again itself."""
-        job = self._jobs.get(report["crashed"])
-        if job is None:
+        """Blame a fit for its worker's end; after the first time Dask itself runs it again."""
+        state = self._tasks.get(report["crashed"])
+        if state is None:
             return
-        job.deaths += 1
+        state.deaths += 1
         outcome = crash_outcome(report)
-        if job.deaths == 1:
+        if state.deaths == 1:
             _logger.warning("%s: the fit is tried once more", outcome.message)
             return
-        for key in [n for n, one in self._flights.items() if outcome.job in one.open]:
+        for key in [
+            n for n, one in self._flights.items() if outcome.number in one.open
+        ]:
             flight = self._flights.pop(key)
             flight.group.in_flight -= 1
-            for one in flight.open - {outcome.job}:
-                flight.group.waiting.appendleft(self._jobs[one])
-            take_back(self.client, flight.future, self._topic, outcome.job)
-        self._resolve(job, tried_twice(outcome))
+            for one in flight.open - {outcome.number}:
+                flight.group.waiting.appendleft(self._tasks[one])
+            take_back(self.client, flight.future, self._topic, outcome.number)
+        self._resolve(state, tried_twice(outcome))
 
     def _note_eviction(self, problem: Problem) -> None:
-        """Blame the fit that wrote most for its worker's end, if it was for a full disk."""
+        """Blame the fit that wrote most if its worker's pod was evicted for a full disk."""
         report = self._writers.pop(problem.pod, None)
         if report is not None and problem.is_full_disk:
-            job, nbytes = report["writes"], report["nbytes"]
-            report = {"crashed": job, "nbytes": nbytes, "evicted": problem.message}
-            self._note_crash(report)
+            self._note_crash(
+                {
+                    "crashed": report["writes"],
+                    "nbytes": report["nbytes"],
+                    "evicted": problem.message,
+                }
+            )
 
-    def _run_again(self, job: Job) -> None:
-        job.returns += 1
-        if job.returns > _MOST_RETURNS:
-            msg = f"its worker was lost {job.returns} times"
-            self._resolve(job, Outcome(job.task.job, "killed", message=msg))
+    def _run_again(self, state: TaskState) -> None:
+        state.returns += 1
+        if state.returns > _MOST_RETURNS:
+            msg = f"its worker was lost {state.returns} times"
+            self._resolve(state, Outcome(state.number, "killed", message=msg))
         else:
-            job.group.waiting.appendleft(job)
+            state.group.waiting.appendleft(state)
 
     def _take_report(self, number: int, payload: bytes) -> None:
-        """Take outcomes that a worker reported while, or as, its batch ended."""
+        """Take outcomes that a worker reported before its batch had ended."""
         flight = self._flights.get(number)
         if flight is not None:
             for outcome in decode_outcomes(payload):
                 self._take(outcome, flight)
 
-    def _resolve(self, job: Job, outcome: Outcome | HPSearchError) -> None:
-        self._jobs.pop(job.task.job, None)
-        if not job.resolved:
-            job.resolved = True
-            job.done(outcome)
+    def _resolve(self, state: TaskState, outcome: Outcome | HPSearchError) -> None:
+        self._tasks.pop(state.number, None)
+        if not state.resolved:
+            state.resolved = True
+            state.done(outcome)
 
-    def _cancel(self, groups: list[Group], sent: threading.Event | None = None) -> None:
+    def _cancel(
+        self, groups: list[TaskGroup], sent: threading.Event | None = None
+    ) -> None:
         names = [group.name for group in groups]
         flights = {n: f for n, f in self._flights.items() if f.group.name in names}
         for number, flight in flights.items():
@@ -405,8 +415,10 @@ class Engine:
         for group in groups:
             group.cancelled = True
             group.waiting.clear()
-        for number in [n for n, job in self._jobs.items() if job.group.name in names]:
-            del self._jobs[number]
+        for number in [
+            n for n, state in self._tasks.items() if state.group.name in names
+        ]:
+            del self._tasks[number]
         self._groups = [group for group in self._groups if group.name not in names]
         if futures and self.client.status == "running":
             with contextlib.suppress(Exception):  # workers may be leaving too
@@ -418,10 +430,10 @@ class Engine:
     def _fail(self, error: HPSearchError) -> None:
         """End all tasks with an error; later ones too."""
         self._failure = self._failure or error
-        jobs = list(self._jobs.values())
+        states = list(self._tasks.values())
         self._cancel(list({group.name: group for group in self._groups}.values()))
-        for job in jobs:
-            self._resolve(job, self._failure)
+        for state in states:
+            self._resolve(state, self._failure)
 
     # --- the client's event loop -----------------------------------------------------
 
@@ -437,7 +449,7 @@ class Engine:
             number, outcomes = message["batch"], message["outcomes"]
             self._events.put(lambda: self._take_report(number, outcomes))
 
-    # --- the thread that looks at the cluster ----------------------------------------
+    # --- the thread that watches the cluster -----------------------------------------
 
     def _on_problem(self, problem: Problem) -> None:
         self._events.put(lambda: self._note_eviction(problem))

@@ -1,4 +1,4 @@
-"""Gets what Dask tasks returned, without a thread that waits for it, or takes them back."""
+"""Results of Dask tasks without a thread that waits, and tasks taken back from Dask."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _logger = logging.getLogger(__name__)
 
 
 def when_ended(future: Future[bytes], then: Callable[[], None]) -> None:
-    """Call a function once a Dask task has ended, in whatever way.
+    """Call a function once a Dask task has ended, with a result or an error.
 
     Parameters
     ----------
     future : Future
     then : callable
-        Called in a thread of Dask's.
+        Called in one of Dask's threads.
     """
     future.add_done_callback(lambda _: then())
 
@@ -35,7 +35,7 @@ def when_ended(future: Future[bytes], then: Callable[[], None]) -> None:
 def when_fetched(
     client: Client, future: Future[bytes], then: Callable[[Fetched], None]
 ) -> None:
-    """Call a function with an ended Dask task's result once it is here.
+    """Fetch the result of an ended Dask task, and call a function with it.
 
     ``Future.result`` would block its thread while a result that was lost with its worker
     is computed again: for as long as the cluster has no worker.
@@ -56,8 +56,8 @@ def when_fetched(
         fetched.add_done_callback(then)
 
 
-def take_back(client: Client, future: Future[bytes], topic: str, job: int) -> None:
-    """Take a batch from Dask, and end one of its tasks if that runs already.
+def take_back(client: Client, future: Future[bytes], topic: str, number: int) -> None:
+    """Take a batch back from Dask, and end one of its tasks if it runs already.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ def take_back(client: Client, future: Future[bytes], topic: str, job: int) -> No
     future : Future
         The batch's.
     topic : str
-    job : int
-        The task's number among those of the topic's engine.
+    number : int
+        The task's, within the engine of the topic.
     """
     try:
         client.cancel([future])
-        client.run(end_task, topic, job, on_error="ignore")
-    except Exception as error:  # noqa: BLE001 (who has lost the client, learns elsewhere)
-        _logger.debug("a batch is not taken back: %r", error)
+        client.run(end_task, topic, number, on_error="ignore")
+    except Exception as error:  # noqa: BLE001 (a lost client is reported elsewhere)
+        _logger.debug("a batch could not be taken back: %r", error)
 
 
 async def _gather(client: Client, future: Future[bytes]) -> bytes:

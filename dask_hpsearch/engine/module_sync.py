@@ -1,4 +1,4 @@
-"""Sends modules of the user's own to workers that lack them, or have them as they were."""
+"""Sends the user's modules to workers that lack them or have an older version."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 50 * 2**20
 _INSTALLED = ("site-packages", "dist-packages")
-_NEVER = ("__main__", "dask_hpsearch")  # by value; by its version
+_NEVER = ("__main__", "dask_hpsearch")  # pickled by value; part of the image
 _STANDARD_TEXT = sysconfig.get_paths()["stdlib"] + os.sep
 _STANDARD = Path(_STANDARD_TEXT).resolve()
-# Rather too many than too few: a word in a text that looks like an import does no harm.
+# Too many names do no harm: text in a string may look like an import.
 _IMPORT = re.compile(
     rb"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([\w., \t]+))",
     re.MULTILINE,
@@ -41,10 +41,10 @@ _logger = logging.getLogger(__name__)
 
 
 class ModuleSender:
-    """Sends each module once, when a task says that its worker has none of that name.
+    """Sends a module to the workers once a task needs it and its worker lacks it.
 
-    Before the first task that refers to one, it asks whether the workers have it as it is
-    here. What is installed here is left to the workers' own installation: their image.
+    Before the first task that refers to a module, the workers are asked whether they have
+    the same version. Installed packages are not sent: they are part of the workers' image.
 
     Parameters
     ----------
@@ -64,45 +64,45 @@ class ModuleSender:
         Parameters
         ----------
         payload : bytes
-            What is about to be sent.
+            The pickle that is about to be sent.
         """
         if self._own is None:
-            self._own = own_modules()
+            self._own = user_modules()
         own = self._own
         named = {name for name in own if name.encode() in payload} - self._compared
         if not named:
             return
-        needed = with_what_they_import(named, own) - self._compared
+        needed = with_imports(named, own) - self._compared
         self._compared |= needed
         digests = {name: source_digest(own[name]) for name in needed}
         for name in self._outdated(digests):
             self._sent[name] = self._send(name, own[name])
 
-    def compare_anew(self) -> None:
-        """Compare again what is sent from now on: files may have been edited."""
+    def forget_compared(self) -> None:
+        """Compare all modules again from now on: files may have been edited."""
         self._compared.clear()
         self._own = None
 
     def _outdated(self, digests: dict[str, str]) -> list[str]:
         try:
             answers = self._client.run(outdated, digests, on_error="ignore")
-        except Exception as error:  # noqa: BLE001 (who has lost the client, learns elsewhere)
-            _logger.debug("no worker told of its modules: %r", error)
+        except Exception as error:  # noqa: BLE001 (a lost client is reported elsewhere)
+            _logger.debug("no worker answered which modules it has: %r", error)
             return []
-        if not answers:  # those to come may have anything
+        if not answers:  # later workers may have any version
             return sorted(digests)
         return sorted({name for names in answers.values() for name in names})
 
     def sent_for(self, outcome: Outcome) -> bool:
-        """Send what a task could not import; return whether it may be tried again."""
+        """Send the module that a task could not import; return whether to run it again."""
         if outcome.status != "unreadable":
             return False
         top = outcome.payload.decode().partition(".")[0]
-        if not top or (outcome.job, top) in self._tried:
+        if not top or (outcome.number, top) in self._tried:
             return False
-        self._tried.add((outcome.job, top))
+        self._tried.add((outcome.number, top))
         if top not in self._sent:
-            source = own_source(top)
+            source = user_source(top)
             self._sent[top] = source is not None and self._send(top, source)
         return self._sent[top]
 
@@ -110,21 +110,23 @@ class ModuleSender:
         archive = packed(source)
         if archive is None:
             return False
-        _logger.info("the workers lack %s as it is here: sent from %s", module, source)
+        _logger.info(
+            "the workers lack this version of %s: it is sent from %s", module, source
+        )
         plugin = ModulePlugin(module, archive, source_digest(source))
         self._client.register_plugin(plugin, name=plugin.name)
         return True
 
 
-def own_modules() -> dict[str, Path]:
-    """Return the sources of the user's own modules that are imported here."""
+def user_modules() -> dict[str, Path]:
+    """Return the sources of the user modules that this process has imported."""
     tops = {name.partition(".")[0] for name in list(sys.modules)}
-    found = {name: own_source(name) for name in sorted(tops.difference(_NEVER))}
+    found = {name: user_source(name) for name in sorted(tops.difference(_NEVER))}
     return {name: source for name, source in found.items() if source is not None}
 
 
-def with_what_they_import(names: Iterable[str], own: Mapping[str, Path]) -> set[str]:
-    """Add to some modules of the user's own those that they import in turn."""
+def with_imports(names: Iterable[str], own: Mapping[str, Path]) -> set[str]:
+    """Add the user modules that some user modules import, directly or not."""
     known: set[str] = set()
     new = set(names)
     while new:
@@ -135,7 +137,7 @@ def with_what_they_import(names: Iterable[str], own: Mapping[str, Path]) -> set[
 
 
 def imported_by(source: Path) -> set[str]:
-    """Name what a module's files import, as their text says."""
+    """Return the top-level names that a module's files import, by their text."""
     found: set[str] = set()
     for path in source_files(source):
         if path.suffix == ".py":
@@ -149,13 +151,13 @@ def _first_word(name: bytes) -> str:
     return name.strip().partition(b" ")[0].partition(b".")[0].decode(errors="replace")
 
 
-def own_source(module: str) -> Path | None:
-    """Return the file or folder of a module that is the user's own.
+def user_source(module: str) -> Path | None:
+    """Return the file or folder of a user module.
 
     Returns
     -------
     Path or None
-        None for what is installed, built in, or not to be found here.
+        None if the module is installed, built in, or cannot be found.
     """
     try:
         found = importlib.util.find_spec(module)
@@ -164,7 +166,7 @@ def own_source(module: str) -> Path | None:
     origin = None if found is None else found.origin
     if origin is None or not origin.endswith(".py"):
         return None
-    # Most are told by their text, in microseconds.
+    # The text of the path decides for most of them, in microseconds.
     if origin.startswith(_STANDARD_TEXT) or any(one in origin for one in _INSTALLED):
         return None
     path = Path(origin).resolve()
@@ -187,7 +189,10 @@ def packed(source: Path) -> bytes | None:
         for path in source_files(source):
             total += path.stat().st_size
             if total > _MOST_BYTES:
-                _logger.warning("%s is too large to be sent to workers", source)
+                _logger.warning(
+                    "%s is larger than 50 MiB and is not sent to the workers: install it there",
+                    source,
+                )
                 return None
             # A fixed time: the same content is the same archive.
             entry = zipfile.ZipInfo(str(path.relative_to(source.parent)))

@@ -1,4 +1,4 @@
-"""What to submit next: pure decisions, no clock and no cluster."""
+"""Decides what to submit next. Pure: no clock, no cluster."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _BEFORE_ANY_WORKER = 8
 
 
 def most_in_flight(slots: int) -> int:
-    """Batches to have with Dask: one running and one waiting for each slot.
+    """Return how many batches Dask should have: one running and one waiting a slot.
 
-    A waiting batch hides the way to the client and back, and lets a new worker start at
-    once. More would make the searches that share a cluster wait for each other.
+    A waiting batch hides the round trip to the client, and a new worker can start it at
+    once. With more, searches that share a cluster would wait for each other.
     """
     return 2 * slots if slots else _BEFORE_ANY_WORKER
 
@@ -42,11 +42,11 @@ class Durations:
 
 
 def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
-    """How many tasks the next batch takes.
+    """Return how many tasks the next batch takes.
 
-    Toward `TARGET_BATCH_S` of work, one while nothing is known, and never so many that
-    the last slots would idle: at most a fair share of half of what waits, or what takes
-    as little as a batch itself.
+    Enough for `TARGET_BATCH_S` of work, but one while no duration is known. So that slots
+    do not idle at the end, a batch takes at most a fair share of half of the waiting
+    tasks, unless those take less time than the batch itself costs.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
     slots : int
         Slots that share them.
     mean_s : float or None
-        What a task is expected to take.
+        Expected seconds of a task.
     """
     if mean_s is None:
         return 1
@@ -67,8 +67,8 @@ def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
 
 
 def quiet_time_s(tasks: int, mean_s: float) -> float:
-    """How long a worker need not look at a batch of short tasks.
+    """Return how long a worker need not look at a batch of short tasks.
 
-    Most of what they are expected to take: the looks at the end keep its slot busy.
+    That is most of their expected time; looking near the end keeps the slot busy.
     """
     return min(TARGET_BATCH_S, 0.8 * tasks * mean_s) if tasks > 1 else 0.0

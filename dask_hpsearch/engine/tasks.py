@@ -24,8 +24,8 @@ GIB = 2**30
 
 
 @dataclass(slots=True)
-class Group:
-    """The tasks of one joblib call: what is cancelled together.
+class TaskGroup:
+    """The tasks of one joblib call, which are cancelled together.
 
     Attributes
     ----------
@@ -35,50 +35,55 @@ class Group:
 
     most_running: int | None = None
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
-    waiting: deque[Job] = field(default_factory=deque)
+    waiting: deque[TaskState] = field(default_factory=deque)
     in_flight: int = 0
     durations: Durations = field(default_factory=Durations)
     cancelled: bool = False
 
     def wants(self) -> int:
-        """Return how many further slots its waiting jobs are worth."""
+        """Return how many further slots its waiting tasks are worth."""
         wanted = slots_wanted(len(self.waiting), self.durations.mean_s)
         if self.most_running is None:
             return wanted
         return min(wanted, max(self.most_running - self.in_flight, 0))
 
-    def take_batch(self, slots: int) -> list[Job]:
-        """Take the jobs of the next batch; one whose process was killed goes alone."""
+    def take_batch(self, slots: int) -> list[TaskState]:
+        """Take the tasks of the next batch; one whose process was killed goes alone."""
         size = batch_size(
             waiting=len(self.waiting), slots=slots, mean_s=self.durations.mean_s
         )
-        jobs = [self.waiting.popleft()]
-        while len(jobs) < size and self.waiting:
-            if jobs[0].deaths or self.waiting[0].deaths:
+        tasks = [self.waiting.popleft()]
+        while len(tasks) < size and self.waiting:
+            if tasks[0].deaths or self.waiting[0].deaths:
                 break
-            jobs.append(self.waiting.popleft())
-        return jobs
+            tasks.append(self.waiting.popleft())
+        return tasks
 
     def batch_of(
-        self, jobs: list[Job], number: int, *, topic: str, fit_timeout_s: float | None
+        self,
+        tasks: list[TaskState],
+        number: int,
+        *,
+        topic: str,
+        fit_timeout_s: float | None,
     ) -> Batch:
-        """Put some of its jobs together as they go to a worker."""
+        """Put some of its tasks together as they go to a worker."""
         mean_s = self.durations.mean_s or 0.0
         return Batch(
             group=self.name,
             topic=topic,
-            tasks=tuple(job.task for job in jobs),
-            data=tuple(dict.fromkeys(ref for job in jobs for ref in job.data)),
+            tasks=tuple(one.task for one in tasks),
+            data=tuple(dict.fromkeys(ref for one in tasks for ref in one.data)),
             fit_timeout_s=fit_timeout_s,
-            hold_s=max(_LEAST_HOLD_S, 2 * len(jobs) * mean_s),
-            quiet_s=quiet_time_s(len(jobs), mean_s),
+            hold_s=max(_LEAST_HOLD_S, 2 * len(tasks) * mean_s),
+            quiet_s=quiet_time_s(len(tasks), mean_s),
             number=number,
         )
 
 
 @dataclass(slots=True, eq=False)
-class Job:
-    """A task, what it needs, and who waits for its outcome.
+class TaskState:
+    """A task, the data that it needs, and the function that takes its outcome.
 
     Attributes
     ----------
@@ -90,46 +95,51 @@ class Job:
 
     task: Task
     data: tuple[DataRef, ...]
-    group: Group
+    group: TaskGroup
     done: Callable[[Outcome | HPSearchError], None]
     returns: int = 0
     deaths: int = 0
     resolved: bool = False
 
+    @property
+    def number(self) -> int:
+        """The task's number within its engine."""
+        return self.task.number
+
 
 @dataclass(slots=True, eq=False)
 class InFlightBatch:
-    """A batch that Dask has.
+    """A batch that was submitted to Dask.
 
     Attributes
     ----------
     open : set of int
-        Jobs whose outcome is not known yet.
+        Numbers of the tasks whose outcome is not known yet.
     """
 
-    group: Group
+    group: TaskGroup
     open: set[int]
     future: Future[bytes]
 
 
 def tried_twice(outcome: Outcome) -> Outcome:
-    """Say of a fit that did not end by itself that it was tried twice."""
+    """Add to the message of a fit that was ended that it was tried twice."""
     if not outcome.message:
         return outcome
     return replace(outcome, message=f"{outcome.message}; it was tried twice")
 
 
 def crash_outcome(report: Mapping[str, Any]) -> Outcome:
-    """Make a fit's outcome of what its worker's successor found in the same pod."""
+    """Make a fit's outcome of the report on its worker's end."""
     gib = report["nbytes"] / GIB
     if "evicted" in report:
         message = (
-            f"{report['evicted']}; it had written {gib:.2f} GiB there, most of all fits"
+            f"{report['evicted']}; the fit had written {gib:.2f} GiB there, more than "
+            "any other"
         )
         return Outcome(report["crashed"], "disk", message=message)
     message = (
-        f"the container of its worker {report['name']} ended while it used "
-        f"{gib:.2f} GiB of memory, more than any other fit there: for "
-        "lack of memory, most likely"
+        f"the container of its worker {report['name']} ended, probably for lack of "
+        f"memory, while the fit used {gib:.2f} GiB of it, more than any other fit there"
     )
     return Outcome(report["crashed"], "memory", message=message)

@@ -1,4 +1,4 @@
-"""Watches how many slots a client's workers have, and whether there are any at all."""
+"""Watches how many slots a client's workers have, and whether there are workers at all."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from dask_hpsearch.engine.cluster_features import ClusterFeatures
+
 CHECK_S = 0.4
 _ASK_EVERY_S = 2.0
 
 
 class SlotWatch:
-    """The slots of a client's workers, as of a moment ago.
+    """The slots of a client's workers, counted every few hundred milliseconds.
 
     Parameters
     ----------
@@ -30,8 +32,8 @@ class SlotWatch:
         How long to wait for a first worker.
     on_slots : callable, optional
         Called with (workers, slots, running) as they change.
-    cluster : object, optional
-        What knows why there are no workers; default: the client's cluster.
+    cluster : ClusterFeatures
+        Asked why there are no workers.
 
     Attributes
     ----------
@@ -44,16 +46,16 @@ class SlotWatch:
         *,
         worker_timeout_s: float,
         on_slots: Callable[[int, int, int], None] | None,
-        cluster: Any = None,
+        cluster: ClusterFeatures,
     ) -> None:
-        self._cluster = cluster or client.cluster
+        self._cluster = cluster
         self.workers = self.slots = self.running = 0
         self._client = client
         self._worker_timeout_s = worker_timeout_s
         self._on_slots = on_slots
         self._counted_at = 0.0
         self._slotless_since = self._asked_at = time.monotonic()
-        self._problemd_since: float | None = None
+        self._blocked_since: float | None = None
         self._saw_worker = False
         self._wanted, self._announced_at = 0, 0.0
         self.count()
@@ -63,19 +65,22 @@ class SlotWatch:
         return time.monotonic() - self._counted_at >= CHECK_S
 
     def count(self) -> None:
-        """Ask the scheduler.
+        """Ask the scheduler for its workers' slots.
 
         Raises
         ------
         ClientClosedError
-            If it does not answer, or is lost.
+            If the scheduler does not answer, or the connection is lost.
         """
         try:
             threads = self._threads()
         except ClientClosedError:
             raise
         except Exception as error:
-            msg = f"the Dask scheduler does not answer: {error!r}"
+            msg = (
+                f"the Dask scheduler does not answer: {error!r}; check that it runs, and "
+                "connect a new Client"
+            )
             raise ClientClosedError(msg) from error
         self.workers, self.slots = len(threads), sum(threads.values())
         self._saw_worker = self._saw_worker or self.slots > 0
@@ -84,8 +89,8 @@ class SlotWatch:
     def _threads(self) -> dict[str, int]:
         """Return the threads of each worker.
 
-        ``Client.nthreads`` would try for half a minute to reach a scheduler that was lost
-        just now, though the client knows.
+        ``Client.nthreads`` would try for half a minute to reach a lost scheduler, even if
+        the client knows already that it is lost.
         """
         loop: Any = self._client.loop
         scheduler: Any = self._client.scheduler
@@ -116,25 +121,25 @@ class SlotWatch:
         self.count()
 
     def work_begins(self) -> None:
-        """Begin to wait for a first worker now."""
+        """Start the wait for a first worker now."""
         self._slotless_since = time.monotonic()
 
     def check_for_workers(self) -> None:
-        """Give up if no worker ever came, or if those that there were cannot come again.
+        """Give up if no worker came in time, or if lost workers cannot come back.
 
-        A cluster that lost all its own may regrow: it is waited for, unless it says itself,
-        for as long as a first worker is waited for, what keeps them from running.
+        A cluster that has lost all its workers may get new ones: the search waits, unless
+        the cluster gives a permanent reason why none runs for as long as the time-out.
 
         Raises
         ------
         NoWorkersError
         VersionSkewError
-            If that is what the cluster says.
+            If the cluster gives that as the reason.
         """
         now = time.monotonic()
         if self.slots:
             self._slotless_since = self._asked_at = now
-            self._problemd_since = None
+            self._blocked_since = None
         elif self._saw_worker:
             if now - self._asked_at > _ASK_EVERY_S:
                 self._asked_at = now
@@ -143,17 +148,17 @@ class SlotWatch:
             raise no_workers(self._worker_timeout_s, self._cluster)
 
     def _look_into(self, now: float) -> None:
-        """Ask what keeps workers away; it must have been so for a while."""
+        """Ask why no worker runs; raise once the reason has lasted for the time-out."""
         reason = why_no_workers(self._cluster, permanent=True)
         if reason is None:
-            self._problemd_since = None
+            self._blocked_since = None
             return
-        self._problemd_since = self._problemd_since or now
-        if now - self._problemd_since >= self._worker_timeout_s:
+        self._blocked_since = self._blocked_since or now
+        if now - self._blocked_since >= self._worker_timeout_s:
             raise reason
 
     def want(self, engine: str, slots: int) -> None:
-        """Tell the scheduler, now and then, how many further slots could be used."""
+        """Announce to the scheduler, now and then, how many further slots could be used."""
         now = time.monotonic()
         if (
             now - self._announced_at < demand.ANNOUNCE_EVERY_S
@@ -168,8 +173,8 @@ class SlotWatch:
         )
         asyncio.run_coroutine_threadsafe(logged, loop.asyncio_loop)
 
-    def tell(self, batches: int) -> None:
-        """Tell who listens, with the batches that Dask has."""
+    def report(self, batches: int) -> None:
+        """Call ``on_slots``, with the number of batches that Dask has."""
         self.running = min(batches, self.slots)
         if self._on_slots is not None:
             self._on_slots(self.workers, self.slots, self.running)

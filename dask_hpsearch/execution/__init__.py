@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["fit"]
+__all__ = ["client", "cluster_end", "cost", "fit", "fitted", "joblib_fit", "settings"]

@@ -1,4 +1,4 @@
-"""Where a warning about a user's call points: at the user's own line."""
+"""Finds the line of the user's code that a warning should point at."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import joblib
 import sklearn
 
-# A search may be fitted by a Pipeline or by cross_validate: neither is the user's code.
+# A Pipeline or cross_validate may fit a search: their lines are skipped too.
 _NOT_THE_USERS = tuple(
     f"{folder}/"
     for folder in (
-        Path(__file__).parents[1],
+        Path(__file__).parents[1],  # dask_hpsearch
         Path(sklearn.__file__).parent,
         Path(joblib.__file__).parent,
     )
@@ -20,7 +20,7 @@ _NOT_THE_USERS = tuple(
 
 
 def user_stacklevel() -> int:
-    """Return the ``stacklevel`` with which its caller's warning points at the user's line.
+    """Return the ``stacklevel`` for the caller's warning to point at the user's line.
 
     ``warnings.warn`` can skip files by itself from Python 3.12 on.
     """

@@ -1,8 +1,8 @@
 """The joblib backend "dask_hpsearch": joblib's tasks become the engine's.
 
-`DaskHPSearchBackend` is what a user activates; it only tells how many slots there are,
-and hands every ``Parallel`` a `Session` of its own, by joblib's own fallback mechanism.
-`EvaluationBackend` does so for the evaluation of one search, and for nothing else.
+Users activate `DaskHPSearchBackend`. It reports how many slots there are, and gives every
+``Parallel`` object its own `Session`, by joblib's fallback mechanism. `EvaluationBackend`
+does the same for the evaluation of one search only.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
     ClientClosedError
         If there is no client, or it is closed.
     TypeError
-        If ``client`` is no client, address or cluster.
+        If ``client`` is not a client, an address or a cluster.
     """
 
     supports_retrieve_callback = True
@@ -74,7 +74,7 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
             weakref.finalize(self, self._client.close)
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return how many tasks really run at once."""
+        """Return how many tasks run at once."""
         if n_jobs == 1:
             return 1
         engine = self._running_engine()
@@ -82,7 +82,7 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
         return slots_for(n_jobs, engine.slots)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
-        """Hand the ``Parallel`` object a session of its own."""
+        """Give the ``Parallel`` object its own session."""
         del parallel
         level = self.nesting_level or 0
         if n_jobs == 1:
@@ -105,17 +105,17 @@ class DaskHPSearchBackend(ParallelBackendBase):  # type: ignore[misc]
 
 
 class EvaluationBackend(ParallelBackendBase):  # type: ignore[misc]
-    """Serves the evaluation of one search, and runs all else as if it were not there.
+    """Serves the evaluation of one search; other parallel code runs as without it.
 
     The first ``Parallel`` object that is set up once the search is ready is the search's
-    own. Others (those of a ``fit`` around the search's, of a splitter, of the refit) run
-    in this process as they would without it.
+    own. Others (of a ``fit`` around the search, of a splitter, of the refit) run in this
+    process.
 
     Parameters
     ----------
     session : Session
     ready : callable, optional
-        Whether the search is about to evaluate; default: from the first on.
+        Whether the search is about to evaluate; default: always.
     """
 
     default_n_jobs = 1
@@ -139,7 +139,7 @@ class EvaluationBackend(ParallelBackendBase):  # type: ignore[misc]
         require: str | None = None,
         **_options: Any,
     ) -> int:
-        """Hand the search its session, any other ``Parallel`` a local backend."""
+        """Give the search its session, any other ``Parallel`` object a local backend."""
         del n_jobs, parallel
         session = self._session
         if session is not None and self._ready():

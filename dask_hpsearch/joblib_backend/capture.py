@@ -1,4 +1,4 @@
-"""The first fit that scikit-learn hands over, taken without running any."""
+"""Captures the first fit that scikit-learn hands to joblib, without running it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from dask_hpsearch.sklearn_adapter import FitCall
 
 
-class CapturedFit(Exception):  # noqa: N818 (no error: it leaves a call of scikit-learn's)
-    """Ends a call whose first fit was captured.
+class CapturedFit(Exception):  # noqa: N818 (not an error: it leaves a call of scikit-learn)
+    """Ends an ``evaluate_candidates`` call whose first fit was captured.
 
     Attributes
     ----------
     call : FitCall or None
-        None if it is no fit that can be taken apart.
+        None if the task is not a fit that `fit_call_of` recognises.
     """
 
     def __init__(self) -> None:
@@ -30,8 +30,8 @@ class CapturedFit(Exception):  # noqa: N818 (no error: it leaves a call of sciki
         call_soon: Callable[[Callable[[], None]], None],
         deliver: Callable[[Any], None],
     ) -> None:
-        """Take the first fit; it, and any after it, is never run."""
+        """Take the first fit; neither it nor a later one is run."""
         if not self._taken:
             self._taken, self.call = True, call
-            # Raised while joblib hands tasks over, it would leave some for later calls.
+            # If it were raised here, joblib would keep some tasks for later calls.
             call_soon(lambda: deliver(self))

@@ -1,4 +1,4 @@
-"""How tasks are pickled for the way to the workers: small parts, large arrays apart."""
+"""Pickles tasks for the workers; large arrays go into bundles of their own."""
 
 from __future__ import annotations
 
@@ -22,22 +22,21 @@ _SHARED_ARRAY_BYTES = 2**15
 
 
 class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles parts of tasks, large arrays as references to bundles, collections computed.
+    """Pickles parts of tasks: large arrays as bundles, Dask collections computed.
 
     Parameters
     ----------
     file : io.BytesIO
     known : KnownObjects
-        Where the arrays are put.
+        Takes the arrays.
     collections : Collections
     after : TaskPickler, optional
-        One whose objects need not be pickled again: its pickle is loaded before this one,
-        by the same unpickler.
+        Its objects are not pickled again: the same unpickler loads its pickle first.
 
     Attributes
     ----------
     refs : dict of str to DataRef
-        The bundles that loading needs, by digest; not those of ``after``.
+        The bundles that loading needs, by digest, without those of ``after``.
     arrays : dict of int to int
         Numbers of the arrays, by their ids.
     """
@@ -67,9 +66,9 @@ class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
             self.arrays = dict(after.arrays)
 
     def reducer_override(self, obj: Any) -> Any:
-        """Replace a Dask collection by one whose parts are there, in bundles."""
+        """Replace a Dask collection by one whose parts are computed."""
         if is_collection(obj) and (local := self._collections.local(obj)) is not obj:
-            return _the_same, (local,)
+            return _itself, (local,)
         return super().reducer_override(obj)
 
     def persistent_id(self, obj: Any) -> tuple[str, int] | None:
@@ -87,11 +86,10 @@ class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class SharedParts:
-    """What several tasks have in common, and what each adds, as of one pickle.
+    """The parts that several tasks share, and the part of each task, as if in one pickle.
 
-    Objects that a task's own part has in common with the shared parts are the same object
-    where both are loaded: a function of the user's that the estimator knows, a parameter
-    that the scorer holds.
+    An object that is in the shared parts and in a task's part is one object when both are
+    loaded: for example a function that the estimator and a parameter refer to.
 
     Parameters
     ----------
@@ -108,7 +106,7 @@ class SharedParts:
     Raises
     ------
     Exception
-        Whatever pickling raises.
+        As pickling raises it.
     """
 
     def __init__(
@@ -122,18 +120,18 @@ class SharedParts:
         self.refs = self._pickler.refs
 
     def followed_by(self, value: Any) -> tuple[bytes, dict[str, DataRef]]:
-        """Pickle what is loaded right after the shared parts.
+        """Pickle a value that is loaded right after the shared parts.
 
         Returns
         -------
         bytes
         dict of str to DataRef
-            The bundles that it needs besides, by digest.
+            The further bundles that it needs, by digest.
 
         Raises
         ------
         Exception
-            Whatever pickling raises.
+            As pickling raises it.
         """
         buffer = io.BytesIO()
         pickler = TaskPickler(
@@ -143,7 +141,7 @@ class SharedParts:
         return buffer.getvalue(), pickler.refs
 
 
-def _the_same(value: Any) -> Any:
+def _itself(value: Any) -> Any:
     return value
 
 

@@ -1,4 +1,4 @@
-"""What a fit's outcome means to scikit-learn: a result, a failed fit, or an error."""
+"""Turns an outcome into what scikit-learn takes: a result, a failed fit, or an error."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def result_of(outcome: Outcome, *, what: str) -> Any:
     ----------
     outcome : Outcome
     what : str
-        The task in words, for errors.
+        Names the task in errors.
 
     Raises
     ------
     Exception
-        What the task raised, with the worker's traceback as a note.
+        The task's own, with the worker's traceback as a note.
     FitEndedError
-        If it did not end by itself.
+        If its process was ended or died.
     MissingModuleError, UnreadableTaskError
         If a worker could not load it.
     HPSearchError
-        If a worker could not get its data.
+        If a worker could not get the task's data.
     """
     if outcome.status == "ok":
         return pickle.loads(outcome.payload)  # noqa: S301 (from one of our slots)
@@ -80,8 +80,8 @@ def result_of(outcome: Outcome, *, what: str) -> Any:
 def fit_result(call: FitCall, outcome: Outcome) -> dict[str, Any]:
     """Return the result of a fit as scikit-learn's own function would.
 
-    A fit that did not end by itself is a failed fit with ``error_score``, unless that is
-    "raise".
+    A fit whose process was ended or died is a failed fit with ``error_score``, unless that
+    is "raise".
 
     Raises
     ------
@@ -122,24 +122,25 @@ def _unreadable(outcome: Outcome) -> HPSearchError:
     if module:
         return MissingModuleError(
             f"the workers lack the module {module!r}, which the search refers to: "
-            f"{_way_to_have(module, outcome.image)}, or define its classes and functions in the "
-            "notebook",
+            f"{_how_to_provide(module, outcome.image)}, or define its classes and functions "
+            "in the notebook",
             name=module,
         )
     return UnreadableTaskError(
-        f"a worker could not load the search or its data: {outcome.message}"
+        f"a worker could not load the search or its data: {outcome.message}; check that "
+        "the workers have the client's package versions"
     )
 
 
-def _way_to_have(module: str, image: str) -> str:
-    """Say how workers can have a module; what is sent to those in pods goes with them."""
+def _how_to_provide(module: str, image: str) -> str:
+    """Say how workers get a module; pods lose modules that are uploaded to them."""
     if image:
         return (
-            f"name its package in requirements: of the cluster's spec and build the image anew "
-            f"({image} lacks it), put a module of your own into modules: there"
+            "add its package to requirements: (or, if it is your own module, its path to "
+            f"modules:) in the cluster's spec and rebuild the image ({image} lacks it)"
         )
     file = module.split(".", maxsplit=1)[0] + ".py"
-    return f"install it there, send it with client.upload_file({file!r})"
+    return f"install it there, or send it with client.upload_file({file!r})"
 
 
 class FitWarnings:
@@ -149,7 +150,7 @@ class FitWarnings:
         self._seen: set[str] = set()
 
     def log(self, outcome: Outcome) -> None:
-        """Log what is new in an outcome."""
+        """Log the warnings of an outcome that are new."""
         for text in outcome.warnings:
             if text not in self._seen and len(self._seen) < _MOST_WARNINGS:
                 self._seen.add(text)
@@ -157,10 +158,10 @@ class FitWarnings:
 
 
 class ErrorsInTurn:
-    """Delivers results at once, and of several errors the first in the order of tasks.
+    """Delivers results at once, and errors in the order of tasks.
 
-    A plain local fit raises the error of the first task that fails. Here tasks run side
-    by side: an error waits a moment for the tasks before it, in case one fails too.
+    A plain local fit raises the error of the first task that fails. Here tasks run in
+    parallel: an error waits a moment for earlier tasks, in case one of them fails too.
     """
 
     def __init__(self) -> None:
@@ -173,7 +174,7 @@ class ErrorsInTurn:
         self._lock = threading.Lock()
 
     def expect(self, deliver: Callable[[Any], None]) -> Callable[[Any], None]:
-        """Count a task in; return what delivers its results or its error."""
+        """Register a task; return the function that delivers its result or its error."""
         with self._lock:
             number = next(self._numbers)
             self._running.add(number)
@@ -182,7 +183,7 @@ class ErrorsInTurn:
             if isinstance(results, BaseException):
                 self._hold(number, lambda: deliver(results))
                 if isinstance(results, HPSearchError):
-                    self._release(wait=False)  # ends the search whichever task it met
+                    self._release(wait=False)  # ends the search, whatever the order
             else:
                 with self._lock:
                     self._running.discard(number)
@@ -192,10 +193,10 @@ class ErrorsInTurn:
         return deliver_in_turn
 
     def end(self, deliver: Callable[[Any], None], error: HPSearchError) -> None:
-        """Deliver an error that ends all tasks, whichever it met, to one of them.
+        """Deliver an error that ends all tasks to the first task that reports it.
 
-        One error for all would be raised once for each, its traceback a bit longer each
-        time; and with one, joblib ends the call.
+        One is enough for joblib to end the call. If every task delivered it, it would be
+        raised for each, with a longer traceback each time.
         """
         if self._ended:
             return

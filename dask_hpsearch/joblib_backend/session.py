@@ -1,11 +1,10 @@
-"""Serves one ``Parallel`` object of joblib: its tasks become the engine's."""
+"""Serves one ``Parallel`` object of joblib: hands its tasks to the engine."""
 
 from __future__ import annotations
 
 import functools
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from joblib.parallel import (
@@ -15,13 +14,10 @@ from joblib.parallel import (
     SequentialBackend,
 )
 
-from dask_hpsearch import sklearn_adapter, sklearn_callbacks
-from dask_hpsearch.data import KnownObjects
-from dask_hpsearch.data.collections import Collections
-from dask_hpsearch.engine.tasks import Group
-from dask_hpsearch.exceptions import HPSearchError, UnpicklableError
+from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.engine.tasks import TaskGroup
+from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.joblib_backend.capture import CapturedFit
-from dask_hpsearch.joblib_backend.pickling import SharedParts, pickled
 from dask_hpsearch.joblib_backend.results import (
     ErrorsInTurn,
     FitWarnings,
@@ -29,65 +25,33 @@ from dask_hpsearch.joblib_backend.results import (
     fit_result,
     result_of,
 )
-from dask_hpsearch.messages import CallTask, DataRef, FitSpec, FitTask, Outcome
-from dask_hpsearch.safe_text import message_of, repr_of
+from dask_hpsearch.joblib_backend.task_builder import TaskBuilder
+from dask_hpsearch.sklearn_adapter import callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dask_hpsearch.engine.engine import Engine
+    from dask_hpsearch.messages import Outcome
     from dask_hpsearch.sklearn_adapter import FitCall
 
 _START_S = 0.3
 _MOST_QUEUED = 20_000
 _MOST_QUEUED_PER_SLOT = 100
-_THE_SEARCH = "the search"  # in errors
 
 
 class FitLog(Protocol):
-    """Knows results from before, and learns new ones."""
+    """Knows the results of finished fits, and takes new ones."""
 
     @property
     def n_fits(self) -> int:
-        """Fits of the call that begins."""
+        """Number of fits of the call that begins."""
 
     def known(self, call: FitCall) -> dict[str, Any] | None:
-        """Return a fit's result if it need not run."""
+        """Return a fit's result if the fit need not run."""
 
     def finished(self, call: FitCall, result: dict[str, Any]) -> dict[str, Any]:
-        """Take in a result; what is returned goes to scikit-learn."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sent:
-    """What fits of a call share: as it came, and as it was sent.
-
-    Attributes
-    ----------
-    call : FitCall
-        The first of them.
-    estimator : bytes
-        Its pickled estimator, where those of the others may differ from it.
-    parts : SharedParts
-    ref : DataRef
-        Of the `FitSpec`.
-    data : tuple of DataRef
-        All that a fit needs, but for its split and its own parameters.
-    """
-
-    call: FitCall
-    estimator: bytes
-    parts: SharedParts
-    ref: DataRef
-    data: tuple[DataRef, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _SentParameters:
-    parameters: Any
-    after: SharedParts
-    payload: bytes
-    data: tuple[DataRef, ...]
+        """Take a result; the returned one goes to scikit-learn."""
 
 
 class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -97,15 +61,14 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     ----------
     engine : Engine
     log : FitLog, optional
-        Told of every fit of a search. With it, all slots are used, as many as there
-        will be: the search's ``n_jobs`` is the cluster's affair, and a ``pre_dispatch``
-        that is a string is in terms of an ``n_jobs`` frozen at the start. A number is
-        obeyed.
+        Takes every fit of a search. With it, all slots are used, also later ones: the
+        search's ``n_jobs`` is ignored, and so is a ``pre_dispatch`` that is a string, since
+        joblib computes it from the ``n_jobs`` of the start. A number is obeyed.
     share_steps : bool
-        Whether slots may keep a pipeline's steps that several fits have in common.
+        Whether slots may keep pipeline steps that several fits share.
     most_queued : int
-        Fits of a search that wait here at most, unless there are very many slots: each
-        takes memory and, when the search ends, time. Others are made as fits end.
+        Most fits of a search that wait here, unless there are very many slots: each takes
+        memory and, when the search ends, time. Further ones are made as fits end.
     """
 
     supports_retrieve_callback = True
@@ -125,14 +88,9 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         super().__init__(nesting_level=nesting_level)
         self._engine = engine
         self._log = log
-        self._share_steps = share_steps
         self._most_queued = most_queued
-        self._known = KnownObjects(engine.data_store)
-        self._collections = Collections(engine.client)
-        self._group = Group()
-        self._specs: list[_Sent] = []
-        self._splits: dict[tuple[int, int], tuple[Any, Any, DataRef]] = {}
-        self._parameters: _SentParameters | None = None
+        self._tasks = TaskBuilder(engine, share_steps=share_steps)
+        self._group = TaskGroup()
         self._most_running: int | None = None
         self._warnings = FitWarnings()
         self._errors = ErrorsInTurn()
@@ -141,7 +99,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._started = time.monotonic()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Slots that the call may use, two at least: one would mean "in this process"."""
+        """Return the slots that the call may use; at least two, as one means "here"."""
         wanted = n_jobs if self._log is None else -1
         return max(2, slots_for(wanted, self._engine.slots))
 
@@ -153,40 +111,37 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         return self.effective_n_jobs(n_jobs)
 
     def start_call(self) -> None:
-        """Begin a call, and no tasks of one before.
+        """Begin a call, without tasks of an earlier one.
 
-        joblib keeps what it had not handed over of a call that failed meanwhile, and hands
-        it over in the next call of the same ``Parallel`` object.
+        joblib keeps the tasks that it had not handed over when a call failed, and would
+        hand them over in the next call of the same ``Parallel`` object.
         """
         left = getattr(self.parallel, "_ready_batches", None)
         if left is not None:
             with left.mutex:
                 left.queue.clear()
         if self._log is None:  # a search begins with an engine of its own
-            self._engine.modules.compare_anew()
+            self._engine.modules.forget_compared()
         self._errors = ErrorsInTurn()
-        self._group = Group(most_running=self._most_running)
+        self._group = TaskGroup(most_running=self._most_running)
         self._started = time.monotonic()
         if self._log is not None and self._all:
             most = max(self._most_queued, _MOST_QUEUED_PER_SLOT * self._engine.slots)
             self.parallel.pre_dispatch = "all" if self._log.n_fits <= most else most
 
     def stop_call(self) -> None:
-        """End a call: what only its tasks needed may go."""
-        self._specs.clear()
-        self._splits.clear()
-        self._parameters = None
+        """End a call, and forget what only its tasks needed."""
+        self._tasks.end_call()
 
     def terminate(self) -> None:
         """Let go of the data."""
-        self._known.clear()
-        self._collections.clear()
+        self._tasks.close()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:  # noqa: FBT001, FBT002
         """End the call's running fits and drop its queue."""
         self._engine.cancel(self._group)
         if ensure_ready:
-            self._group = Group(most_running=self._most_running)
+            self._group = TaskGroup(most_running=self._most_running)
 
     def get_nested_backend(self) -> tuple[Any, int | None]:
         """Tasks set up their own inner backend in the slot."""
@@ -195,7 +150,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     def submit(
         self, func: BatchedCalls, callback: Callable[[Any], None] | None = None
     ) -> None:
-        """Hand a batch of joblib's to the engine: each fit apart, other calls together."""
+        """Hand a batch to the engine: fits one by one, other calls as one task."""
         deliver = callback or (lambda _: None)
         if not self._engine.is_current_thread():
             self._submit(func, deliver)
@@ -209,20 +164,43 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         fits = [sklearn_adapter.fit_call_of(item) for item in func.items]
         if self._captured is not None:
             self._captured.take(fits[0], self._engine.call_soon, deliver)
-            return
-        if not all(fits):
+        elif all(fits):
+            self._submit_fits(fits, deliver)
+        else:
             self._submit_calls(func, deliver)
-            return
+
+    def _submit_fits(self, fits: list[Any], deliver: Callable[[Any], None]) -> None:
+        """Run the fits of a batch; deliver the list of their results, or one error."""
         gather = gathering(len(fits), deliver)
         for place, call in enumerate(fits):
-            self._submit_fit(call, functools.partial(gather, place))
+            take = functools.partial(gather, place)
+            self.submit_fit(
+                call,
+                self._group,
+                self._errors.expect(take),
+                on_end=functools.partial(self._errors.end, take),
+            )
+
+    def _submit_calls(self, func: BatchedCalls, deliver: Callable[[Any], None]) -> None:
+        """Run a batch of any calls as one task; deliver the list of what they return."""
+        task, refs = self._tasks.call_task(func)
+        in_turn, errors = self._errors.expect(deliver), self._errors
+
+        def done(outcome: Outcome | HPSearchError) -> None:
+            if isinstance(outcome, HPSearchError):
+                errors.end(deliver, outcome)
+                return
+            self._take_in(outcome)
+            in_turn(_result_or_error(outcome, what=f"a call of {describe(func)}"))
+
+        self._engine.submit(task, refs, self._group, done)
 
     def compute_batch_size(self) -> int:
-        """Let a search's fits come one by one: the engine puts them together."""
+        """Take a search's fits one by one: the engine batches them itself."""
         return 1 if self._log is not None else int(super().compute_batch_size())
 
     def retrieve_result_callback(self, out: Any) -> list[Any]:
-        """Return the results of a batch, or raise what ended it."""
+        """Return the results of a batch, or raise the error that ended it."""
         if isinstance(out, BaseException):
             raise out
         results: list[Any] = out
@@ -230,10 +208,10 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     @contextmanager
     def answering(self, results: list[dict[str, Any]]) -> Iterator[None]:
-        """Let the ``Parallel`` object answer its next call with results that are there.
+        """Let the ``Parallel`` object answer its next call with known results.
 
-        To make a task of each, only to find its result, takes 0.15 ms: half a minute where
-        a search of 200,000 fits is stopped shortly before its end.
+        To make a task for each result takes 0.15 ms: half a minute if a search of 200,000
+        fits is stopped shortly before its end.
         """
         parallel, own = self.parallel, type(self.parallel)
         members = {"__call__": lambda _self, _tasks: results}
@@ -243,7 +221,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         finally:
             parallel.__class__ = own
 
-    # --- fits that a strategy of ours runs --------------------------------------------
+    # --- fits that a strategy runs ----------------------------------------------------
 
     @property
     def slots(self) -> int:
@@ -257,9 +235,9 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     @contextmanager
     def capturing(self) -> Iterator[CapturedFit]:
-        """Take the first fit that scikit-learn hands over, and end its call with that.
+        """Capture the first fit that scikit-learn hands over, and end its call.
 
-        Nothing has run then, and scikit-learn has added nothing to its results.
+        No fit runs, and scikit-learn adds nothing to its results.
         """
         self._captured = captured = CapturedFit()
         try:
@@ -271,225 +249,88 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             self._captured = None
 
     def submit_fit(
-        self, call: FitCall, group: Group, deliver: Callable[[Any], None]
+        self,
+        call: FitCall,
+        group: TaskGroup,
+        deliver: Callable[[Any], None],
+        *,
+        on_end: Callable[[HPSearchError], None] | None = None,
     ) -> None:
-        """Run a fit; ``deliver`` is called with its result, or with an error."""
+        """Run a fit, unless its result is known.
 
-        def done(outcome: Outcome | HPSearchError) -> None:
-            if isinstance(outcome, HPSearchError):
-                deliver(outcome)
-                return
-            self._take_in(outcome)
-            results = self._fit_results(call, outcome)
-            deliver(results if isinstance(results, BaseException) else results[0])
-
+        Parameters
+        ----------
+        call : FitCall
+        group : TaskGroup
+            The tasks that it is cancelled with.
+        deliver : callable
+            Called once, in the engine's thread, with the fit's result or its error.
+        on_end : callable, optional
+            Called instead with an error that ends the engine or the group, and with it
+            all fits; default: ``deliver``.
+        """
         known = self._log.known(call) if self._log else None
         if known is not None:
             self._engine.call_soon(lambda: deliver(known))
-        else:
-            self._engine.submit(*self._task(call), group, done)
-
-    def cancel(self, group: Group) -> None:
-        """End a group's running fits and drop its queue."""
-        self._engine.cancel(group)
-
-    def _submit_fit(self, call: Any, deliver: Callable[[Any], None]) -> None:
-        known = self._log.known(call) if self._log else None
-        if known is not None:
-            self._engine.call_soon(lambda: deliver([known]))
             return
 
-        def results(outcome: Outcome) -> Any:
-            return self._fit_results(call, outcome)
+        def done(outcome: Outcome | HPSearchError) -> None:
+            if isinstance(outcome, HPSearchError):
+                (on_end or deliver)(outcome)
+                return
+            self._take_in(outcome)
+            deliver(self._fit_result(call, outcome))
 
-        done = self._done(results, deliver)
-        self._engine.submit(*self._task(call), self._group, done)
+        self._engine.submit(*self._tasks.fit_task(call), group, done)
         if self._engine.hungry or time.monotonic() < self._started + _START_S:
             # This thread makes tasks as fast as it can, and would keep Python's lock for
             # 5 ms at a time: the first batches took 0.7 s to come back, now 0.1 s.
             time.sleep(0)
 
-    def _task(self, call: FitCall) -> tuple[FitTask, tuple[DataRef, ...]]:
-        """Return a fit as a task, and the data that it needs."""
-        sent = self._spec(call)
-        split_ref = self._split(call)
-        own = self._own_parameters(call, sent.parts)
-        task = FitTask(
-            job=self._engine.next_number(),
-            spec=sent.ref.digest,
-            split_data=split_ref.digest,
-            candidate=call.candidate,
-            split=call.split,
-            n_candidates=call.n_candidates,
-            n_splits=call.n_splits,
-            parameters=own.payload,
-        )
-        return task, (sent.ref, split_ref, *sent.data, *own.data)
-
-    def _done(
-        self,
-        results: Callable[[Outcome], Any],
-        deliver: Callable[[Any], None],
-    ) -> Callable[[Outcome | HPSearchError], None]:
-        """Deliver results as they come, and the first error in the order of tasks."""
-        errors = self._errors
-        in_turn = errors.expect(deliver)
-
-        def done(outcome: Outcome | HPSearchError) -> None:
-            if isinstance(outcome, HPSearchError):  # of the engine: it ends all tasks
-                errors.end(deliver, outcome)
-                return
-            self._take_in(outcome)
-            in_turn(results(outcome))
-
-        return done
+    def cancel(self, group: TaskGroup) -> None:
+        """End a group's running fits and drop its queue."""
+        self._engine.cancel(group)
 
     def _take_in(self, outcome: Outcome) -> None:
-        """Take what comes beside a result: warnings, messages of callbacks."""
+        """Log an outcome's warnings, and deliver its callbacks' messages."""
         self._warnings.log(outcome)
         if outcome.relayed:
-            sklearn_callbacks.deliver(outcome.relayed)
+            callbacks.deliver(outcome.relayed)
 
-    def _fit_results(self, call: FitCall, outcome: Outcome) -> Any:
-        """Turn a fit's outcome into what `retrieve_result_callback` takes."""
+    def _fit_result(self, call: FitCall, outcome: Outcome) -> Any:
+        """Return a fit's result, after the log has taken it, or its error."""
         try:
             result = fit_result(call, outcome)
-            if self._log is not None:
-                result = self._log.finished(call, result)
+            return result if self._log is None else self._log.finished(call, result)
         except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
             return error
-        return [result]
 
-    def _submit_calls(self, func: BatchedCalls, deliver: Callable[[Any], None]) -> None:
-        task, refs = self._call_task(func)
 
-        def results(outcome: Outcome) -> Any:
-            try:
-                return result_of(outcome, what=f"a call of {describe(func)}")
-            except BaseException as error:  # noqa: BLE001
-                return error
-
-        done = self._done(results, deliver)
-        self._engine.submit(task, tuple(refs.values()), self._group, done)
-
-    def _spec(self, call: FitCall) -> _Sent:
-        """Find or make the bundle of what the call's fits share."""
-        estimator = b"" if call.of_search else pickled(call.estimator, "the estimator")
-        for sent in self._specs:
-            same_estimator = call.of_search or estimator == sent.estimator
-            if same_estimator and sklearn_adapter.same_settings(sent.call, call):
-                if call.of_search:
-                    call.let_go(sent.call)
-                return sent
-        parts = self._parts(call)
-        X, y = (
-            self._known.put(self._collections.value(value, what=name), what=name)
-            for name, value in (("X", call.X), ("y", call.y))
-        )
-        spec = FitSpec(
-            function=sklearn_adapter.Portable(call.function),
-            parts=parts.content,
-            X=X.digest,
-            y=y.digest,
-            share_steps=self._share_steps,
-        )
-        self._engine.modules.compare(parts.content)
-        ref = self._engine.data_store.put(spec, what=_THE_SEARCH)
-        sent = _Sent(call, estimator, parts, ref, (X, y, *parts.refs.values()))
-        self._specs.append(sent)
-        return sent
-
-    def _parts(self, call: FitCall) -> SharedParts:
-        shared = {
-            name: self._collections.value(value, what=name)
-            for name, value in call.shared.items()
-        }
-        try:
-            return SharedParts((call.estimator, shared), self._known, self._collections)
-        except HPSearchError:
-            raise
-        except Exception as error:
-            pickled(call.estimator, "the estimator")
-            for name, value in shared.items():
-                pickled(value, name)
-            raise UnpicklableError.of(_THE_SEARCH, error) from error
-
-    def _split(self, call: FitCall) -> DataRef:
-        key = id(call.train), id(call.test)
-        if key not in self._splits:
-            pair = (call.train, call.test)
-            self._splits[key] = *pair, self._engine.data_store.put(pair, what="a split")
-        return self._splits[key][2]
-
-    def _own_parameters(self, call: FitCall, after: SharedParts) -> _SentParameters:
-        """Pickle a candidate's parameters; its next splits find them here."""
-        known = self._parameters
-        if (
-            known is not None
-            and known.parameters is call.parameters
-            and known.after is after
-        ):
-            return known
-        try:
-            payload, refs = after.followed_by(call.parameters)
-        except HPSearchError:
-            raise
-        except Exception as error:
-            what = f"candidate {call.candidate} ({repr_of(call.parameters)})"
-            raise UnpicklableError.of(what, error) from error
-        self._engine.modules.compare(payload)
-        known = _SentParameters(call.parameters, after, payload, tuple(refs.values()))
-        self._parameters = known
-        return known
-
-    def _call_task(self, func: BatchedCalls) -> tuple[CallTask, dict[str, DataRef]]:
-        """Return calls as a task, and the data that it needs.
-
-        Functions are pickled once; each call's arguments as of a pickle of its own with
-        its function.
-        """
-        try:
-            functions, of_call = sklearn_adapter.distinct_functions(func.items)
-            shared = SharedParts(functions, self._known, self._collections)
-            own = [
-                shared.followed_by((which, *arguments))
-                for which, (_, *arguments) in zip(of_call, func.items, strict=True)
-            ]
-        except HPSearchError:
-            raise
-        except Exception as error:
-            msg = (
-                f"a call of {describe(func)} cannot be sent to the workers: pickling it "
-                f"failed with {type(error).__name__}: {message_of(error)}"
-            )
-            raise UnpicklableError(msg) from error
-        calls = tuple(payload for payload, _ in own)
-        self._engine.modules.compare(b"".join([shared.content, *calls]))
-        refs = dict(shared.refs)
-        for _, more in own:
-            refs |= more
-        return CallTask(self._engine.next_number(), shared.content, calls), refs
+def _result_or_error(outcome: Outcome, *, what: str) -> Any:
+    try:
+        return result_of(outcome, what=what)
+    except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+        return error
 
 
 def gathering(size: int, deliver: Callable[[Any], None]) -> Callable[[int, Any], None]:
-    """Return what takes the results of a batch's tasks one by one, and delivers them.
+    """Return a function that takes a batch's results one by one, with their places.
 
-    The first error is delivered at once, in place of the results.
+    The list of results is delivered once it is complete. An error is delivered at once
+    instead of it.
     """
-    if size == 1:
-        return lambda _place, results: deliver(results)
-    parts: dict[int, Any] = {}
+    results: dict[int, Any] = {}
 
-    def take(place: int, results: Any) -> None:
-        if len(parts) > size:
+    def take(place: int, result: Any) -> None:
+        if len(results) > size:
             return
-        if isinstance(results, BaseException):
-            parts.update(dict.fromkeys(range(size + 1)))  # nothing more is waited for
-            deliver(results)
+        if isinstance(result, BaseException):
+            results.update(dict.fromkeys(range(size + 1)))  # nothing more is waited for
+            deliver(result)
             return
-        parts[place] = results
-        if len(parts) == size:
-            deliver([one for index in range(size) for one in parts[index]])
+        results[place] = result
+        if len(results) == size:
+            deliver([results[index] for index in range(size)])
 
     return take
 

@@ -1,12 +1,14 @@
-"""The journal of a run: what was asked, what has finished; never what will be."""
+"""The journal of a run: its folder, its events, and how they are stored."""
 
 from __future__ import annotations
 
 __all__ = [
+    "events",
     "folder",
     "main_names",
     "next_steps",
     "run_journal",
+    "run_state",
     "segments",
     "serialization",
 ]

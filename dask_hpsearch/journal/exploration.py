@@ -1,4 +1,4 @@
-"""A call whose candidates were asked one by one: its asks and results, read back."""
+"""A call of a Bayes search, whose candidates are asked one by one, read from its journal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from dask_hpsearch.journal.serialization import decode_result, is_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from dask_hpsearch.journal.events import AskEvent, FitEvent
+
 
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What a run has of such a call.
+    """The part of such a call that a journal has.
 
     Attributes
     ----------
@@ -31,19 +33,20 @@ class Exploration:
 
 def exploration_of(
     splits: list[tuple[Any, Any]],
-    asks: Iterable[dict[str, Any]],
-    fits: Iterable[dict[str, Any]],
+    asks: Iterable[AskEvent],
+    fits: Iterable[FitEvent],
 ) -> Exploration:
-    """Read events back.
+    """Build a call from its events.
 
     Two drivers of a run may have asked differently: of two asks with one ordinal the
-    earlier counts, and a result of the other's parameters is none of the candidate's.
+    earlier counts, and results for the parameters of the later one are left out.
     """
     found = Exploration(splits)
-    for ask in sorted(asks, key=lambda event: float(event["t"])):
-        found.asks.setdefault(ask["i"], (ask["space"], decode_result(ask["p"])))
+    for ask in sorted(asks, key=lambda event: event.time):
+        asked = ask.space, decode_result(ask.encoded)
+        found.asks.setdefault(ask.candidate, asked)
     for fit in fits:
-        asked = found.asks.get(fit["i"])
-        if asked is not None and is_of(fit["d"], asked[1]):
-            found.results[fit["i"], fit["s"]] = decode_result(fit["r"])
+        known = found.asks.get(fit.candidate)
+        if known is not None and is_of(fit.digest, known[1]):
+            found.results[fit.candidate, fit.split] = decode_result(fit.result)
     return found

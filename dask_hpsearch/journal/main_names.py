@@ -1,7 +1,7 @@
 """Names of ``__main__`` in a process that has another one.
 
-cloudpickle pickles classes and functions of a notebook or script by value. What pickles
-inside of that by other means, as torch does with a fitted module, refers to them by name:
+cloudpickle pickles classes and functions of a notebook or script by value. Objects inside
+that are pickled by other means, such as a fitted torch module, refer to them by name:
 ``__main__.Net``, which a driver or another notebook does not have.
 """
 
@@ -15,7 +15,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-# The functions of cloudpickle's by which it makes what it pickled by value.
+# The functions with which cloudpickle rebuilds objects that it pickled by value.
 _MAKERS = ("_make_function", "_make_skeleton_class", "_make_skeleton_enum")
 
 
@@ -24,15 +24,15 @@ class UserMain(ModuleType):
 
 
 def stand_in_for_main() -> None:
-    """Give this process a ``__main__`` that the user's names are added to, and stay."""
+    """Give this process a ``__main__`` to which the user's names are added for good."""
     sys.modules["__main__"] = UserMain("__main__")
 
 
 def loads(content: bytes) -> Any:
-    """Unpickle; what it makes of ``__main__`` is found by its name meanwhile.
+    """Unpickle; rebuilt names of ``__main__`` can be found by name in the meantime.
 
-    In a process of the user's own only what its ``__main__`` lacks is added, and taken
-    away again.
+    In a process of the user, only names that its ``__main__`` lacks are added, and they
+    are removed at the end.
     """
     main = sys.modules["__main__"]
     unpickler = _Unpickler(content, main)

@@ -1,4 +1,4 @@
-"""What can be done with a run that has stopped or failed: its URL and the next command."""
+"""The next step after a run has stopped or failed: the call that resumes or ends it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from dask_hpsearch.safe_text import message_of
 
 
 def resume_call(url: str, options: str = "") -> str:
-    """Write the call that goes on with a run, from any process."""
-    if url.startswith("gs:"):  # beside its data, if that is possible
+    """Return the call that resumes a run from any process."""
+    if url.startswith("gs:"):  # the driver can be a Job near the data
         options = f"client, {options}" if options else "client"
     return f"SearchRun.attach({url!r}).resume({options})"
 
 
-def to_go_on(url: str, options: str = "") -> str:
-    """Say where a run is, and how it goes on.
+def to_resume(url: str, options: str = "") -> str:
+    """Return where a run is and how to resume it.
 
     Parameters
     ----------
     url : str
-        The run's.
+        Of the run.
     options : str
-        Arguments of ``resume``, as they are written.
+        Arguments of ``resume``, as source code.
     """
     if url.startswith("memory:"):  # another process could not open it
         return f"the run is {url}"
-    return f"{resume_call(url, options)} goes on"
+    return f"resume it with {resume_call(url, options)}"
 
 
 def to_end(url: str) -> str:
-    """Say how a run that goes on is found again, and ended."""
+    """Return how to find and end a run that continues."""
     run = f"SearchRun.attach({url!r})"
     return (
         f"{run} finds it; its stop() ends it with what has finished, its cancel() "
@@ -38,9 +38,9 @@ def to_end(url: str) -> str:
     )
 
 
-def note_how_to_go_on(error: BaseException, url: str) -> None:
-    """Add to an error where its run is and how it goes on, unless it says so already."""
-    said = [message_of(error), *getattr(error, "__notes__", ())]
-    if not any(url in text for text in said):
-        with contextlib.suppress(Exception):  # a class of the user's own
-            error.add_note(to_go_on(url))
+def add_next_step(error: BaseException, url: str) -> None:
+    """Add a note to an error that says how to resume its run, unless the error does."""
+    texts = [message_of(error), *getattr(error, "__notes__", ())]
+    if not any(url in text for text in texts):
+        with contextlib.suppress(Exception):  # the class may be the user's
+            error.add_note(to_resume(url))

@@ -1,4 +1,4 @@
-"""What a recorder keeps of a search, in a run's folder: read before, written as it comes."""
+"""The journal of a run for its driver: earlier events are read, new ones are appended."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import contextlib
 import math
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask_hpsearch.exceptions import JournalMismatchError, ObjectNotFoundError
+from dask_hpsearch.identity import IdentityMemo
+from dask_hpsearch.journal.events import (
+    AskEvent,
+    CallEvent,
+    FitEvent,
+    HeartbeatEvent,
+    TellEvent,
+)
 from dask_hpsearch.journal.exploration import Exploration, exploration_of
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
 from dask_hpsearch.journal.serialization import (
@@ -25,8 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from dask_hpsearch.exceptions import StoreError
+    from dask_hpsearch.journal.events import Event
     from dask_hpsearch.journal.folder import RunFolder
 
+OfCall = TypeVar("OfCall", CallEvent, AskEvent, FitEvent)
 _LONG_FIT_S = 0.5
 _DIGESTS_KEPT = 1000
 
@@ -70,14 +80,14 @@ class RunJournal:
     generation : int
         How often the run was extended.
     on_error : callable
-        Told once if events cannot be written.
+        Called once if events cannot be written.
     on_splits : callable
-        Given the splits of every call that begins.
+        Called with the splits of each call that begins.
 
     Attributes
     ----------
     spent_usd, spent_earlier_usd : float
-        What the run's drivers have spent; those of earlier generations alone.
+        Cost of the run so far, and the part of earlier generations.
     """
 
     def __init__(
@@ -94,17 +104,21 @@ class RunJournal:
         events = JournalReader(
             folder.store, folder.run_id, folder.manifest.public
         ).events()
-        self._begun = _by_call(events, "call")
-        self._fits = _by_call(events, "fit")
-        self._asks = _by_call(events, "ask")
-        spent = [(one["g"], one["usd"]) for one in events if "usd" in one]
+        self._begun = _by_call(events, CallEvent)
+        self._fits = _by_call(events, FitEvent)
+        self._asks = _by_call(events, AskEvent)
+        spent = [
+            (one.generation, one.cost_usd)
+            for one in events
+            if isinstance(one, HeartbeatEvent) and one.cost_usd is not None
+        ]
         self.spent_usd = max((usd for _, usd in spent), default=0.0)
         self.spent_earlier_usd = max(
             (usd for number, usd in spent if number < generation), default=0.0
         )
         self.give_up = on_error
         self._on_splits = on_splits
-        self._digests: dict[int, tuple[Mapping[str, Any], str]] = {}
+        self._digests: IdentityMemo[str] = IdentityMemo()
         self._writer = JournalWriter(
             folder.store, folder.run_id, key, on_error=on_error
         )
@@ -112,8 +126,8 @@ class RunJournal:
     def stored_call(self, ordinal: int) -> StoredCall | None:
         """Return a call that was begun before, with the results of its finished fits.
 
-        Its driver may have been killed before it noted that in the journal, or before it
-        took over all results of an extended run: that is made up for.
+        A driver that was killed may have stored the call without its event, or without
+        all results of an earlier generation: both are appended now.
 
         Raises
         ------
@@ -168,22 +182,26 @@ class RunJournal:
         self._note_call(ordinal, StoredCall(**kept))
         return True
 
-    def _note_call(self, ordinal: int, call: StoredCall, **more: Any) -> None:
+    def _note_call(
+        self, ordinal: int, call: StoredCall, *, n_candidates: int | None = None
+    ) -> None:
         extra = {
             name: [shown_value(one) for one in values]
             for name, values in (call.more_results or {}).items()
         }
-        self.note(
-            "call",
-            c=ordinal,
-            k=len(call.splits),
+        event = CallEvent(
+            generation=self.generation,
+            time=time.time(),
+            call=ordinal,
+            n_splits=len(call.splits),
             params=[shown(one) for one in call.candidates],
             extra=extra,
-            **more,
+            n_candidates=n_candidates,
         )
+        self.note(event)
 
     def explores(self, ordinal: int) -> bool | None:
-        """Tell whether a call was begun as an exploration; None if it is new."""
+        """Whether a call was begun as an exploration; None if it is new."""
         for generation in range(self.generation, -1, -1):
             with contextlib.suppress(ObjectNotFoundError):
                 kept = self.folder.load_pickle(_call_name(ordinal, generation))
@@ -193,9 +211,9 @@ class RunJournal:
     def begin_exploration(
         self, ordinal: int, splits: list[tuple[Any, Any]], *, n_candidates: int
     ) -> Exploration:
-        """Begin a call whose candidates are asked one by one, or go on with it.
+        """Begin a call whose candidates are asked one by one, or continue it.
 
-        What an extended run had asked before is asked in its new generation too.
+        The asks of an earlier generation are repeated in the new one.
         """
         kept: dict[str, Any]
         kept = {"candidates": [], "splits": splits, "more_results": None}
@@ -210,7 +228,7 @@ class RunJournal:
             assert stored is not None  # noqa: S101 (it is there: it was not created)
             found = stored
         if (ordinal, self.generation) not in self._begun:
-            self._note_call(ordinal, StoredCall(**kept), n=n_candidates)
+            self._note_call(ordinal, StoredCall(**kept), n_candidates=n_candidates)
         if earlier is not None:
             self._take_over_asks(ordinal, found, earlier)
         return found
@@ -257,33 +275,29 @@ class RunJournal:
         self, ordinal: int, candidate: int, space: int, parameters: Mapping[str, Any]
     ) -> None:
         """Append an ask; its results come after it, never before."""
-        self._writer.append(
-            {
-                "e": "ask",
-                "c": ordinal,
-                "g": self.generation,
-                "i": candidate,
-                "space": space,
-                "d": self._digest_of(parameters),
-                "p": encode_result(parameters),
-                "params": shown(parameters),
-                "t": time.time(),
-            }
+        event = AskEvent(
+            generation=self.generation,
+            time=time.time(),
+            call=ordinal,
+            candidate=candidate,
+            space=space,
+            digest=self._digest_of(parameters),
+            encoded=encode_result(parameters),
+            params=shown(parameters),
         )
+        self._writer.append(event)
 
     def told(self, ordinal: int, candidate: int, space: int, value: float) -> None:
-        """Append what a strategy was told of a candidate; None if that failed."""
-        self._writer.append(
-            {
-                "e": "tell",
-                "c": ordinal,
-                "g": self.generation,
-                "i": candidate,
-                "space": space,
-                "value": value if math.isfinite(value) else None,
-                "t": time.time(),
-            }
+        """Append the value that a strategy was told for a candidate."""
+        event = TellEvent(
+            generation=self.generation,
+            time=time.time(),
+            call=ordinal,
+            candidate=candidate,
+            space=space,
+            value=value if math.isfinite(value) else None,
         )
+        self._writer.append(event)
 
     def fit_finished(
         self,
@@ -295,37 +309,34 @@ class RunJournal:
         *,
         shown_as_finished: Callable[[], None],
     ) -> None:
-        """Append a result; it may be shown once it is in the store."""
-        event = {
-            "e": "fit",
-            "c": ordinal,
-            "g": self.generation,
-            "i": candidate,
-            "s": split,
-            "d": self._digest_of(parameters),
-            "r": encode_result(result),
-            "t": time.time(),
-        }
+        """Append a result; it may be displayed once it is in the store."""
+        event = FitEvent(
+            generation=self.generation,
+            time=time.time(),
+            call=ordinal,
+            candidate=candidate,
+            split=split,
+            digest=self._digest_of(parameters),
+            result=encode_result(result),
+        )
         long = float(result.get("fit_time") or 0.0) > _LONG_FIT_S
         self._writer.append(event, on_flushed=shown_as_finished, soon=long)
 
     def _digest_of(self, parameters: Mapping[str, Any]) -> str:
-        """Digest of a candidate, computed once for its fits; the last few are kept."""
-        known = self._digests.get(id(parameters))
-        if known is None:
+        """Return a candidate's digest, computed once for all its fits."""
+        digest = self._digests.get(parameters)
+        if digest is None:
             if len(self._digests) >= _DIGESTS_KEPT:
                 self._digests.clear()
-            # The object is kept too, so that its id stays its own.
-            known = self._digests[id(parameters)] = parameters, digest_of(parameters)
-        return known[1]
+            digest = self._digests.put(parameters, value=digest_of(parameters))
+        return digest
 
-    def note(self, event: str, **values: Any) -> None:
-        """Append any other event, and write it at once."""
-        entry = {"e": event, "g": self.generation, "t": time.time(), **values}
-        self._writer.append(entry, soon=True)
+    def note(self, event: Event) -> None:
+        """Append an event and write it at once."""
+        self._writer.append(event, soon=True)
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Write all events before returning."""
         self._writer.flush()
 
     def close(self) -> None:
@@ -335,31 +346,32 @@ class RunJournal:
     def _add_results(self, call: StoredCall, ordinal: int, generation: int) -> None:
         digests = [digest_of(one) for one in call.candidates]
         for event in self._fits.get((ordinal, generation), []):
-            candidate = event["i"]
+            candidate = event.candidate
             parameters = dict(enumerate(call.candidates[: candidate + 1])).get(
                 candidate
             )
             expected = digests[candidate] if candidate < len(digests) else "none"
-            if event["d"] != expected and not (
-                parameters is not None and is_of(event["d"], parameters)
+            if event.digest != expected and not (
+                parameters is not None and is_of(event.digest, parameters)
             ):
                 msg = (
                     f"run {self.folder.run_id}: the journal's result of call {ordinal}, "
-                    f"candidate {candidate}, split {event['s']} is for parameters with "
-                    f"digest {event['d']}, but the candidate is {repr_of(parameters)} "
+                    f"candidate {candidate}, split {event.split} is for parameters with "
+                    f"digest {event.digest}, but the candidate is {repr_of(parameters)} "
                     f"({expected}): the folder holds parts of different runs"
                 )
                 raise JournalMismatchError(msg)
-            call.results[candidate, event["s"]] = decode_result(event["r"])
+            call.results[candidate, event.split] = decode_result(event.result)
 
 
 def _by_call(
-    events: list[dict[str, Any]], kind: str
-) -> dict[tuple[int, int], list[dict[str, Any]]]:
-    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    events: Iterable[Event], kind: type[OfCall]
+) -> dict[tuple[int, int], list[OfCall]]:
+    """Group the events of a kind by call and generation."""
+    found: dict[tuple[int, int], list[OfCall]] = {}
     for event in events:
-        if event["e"] == kind:
-            found.setdefault((event["c"], event["g"]), []).append(event)
+        if isinstance(event, kind):
+            found.setdefault((event.call, event.generation), []).append(event)
     return found
 
 

@@ -1,8 +1,9 @@
 """Journal segments: immutable, sealed objects of a store, each a list of JSON events.
 
-A writer gathers events and writes them as a segment at least every second. Now and then
-it puts what is there into a snapshot, so that a reader opens few objects. Names are
-unique to the writer: two drivers of one run never write to the same object.
+A writer collects events and writes them as a segment at least every second. From time to
+time it copies its events into a snapshot, so that a reader opens few objects; the first
+line of a snapshot names the segments that it covers. Object names are unique to the
+writer: two drivers of one run never write the same object.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ import logging
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.exceptions import StoreError, UntrustedObjectError
+from dask_hpsearch.journal.events import event_from_json
 from dask_hpsearch.security import signing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from dask_hpsearch.journal.events import Event
     from dask_hpsearch.stores import Store
 
 _logger = logging.getLogger(__name__)
-Event = dict[str, Any]
 SEGMENTS, SNAPSHOTS = "journal/", "snapshots/"
 _FLUSH_EVERY_S = 1.0
 _COMPACT_AFTER_SEGMENTS = 24
@@ -40,11 +43,11 @@ class JournalWriter:
     store : Store
         The run's folder.
     run_id : str
-    key : trust.SigningKey
+    key : SigningKey
         The run's key.
     on_error : callable
-        Called once with the `StoreError` that keeps events from being written; they
-        stay in memory and are tried again with the next.
+        Called once with the first `StoreError`. Events that cannot be written stay in
+        memory, and are written with the next ones.
     """
 
     def __init__(
@@ -86,11 +89,11 @@ class JournalWriter:
 
         Parameters
         ----------
-        event : dict
+        event : Event
         on_flushed : callable, optional
-            Called once it is in the store: only then may it be shown as done.
+            Called once the event is in the store: only then may it be displayed.
         soon : bool
-            Write it now (in the writer's thread), with what has gathered.
+            Write the event and those before it now, in the writer's thread.
         """
         with self._lock:
             self._events.append(event)
@@ -100,12 +103,12 @@ class JournalWriter:
             self._wake.set()
 
     def flush(self) -> None:
-        """Write what has gathered, before returning.
+        """Write all events before returning.
 
         Raises
         ------
         StoreError
-            If it cannot be written; the events stay, to be tried again.
+            If they cannot be written; they stay in memory for the next attempt.
         """
         with self._flushing:
             with self._lock:
@@ -121,7 +124,7 @@ class JournalWriter:
                     self._shown[:0] = shown
                 raise
             # Within the lock: a flush that finds nothing to write returns only after
-            # what another thread has written is shown.
+            # the events that another thread has written are displayed.
             for call in shown:
                 call()
 
@@ -139,7 +142,7 @@ class JournalWriter:
         self.flush()
 
     def _run(self) -> None:
-        told = False
+        reported = False
         while not self._closed.is_set():
             self._wake.wait(_FLUSH_EVERY_S)
             self._wake.clear()
@@ -147,21 +150,21 @@ class JournalWriter:
                 self.flush()
                 self.compact_if_due()
             except StoreError as error:
-                if not told:
-                    told = True
+                if not reported:
+                    reported = True
                     self._on_error(error)
 
     def _write(self, events: list[Event]) -> None:
         name = f"{SEGMENTS}{self.name}-{self._count:06d}"
         self._count += 1
-        self._create(name, _to_lines(events))
+        self._create(name, _to_lines(_stored(events)))
         self._uncovered.append((name, events))
 
     def _create(self, name: str, content: bytes) -> None:
         self._store.create(name, signing.seal(self._key, self._run_id, name, content))
 
     def compact_if_due(self) -> None:
-        """Write a snapshot once many segments have gathered since the last."""
+        """Write a snapshot if there are many segments since the last one."""
         with self._flushing:
             if not _is_due(self._uncovered, len(self._snapshot_events)):
                 return
@@ -171,15 +174,15 @@ class JournalWriter:
             self._uncovered.clear()
             head = {"covers": self._covered}
             name = f"{SNAPSHOTS}{self.name}-{self._count:06d}"
-            content = _to_lines([head, *self._snapshot_events])
+            content = _to_lines([head, *_stored(self._snapshot_events)])
         self._create(name, content)
 
 
 def _is_due(uncovered: list[tuple[str, list[Event]]], snapshot_events: int) -> bool:
     """Whether a snapshot is due.
 
-    It grows by a share each time, so that all snapshots together stay small; but a
-    reader never has to open very many segments besides.
+    Each is larger than the one before by a share, so that all snapshots together stay
+    small; but a reader never has to open very many segments in addition.
     """
     if len(uncovered) < _COMPACT_AFTER_SEGMENTS:
         return False
@@ -189,9 +192,9 @@ def _is_due(uncovered: list[tuple[str, list[Event]]], snapshot_events: int) -> b
 
 
 def write_once(
-    store: Store, run_id: str, key: signing.SigningKey, events: list[Event]
+    store: Store, run_id: str, key: signing.SigningKey, events: Iterable[Event]
 ) -> None:
-    """Append events from a process that drives nothing.
+    """Append events from a process that does not drive the run.
 
     Raises
     ------
@@ -199,7 +202,7 @@ def write_once(
         If they cannot be written.
     """
     name = f"{SEGMENTS}{uuid.uuid4().hex[:12]}-000000"
-    store.create(name, signing.seal(key, run_id, name, _to_lines(events)))
+    store.create(name, signing.seal(key, run_id, name, _to_lines(_stored(events))))
 
 
 class JournalReader:
@@ -211,68 +214,96 @@ class JournalReader:
         The run's folder.
     run_id : str
     public : str
-        The run's public key: what it has not sealed is refused.
+        The run's public key: objects without its seal are refused.
 
     Attributes
     ----------
     refused : dict of str to str
-        Objects that were refused, and why.
+        Reasons by the names of refused objects.
     """
 
     def __init__(self, store: Store, run_id: str, public: str) -> None:
         self._store = store
         self._run_id = run_id
         self._public = public
-        self._known: dict[str, list[Event]] = {}
+        self._known: dict[str, _Content] = {}
         self.refused: dict[str, str] = {}
 
     def events(self) -> list[Event]:
-        """Return all events; those of one writer in order.
+        """Return all events; those of one writer are in order.
 
         Objects that were read before are not read again. An object that is altered,
-        truncated or foreign is left out, named in `refused` and in the log.
+        truncated or foreign is left out, and named in `refused` and in the log.
         """
-        with ThreadPoolExecutor(2) as threads:  # each may be a way to a bucket and back
+        with ThreadPoolExecutor(
+            2
+        ) as threads:  # each listing may be a request to a bucket
             segments, snapshots = (
                 [one.name for one in listing]
                 for listing in threads.map(self._store.list, (SEGMENTS, SNAPSHOTS))
             )
         latest = {name.rsplit("-", 1)[0]: name for name in snapshots}
-        whole = [events for events in self._read_all(latest.values()) if events]
-        covered = {name for events in whole for name in events[0]["covers"]}
+        found = self._read_all(latest.values())
+        covered = {name for content in found for name in content.covers}
         rest = [name for name in segments if name not in covered]
-        found = [events[1:] for events in whole] + self._read_all(rest)
+        found += self._read_all(rest)
         self._forget_all_but({*latest.values(), *rest})
-        return [event for events in found for event in events]
+        return [event for content in found for event in content.events]
 
     def _forget_all_but(self, names: set[str]) -> None:
         for name in self._known.keys() - names:
             del self._known[name]
 
-    def _read_all(self, names: Iterable[str]) -> list[list[Event]]:
+    def _read_all(self, names: Iterable[str]) -> list[_Content]:
         names = list(names)
         new = [name for name in names if name not in self._known]
         if new:
             with ThreadPoolExecutor(min(_READERS, len(new))) as threads:
                 read = zip(new, threads.map(self._read, new), strict=True)
                 self._known.update((n, found) for n, found in read if found is not None)
-        return [self._known.get(name, []) for name in names]
+        return [self._known.get(name, _Content()) for name in names]
 
-    def _read(self, name: str) -> list[Event] | None:
+    def _read(self, name: str) -> _Content | None:
         try:
             sealed = self._store.read(name)
             content = signing.unseal(self._public, self._run_id, name, sealed)
-            return [json.loads(line) for line in content.splitlines()]
+            return _Content.from_lines(content)
         except (UntrustedObjectError, ValueError) as error:
             self.refused[name] = str(error)
             _logger.warning("left out %s of run %s: %s", name, self._run_id, error)
-            return []
+            return _Content()
         except StoreError as error:
             _logger.info("could not read %s now: %s", name, error)
             return None
 
 
-def _to_lines(events: list[Event]) -> bytes:
-    return "\n".join(
-        json.dumps(event, separators=(",", ":")) for event in events
-    ).encode()
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """The content of a segment, or of a snapshot, which covers segments."""
+
+    events: list[Event] = field(default_factory=list)
+    covers: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_lines(cls, content: bytes) -> _Content:
+        """Read the lines of an object.
+
+        Raises
+        ------
+        ValueError
+            If one is not JSON, or not an event.
+        """
+        lines = [json.loads(line) for line in content.splitlines()]
+        is_snapshot = bool(lines) and "covers" in lines[0]
+        covers = lines.pop(0)["covers"] if is_snapshot else []
+        events = map(event_from_json, lines)
+        return cls([event for event in events if event is not None], covers)
+
+
+def _stored(events: Iterable[Event]) -> list[dict[str, Any]]:
+    return [event.to_json() for event in events]
+
+
+def _to_lines(stored: Iterable[dict[str, Any]]) -> bytes:
+    lines = (json.dumps(one, separators=(",", ":")) for one in stored)
+    return "\n".join(lines).encode()

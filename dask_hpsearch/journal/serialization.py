@@ -1,4 +1,4 @@
-"""Parameters and results as JSON, and digests by which they are recognised."""
+"""Parameters and results as JSON, and digests that identify parameters."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DIGEST_LENGTH = 16
 
 
 def digest_of(parameters: Mapping[str, Any]) -> str:
-    """Digest of a candidate that depends on its values alone.
+    """Return the digest of a candidate's parameters, which depends only on their values.
 
-    Equal numbers have equal digests whatever their type (``np.float64(1.0)``, ``1.0``),
-    mappings whatever their order; ``joblib.hash`` promises neither. A value that cannot be
-    looked into counts by its type alone.
+    Equal numbers have equal digests, whatever their type (``np.float64(1.0)``, ``1.0``);
+    so have mappings, whatever their order. ``joblib.hash`` promises neither. Of an opaque
+    value only the type counts.
     """
     text, _ = _canonical_text(parameters)
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
@@ -36,19 +36,19 @@ def digest_of(parameters: Mapping[str, Any]) -> str:
 def has_stable_digest(parameters: Mapping[str, Any]) -> bool:
     """Whether a candidate's digest is the same each time, in every process.
 
-    The text of a user's object need not be: of a set, it follows the order of hashes.
+    The text of a user's object may change: that of a set follows the order of hashes.
     """
     _, stable = _canonical_text(parameters)
     return stable
 
 
 def is_of(digest: str, parameters: Mapping[str, Any]) -> bool:
-    """Whether a digest is a candidate's, or may be, since it has no stable one."""
+    """Whether a digest is that of a candidate, or may be, since its digest is unstable."""
     return digest_of(parameters) == digest or not has_stable_digest(parameters)
 
 
 def _canonical_text(parameters: Mapping[str, Any]) -> tuple[str, bool]:
-    """Return what is digested, and whether it is the same each time."""
+    """Return the text to digest, and whether it is the same each time."""
     unstable: list[str] = []
     try:
         return _json(_canonical(parameters, unstable)), not unstable
@@ -73,7 +73,7 @@ def _json_or_type(value: Any, unstable: list[str]) -> str:
 
 
 def _canonical(value: Any, unstable: list[str]) -> Any:  # noqa: PLR0911 (of each kind)
-    """Return a value as JSON; note types of which that may be another each time."""
+    """Return a value as JSON values; add types without a stable text to a list."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | str):
@@ -99,14 +99,14 @@ def _canonical_items(mapping: Mapping[Any, Any], unstable: list[str]) -> list[An
     items = [[str(key), _canonical(value, unstable)] for key, value in mapping.items()]
     if len({name for name, _ in items}) == len(items):
         return sorted(items, key=lambda item: item[0])
-    # Keys with one text, such as 1 and "1", are told apart by their types.
+    # Keys with the same text, such as 1 and "1", differ by their types.
     types = [type(key).__qualname__ for key in mapping]
     items = [[*item, kind] for item, kind in zip(items, types, strict=True)]
     return sorted(items, key=_json)
 
 
 def _stable_text(value: Any, unstable: list[str]) -> str:
-    """Text of any object; the same in another process unless that is noted."""
+    """Return the text of an object; add its type to a list if the text is unstable."""
     name = getattr(value, "__qualname__", None)
     if name is not None:
         return f"{getattr(value, '__module__', '')}.{name}"
@@ -114,7 +114,7 @@ def _stable_text(value: Any, unstable: list[str]) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001
         text = " at 0x"
-    if " at 0x" in text:  # its identity, or no text at all
+    if " at 0x" in text:  # the address, or no text at all
         return type(value).__qualname__
     unstable.append(type(value).__qualname__)
     return text
@@ -125,12 +125,12 @@ def _hash(content: bytes) -> str:
 
 
 def shown(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters for people: JSON values, anything else as shortened text."""
+    """Return parameters to display: JSON values, others as shortened text."""
     return {str(name): shown_value(value) for name, value in parameters.items()}
 
 
 def shown_value(value: Any) -> Any:
-    """Return one of them."""
+    """Return a value to display."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | float):
@@ -146,7 +146,7 @@ def shown_value(value: Any) -> Any:
 def encode_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """Encode a fit's result for the journal; floats keep their last digit.
 
-    A result with parts that JSON cannot hold is pickled.
+    A result that is not made of JSON values is pickled.
     """
     plain = {key: _plain(value) for key, value in result.items()}
     if not any(value is _NOT_PLAIN for value in plain.values()):
@@ -156,7 +156,7 @@ def encode_result(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decode_result(encoded: Mapping[str, Any]) -> dict[str, Any]:
-    """Decode what `encode_result` made; only from a journal whose seal was checked."""
+    """Decode what `encode_result` returned, from a journal whose seal was checked."""
     if "pickle" in encoded:
         content = base64.b64decode(encoded["pickle"])
         result: dict[str, Any] = pickle.loads(content)  # noqa: S301 (sealed)

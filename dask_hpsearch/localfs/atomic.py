@@ -1,8 +1,9 @@
-"""Files that appear whole, once, and only under a name that was free.
+"""Files that appear whole or not at all.
 
-The content is written to a hidden file in the same folder and synced; then it is linked to
-its name, which fails if the name is taken. Whoever looks sees nothing or everything, and of
-any number of processes that try, one is told that the file is its own.
+The content is written to a hidden file in the same folder. To create a file, it is synced
+and linked to its name, which fails if the name is taken: other processes see no file or the
+whole file, and of several processes that create it, exactly one succeeds. To replace a
+file, the hidden file is renamed.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ _NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 def create_whole(path: Path, content: bytes, *, mode: int = 0o666) -> bool:
-    """Create a file of this content, as `fill_whole` does."""
+    """Create a file with some content, as `fill_whole` does."""
     return fill_whole(path, lambda file: file.write(content), mode=mode)
 
 
 def fill_whole(
     path: Path, fill: Callable[[IO[bytes]], object], *, mode: int = 0o666
 ) -> bool:
-    """Create a file whole or not at all, unless there is one.
+    """Create a file whole or not at all, unless it exists.
 
     When it returns, the content and its name are synced to the disk.
 
@@ -45,19 +46,19 @@ def fill_whole(
     path : Path
         In a folder that exists.
     fill : callable
-        Writes the content; what it raises leaves nothing behind.
+        Writes the content; if it raises, no file is left.
     mode : int
-        Permissions, of which the process's umask is taken away.
+        Permissions, reduced by the process's umask.
 
     Returns
     -------
     bool
-        Whether the file is this call's own; False if there was one before.
+        Whether this call created the file; False if it existed.
 
     Raises
     ------
     OSError
-        If it cannot be written; nothing of it stays behind.
+        If it cannot be written; no part of it is left.
     """
     if os.path.lexists(path):
         return False
@@ -76,17 +77,24 @@ def fill_whole(
 
 
 @contextlib.contextmanager
-def replaced_whole(path: Path) -> Iterator[IO[bytes]]:
+def replaced_whole(path: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Open a file that takes the place of ``path`` only if the block ends well.
+
+    Parameters
+    ----------
+    path : Path
+        In a folder that exists.
+    mode : int
+        Permissions, reduced by the process's umask.
 
     Raises
     ------
     OSError
-        If it cannot be written; nothing of it stays behind.
+        If it cannot be written; no part of it is left.
     """
     partial = _partial_of(path)
     try:
-        with os.fdopen(_open_new(partial), "wb") as file:
+        with os.fdopen(_open_new(partial, mode), "wb") as file:
             yield file
         partial.replace(path)
     finally:
@@ -94,7 +102,7 @@ def replaced_whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder outlast a power cut, where its file system can."""
+    """Sync the names in a folder to the disk, if its file system can."""
     # Some mounts cannot sync a folder; the files' own content is synced by then.
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -105,7 +113,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_if_stale(path: Path) -> None:
-    """Remove what a process left behind that was killed while it wrote."""
+    """Remove the hidden file of a process that was killed while it wrote."""
     if path.name.startswith((_PARTIAL, _CLAIM)):
         # Another may have removed it, or this user may only read here.
         with contextlib.suppress(OSError):
@@ -117,7 +125,7 @@ def _partial_of(path: Path) -> Path:
     return path.with_name(f"{_PARTIAL}{secrets.token_hex(8)}")
 
 
-def _open_new(path: Path, mode: int = 0o666) -> int:
+def _open_new(path: Path, mode: int) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
 
 
@@ -125,8 +133,8 @@ def _publish(partial: Path, path: Path) -> bool:
     try:
         path.hardlink_to(partial)
     except FileExistsError:
-        # On a network file system a reply may be lost and the link asked for again:
-        # then the name that exists is our own.
+        # A network file system may lose a reply and repeat the request: then the
+        # existing name is this call's own.
         return partial.stat().st_nlink > 1
     except OSError as error:
         if error.errno not in _NO_LINKS:
@@ -138,10 +146,10 @@ def _publish(partial: Path, path: Path) -> bool:
 def publish_under_claim(
     partial: Path, path: Path, *, wait_s: float = _CLAIM_WAIT_S
 ) -> bool:
-    """Rename a file to a free name, where links are not to be had.
+    """Rename a file to a free name, for file systems without links.
 
-    Whoever creates the claim beside the name may rename. A claim that stays the same for
-    ``wait_s`` is of a process that died: holding one takes two system calls.
+    The process that creates the claim file beside the name may rename. A claim that stays
+    unchanged for ``wait_s`` is of a dead process: it is held for two system calls only.
     """
     claim = claim_of(path)
     claim_wait = _ClaimWait(claim, wait_s)
@@ -161,15 +169,15 @@ def publish_under_claim(
 
 
 def claim_of(path: Path) -> Path:
-    """Return the hidden file that is there while somebody renames to a name."""
+    """Return the hidden file that exists while a process renames to a name."""
     key = hashlib.sha256(os.fsencode(path.name), usedforsecurity=False).hexdigest()
     return path.with_name(f"{_CLAIM}{key[:32]}")
 
 
 class _ClaimWait:
-    """Waits on a claim of another; removes it when its holder must be dead.
+    """Waits for another process's claim; removes it when that process must be dead.
 
-    The claim's age is not asked for: the clocks of two machines may differ.
+    The claim's age is not used, since the clocks of two machines may differ.
     """
 
     def __init__(self, claim: Path, wait_s: float) -> None:

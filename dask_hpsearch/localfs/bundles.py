@@ -1,4 +1,4 @@
-"""Files that hold a pickled object so that many processes can map one copy.
+"""Files with a pickled object, of which many processes map one copy.
 
 A bundle is a pickle (protocol 5) whose buffers (array data, DataFrame blocks) lie beside
 it, aligned, in one file. Loading maps the file: the buffers of all processes on a machine
@@ -10,32 +10,29 @@ buffer; then the pickle and the buffers, each aligned to 64 bytes.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import mmap
-import os
 import pickle
 import struct
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, Any
 
 import cloudpickle
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from dask_hpsearch.localfs.atomic import replaced_whole
 
 _MAGIC = b"hpsbndl1"
 _NPY_MAGIC = b"\x93NUMPY"
 _HEAD = struct.Struct("<8sQQ")
 _ENTRY = struct.Struct("<QQ")
 _ALIGNMENT = 64
+_MODE = 0o600  # only the owner may read data
 _DIGEST_LENGTH = 32
 
 
 class Bundle:
-    """An object, encoded, not yet written.
+    """An encoded object, not yet written.
 
     Attributes
     ----------
@@ -71,19 +68,19 @@ class Bundle:
         return head + b"".join(entries)
 
     def write(self, path: Path) -> None:
-        """Write the file whole or not at all; nothing is done if it is there.
+        """Write the file whole or not at all, unless it exists.
 
         Raises
         ------
         OSError
-            If the folder is full or cannot be written; no half file stays behind.
+            If the folder is full or cannot be written; no part of the file is left.
         """
         if path.exists() and path.stat().st_size == self.nbytes:
             return
-        with whole_file(path) as file:
+        with replaced_whole(path, mode=_MODE) as file:
             self.write_to(file)
 
-    def write_to(self, file: BinaryIO) -> None:
+    def write_to(self, file: IO[bytes]) -> None:
         """Write to an open, empty file."""
         file.truncate(self.nbytes)
         file.write(self._header())
@@ -91,19 +88,6 @@ class Bundle:
         for offset, part in zip(self._offsets, parts, strict=True):
             file.seek(offset)
             file.write(part)
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Any]:
-    """Open a new file that appears at ``path`` only when the block ends well."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def load(path: str, *, writable: bool = False) -> Any:
@@ -114,13 +98,13 @@ def load(path: str, *, writable: bool = False) -> Any:
     path : str
         A bundle, or a file of one array in numpy's own format (``.npy``).
     writable : bool
-        Let this process write to the data: pages that it writes to become its own, the
-        file stays as it is.
+        Let this process write to the data: pages that it writes to become its own; the
+        file does not change.
 
     Raises
     ------
     OSError
-        If the file is missing or is neither.
+        If the file is missing, or has neither format.
     """
     with Path(path).open("rb") as file:
         if file.read(len(_NPY_MAGIC)) == _NPY_MAGIC:
@@ -129,7 +113,7 @@ def load(path: str, *, writable: bool = False) -> Any:
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=access))
     magic, n_buffers, pickle_length = _HEAD.unpack_from(mapped)
     if magic != _MAGIC:
-        msg = f"{path!r} is not a bundle of dask_hpsearch"
+        msg = f"{path!r} is not a bundle of dask_hpsearch: the file was altered or replaced"
         raise OSError(msg)
     entries = [
         _ENTRY.unpack_from(mapped, _HEAD.size + index * _ENTRY.size)
@@ -149,7 +133,7 @@ def verify(path: Path, digest: str) -> None:
         If the file is missing, truncated or altered.
     """
     if digest_of(path) != digest:
-        msg = f"{str(path)!r} does not have the content that its name says"
+        msg = f"the content of {str(path)!r} does not match its name: the file was altered"
         raise OSError(msg)
 
 
@@ -159,12 +143,14 @@ def digest_of(path: Path) -> str:
     Raises
     ------
     OSError
-        If the file is missing, or no whole bundle.
+        If the file is missing or incomplete.
     """
     try:
         return _digest_of_file(path)
     except (ValueError, struct.error) as error:  # empty, or cut within its head
-        msg = f"{str(path)!r} is no whole bundle of dask_hpsearch"
+        msg = (
+            f"{str(path)!r} is not a complete bundle of dask_hpsearch: it was truncated"
+        )
         raise OSError(msg) from error
 
 
@@ -185,7 +171,7 @@ def _digest_of_file(path: Path) -> str:
 
 
 def _contiguous(value: Any) -> Any:
-    """Give arrays a layout whose data pickle can put beside it."""
+    """Give arrays a layout that pickle can store out of band."""
     if isinstance(value, np.memmap):
         value = value.view(np.ndarray)
     if type(value) is np.ndarray and not (

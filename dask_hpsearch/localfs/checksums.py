@@ -29,9 +29,9 @@ def checksum(path: Path, kind: str) -> str:
     Raises
     ------
     OSError
-        If it cannot be read, or should be a bundle and is none.
+        If it cannot be read, or is not a bundle though it should be one.
     ValueError
-        If there is no such kind.
+        If the kind is unknown.
     """
     if kind == "bundle":
         return f"bundle:{bundles.digest_of(path)}"
@@ -56,5 +56,5 @@ def _content(kind: str) -> Any:
         return google_crc32c.Checksum()
     if kind in ("sha256", "md5"):
         return hashlib.new(kind, usedforsecurity=False)
-    msg = f"{kind!r} is no kind of checksum"
+    msg = f"the kind of a checksum must be sha256, md5, crc32c or bundle, got {kind!r}"
     raise ValueError(msg)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def is_file(descriptor: int, path: Path) -> bool:
-    """Whether an open file is the one that has a name now."""
+    """Whether a path still leads to this open file."""
     try:
         return path.stat().st_ino == os.fstat(descriptor).st_ino
     except FileNotFoundError:
@@ -21,7 +21,7 @@ def is_file(descriptor: int, path: Path) -> bool:
 
 
 def try_lock(descriptor: int, how: int) -> bool:
-    """Lock an open file (``fcntl.LOCK_SH`` or ``LOCK_EX``) if that is possible now."""
+    """Lock an open file (``fcntl.LOCK_SH`` or ``LOCK_EX``) without waiting."""
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -31,7 +31,7 @@ def try_lock(descriptor: int, how: int) -> bool:
 
 @contextlib.contextmanager
 def closed_on_error(descriptor: int) -> Iterator[int]:
-    """Close an open file, and so end its lock, if the block fails."""
+    """Close an open file, which ends its lock, if the block fails."""
     try:
         yield descriptor
     except BaseException:

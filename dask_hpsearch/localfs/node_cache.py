@@ -1,15 +1,15 @@
-"""What a node keeps of data that lies elsewhere: bounded, checked, one copy for all.
+"""A node's cache of data from elsewhere: bounded, checked, one copy for all processes.
 
-Of every entry there is, in one folder that all processes of the node may share:
+The processes of a node share one folder, with these files of each entry:
 
-KEY           the file, whole, never changed
-KEY.lock      locked by those who use the file (shared) or make or remove it (alone); says
-              which checksum the file has
+KEY           the complete file, which never changes
+KEY.lock      locked while the file is used (shared), made or removed (exclusive); contains
+              the file's checksum
 KEY.partial   the file while it is being made
-KEY.reserved  so much room is kept for it meanwhile
+KEY.reserved  reserves the file's size meanwhile
 
 Locks are the kernel's (``flock``): they end with the process that holds them, however it
-ends. So whatever nobody holds may go, and what a running fit uses never does.
+ends. So an entry without a lock may be removed, and one that a fit uses never is.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Held:
-    """An entry that stays where it is until it is let go.
+    """An entry that is not removed until it is closed.
 
     Attributes
     ----------
@@ -64,22 +64,22 @@ class Held:
         self.close()
 
     def close(self) -> None:
-        """Let it go."""
+        """Release the entry."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
 
 class NodeCache:
-    """Files by key in a folder, made once by whoever needs one first.
+    """Files by key in a folder; the first process that needs a file makes it.
 
     Parameters
     ----------
     folder : Path
-        Made when the first entry is.
+        Created with the first entry.
     limit_bytes : int, optional
-        Most that all entries may take; default: four fifths of what the disk has left
-        besides them.
+        Most that all entries may take; default: four fifths of the disk's free space and
+        the entries together.
     temporary : bool
         Remove the folder when the last process that uses it closes it.
     """
@@ -103,8 +103,8 @@ class NodeCache:
     def of_environment(cls, default: Path, *, temporary: bool) -> NodeCache:
         """Open the cache that the environment names, or the default one.
 
-        ``$DASK_HPSEARCH_CACHE`` is a folder, which stays; ``$DASK_HPSEARCH_CACHE_SIZE``
-        bounds it, in bytes or as in ``20GiB``.
+        ``$DASK_HPSEARCH_CACHE`` is a folder, which is not removed;
+        ``$DASK_HPSEARCH_CACHE_SIZE`` is its limit, in bytes or as in ``20GiB``.
         """
         named = os.environ.get(FOLDER_VARIABLE)
         size = os.environ.get(SIZE_VARIABLE)
@@ -122,29 +122,29 @@ class NodeCache:
         *,
         given_up: Callable[[], bool] = lambda: False,
     ) -> Held:
-        """Return an entry, made if it is not there; of those who ask, one makes it.
+        """Return an entry; if it does not exist, one of the callers makes it.
 
         Parameters
         ----------
         key : str
             Names its content.
         nbytes : int
-            Its size, or what is known of it.
+            Its size, or a first estimate.
         make : callable
             Writes the file and returns its checksum, ``kind:value``.
         given_up : callable
-            Whether to stop waiting for another who makes it.
+            Whether to stop waiting for another process that makes it.
 
         Raises
         ------
         CacheFullError
-            If there is no room: all that is there is in use, or the limit is too low.
+            If there is no room, because other entries are in use or the limit is too low.
         StoreError
             If the folder cannot be written.
         DataUnavailableError
             If it was given up.
         Exception
-            What ``make`` raises; nothing of it stays.
+            Raised by ``make``; no part of the entry is left.
         """
         path = self.folder / key
         while True:
@@ -154,16 +154,16 @@ class NodeCache:
             if held is not None:
                 return held
             if given_up():
-                msg = f"nobody needs {key} any more"
+                msg = f"the data {key} is no longer needed: its search has ended"
                 raise DataUnavailableError(msg)
             time.sleep(_POLL_S)
 
     def nbytes(self) -> int:
-        """Bytes that all entries take, or have reserved."""
+        """Return the bytes that all entries take or have reserved."""
         return sum(size for _, size in self._sizes().values())
 
     def tidy(self) -> None:
-        """Remove what a killed process left behind, and what was not used for a week."""
+        """Remove files of killed processes, and entries that were unused for a week."""
         for key, (used, _) in self._sizes().items():
             if time.time() - used > _UNUSED_S or not (self.folder / key).exists():
                 self._remove(key)
@@ -187,7 +187,7 @@ class NodeCache:
     # --- one entry --------------------------------------------------------------------
 
     def _hold(self, path: Path, make: Callable[[int], None] | None) -> Held | None:
-        """Hold an entry that is whole, or, with ``make``, one that is made for that."""
+        """Hold an entry that is complete; with ``make``, make it first if need be."""
         lock = self._lock(path, fcntl.LOCK_SH if make is None else fcntl.LOCK_EX)
         if lock is None:
             return None
@@ -202,7 +202,7 @@ class NodeCache:
         return None
 
     def _lock(self, path: Path, how: int) -> int | None:
-        """Lock an entry now or not at all: who has it may use it for long."""
+        """Lock an entry without waiting: another process may use it for long."""
         self._open()
         lock = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with closed_on_error(lock):
@@ -212,7 +212,7 @@ class NodeCache:
         return None
 
     def _is_whole(self, path: Path, lock: int) -> bool:
-        """Whether the file is there, with the content that was written."""
+        """Whether the file exists, with its original content."""
         try:
             stat = path.stat()
         except FileNotFoundError:
@@ -222,7 +222,7 @@ class NodeCache:
             if self._checked.get(path.name) != identity:
                 expected = _noted(lock)
                 if not expected or not _has(path, expected):
-                    _logger.warning("%s is not what it was: it is made anew", path)
+                    _logger.warning("%s was altered: it is made again", path)
                     return False
                 self._checked[path.name] = identity
         with contextlib.suppress(OSError):
@@ -240,7 +240,7 @@ class NodeCache:
                 self._reserve(reserved, nbytes)
                 found = make(partial)
                 stat = partial.stat()
-                if stat.st_size > nbytes:  # it could not be known
+                if stat.st_size > nbytes:  # the estimate was too low
                     self._reserve(reserved, stat.st_size)
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, json.dumps(found).encode(), 0)
@@ -283,7 +283,7 @@ class NodeCache:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one process at a time count and reserve."""
+        """Let only one process at a time count and reserve."""
         descriptor = os.open(self.folder / _ROOM, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -292,7 +292,7 @@ class NodeCache:
             os.close(descriptor)
 
     def _sizes(self) -> dict[str, tuple[float, int]]:
-        """When each entry was last used, and the bytes that it takes or has reserved."""
+        """Return when each entry was last used, and its bytes or reserved bytes."""
         found: dict[str, tuple[float, int]] = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
             for entry in entries:
@@ -310,7 +310,7 @@ class NodeCache:
         return found
 
     def _remove(self, key: str) -> bool:
-        """Remove an entry, unless somebody uses or makes it."""
+        """Remove an entry, unless a process uses or makes it."""
         path = _lock_of(self.folder / key)
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -323,7 +323,7 @@ class NodeCache:
             os.close(lock)
 
     def _open(self) -> None:
-        """Make the folder, and say that this process uses it."""
+        """Create the folder, and register this process as a user."""
         path = self.folder / _USERS
         with self._opening, _map_disk_errors(self.folder):
             if self._users is not None:
@@ -360,7 +360,7 @@ def _has(path: Path, expected: str) -> bool:
 
 @contextlib.contextmanager
 def _map_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what the disk refuses into an error that says the way out."""
+    """Turn an error of the disk into a `StoreError` with the way out."""
     try:
         yield
     except StoreError:
@@ -379,7 +379,7 @@ def _parsed(size: str) -> int:
     try:
         return int(parse_bytes(size))
     except ValueError as error:
-        msg = f"{SIZE_VARIABLE}={size!r} is no size: give bytes, or such as 20GiB"
+        msg = f"{SIZE_VARIABLE} must be a size in bytes or as in 20GiB, got {size!r}"
         raise StoreError(msg) from error
 
 

@@ -1,4 +1,4 @@
-"""How far a search is: its state, and its display in a terminal or a notebook."""
+"""The progress of a search, and its display in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ def show(
 ) -> Iterator[None]:
     """Show the progress of a search while the context lasts.
 
-    One HTML block, updated in place, in a Jupyter kernel; a few lines, redrawn in
-    place, in a terminal, of which one remains at the end; anywhere else (a file, a
-    pipe) a line every half minute, and one at the end.
+    In a Jupyter kernel, that is one HTML block, updated in place. In a terminal, it is a
+    few lines that are redrawn in place; one remains at the end. Elsewhere (a file, a
+    pipe), it is a line every half minute, and one at the end.
 
     Parameters
     ----------
     progress
-        What to show; it may change in any thread meanwhile.
+        The progress to show; other threads may change it in the meantime.
     enabled
-        Nothing is shown, and nothing imported for it, if False.
+        False: nothing is shown or imported.
     stream
-        Where to write; standard error by default. A stream that is given is
-        preferred to a kernel.
+        Default: a kernel's display, or else standard error.
     """
     if not enabled:
         yield

@@ -1,4 +1,4 @@
-"""The fits of one call of ``evaluate_candidates``, and its best candidate."""
+"""The fits of a call of ``evaluate_candidates``, and its best candidate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Best:
 
 @dataclass(slots=True)
 class Call:
-    """One call of ``evaluate_candidates``; its fits may come before it is announced."""
+    """A call of ``evaluate_candidates``; fits may be added before it is announced."""
 
     n_candidates: int | None = None
     n_splits: int | None = None
@@ -34,7 +34,7 @@ class Call:
 
     @property
     def fits_known(self) -> int:
-        """Fits announced, or at least seen."""
+        """Number of fits that were announced, or at least added."""
         if self.n_candidates is None or self.n_splits is None:
             return self.fits_done
         return max(self.n_candidates * self.n_splits, self.fits_done)
@@ -42,7 +42,7 @@ class Call:
     def announce(
         self, n_candidates: int | None, n_splits: int, *, resets_best: bool
     ) -> None:
-        """Learn the size of the call."""
+        """Set the size of the call."""
         self.n_candidates, self.n_splits = n_candidates, n_splits
         self.resets_best = resets_best
         for candidate in list(self.params):
@@ -55,7 +55,7 @@ class Call:
         score: float | None,
         params: Mapping[str, Any],
     ) -> bool:
-        """Add one fit; say whether it is new."""
+        """Add a fit; return whether it is new."""
         scores = self.scores.setdefault(candidate, {})
         if split in scores:
             return False
@@ -66,7 +66,7 @@ class Call:
         return True
 
     def _settle(self, candidate: int) -> None:
-        """Compare a candidate with the best so far, once all its splits are in."""
+        """Compare a candidate with the best so far, once it is complete."""
         scores = self.scores[candidate]
         if self.n_splits is None or len(scores) < self.n_splits:
             return
@@ -74,7 +74,7 @@ class Call:
         known = [score for _, score in sorted(scores.items()) if score is not None]
         if len(known) < len(scores):
             return
-        # As numpy averages a row of cv_results_, to the last digit: it decides ties.
+        # As NumPy averages a row of cv_results_, since the last digit decides ties.
         mean = float(np.add.reduce(np.array(known, dtype=float))) / len(known)
         found = Best(mean, candidate, params)
         best = self.best

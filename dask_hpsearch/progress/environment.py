@@ -1,4 +1,4 @@
-"""Where progress can be shown."""
+"""Detects a Jupyter kernel and a terminal."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TextIO
 
 
 def in_kernel() -> bool:
-    """Say whether this process is a Jupyter kernel, without importing IPython."""
+    """Whether this process is a Jupyter kernel; does not import IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Say whether a person sees what is written to ``stream``.
+    """Whether a stream is a terminal.
 
-    A process without a console has None for its standard streams.
+    The standard streams of a process without a console are None.
     """
     return stream is not None and not stream.closed and stream.isatty()

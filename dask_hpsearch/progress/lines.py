@@ -1,4 +1,4 @@
-"""Progress where nothing can be redrawn (a file, a pipe): a line now and then."""
+"""Progress in a file or a pipe, where nothing can be redrawn: one line at intervals."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LINE_EVERY_S = 30.0
 def show_in_lines(
     progress: SearchProgress, stream: TextIO, *, every_s: float = LINE_EVERY_S
 ) -> Iterator[None]:
-    """Write a line every so many seconds while the context lasts, and one at its end.
+    """Write a line at intervals while the context lasts, and one at its end.
 
     Parameters
     ----------
     progress
-        What to show.
+        The progress to show.
     stream
         Any text stream.
     every_s
@@ -57,7 +57,7 @@ def _keep_writing(
 
 def _write(stream: TextIO, line: str) -> None:
     encoding = stream.encoding or "utf-8"  # cron's may be ASCII
-    # A pipe that nobody reads any more must not cost the search.
+    # A pipe without a reader must not end the search.
     with suppress(OSError, ValueError):
         stream.write(line.encode(encoding, "replace").decode(encoding) + "\n")
         stream.flush()

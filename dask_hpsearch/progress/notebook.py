@@ -21,7 +21,7 @@ UPDATE_INTERVAL_S = 0.5
 
 
 class DisplayHandle(Protocol):
-    """What IPython's ``display`` returns: an output that can be replaced."""
+    """The return value of IPython's ``display``: an output that can be replaced."""
 
     def update(self, obj: Any, **kwargs: Any) -> None:
         """Replace the output."""
@@ -41,7 +41,7 @@ def show_in_notebook(progress: SearchProgress, display: Display) -> Iterator[Non
     Parameters
     ----------
     progress
-        What to show.
+        The progress to show.
     display
         ``IPython.display.display``.
     """
@@ -73,14 +73,14 @@ def _update(output: DisplayHandle, bundle: dict[str, str]) -> None:
     try:
         output.update(bundle, raw=True)
     except Exception:
-        # A notebook that was closed meanwhile must not cost the search.
-        logger.debug("the notebook did not take the progress", exc_info=True)
+        # A notebook that was closed in the meantime must not end the search.
+        logger.debug("the notebook did not display the progress", exc_info=True)
 
 
 def _bundle(
     snapshot: ProgressSnapshot, lines: list[str] | None = None
 ) -> dict[str, str]:
-    """Write the progress as HTML, and as plain text for consoles without it."""
+    """Return the progress as HTML, and as plain text for consoles."""
     if lines is None:
         lines = [text.fits(snapshot), text.pace(snapshot), text.best(snapshot)]
         lines += text.problem(snapshot)

@@ -26,38 +26,38 @@ class ProgressSnapshot:
     Attributes
     ----------
     fits_done
-        Fits that have ended, failed ones included.
+        Fits that have ended, including failed ones.
     fits_total
-        Fits known of so far: a halving search announces its rungs one by one.
+        Fits that are known so far: a halving search announces its rungs one by one.
     fits_failed
         Fits that ended without a score.
     rate
-        Fits per second of late; over the whole search once it has ended.
-    eta_s
-        Seconds until the fits known of are done; None if that cannot be told.
-    elapsed_s
+        Recent fits per second; of the whole search once it has ended.
+    eta
+        Seconds until the known fits are done; None if unknown.
+    elapsed
         Seconds since the first fits were announced.
     best_score, best_params
-        Of the best complete candidate, its score averaged over its splits; None
-        if there is none yet. Of a search that has ended: those of its results.
+        Mean score and parameters of the best complete candidate; None if there is none
+        yet. They are those of the results once the search has ended.
     workers, slots, running
-        Dask workers, their slots, and the fits in these.
+        Dask workers, their slots, and the fits that run in these.
     ended
-        Whether the search is over.
+        Whether the search has ended.
     reason
         Why it was stopped early; None if it was not.
     cost_usd
         US dollars so far, by list prices; None if the cluster's prices are not known.
     problem
-        What the cluster says is wrong with its parts; empty if nothing is.
+        The problem of the cluster; empty if there is none.
     """
 
     fits_done: int = 0
     fits_total: int = 0
     fits_failed: int = 0
     rate: float = 0.0
-    eta_s: float | None = None
-    elapsed_s: float = 0.0
+    eta: float | None = None
+    elapsed: float = 0.0
     best_score: float | None = None
     best_params: Mapping[str, Any] | None = None
     workers: int = 0
@@ -70,7 +70,7 @@ class ProgressSnapshot:
 
 
 class SearchProgress:
-    """Count what a search reports, in any order and from any thread.
+    """Count the fits that a search reports, in any order and from any thread.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class SearchProgress:
     Attributes
     ----------
     hint
-        What can be done if the search ends early; "" if nothing.
+        The next step if the search ends early; "" if there is none.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -114,12 +114,12 @@ class SearchProgress:
         call
             Its ordinal.
         n_candidates
-            None if that is not known beforehand.
+            None if that is not known in advance.
         n_splits
             Fits of each candidate.
         resets_best
-            Whether scores of earlier calls, such as a halving search's rungs, do
-            not compare with this one's.
+            Whether scores of earlier calls, such as earlier rungs of a halving search,
+            cannot be compared with those of this call.
         """
         with self._lock:
             self._start()
@@ -136,20 +136,20 @@ class SearchProgress:
         fit_time: float,  # noqa: ARG002 (part of the report; not shown yet)
         failed: bool | None = None,
     ) -> None:
-        """Count one fit; the report of a fit that was counted already is ignored.
+        """Count a fit, unless it was counted before.
 
         Parameters
         ----------
         call, candidate, split
-            Its ordinals.
+            Ordinals of the fit.
         params
-            The candidate's parameters.
+            Parameters of the candidate.
         score
             Higher is better; None or NaN if the fit failed or its score is unknown.
         fit_time
             Seconds.
         failed
-            None if the lack of a score says so.
+            None: a fit without a score has failed.
         """
         known_score = None if score is None or math.isnan(score) else score
         with self._lock:
@@ -162,22 +162,22 @@ class SearchProgress:
             self._forget_old_times()
 
     def slots_changed(self, *, workers: int, slots: int, running: int) -> None:
-        """Note how large the cluster is, and how many of its slots are in use."""
+        """Set the size of the cluster, and how many of its slots are busy."""
         with self._lock:
             self._workers, self._slots, self._running = workers, slots, running
 
     def spent(self, usd: float) -> None:
-        """Note what the search has cost so far, in US dollars."""
+        """Set the cost of the search so far, in US dollars."""
         with self._lock:
             self._cost_usd = usd
 
     def chosen(self, score: float | None, params: Mapping[str, Any] | None) -> None:
-        """Take over which candidate the search itself has found to be the best.
+        """Set the best candidate of the results.
 
         Parameters
         ----------
         score
-            Its mean score; None if several scores count.
+            Mean score; None if several scores count.
         params
             None if there is no best candidate.
         """
@@ -185,7 +185,7 @@ class SearchProgress:
             self._chosen = score, params
 
     def problem_changed(self, text: str) -> None:
-        """Note what is wrong with the cluster; an empty text if nothing is."""
+        """Set the problem of the cluster; empty if there is none."""
         with self._lock:
             self._problem = text
 
@@ -199,18 +199,18 @@ class SearchProgress:
             self._problem = ""
 
     def snapshot(self) -> ProgressSnapshot:
-        """Return the progress as it is now."""
+        """Return the current progress."""
         with self._lock:
             total = sum(call.fits_known for call in self._calls.values())
-            rate, elapsed_s = self._rate(), self._elapsed_s()
+            rate, elapsed = self._rate(), self._elapsed()
             best_score, best_params = self._chosen or self._best_so_far()
             return ProgressSnapshot(
                 fits_done=self._fits_done,
                 fits_total=total,
                 fits_failed=self._fits_failed,
                 rate=rate,
-                eta_s=self._eta_s(total, rate),
-                elapsed_s=elapsed_s,
+                eta=self._eta(total, rate),
+                elapsed=elapsed,
                 best_score=best_score,
                 best_params=best_params,
                 workers=self._workers,
@@ -232,27 +232,27 @@ class SearchProgress:
     def _now(self) -> float:
         return self._clock() if self._ended_at is None else self._ended_at
 
-    def _elapsed_s(self) -> float:
+    def _elapsed(self) -> float:
         return 0.0 if self._started_at is None else self._now() - self._started_at
 
     def _forget_old_times(self) -> None:
         times, since = self._finish_times, self._now() - RATE_WINDOW_S
-        # One more than are counted: the window opens when that fit ended.
+        # One more than are counted: the window starts when that fit ended.
         while len(times) > RATE_FITS + 1 and times[1] <= since:
             times.popleft()
 
     def _rate(self) -> float:
-        elapsed_s = self._elapsed_s()
+        elapsed = self._elapsed()
         if self._ended_at is not None or len(self._finish_times) == self._fits_done:
-            # No fit is too old to count: the window opens with the search.
-            n_fits, window_s = self._fits_done, elapsed_s
+            # No fit is too old to count: the window starts with the search.
+            n_fits, window_s = self._fits_done, elapsed
         else:
             self._forget_old_times()
             n_fits = len(self._finish_times) - 1
             window_s = self._now() - self._finish_times[0]
         return n_fits / window_s if window_s > 0 else 0.0
 
-    def _eta_s(self, total: int, rate: float) -> float | None:
+    def _eta(self, total: int, rate: float) -> float | None:
         unknown = any(call.n_candidates is None for call in self._calls.values())
         if self._ended_at is not None or unknown or rate <= 0:
             return None
@@ -265,7 +265,7 @@ class SearchProgress:
     def _best(self) -> Best | None:
         """Find the best complete candidate of the calls that compare with the last.
 
-        Of equals the first counts, as in scikit-learn.
+        Of equal candidates the first counts, as in scikit-learn.
         """
         best: Best | None = None
         for ordinal in sorted(self._calls, reverse=True):

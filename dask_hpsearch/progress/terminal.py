@@ -32,8 +32,7 @@ def show_in_terminal(progress: SearchProgress, stream: TextIO) -> Iterator[None]
         get_renderable=lambda: _render(progress),
         refresh_per_second=REFRESHES_PER_SECOND,
         transient=True,
-        # What the search prints meanwhile goes above our lines, unless it goes
-        # to a file, where it must stay.
+        # Output of the search is printed above these lines, unless it goes to a file.
         redirect_stdout=is_terminal(sys.stdout),
         redirect_stderr=is_terminal(sys.stderr),
     )
@@ -41,7 +40,7 @@ def show_in_terminal(progress: SearchProgress, stream: TextIO) -> Iterator[None]
     try:
         yield
     finally:
-        # A terminal that was closed meanwhile must not cost the search.
+        # A terminal that was closed in the meantime must not end the search.
         with suppress(OSError, ValueError):
             live.stop()
             last, *hints = text.closing(progress)

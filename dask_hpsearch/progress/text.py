@@ -1,4 +1,4 @@
-"""The progress of a search in words, shared by terminal and notebook."""
+"""The progress of a search as text, for terminals, notebooks and files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ ELLIPSIS = "..."
 
 
 def fits(snapshot: ProgressSnapshot) -> str:
-    """Say how many fits are done, of how many, and how many failed."""
+    """Return the numbers of finished, known and failed fits."""
     text = f"{snapshot.fits_done:,}/{snapshot.fits_total:,} fits"
     return text + _failed(snapshot)
 
 
 def pace(snapshot: ProgressSnapshot) -> str:
-    """Say how fast it goes, how long it has gone and may go on, and on what."""
-    parts = [f"{_duration(snapshot.elapsed_s)} elapsed"]
+    """Return rate, elapsed and remaining time, cost, workers and slots."""
+    parts = [f"{_duration(snapshot.elapsed)} elapsed"]
     if snapshot.fits_done:
         parts.insert(0, _rate(snapshot.rate))
-    if snapshot.eta_s is not None and snapshot.fits_done < snapshot.fits_total:
-        parts.append(f"about {_duration(snapshot.eta_s)} left")
+    if snapshot.eta is not None and snapshot.fits_done < snapshot.fits_total:
+        parts.append(f"about {_duration(snapshot.eta)} left")
     if snapshot.cost_usd is not None:
         parts.append(cost(snapshot.cost_usd))
     parts.append(
@@ -38,19 +38,19 @@ def pace(snapshot: ProgressSnapshot) -> str:
 
 
 def cost(usd: float) -> str:
-    """Write what a search has cost so far."""
+    """Return the cost of a search so far."""
     cents = round(usd * 100)
     return f"about ${cents / 100:,.2f}" if cents else "less than $0.01"
 
 
 def problem(snapshot: ProgressSnapshot) -> list[str]:
-    """Say what is wrong with the cluster, in a line of its own; none if nothing is."""
+    """Return the cluster's problem as one line; no line if there is none."""
     text = _cut(_printable(f"cluster: {snapshot.problem}"), PARAMS_LENGTH)
     return [text] if snapshot.problem else []
 
 
 def best(snapshot: ProgressSnapshot) -> str:
-    """Name the best candidate so far."""
+    """Return the best candidate so far."""
     if snapshot.best_params is None:
         return "no complete candidate yet"
     score = "" if snapshot.best_score is None else f" {_score(snapshot.best_score)}"
@@ -58,13 +58,13 @@ def best(snapshot: ProgressSnapshot) -> str:
 
 
 def line(snapshot: ProgressSnapshot) -> str:
-    """Say all of it on one line."""
+    """Return the whole progress as one line."""
     parts = [fits(snapshot), pace(snapshot), best(snapshot), *problem(snapshot)]
     return f"Search: {' · '.join(parts)}"
 
 
 def closing(progress: SearchProgress) -> list[str]:
-    """Say how a search ended and, if that was early, what can be done about it."""
+    """Return how a search ended and, if that was early, the next step."""
     snapshot = progress.snapshot()
     early = not snapshot.ended or snapshot.reason is not None
     hint = progress.hint
@@ -72,7 +72,7 @@ def closing(progress: SearchProgress) -> list[str]:
 
 
 def summary(snapshot: ProgressSnapshot) -> str:
-    """Sum a search up that has ended, or whose progress is no longer shown."""
+    """Return a summary of a search that has ended or is no longer shown."""
     if not snapshot.ended:
         state = f"Search {snapshot.reason or 'ended'}"
     elif snapshot.reason is None:
@@ -82,7 +82,7 @@ def summary(snapshot: ProgressSnapshot) -> str:
     fits_done = _count(snapshot.fits_done, "fit")
     if snapshot.fits_done < snapshot.fits_total:
         fits_done = f"{snapshot.fits_done:,} of {_count(snapshot.fits_total, 'fit')}"
-    text = f"{state}: {fits_done}{_failed(snapshot)}, {_duration(snapshot.elapsed_s)}"
+    text = f"{state}: {fits_done}{_failed(snapshot)}, {_duration(snapshot.elapsed)}"
     if snapshot.cost_usd is not None:
         text += f", {cost(snapshot.cost_usd)}"
     if snapshot.best_params is not None:
@@ -91,7 +91,7 @@ def summary(snapshot: ProgressSnapshot) -> str:
 
 
 def shorten_params(params: Mapping[str, Any]) -> str:
-    """Write parameters on one line, long values and long lists of them cut."""
+    """Return parameters as one line; long values and long lists are cut."""
     text = ", ".join(f"{name}={_shorten(value)}" for name, value in params.items())
     return _cut(_printable(text), PARAMS_LENGTH) or "default parameters"
 
@@ -108,19 +108,19 @@ class _ShortRepr(Repr):
             text = repr(x)
         except Exception:  # noqa: BLE001 (a user's __repr__ must not end the display)
             text = f"<{type(x).__name__}>"
-        # Estimators and arrays span lines; their indentation is no news here.
+        # Estimators and arrays span several lines: drop their indentation.
         return _cut(" ".join(text[:1000].split()), VALUE_LENGTH)
 
 
 def _shorten(value: Any) -> str:
     try:
         return _cut(_ShortRepr().repr(value), VALUE_LENGTH)
-    except Exception:  # noqa: BLE001 (nor must an odd container)
+    except Exception:  # noqa: BLE001 (nor must a container that fails)
         return f"<{type(value).__name__}>"
 
 
 def _printable(text: str) -> str:
-    """Drop what could move a terminal's cursor or start a new line."""
+    """Replace characters that move a terminal's cursor or start a new line."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
@@ -137,7 +137,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _rate(rate: float) -> str:
-    """Write fits per second, or per minute where that is less than one."""
+    """Return fits per second, or per minute if that is less than one."""
     return f"{rate:,.1f} fits/s" if rate >= 1 else f"{rate * 60:.1f} fits/min"
 
 

@@ -1,5 +1,5 @@
-"""Notes what a search evaluates, and replays what its run has."""
+"""Records a search's candidates, splits and results, and replays those of its run."""
 
 from __future__ import annotations
 
-__all__ = ["call", "recorder"]
+__all__ = ["call", "evaluation_hook", "recorder"]

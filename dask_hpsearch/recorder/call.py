@@ -1,4 +1,4 @@
-"""One ``evaluate_candidates`` call as it is kept: candidates, splits, results."""
+"""One recorded ``evaluate_candidates`` call: candidates, splits, results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RecordedCall:
     ordinal : int
     candidates : list of dict
     more_results : dict of str to list, or None
-        Extra columns that the search class gives, one value a candidate.
+        Extra columns of the search class, with one value for each candidate.
     splits : list of (train, test)
         Empty until scikit-learn asks for them.
     results : dict
@@ -35,7 +35,7 @@ class RecordedCall:
     still_open : bool
         Whether candidates are added as the search goes on.
     asks : dict of int to (int, dict)
-        What is to be asked again: search space and parameters, by candidate.
+        Earlier asks, which are repeated: search space and parameters, by candidate.
     """
 
     ordinal: int
@@ -48,7 +48,7 @@ class RecordedCall:
     asks: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
 
     def complete(self) -> list[int]:
-        """Candidates whose every split is there."""
+        """Return the candidates that have results of all splits."""
         finished = Counter(candidate for candidate, _ in self.results)
         known = range(len(self.candidates))
         return sorted(
@@ -56,6 +56,15 @@ class RecordedCall:
             for candidate, n_splits in finished.items()
             if n_splits == len(self.splits) and candidate in known
         )
+
+    def complete_results(self) -> list[dict[str, Any]]:
+        """Return the results of complete candidates, in scikit-learn's order of fits."""
+        splits = range(len(self.splits))
+        return [
+            self.results[candidate, split]
+            for candidate in self.complete()
+            for split in splits
+        ]
 
 
 class BegunElsewhereError(Exception):
@@ -65,16 +74,16 @@ class BegunElsewhereError(Exception):
 def extend_call(
     call: RecordedCall, earlier: StoredCall, *, keep_candidates: bool
 ) -> None:
-    """Give a call of an extended run the splits and results it had before.
+    """Give a call of an extended run the splits and results of the earlier run.
 
     Parameters
     ----------
     call : RecordedCall
-        With the candidates of now; changed.
+        With its present candidates; changed in place.
     earlier : StoredCall
     keep_candidates : bool
-        Whether the candidates of now were drawn anew: then the earlier ones stay, and
-        as many of the new are added as there are more.
+        Whether the present candidates were drawn without a seed: then the earlier ones
+        are kept, and new ones are added only up to the present number.
     """
     if keep_candidates:
         known = {digest_of(one) for one in earlier.candidates}
@@ -90,7 +99,7 @@ def extend_call(
 
 
 class RecordingSplitter:
-    """Splits as the search's own splitter does, and notes the splits."""
+    """Splits as the search's own splitter does, and reports the splits."""
 
     def __init__(self, splitter: Any, noted: Callable[[list[Any]], None]) -> None:
         self._splitter = splitter

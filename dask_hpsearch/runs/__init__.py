@@ -1,7 +1,7 @@
-"""Runs: searches that outlive the process that began them."""
+"""Runs: searches that can outlive the process that started them."""
 
 from __future__ import annotations
 
 from dask_hpsearch.runs.run import SearchRun
 
-__all__ = ["SearchRun", "create", "follow", "gc", "submit"]
+__all__ = ["SearchRun", "create", "gc", "stores", "submit", "watch"]

@@ -1,4 +1,4 @@
-"""Removes what nobody needs any more from a store: old runs, data of no run."""
+"""Removes old runs from a store, and data that no run refers to."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from dask_hpsearch.exceptions import RunNotFoundError, UntrustedObjectError
 from dask_hpsearch.journal.folder import MANIFEST, RUNS, RunFolder
+from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.runs.run import SearchRun
-from dask_hpsearch.runs.states import UNDER_WAY
 from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ DATA = "data"
 KEPT_DAYS = 30.0
 _DAY_S = 86400.0
 _YOUNG_S = 3600.0
-_OVER = ("finished", "stopped", "cancelled")
+_REMOVABLE = (RunState.FINISHED, RunState.STOPPED, RunState.CANCELLED)
 _logger = logging.getLogger(__name__)
 _TIDIED = ".tidied"
 _DIGEST = re.compile(r"[0-9a-f]{32}")
@@ -35,11 +35,11 @@ class Removed:
     Attributes
     ----------
     runs : list of str
-        Ids of runs, and of what was left of some that were never whole.
+        Ids of runs, also of those whose creation was never completed.
     n_data : int
         Data files.
     nbytes : int
-        Their size.
+        Size of these files.
     """
 
     runs: list[str]
@@ -54,13 +54,13 @@ def gc(store: Store, *, older_than_days: float | None = None) -> Removed:
     ----------
     store : Store
     older_than_days : float, optional
-        This user's runs that are over and were begun before that are removed too.
-        Interrupted and failed ones stay: they can go on.
+        This user's runs that were created before that are removed too, unless they are
+        under way, interrupted or failed: these can be resumed.
 
     Raises
     ------
     UntrustedObjectError
-        If a run's manifest cannot be read: its data is not known then.
+        If a run's manifest cannot be read: its data are unknown then.
     """
     runs = store.child(RUNS)
     ids = sorted({one.name.split("/")[0] for one in runs.list("")})
@@ -70,25 +70,29 @@ def gc(store: Store, *, older_than_days: float | None = None) -> Removed:
         try:
             folder = RunFolder.open(runs.child(run_id), trusted=True)
         except RunNotFoundError:
-            if _begun(run_id) < time.time() - _YOUNG_S:
-                _remove_rest(runs.child(run_id))
+            if _creation_time(run_id) < time.time() - _YOUNG_S:
+                _remove_incomplete(runs.child(run_id))
                 removed.append(run_id)
             continue
-        if folder.manifest.created < limit and _is_own(folder) and _is_over(folder):
+        if (
+            folder.manifest.created < limit
+            and _is_own(folder)
+            and _is_removable(folder)
+        ):
             SearchRun(folder).delete()
             removed.append(run_id)
             continue
         pins = folder.manifest.data.values()
         used |= {pin["digest"] for pin in pins if "digest" in pin}
-        if SearchRun(folder).state in UNDER_WAY:
+        if SearchRun(folder).state.is_under_way:
             oldest = min(oldest, folder.manifest.created)
-    # What a run that is under way has written besides was touched since it began.
+    # A run that is under way may write further data, all of it since it was created.
     n_data, nbytes = _remove_data(store, used, before=oldest - _YOUNG_S)
     return Removed(removed, n_data, nbytes)
 
 
 def tidy(store: Store) -> None:
-    """Once a day, remove runs of the default store that ended a month ago."""
+    """Once a day, remove runs of the default store that are older than a month."""
     folder = store.local_path()
     if folder is None or not folder.is_dir():
         return
@@ -110,12 +114,12 @@ def _is_own(folder: RunFolder) -> bool:
     return True
 
 
-def _is_over(folder: RunFolder) -> bool:
-    return SearchRun(folder).state in _OVER
+def _is_removable(folder: RunFolder) -> bool:
+    return SearchRun(folder).state in _REMOVABLE
 
 
-def _begun(run_id: str) -> float:
-    """When a run was made, by its id; now if that does not tell."""
+def _creation_time(run_id: str) -> float:
+    """Return when a run was created, by its id; now if the id has no time."""
     try:
         moment = time.strptime(run_id[:15], "%Y%m%d-%H%M%S")
     except ValueError:
@@ -123,14 +127,14 @@ def _begun(run_id: str) -> float:
     return float(calendar.timegm(moment))
 
 
-def _remove_rest(run: Store) -> None:
+def _remove_incomplete(run: Store) -> None:
     for one in run.list(""):
         if one.name != MANIFEST:
             run.delete(one.name)
 
 
 def _remove_data(store: Store, used: set[str], *, before: float) -> tuple[int, int]:
-    data = open_store(store.child(DATA).url)  # a folder that stays when it is empty
+    data = open_store(store.child(DATA).url)  # whose folder stays when it is empty
     old = [
         one
         for one in data.list("")
@@ -138,6 +142,6 @@ def _remove_data(store: Store, used: set[str], *, before: float) -> tuple[int, i
         and one.name not in used
         and one.modified < before
     ]
-    for one in old:  # others may tidy up too: what is gone is gone
+    for one in old:  # another process may have deleted it
         data.delete(one.name)
     return len(old), sum(one.nbytes for one in old)

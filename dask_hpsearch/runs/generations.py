@@ -1,4 +1,4 @@
-"""Generations of a run: a new one begins when it is extended, or goes on after a stop."""
+"""Generations of a run: a new one begins when it is extended, or resumed after a stop."""
 
 from __future__ import annotations
 
@@ -12,39 +12,41 @@ if TYPE_CHECKING:
 _EXTENSIONS = "extensions/"
 
 
-def generation_of(folder: RunFolder) -> int:
-    """Return the number of a run's generation; the first is 0."""
+def current_generation(folder: RunFolder) -> int:
+    """Return the number of a run's current generation; the first is 0."""
     return len(folder.store.list(_EXTENSIONS))
 
 
 def begin_generation(folder: RunFolder, n_iter: int) -> int:
-    """Begin a new generation, with so many candidates more; return its number.
+    """Begin a generation with ``n_iter`` more candidates; return its number.
 
     Raises
     ------
     RunFailedError
-        If somebody else does the same.
+        If another process has begun it.
     """
-    generation = generation_of(folder) + 1
+    generation = current_generation(folder) + 1
     name = f"{_EXTENSIONS}{generation:05d}"
     if not folder.store.create(name, str(n_iter).encode()):
-        msg = f"run {folder.run_id} is being extended by somebody else: look again"
+        msg = (
+            f"run {folder.run_id} is being extended by another process: try again later"
+        )
         raise RunFailedError(msg)
     return generation
 
 
 def n_iter_more(folder: RunFolder) -> int:
-    """Return how many candidates all generations have more than the first.
+    """Return how many candidates all generations have added to the first.
 
     Raises
     ------
     UntrustedObjectError
-        If the folder does not say so in numbers.
+        If the folder has something else than numbers.
     """
     store = folder.store
     names = [one.name for one in store.list(_EXTENSIONS)]
     try:
         return sum(int(store.read(name)) for name in names)
     except ValueError as error:
-        msg = f"{_EXTENSIONS} of run {folder.run_id} holds what is no number: {error}"
+        msg = f"{_EXTENSIONS} of run {folder.run_id} must hold numbers: {error}"
         raise UntrustedObjectError(msg) from error

@@ -1,10 +1,11 @@
-"""What drivers write: a file in the run's folder, or one that goes there in the end.
+"""Logs of a run: the output of its drivers, and of the pods of its cluster.
 
-An object of a bucket cannot grow. There, a driver's output is a file of this machine while
-it runs; the driver itself stores it when it ends, or, if it was killed, the next one.
+The log of a driver is a file in the run's folder. A bucket's objects cannot be appended to:
+there, the log is a file of this machine while the driver runs, and the driver stores it when
+it ends, or the next driver does if it was killed.
 
-What pods wrote is in one bounded object. It is written anew, under a new name, as often as
-that pays, and the one before is removed: what pods wrote that are gone stays in it.
+The logs of all pods are one object of limited size. It is replaced from time to time by an
+object with a new name, and still has the logs of pods that no longer exist.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
 
 LOGS = "logs"
 POD_LOGS = "logs/pods-"
-# Of each pod, in characters; of so many pods: 12 MiB at most, a tenth of that when packed.
-_MOST_OF_A_POD = 2**16
-_MOST_PODS = 192
-_LONGEST_LINE = 4000
-_FIRST_AFTER_S, _SELDOM_S = 2.0, 30.0
+# In characters for each pod: 12 MiB at most for all, a tenth of that when compressed.
+_MAX_POD_LOG_LENGTH = 2**16
+_MAX_PODS = 192
+_MAX_LINE_LENGTH = 4000
+_MIN_PAUSE_S, _MAX_PAUSE_S = 2.0, 30.0
 _logger = logging.getLogger(__name__)
 
 
-def new_log(store: Store, run_id: str) -> BinaryIO:
-    """Open a new log; its name is one that no driver of the run had.
+def create_driver_log(store: Store, run_id: str) -> BinaryIO:
+    """Create the log of a driver, under a name that no driver of the run has used.
 
     Parameters
     ----------
@@ -52,8 +53,8 @@ def new_log(store: Store, run_id: str) -> BinaryIO:
         The run's folder.
     run_id : str
     """
-    keep_logs(store, run_id)
-    _word(run_id).unlink(missing_ok=True)
+    store_driver_logs(store, run_id)
+    _last_error(run_id).unlink(missing_ok=True)
     logs = _folder(store, run_id)
     logs.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(len(store.list(f"{LOGS}/"))):
@@ -62,11 +63,11 @@ def new_log(store: Store, run_id: str) -> BinaryIO:
     raise AssertionError
 
 
-def keep_logs(store: Store, run_id: str) -> None:
-    """Store logs of this machine, all of them of drivers that end or have ended."""
+def store_driver_logs(store: Store, run_id: str) -> None:
+    """Store the logs that are on this machine; their drivers end now, or have ended."""
     if store.local_path() is not None:
         return
-    for path in _on_the_way(store, run_id):
+    for path in _local_logs(store, run_id):
         try:
             store.send(f"{LOGS}/{path.name}", path)
         except (OSError, StoreError) as error:
@@ -76,10 +77,10 @@ def keep_logs(store: Store, run_id: str) -> None:
 
 
 def logs_of(store: Store, run_id: str) -> dict[str, str]:
-    """Return what drivers wrote, by the names of their logs, and the cluster's pods."""
+    """Return the logs of drivers and pods, by their names."""
     contents = {
         path.name: path.read_bytes()
-        for path in _on_the_way(store, run_id)
+        for path in _local_logs(store, run_id)
         if store.local_path() is None
     }
     for one in store.list(f"{LOGS}/"):
@@ -93,129 +94,128 @@ def logs_of(store: Store, run_id: str) -> dict[str, str]:
 
 
 def forget_logs(store: Store, run_id: str) -> None:
-    """Remove logs that are on this machine alone."""
-    _word(run_id).unlink(missing_ok=True)
+    """Remove the logs of a run that are on this machine."""
+    _last_error(run_id).unlink(missing_ok=True)
     if store.local_path() is None:
         shutil.rmtree(_folder(store, run_id), ignore_errors=True)
 
 
-def leave_word(run_id: str, text: str) -> None:
-    """Leave a driver's last words where the run's store cannot take them."""
+def write_last_error(run_id: str, text: str) -> None:
+    """Write a driver's error to this machine, since the run's store cannot be written."""
+    path = _last_error(run_id)
     with contextlib.suppress(OSError):
-        _word(run_id).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _word(run_id).write_text(text, encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_text(text, encoding="utf-8")
 
 
-def last_word(run_id: str) -> str:
-    """Return what the last driver of a run left on this machine, if it could no more."""
+def read_last_error(run_id: str) -> str:
+    """Return the error of a run's last driver that is on this machine, if there is one."""
     with contextlib.suppress(OSError):
-        return _word(run_id).read_text(encoding="utf-8")
+        return _last_error(run_id).read_text(encoding="utf-8")
     return ""
 
 
-def _word(run_id: str) -> Path:
+def _last_error(run_id: str) -> Path:
     return paths.data_folder() / "drivers" / f"{run_id}.word"
 
 
-def _on_the_way(store: Store, run_id: str) -> list[Path]:
+def _local_logs(store: Store, run_id: str) -> list[Path]:
     return sorted(_folder(store, run_id).glob("driver-*.log"))
 
 
 def _folder(store: Store, run_id: str) -> Path:
-    place = store.local_path()
-    return paths.data_folder() / LOGS / run_id if place is None else place / LOGS
+    local = store.local_path()
+    return paths.data_folder() / LOGS / run_id if local is None else local / LOGS
 
 
 @dataclass(slots=True)
-class Page:
-    """The last lines of one pod.
+class PodLog:
+    """The last lines that a pod wrote.
 
     Attributes
     ----------
     lines : deque of str
     size : int
-        Their characters.
-    last : str
-        When the last of them was written, as Kubernetes says it.
-    left_out : int
-        How many lines there were before.
+        In characters.
+    last_time : str
+        Time of the last line, in the format of Kubernetes.
+    n_dropped : int
+        How many earlier lines were dropped.
     """
 
     lines: deque[str] = field(default_factory=deque)
     size: int = 0
-    last: str = ""
-    left_out: int = 0
+    last_time: str = ""
+    n_dropped: int = 0
 
     def add(self, moment: str, line: str) -> None:
-        """Append a line; the first ones go when there are too many."""
-        line = line[:_LONGEST_LINE]
+        """Append a line; drop the first ones if the log gets too long."""
+        line = line[:_MAX_LINE_LENGTH]
         self.lines.append(line)
         self.size += len(line) + 1
-        self.last = moment
-        while self.size > _MOST_OF_A_POD:
+        self.last_time = moment
+        while self.size > _MAX_POD_LOG_LENGTH:
             self.size -= len(self.lines.popleft()) + 1
-            self.left_out += 1
+            self.n_dropped += 1
 
     def text(self) -> str:
-        """Return it as it was written."""
-        before = f"({self.left_out} lines before)\n" if self.left_out else ""
+        """Return the lines as the pod wrote them."""
+        before = f"({self.n_dropped} lines before)\n" if self.n_dropped else ""
         return before + "".join(f"{line}\n" for line in self.lines)
 
 
 class PodLogArchive:
-    """The pages of all pods; of too many pods, those that were silent longest go."""
+    """The logs of all pods; of too many pods, the logs that are oldest are dropped."""
 
     def __init__(self) -> None:
-        self.pages: dict[str, Page] = {}
+        self._logs: dict[str, PodLog] = {}
 
-    def add(self, who: str, moment: str, line: str) -> None:
-        """Append a line of a pod."""
-        page = self.pages.setdefault(who, Page())
-        page.add(moment, line)
-        while len(self.pages) > _MOST_PODS:
-            silent = [one for one in self.pages if one.startswith("worker ")]
-            oldest = min(silent or self.pages, key=lambda one: self.pages[one].last)
-            del self.pages[oldest]
+    def add_line(self, pod: str, moment: str, line: str) -> None:
+        """Append a line to the log of a pod ("worker NAME")."""
+        self._logs.setdefault(pod, PodLog()).add(moment, line)
+        while len(self._logs) > _MAX_PODS:
+            workers = [name for name in self._logs if name.startswith("worker ")]
+            names = workers or self._logs
+            del self._logs[min(names, key=lambda name: self._logs[name].last_time)]
 
-    def moments(self) -> dict[str, str]:
-        """Return when each pod wrote last."""
-        return {who: page.last for who, page in self.pages.items()}
+    def last_times(self) -> dict[str, str]:
+        """Return the time of each pod's last line."""
+        return {pod: log.last_time for pod, log in self._logs.items()}
 
     def texts(self) -> dict[str, str]:
-        """Return what each wrote: driver, scheduler, then the workers."""
-        return {who: self.pages[who].text() for who in sorted(self.pages)}
+        """Return the logs by pod: driver, scheduler, then the workers."""
+        return {pod: self._logs[pod].text() for pod in sorted(self._logs)}
 
     def to_bytes(self) -> bytes:
-        """Write it down; `update` reads it."""
+        """Return the content of an object that `update` reads."""
         rows = [
-            [who, page.last, page.left_out, list(page.lines)]
-            for who, page in self.pages.items()
+            [pod, log.last_time, log.n_dropped, list(log.lines)]
+            for pod, log in self._logs.items()
         ]
         return gzip.compress(json.dumps(rows).encode(), compresslevel=5)
 
     def update(self, content: bytes) -> None:
-        """Take over the pages of another book; of a pod that both have, the later.
+        """Add the logs of another archive; if both have a pod, the later log counts.
 
         Raises
         ------
         ValueError
-            If it is none.
+            If the content is not that of an archive.
         """
         try:
             rows = json.loads(gzip.decompress(content))
-            for who, last, left_out, lines in rows:
-                page = Page(deque(lines), sum(len(one) + 1 for one in lines))
-                page.last, page.left_out = last, left_out
-                known = self.pages.get(who)
-                if known is None or known.last <= last:
-                    self.pages[who] = page
+            for pod, last_time, n_dropped, lines in rows:
+                size = sum(len(line) + 1 for line in lines)
+                known = self._logs.get(pod)
+                if known is None or known.last_time <= last_time:
+                    self._logs[pod] = PodLog(deque(lines), size, last_time, n_dropped)
         except (OSError, EOFError, TypeError, ValueError, zlib.error) as error:
-            msg = f"it is no book of logs: {error!r}"
+            msg = f"invalid archive of pod logs: {error!r}"
             raise ValueError(msg) from error
 
 
 class StoredPodLogs:
-    """Keeps a book in a run's folder while its pods write.
+    """Stores an archive in a run's folder while the pods write.
 
     Parameters
     ----------
@@ -225,14 +225,14 @@ class StoredPodLogs:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.book, self._before = read_pod_logs(store)
+        self.archive, self._stored = read_pod_logs(store)
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self._changed = threading.Event()
         self._end = threading.Event()
         self._began = time.monotonic()
         self._thread = threading.Thread(
-            target=self._run, name="dask-hpsearch-kept-logs", daemon=True
+            target=self._run, name="dask-hpsearch-stored-logs", daemon=True
         )
 
     def __enter__(self) -> Self:
@@ -244,10 +244,10 @@ class StoredPodLogs:
         self._thread.join()
         self.write()
 
-    def take(self, who: str, moment: str, line: str) -> None:
-        """Append a line of a pod."""
+    def add_line(self, pod: str, moment: str, line: str) -> None:
+        """Append a line to the log of a pod."""
         with self._lock:
-            self.book.add(who, moment, line)
+            self.archive.add_line(pod, moment, line)
         self._changed.set()
 
     def _run(self) -> None:
@@ -255,53 +255,53 @@ class StoredPodLogs:
             self.write()
 
     def _pause_s(self) -> float:
-        """Write often at first, when somebody may be looking, and seldom in a long run."""
-        return min(_FIRST_AFTER_S + (time.monotonic() - self._began) / 10, _SELDOM_S)
+        """Write often at first, when a user may be looking, and seldom in a long run."""
+        return min(_MIN_PAUSE_S + (time.monotonic() - self._began) / 10, _MAX_PAUSE_S)
 
     def write(self) -> None:
-        """Write the book down, unless it is there as it is."""
+        """Write the archive, unless it is unchanged."""
         with self._writing:
             if self._changed.is_set():
                 self._changed.clear()
                 with self._lock:
-                    content = self.book.to_bytes()
-                self._store_anew(content)
+                    content = self.archive.to_bytes()
+                self._replace(content)
 
-    def _store_anew(self, content: bytes) -> None:
+    def _replace(self, content: bytes) -> None:
         name = f"{POD_LOGS}{time.time_ns():020d}.json.gz"
         try:
             if self._store.create(name, content):
-                for old in self._before:
+                for old in self._stored:
                     self._store.delete(old)
-                self._before = [name]
+                self._stored = [name]
         except StoreError as error:
             self._changed.set()
-            _logger.warning("logs of pods are not stored: %s", error)
+            _logger.warning("the logs of pods are not stored: %s", error)
 
 
 def read_pod_logs(store: Store) -> tuple[PodLogArchive, list[str]]:
-    """Read the logs of pods that a run's folder has.
+    """Read the archive of pod logs in a run's folder.
 
     Returns
     -------
-    book : PodLogArchive
+    archive : PodLogArchive
     names : list of str
         The objects that it was read from.
     """
-    book, names = PodLogArchive(), []
+    archive, names = PodLogArchive(), []
     with contextlib.suppress(StoreError):
-        for name, content in _newest(store):
+        for name, content in _archives(store):
             try:
-                book.update(content)
+                archive.update(content)
             except ValueError as error:
                 _logger.warning("left out %s: %s", name, error)
             else:
                 names.append(name)
-    return book, names
+    return archive, names
 
 
-def _newest(store: Store) -> Iterator[tuple[str, bytes]]:
-    """Yield the books, oldest first; one may give way to the next meanwhile."""
+def _archives(store: Store) -> Iterator[tuple[str, bytes]]:
+    """Yield the archives, oldest first; a driver may replace one in the meantime."""
     seen: set[str] = set()
     for _ in range(2):
         for one in store.list(POD_LOGS):

@@ -1,4 +1,8 @@
-"""`SearchRun`: a handle on a run, in this process or another, now or next week."""
+"""`SearchRun`: a handle on a run, from any process.
+
+Reading a run needs no Dask and no scikit-learn search: modules that start a driver are imported
+by the methods that need them.
+"""
 
 from __future__ import annotations
 
@@ -18,55 +22,53 @@ from dask_hpsearch.exceptions import (
     VersionSkewWarning,
 )
 from dask_hpsearch.journal.folder import RUNS, RunFolder
+from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.progress import text
 from dask_hpsearch.runs import views
-from dask_hpsearch.runs.create import default_store
-from dask_hpsearch.runs.driver.drive import REQUESTS, result_name
+from dask_hpsearch.runs.driver_process import describe_process
 from dask_hpsearch.runs.generations import (
     begin_generation,
-    generation_of,
+    current_generation,
     n_iter_more,
 )
-from dask_hpsearch.runs.launch.kubernetes_job import (
+from dask_hpsearch.runs.launch.job_watch import (
     JobWatch,
-    end_if_stuck,
+    delete_if_stuck,
+    driver_problem,
     forget_job,
-    problem_with_driver,
 )
-from dask_hpsearch.runs.launch.launch import new_limits, start
-from dask_hpsearch.runs.launch.local_process import check_other_processes
 from dask_hpsearch.runs.logs import forget_logs, logs_of
-from dask_hpsearch.runs.result import load_result, why_no_result, why_unstored
-from dask_hpsearch.runs.states import (
-    ENDED,
-    UNDER_WAY,
-    WITH_RESULT,
-    note_state,
-    signature_of,
-    state_of,
-    why_ended,
-    why_not_stored,
+from dask_hpsearch.runs.requests import add_request, list_requests
+from dask_hpsearch.runs.result import (
+    load_result,
+    result_name,
+    why_no_result,
+    why_unstored,
 )
+from dask_hpsearch.runs.states import note_state, state_of, why_ended, why_not_stored
+from dask_hpsearch.runs.stores import default_store
 from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
     import pandas as pd
     from distributed import Client
 
+    from dask_hpsearch.journal.events import Event
     from dask_hpsearch.progress import ProgressSnapshot
 
-Events = list[dict[str, Any]]
+# Within the class, `list` is its method.
+Events = list["Event"]
 Names = list[str]
 _POLL_S, _POLL_BUCKET_S = 0.2, 1.0
 _READERS = 16
 
 
 class SearchRun:
-    """A search that runs, or has run, somewhere.
+    """A search that runs, or has run, in any process.
 
-    Made by `DaskSearchCV.submit` or `SearchRun.attach`. It holds no result and no
-    connection: everything is read from the run's folder when asked for.
+    `DaskSearchCV.submit` and `SearchRun.attach` return one. It has no result and no
+    connection: each method reads the run's folder.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ class SearchRun:
         self._reader = JournalReader(
             folder.store, folder.run_id, folder.manifest.public
         )
-        self._watch = JobWatch(folder)
+        self._job_watch = JobWatch(folder)
 
     @classmethod
     def attach(
@@ -95,9 +97,9 @@ class SearchRun:
         url : str or Path
             The run's folder, as `url` gives it.
         client : distributed.Client, optional
-            If the run has ended before its time, it goes on there.
+            If the run was interrupted or has failed, it is resumed there.
         trust : bool
-            Believe a run that another user made: its pickles can run anything.
+            Trust a run that another user made: its pickles can run any code.
 
         Raises
         ------
@@ -109,19 +111,19 @@ class SearchRun:
         Warns
         -----
         VersionSkewWarning
-            If other versions wrote its result: progress can be seen, no more.
+            If other versions wrote the run: only its progress can be read.
         """
         run = cls(RunFolder.open(open_store(url), trusted=trust))
         skew = run._folder.version_skew()
         if skew:
             warnings.warn(skew, VersionSkewWarning, stacklevel=2)
-        if client is not None and run.state in ("interrupted", "failed"):
+        if client is not None and run.state in (RunState.INTERRUPTED, RunState.FAILED):
             run.resume(client)
         return run
 
     @classmethod
     def list(cls, store: str | os.PathLike[str] | None = None) -> list[Self]:
-        """All runs of a store that this user made, oldest first.
+        """Return the runs of a store that this user made, oldest first.
 
         Parameters
         ----------
@@ -143,7 +145,7 @@ class SearchRun:
 
     @property
     def url(self) -> str:
-        """Where the run is: what `attach` takes."""
+        """The run's folder, as `attach` takes it."""
         return self._folder.store.url
 
     @property
@@ -153,82 +155,79 @@ class SearchRun:
 
     @property
     def task_name(self) -> str:
-        """The name that the user gave."""
+        """The ``task_name`` of the search."""
         return self._folder.manifest.task_name
 
     @property
-    def state(self) -> str:
-        """How the run stands.
+    def state(self) -> RunState:
+        """The state of the run, a string.
 
-        "starting", "running", "finished", "stopped" (it has a result of what had
-        finished), "cancelled", "failed" (see `logs`) or "interrupted" (its driver or
-        its scheduler is gone: `resume` goes on).
+        "starting", "running", "finished", "stopped" (its result has the candidates that
+        had finished), "cancelled", "failed" (see `logs`) or "interrupted" (its driver or
+        its scheduler was lost: see `resume`).
         """
         return self._state(self._events())[0]
 
-    @property
-    def watch(self) -> JobWatch:
-        """What looks whether the run's driver can run."""
-        return self._watch
-
     def done(self) -> bool:
-        """Whether the run has ended, well or not."""
-        return self.state in ENDED
+        """Whether the run has ended, successfully or not."""
+        return self.state.has_ended
 
     def progress(self) -> ProgressSnapshot:
-        """How far it is: fits done and known of, rate, ETA, best so far, cost so far."""
+        """Return the progress: fits, rate, remaining time, best candidate and cost so far."""
         return self.look()[0]
 
-    def look(self) -> tuple[ProgressSnapshot, str]:
-        """Return progress and state, of one reading of the journal."""
+    def look(self) -> tuple[ProgressSnapshot, RunState]:
+        """Read the journal once; return progress and state."""
         events = self._events()
         state, _ = self._state(events)
         refit = self._folder.manifest.traits["refit"]
         snapshot = views.progress(
             events,
             refit=refit,
-            ended=state in ENDED,
-            reason=why_ended(events, state, generation=generation_of(self._folder)),
+            ended=state.has_ended,
+            reason=why_ended(
+                events, state, generation=current_generation(self._folder)
+            ),
         )
         return snapshot, state
 
     def best(self) -> tuple[float | None, dict[str, Any] | None]:
-        """Best mean score so far, and its parameters."""
+        """Return the best mean score so far, and its parameters."""
         snapshot = self.progress()
         params = None if snapshot.best_params is None else dict(snapshot.best_params)
         return snapshot.best_score, params
 
     def trials(self) -> pd.DataFrame:
-        """Candidates of which fits have finished, with columns as in ``cv_results_``."""
+        """Return candidates with finished fits, with the columns of ``cv_results_``."""
         return views.trials(self._events())
 
     def wait(self, timeout: float | None = None, *, progress: bool = False) -> Self:
-        """Wait for the run's end; Ctrl-C ends only the waiting.
+        """Wait until the run has ended; Ctrl-C leaves the run going.
 
         Parameters
         ----------
         timeout : float, optional
             Seconds.
         progress : bool
-            Show how far it is meanwhile, as ``fit(progress=True)`` does.
+            Display the progress, as ``fit(progress=True)`` does.
 
         Raises
         ------
         TimeoutError
-            After ``timeout`` seconds; the run goes on.
+            After ``timeout`` seconds; the run continues.
         PodStartError
-            If its driver is to be a pod, and that cannot start.
+            If the pod of its driver cannot start.
         """
-        from dask_hpsearch.runs.follow import look_on  # it knows this module
-
         if progress:
-            look_on(self, timeout)
+            from dask_hpsearch.runs.watch import watch
+
+            watch(self, timeout)
             return self
         deadline = None if timeout is None else time.monotonic() + timeout
-        # Every look at a bucket takes a few requests, which cost time and money.
+        # Each poll of a bucket takes a few requests, which cost time and money.
         pause_s = _POLL_S if self._folder.store.local_path() else _POLL_BUCKET_S
-        while (state := self.state) not in ENDED:
-            self._watch.look(state)
+        while not (state := self.state).has_ended:
+            self._job_watch.poll(state)
             if deadline is not None and time.monotonic() > deadline:
                 msg = f"run {self.run_id} is still {state} after {timeout:g} s"
                 raise TimeoutError(msg)
@@ -243,12 +242,12 @@ class SearchRun:
         timeout : float, optional
             Seconds to wait for the end.
         estimator : bool
-            Whether to read the refitted estimator too: False reads what is small.
+            Whether to load the refitted estimator, which may be large.
 
         Raises
         ------
         RunFailedError, RunCancelledError
-            If there is none.
+            If there is no result.
         VersionSkewError
             If it was written by other versions.
         UntrustedObjectError
@@ -260,55 +259,62 @@ class SearchRun:
     def outcome(
         self, timeout: float | None = None, *, estimator: bool = True
     ) -> tuple[Any, str | None]:
-        """Return the result, and why it covers only a part, if it does; as `result`."""
+        """Return the result as `result` does, and why it was stopped early, if it was."""
         self._folder.check_versions()
         self.wait(timeout)
         try:
             return load_result(
-                self._folder, generation_of(self._folder), estimator=estimator
+                self._folder, current_generation(self._folder), estimator=estimator
             )
         except ObjectNotFoundError as error:
             events = self._events()
             state, text = self._state(events)
-            if state in WITH_RESULT:
-                why = why_not_stored(events, generation=generation_of(self._folder))
+            if state.has_result:
+                why = why_not_stored(
+                    events, generation=current_generation(self._folder)
+                )
                 raise why_unstored(
                     self._folder, state, why, estimator=estimator
                 ) from error
             raise why_no_result(self._folder, state, text) from error
 
     def stop(self) -> Self:
-        """Ask for an end with what has finished: a result of that, refitted.
+        """Stop the run: its result, with a refit, has the candidates that have finished.
 
-        A run whose driver is gone gets one for that alone: it runs no fit but the refit.
-        Nothing is done if the run has a result.
+        A run without a driver gets one that runs no fit except the refit. A run that has
+        a result stays as it is.
         """
-        if self.state in UNDER_WAY:
-            return self._request("stopped")
-        if self.state not in WITH_RESULT:
+        if self.state.is_under_way:
+            add_request(self._folder.store, RunState.STOPPED)
+        elif not self.state.has_result:
+            from dask_hpsearch.runs.launch.local_process import check_other_processes
+
             self._folder.check_versions()
             check_other_processes(self._folder.store, None)
-            earlier = self._requests()
-            self._request("stopped")
-            self._start(None, generation_of(self._folder), ignored=earlier)
+            earlier = list_requests(self._folder.store)
+            add_request(self._folder.store, RunState.STOPPED)
+            self._start(None, current_generation(self._folder), ignored=earlier)
         return self
 
     def cancel(self) -> Self:
-        """Ask the driver to end now, without a result.
+        """Cancel the run: it ends now, without a result.
 
-        A run whose driver is gone is marked as cancelled. Nothing is done if the run has
-        a result.
+        A run without a driver is noted as cancelled. A run that has a result stays as it
+        is.
         """
-        if self.state in WITH_RESULT:
+        if self.state.has_result:
             return self
-        # A driver that is thought to be gone, on another machine, hears of it too.
-        self._request("cancelled")
+        # A driver on another machine that only seems to be lost gets the request too.
+        add_request(self._folder.store, RunState.CANCELLED)
         state = self.state
-        stuck = end_if_stuck(self.run_id) if state == "starting" else None
-        if stuck is not None or state not in UNDER_WAY:
-            signature = signature_of(stuck or uuid.uuid4().hex, os.getpid(), own=False)
-            generation = generation_of(self._folder)
-            note_state(self._folder, "cancelled", signature, generation=generation)
+        stuck = delete_if_stuck(self.run_id) if state == RunState.STARTING else None
+        if stuck is not None or not state.is_under_way:
+            note_state(
+                self._folder,
+                RunState.CANCELLED,
+                describe_process(stuck or uuid.uuid4().hex, os.getpid(), own=False),
+                generation=current_generation(self._folder),
+            )
         return self
 
     def resume(
@@ -319,23 +325,26 @@ class SearchRun:
         fit_timeout: float | None = None,
         max_cost: float | None = None,
     ) -> Self:
-        """Go on where the journal ends, in a new driver process on this machine.
+        """Continue the run from its journal, in a new driver.
 
-        Nothing is done if the run is under way or finished.
+        A run that is under way or finished stays as it is.
 
         Parameters
         ----------
         client : distributed.Client, optional
-            Default: a local cluster of the driver's own.
+            Default: the driver starts a local cluster.
         max_time, fit_timeout, max_cost : float, optional
-            Limits for what is still to be done, as `DaskSearchCV` has them; ``math.inf`` is
-            none. Default: those that the run was begun with, counted anew.
+            Limits for the rest of the run, as for `DaskSearchCV`; ``math.inf`` removes
+            one. Default: the limits that the run was created with, counted from now.
 
         Raises
         ------
         RunFailedError
-            If limits are given and the run is under way: they cannot change any more.
+            If limits are given and the run is under way: they can no longer change.
         """
+        from dask_hpsearch.runs.launch.launch import new_limits
+        from dask_hpsearch.runs.launch.local_process import check_other_processes
+
         limits = new_limits(
             self._folder,
             client,
@@ -345,31 +354,33 @@ class SearchRun:
         )
         self._folder.check_versions()
         state = self.state
-        if state in UNDER_WAY and limits:
+        if state.is_under_way and limits:
             msg = (
-                f"run {self.run_id} is {state}, with the limits that it has: stop() it "
-                "first, then resume() with others"
+                f"run {self.run_id} is {state}, its limits cannot change: stop() it first, "
+                "then resume() with new limits"
             )
             raise RunFailedError(msg)
-        if state in UNDER_WAY or state == "finished":
+        if state.is_under_way or state == RunState.FINISHED:
             return self
         check_other_processes(self._folder.store, client)
-        generation = generation_of(self._folder)
-        if state == "stopped":  # its result stays; the whole one is another
+        generation = current_generation(self._folder)
+        if state == RunState.STOPPED:  # its result stays, beside the complete one
             generation = begin_generation(self._folder, 0)
         self._start(client, generation, limits=limits)
         return self
 
     def extend(self, n_iter: int, client: Client | None = None) -> Self:
-        """Let a finished run draw more candidates; those it has are not run again.
+        """Let a finished run draw more candidates; finished fits do not run again.
 
         Parameters
         ----------
         n_iter : int
-            How many more.
+            Number of further candidates.
         client : distributed.Client, optional
-            Default: a local cluster of the driver's own.
+            Default: the driver starts a local cluster.
         """
+        from dask_hpsearch.runs.launch.local_process import check_other_processes
+
         if n_iter < 1:
             msg = f"n_iter must be a positive number of further candidates, got {n_iter!r}"
             raise ValueError(msg)
@@ -377,7 +388,7 @@ class SearchRun:
         if not self._folder.manifest.traits["extendable"]:
             msg = f"a {kind} cannot be extended: it has no n_iter, or none that counts"
             raise UnsupportedSearchError(msg)
-        if self.state not in ("finished", "stopped"):
+        if not self.state.has_result:
             msg = f"run {self.run_id} is {self.state}: wait for its end, or resume it"
             raise RunFailedError(msg)
         self._folder.check_versions()
@@ -386,14 +397,15 @@ class SearchRun:
         return self
 
     def logs(self) -> str:
-        """Return what the run's drivers wrote, and the pods of a cluster on Kubernetes.
+        """Return the logs of the run's drivers, and of the pods of a Kubernetes cluster.
 
-        Of each the end, also of those that are gone; of pods as of some seconds ago.
+        Logs of drivers and pods that no longer exist are included. Long logs of pods are
+        cut at their start, and are up to half a minute old.
         """
         texts = logs_of(self._folder.store, self.run_id)
-        told = problem_with_driver(self.run_id)
-        if told:
-            texts["kubernetes"] = f"{told}\n"
+        problem = driver_problem(self.run_id)
+        if problem:
+            texts["kubernetes"] = f"{problem}\n"
         return "\n".join(f"== {name}\n{text}" for name, text in texts.items())
 
     def delete(self) -> None:
@@ -402,9 +414,9 @@ class SearchRun:
         Raises
         ------
         RunFailedError
-            If it still runs.
+            If it is under way.
         """
-        if self.state in UNDER_WAY:
+        if self.state.is_under_way:
             msg = f"run {self.run_id} still runs: cancel() it first"
             raise RunFailedError(msg)
         self._folder.delete()
@@ -420,7 +432,7 @@ class SearchRun:
         rows = {
             "run": self.run_id,
             "name": self.task_name,
-            "state": state,
+            "state": str(state),
             "fits": f"{snapshot.fits_done} of {snapshot.fits_total}",
             "best score": best,
             "best parameters": str(dict(snapshot.best_params or {}))[:300],
@@ -433,8 +445,8 @@ class SearchRun:
     def _events(self) -> Events:
         return self._reader.events()
 
-    def _state(self, events: Events) -> tuple[str, str]:
-        generation = generation_of(self._folder)
+    def _state(self, events: Events) -> tuple[RunState, str]:
+        generation = current_generation(self._folder)
         name = result_name(generation, estimator=True)
         return state_of(
             events,
@@ -451,18 +463,14 @@ class SearchRun:
         ignored: Names | None = None,
         limits: dict[str, Any] | None = None,
     ) -> None:
-        start(
+        from dask_hpsearch.runs.launch.launch import start_driver
+
+        requests = list_requests(self._folder.store)
+        start_driver(
             self._folder,
             client,
             generation=generation,
             n_iter_more=n_iter_more(self._folder),
-            ignored=self._requests() if ignored is None else ignored,
+            ignored=requests if ignored is None else ignored,
             limits=limits,
         )
-
-    def _requests(self) -> Names:
-        return [one.name for one in self._folder.store.list(REQUESTS)]
-
-    def _request(self, what: str) -> Self:
-        self._folder.store.create(f"{REQUESTS}{what}-{uuid.uuid4().hex[:12]}", b"")
-        return self

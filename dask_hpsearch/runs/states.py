@@ -1,152 +1,137 @@
-"""How a run stands, told from what its drivers noted."""
+"""Where a run's state is decided, from the events of its drivers, and where it is noted."""
 
 from __future__ import annotations
 
 import os
-import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dask_hpsearch.exceptions import ClientClosedError, RunCancelledError, SearchStopped
+from dask_hpsearch.journal.events import StateEvent
+from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.segments import write_once
 from dask_hpsearch.raised_errors import came_from_fit
-from dask_hpsearch.runs.launch.local_process import is_running, started_at
+from dask_hpsearch.runs.driver_process import (
+    describe_process,
+    is_on_this_machine,
+    is_running,
+)
 from dask_hpsearch.safe_text import message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from dask_hpsearch.journal.events import BestCandidate, DriverProcess, Event
     from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.journal.run_journal import RunJournal
 
-Event = dict[str, Any]
-ENDED = ("finished", "stopped", "cancelled", "failed", "interrupted")
-UNDER_WAY = ("starting", "running")
-WITH_RESULT = ("finished", "stopped")
-# What ends a driver without being the search's fault.
-INTERRUPTIONS = (KeyboardInterrupt, ClientClosedError, SearchStopped)
-_STARTING_FOR_S = 60.0
-_SILENT_FOR_S = 60.0
+# Errors that end a driver, and are not the search's own.
+_INTERRUPTIONS = (KeyboardInterrupt, ClientClosedError, SearchStopped)
+_START_TIMEOUT_S = 60.0
+_HEARTBEAT_TIMEOUT_S = 60.0
 
 
 def state_of(
     events: Iterable[Event], *, generation: int, created: float, has_result: bool
-) -> tuple[str, str]:
-    """Tell how a run stands.
+) -> tuple[RunState, str]:
+    """Decide the state of a run.
 
     Parameters
     ----------
-    events : iterable of dict
+    events : iterable of Event
         All events of its journal.
     generation : int
-        How often it was extended; what drivers noted before counts no more.
+        The current generation; states of earlier ones do not count.
     created : float
-        When the run was made, in seconds since the epoch.
+        When the run was created, in seconds since the epoch.
     has_result : bool
+        Whether the result of this generation is in the store.
 
     Returns
     -------
-    state, error : str
-        One of `ENDED` or `UNDER_WAY`; the text of the error that ended it, if any.
+    state : RunState
+    error : str
+        The error that ended the run; empty if there is none.
     """
     events = list(events)
-    noted = [one for one in events if one["e"] == "state" and one["g"] == generation]
+    noted = _states(events, generation)
     last = _last_of_each_driver(noted)
     if not last:
-        young = time.time() - created < _STARTING_FOR_S
-        return ("starting" if young else "interrupted"), ""
-    for one in noted:  # whatever else was noted, by clocks that differ
-        if one["state"] in WITH_RESULT:
-            return one["state"], ""
-    newest_t = max(event["t"] for event in events)
-    living = [one["state"] for one in last if _lives(one, newest_t)]
-    if living:
-        return ("running" if "running" in living else "starting"), ""
+        young = time.time() - created < _START_TIMEOUT_S
+        return (RunState.STARTING if young else RunState.INTERRUPTED), ""
+    for event in noted:  # decisive, whatever other drivers noted by clocks that differ
+        if event.state.has_result:
+            return event.state, ""
+    newest_time = max(event.time for event in events)
+    alive = {event.state for event in last if _is_alive(event, newest_time)}
+    if alive:
+        running = RunState.RUNNING in alive
+        return (RunState.RUNNING if running else RunState.STARTING), ""
     newest = last[-1]
-    if newest["state"] == "running":
-        return ("finished" if has_result else "interrupted"), ""
-    if newest["state"] == "starting":
-        return "failed", newest.get("error") or "its driver did not start"
-    return newest["state"], newest.get("error", "")
+    if newest.state == RunState.RUNNING:
+        return (RunState.FINISHED if has_result else RunState.INTERRUPTED), ""
+    if newest.state == RunState.STARTING:
+        return RunState.FAILED, newest.error or "its driver did not start"
+    return newest.state, newest.error
 
 
-def why_ended(events: Iterable[Event], state: str, *, generation: int) -> str | None:
-    """Tell in a word why a run ended before its time; None if it did not.
+def why_ended(
+    events: Iterable[Event], state: RunState, *, generation: int
+) -> str | None:
+    """Return in a word why a run ended early; None if it did not.
 
     Parameters
     ----------
-    events : iterable of dict
-    state : str
-        As `state_of` tells it.
+    events : iterable of Event
+    state : RunState
+        As `state_of` decides it.
     generation : int
     """
-    if state == "finished" or state in UNDER_WAY:
+    if state == RunState.FINISHED or state.is_under_way:
         return None
-    noted = [one for one in events if one["e"] == "state" and one["g"] == generation]
-    reasons = [one.get("reason") for one in noted if one["state"] == state]
-    return next((str(one) for one in reasons if one), state)
+    noted = _states(events, generation)
+    reasons = (event.reason for event in noted if event.state == state)
+    return next((reason for reason in reasons if reason), str(state))
 
 
 def why_not_stored(events: Iterable[Event], *, generation: int) -> str:
-    """Tell why the result of a run that ended well is not whole in its store."""
-    texts = [
-        one.get("unstored")
-        for one in events
-        if one["e"] == "state" and one["g"] == generation
+    """Return why the result of a run that ended well is not whole in its store."""
+    texts = (event.unstored for event in _states(events, generation))
+    return next((text for text in texts if text), "it is gone")
+
+
+def _states(events: Iterable[Event], generation: int) -> list[StateEvent]:
+    """Return the states that were noted in a generation."""
+    return [
+        event
+        for event in events
+        if isinstance(event, StateEvent) and event.generation == generation
     ]
-    return next((str(text) for text in texts if text), "it is gone")
 
 
-def _last_of_each_driver(noted: list[Event]) -> list[Event]:
-    """Last state that each driver noted, in order of time."""
-    last = {one["driver"]: one for one in sorted(noted, key=lambda one: one["t"])}
-    return sorted(last.values(), key=lambda one: one["t"])
+def _last_of_each_driver(noted: Sequence[StateEvent]) -> list[StateEvent]:
+    """Return the last state that each driver noted, in order of time."""
+    ordered = sorted(noted, key=lambda event: event.time)
+    last = {event.process.driver: event for event in ordered}
+    return sorted(last.values(), key=lambda event: event.time)
 
 
-def _lives(noted: Event, newest_t: float) -> bool:
-    """Whether the driver that noted a state is still there.
+def _is_alive(noted: StateEvent, newest_time: float) -> bool:
+    """Whether the driver that noted a state is still alive.
 
-    A process of its own lives as long as the driver; one that the driver shares with a
-    notebook may live longer: then there are signs of life, every few seconds.
+    A process of its own ends with the driver. One that the driver shares, such as a
+    notebook's, may run longer than the driver: then heartbeats decide.
     """
-    if noted["state"] not in UNDER_WAY:
+    if not noted.state.is_under_way:
         return False
-    # A Job is started again by Kubernetes, and may have to wait for a node.
-    silent = time.time() - newest_t > noted.get("heartbeat_timeout", _SILENT_FOR_S)
-    if noted["host"] != socket.gethostname() or "heartbeat_timeout" in noted:
+    process = noted.process
+    # Kubernetes starts a lost Job again, which may have to wait for a node.
+    timeout_s = process.heartbeat_timeout_s
+    timeout_s = _HEARTBEAT_TIMEOUT_S if timeout_s is None else timeout_s
+    silent = time.time() - newest_time > timeout_s
+    if not is_on_this_machine(process):
         return not silent
-    running = is_running(noted["pid"], noted["process"])
-    return running and (noted["own"] or not silent)
-
-
-def signature_of(
-    driver: str, pid: int, *, own: bool, heartbeat_timeout_s: float | None = None
-) -> dict[str, Any]:
-    """Describe a driver's process, as `state_of` reads it.
-
-    Parameters
-    ----------
-    driver : str
-        Its name, unique.
-    pid : int
-        Its process, on this machine.
-    own : bool
-        Whether the process ends with the driver.
-    heartbeat_timeout_s : float, optional
-        How long it may be silent, if it is on another machine, before it is thought gone.
-    """
-    signature = {
-        "driver": driver,
-        "host": socket.gethostname(),
-        "pid": pid,
-        "process": started_at(pid),
-        "own": own,
-    }
-    return (
-        signature
-        if heartbeat_timeout_s is None
-        else signature | {"heartbeat_timeout": heartbeat_timeout_s}
-    )
+    return is_running(process) and (process.own or not silent)
 
 
 class StateNotes:
@@ -156,13 +141,13 @@ class StateNotes:
     ----------
     journal : RunJournal
     driver : str
-        The driver's name, unique.
+        Name of the driver, unique.
     own : bool
         Whether this process ends with the driver.
-    goes_on : callable
-        Tells of an error whether the driver begins again after it.
+    will_retry : callable
+        Whether the driver tries again after an error.
     heartbeat_timeout_s : float, optional
-        As for `signature_of`.
+        As for `describe_process`.
     """
 
     def __init__(
@@ -171,55 +156,100 @@ class StateNotes:
         driver: str,
         *,
         own: bool,
-        goes_on: Callable[[BaseException], bool] = lambda _: False,
+        will_retry: Callable[[BaseException], bool] = lambda _: False,
         heartbeat_timeout_s: float | None = None,
     ) -> None:
         self._journal = journal
         self.own = own
-        self._goes_on = goes_on
-        pid = os.getpid()
-        self._signature = signature_of(
-            driver, pid, own=own, heartbeat_timeout_s=heartbeat_timeout_s
+        self._will_retry = will_retry
+        self._process = describe_process(
+            driver, os.getpid(), own=own, heartbeat_timeout_s=heartbeat_timeout_s
         )
 
-    def note(self, state: str, **more: Any) -> None:
-        """Note a state."""
-        self._journal.note("state", state=state, **self._signature, **more)
+    def note(self, state: RunState, *, error: str = "") -> None:
+        """Note a state without a result."""
+        event = StateEvent(
+            generation=self._journal.generation,
+            time=time.time(),
+            state=state,
+            process=self._process,
+            error=error,
+        )
+        self._journal.note(event)
+
+    def note_result(
+        self, best: BestCandidate, *, reason: str | None, unstored: str
+    ) -> None:
+        """Note that there is a result, for readers that do not load it.
+
+        Parameters
+        ----------
+        best : BestCandidate
+        reason : str or None
+            Why the search was stopped early, if it was.
+        unstored : str
+            Why the result is not whole in the store.
+        """
+        event = StateEvent(
+            generation=self._journal.generation,
+            time=time.time(),
+            state=RunState.STOPPED if reason else RunState.FINISHED,
+            process=self._process,
+            best=best,
+            reason=reason,
+            unstored=unstored,
+        )
+        self._journal.note(event)
 
     def note_end(self, error: BaseException) -> None:
         """Note how an error ended the driver.
 
-        A lost scheduler interrupts a run: with another one it goes on. So does a stop
-        before the first candidate: with more time it goes on.
+        A lost scheduler interrupts a run: it can be resumed on another one. So does a
+        stop before the first candidate: the run can be resumed with more time.
         """
         text = f"{type(error).__name__}: {message_of(error)}"
         if isinstance(error, RunCancelledError):
-            self.note("cancelled")
-        elif self._goes_on(error):
-            self.note("starting", error=text)
-        elif isinstance(error, INTERRUPTIONS) and not came_from_fit(error):
-            self.note("interrupted", error=text)
+            self.note(RunState.CANCELLED)
+        elif self._will_retry(error):
+            self.note(RunState.STARTING, error=text)
+        elif isinstance(error, _INTERRUPTIONS) and not came_from_fit(error):
+            self.note(RunState.INTERRUPTED, error=text)
         else:
-            self.note("failed", error=text)
+            self.note(RunState.FAILED, error=text)
 
 
 def note_state(
     folder: RunFolder,
-    state: str,
-    signature: dict[str, Any],
+    state: RunState,
+    process: DriverProcess,
     *,
     generation: int,
     at: float | None = None,
-    **more: Any,
+    error: str = "",
 ) -> None:
-    """Note a state in a run's journal from a process that does not drive it.
+    """Note a state in a run's journal from a process that does not drive the run.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    state : RunState
+    process : DriverProcess
+        The driver on whose behalf it is noted.
+    generation : int
+    at : float, optional
+        Seconds since the epoch; default: now.
+    error : str
 
     Raises
     ------
     StoreError
-        If the store does not take it.
+        If the store cannot be written.
     """
-    moment = time.time() if at is None else at
-    event = {"e": "state", "state": state, "g": generation, "t": moment}
-    key = folder.signing_key()
-    write_once(folder.store, folder.run_id, key, [event | signature | more])
+    event = StateEvent(
+        generation=generation,
+        time=time.time() if at is None else at,
+        state=state,
+        process=process,
+        error=error,
+    )
+    write_once(folder.store, folder.run_id, folder.signing_key(), [event])

@@ -1,4 +1,4 @@
-"""Fits a search as a run: from the caller's process, or handed to a driver of its own."""
+"""Fits a search as a run: in the caller's process, or by a driver elsewhere."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.data.collections import current_client
 from dask_hpsearch.data.inputs import FitData, is_reference, refer
+from dask_hpsearch.engine.cluster_features import features_of
 from dask_hpsearch.exceptions import (
     SigningKeyError,
     StoreError,
     UnpicklableError,
     UnsupportedSearchError,
 )
-from dask_hpsearch.execution.fit import (
-    Fitted,
-    Settings,
-    fit_trials,
-    in_memory,
-    meter_of,
+from dask_hpsearch.execution.client import in_memory
+from dask_hpsearch.execution.cost import meter_of
+from dask_hpsearch.execution.fit import fit_trials
+from dask_hpsearch.runs.create import (
+    Work,
+    copy_with_cv_list,
+    create_run,
+    read_references,
 )
-from dask_hpsearch.runs.create import Work, begin, default_store, materialised, opened
 from dask_hpsearch.runs.driver.drive import drive_run
 from dask_hpsearch.runs.follow import follow
 from dask_hpsearch.runs.gc import tidy
 from dask_hpsearch.runs.launch.kubernetes_job import job_cluster
-from dask_hpsearch.runs.launch.launch import start
+from dask_hpsearch.runs.launch.launch import start_driver
 from dask_hpsearch.runs.launch.local_process import check_other_processes
 from dask_hpsearch.runs.run import SearchRun
+from dask_hpsearch.runs.stores import default_store
 
 if TYPE_CHECKING:
+    from dask_hpsearch.execution.fitted import Fitted
+    from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.journal.folder import RunFolder
 
 _logger = logging.getLogger(__name__)
@@ -42,29 +47,29 @@ _logger = logging.getLogger(__name__)
 def fit_here(
     search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
 ) -> Fitted:
-    """Fit a search in this process, its journal kept so that any other can go on.
+    """Fit a search in this process, with a journal so that any other process can resume it.
 
-    On a cluster on Kubernetes, data that lie in a bucket do not come here: the search is
-    driven from there, and this process looks on.
+    On a cluster on Kubernetes, data in a bucket are not read here: the driver is a Job on
+    the cluster, and this process displays its progress.
 
     Returns
     -------
     Fitted
-        Its ``url`` is the run's.
+        With the run's ``url``.
     """
-    fresh, own_cv = materialised(search)
+    fresh, own_cv = copy_with_cv_list(search)
     data = refer(X, y, params)
     settings = replace(settings, client=settings.client or current_client())
-    if _is_for_a_job(data, settings):
+    if _is_better_as_job(data, settings):
         run = _submit(fresh, data, settings)
         fitted = follow(run, progress=settings.progress)
-        _give_back_cv(fitted.search, own_cv)
+        _restore_cv(fitted.search, own_cv)
         return fitted
     work = Work(fresh, data.X, data.y, data.params)
     with ExitStack() as stack:
         try:
-            folder, data_store = _begin_if_possible(work, settings, stack)
-            work = _opened(work, data_store, folder)
+            folder, data_store = _create_run_if_possible(work, settings, stack)
+            work = _read_or_delete(work, data_store, folder)
             if folder is None:
                 fitted = fit_trials(
                     fresh,
@@ -78,16 +83,18 @@ def fit_here(
             else:
                 fitted = drive_run(folder, work, data_store, settings)
         except StoreError as error:
-            _give_back_cv(error.partial, own_cv)
+            _restore_cv(error.partial, own_cv)
             raise
-    _give_back_cv(fitted.search, own_cv)
+    _restore_cv(fitted.search, own_cv)
     return replace(fitted, url=None if folder is None else folder.store.url)
 
 
-def _opened(work: Work, data_store: DataStore, folder: RunFolder | None) -> Work:
-    """Read data by URL; what cannot be read leaves no run behind."""
+def _read_or_delete(
+    work: Work, data_store: DataStore, folder: RunFolder | None
+) -> Work:
+    """Read data that are references; delete the run if they cannot be read."""
     try:
-        return opened(work, data_store)
+        return read_references(work, data_store)
     except BaseException:
         if folder is not None:
             with contextlib.suppress(StoreError):
@@ -95,48 +102,61 @@ def _opened(work: Work, data_store: DataStore, folder: RunFolder | None) -> Work
         raise
 
 
-def _give_back_cv(search: Any, cv: Any) -> None:
+def _restore_cv(search: Any, cv: Any) -> None:
     if hasattr(search, "cv"):
         search.cv = cv
 
 
-def _begin_if_possible(
+def _create_run_if_possible(
     work: Work, settings: Settings, stack: ExitStack
 ) -> tuple[RunFolder | None, DataStore]:
-    """Begin a run; without one if the search, or a store not asked for, has none."""
-    asked_for = settings.store is not None
+    """Create a run, unless the search or the default store does not permit one.
+
+    Raises
+    ------
+    StoreError, SigningKeyError
+        If the user has given the store.
+    """
+    store_is_given = settings.store is not None
     store = settings.store or default_store()
     data_store = stack.enter_context(DataStore.of(store))
     try:
-        if not asked_for:
+        if not store_is_given:
             tidy(store)
-        return _begin(work, settings, data_store), data_store
+        return _create_run(work, settings, data_store), data_store
     except UnpicklableError as error:
         reason: Exception = error
     except (StoreError, SigningKeyError) as error:
-        if asked_for:
+        if store_is_given:
             raise
         reason = error
         data_store = stack.enter_context(DataStore(None))
-    _logger.warning("this search keeps no journal, and cannot be resumed: %s", reason)
+    _logger.warning("this search has no journal and cannot be resumed: %s", reason)
     return None, data_store
 
 
-def _begin(work: Work, settings: Settings, data_store: DataStore) -> RunFolder:
-    return begin(
+def _create_run(
+    work: Work,
+    settings: Settings,
+    data_store: DataStore,
+    *,
+    cache_search: bool = False,
+) -> RunFolder:
+    return create_run(
         work,
         store=settings.store or default_store(),
         data_store=data_store,
         task_name=settings.task_name,
-        settings=_kept(settings),
+        settings=_to_manifest(settings),
+        cache_search=cache_search,
     )
 
 
 def submit(
     search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
 ) -> SearchRun:
-    """Begin a run and hand it to a driver elsewhere; return at once."""
-    fresh, _ = materialised(search)
+    """Create a run, start a driver for it, and return at once."""
+    fresh, _ = copy_with_cv_list(search)
     settings = replace(settings, client=settings.client or current_client())
     X, y, params = in_memory(X, y, params, settings)
     return _submit(fresh, refer(X, y, params), settings)
@@ -148,24 +168,27 @@ def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
     _check_keep(settings)
     if settings.store is None:
         tidy(store)
+    as_job = job_cluster(store, settings.client) is not None
     with DataStore.of(store) as data_store:
-        if job_cluster(store, settings.client) is not None:
-            data = _carried(data, data_store)
-        folder = _begin(Work(fresh, data.X, data.y, data.params), settings, data_store)
-    start(folder, settings.client, keep_cluster=settings.keep_cluster)
+        if as_job:
+            data = _reachable(data, data_store)
+        work = Work(fresh, data.X, data.y, data.params)
+        folder = _create_run(work, settings, data_store, cache_search=as_job)
+    start_driver(folder, settings.client, keep_cluster=settings.keep_cluster)
+    folder.forget_search_pickle()
     return SearchRun(folder)
 
 
-def _is_for_a_job(data: FitData, settings: Settings) -> bool:
-    """Whether a fit is better driven from where its data and its workers are."""
-    far = is_reference(data.X) and data.X.reachable
-    if not far or settings.store is None:
+def _is_better_as_job(data: FitData, settings: Settings) -> bool:
+    """Whether the data of a fit are nearer to its workers than to this machine."""
+    remote = is_reference(data.X) and data.X.reachable
+    if not remote or settings.store is None:
         return False
     return job_cluster(settings.store, settings.client) is not None
 
 
-def _carried(data: FitData, data_store: DataStore) -> FitData:
-    """Replace references that lead to this machine by what they refer to."""
+def _reachable(data: FitData, data_store: DataStore) -> FitData:
+    """Replace references to this machine by their data."""
     values = {
         name: data_store.open(value, what=name)
         if is_reference(value) and not value.reachable
@@ -176,9 +199,9 @@ def _carried(data: FitData, data_store: DataStore) -> FitData:
 
 
 def _check_keep(settings: Settings) -> None:
-    """Refuse to end a cluster that a driver elsewhere cannot end."""
+    """Refuse ``keep_cluster=False`` for a cluster that a driver cannot end."""
     client = settings.client
-    on_kubernetes = hasattr(getattr(client, "cluster", None), "end_with_runs")
+    on_kubernetes = features_of(client).on_kubernetes
     if not settings.keep_cluster and client is not None and not on_kubernetes:
         msg = (
             "keep_cluster=False: the driver of a submitted run can end a cluster on "
@@ -187,8 +210,8 @@ def _check_keep(settings: Settings) -> None:
         raise UnsupportedSearchError(msg)
 
 
-def _kept(settings: Settings) -> dict[str, Any]:
-    """Pick the settings that a run is resumed with."""
+def _to_manifest(settings: Settings) -> dict[str, Any]:
+    """Return the settings that a resumed run needs."""
     return {
         "fit_timeout_s": settings.fit_timeout_s,
         "worker_timeout_s": settings.worker_timeout_s,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from dask_hpsearch.extras import map_import_errors
 
@@ -22,14 +21,14 @@ _TIMES = ("fit_time", "score_time")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A candidate, and the results of its fits that have finished.
+    """A candidate and the results of its finished fits.
 
     Attributes
     ----------
     call, number : int
         Its ordinals.
     params : dict
-        As the journal shows them.
+        Parameters to display.
     extra : dict
         What the search class adds, such as halving's ``n_resources``.
     results : dict
@@ -44,10 +43,9 @@ class Candidate:
 
 
 def tabulate(candidates: Sequence[Candidate], *, n_splits: int) -> pd.DataFrame:
-    """Make the table: scikit-learn's columns in its order, then the ordinals.
+    """Return the table: scikit-learn's columns in its order, then the ordinals.
 
-    Times and scores of splits that have not finished are NaN, and so are what is computed
-    of them.
+    Times and scores of unfinished splits are NaN, and so are means over them.
 
     Raises
     ------
@@ -137,6 +135,8 @@ def _mean_and_std(values: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _ranks(means: FloatArray, whole: np.ndarray[Any, Any]) -> Any:
     """Rank complete candidates as scikit-learn does: those that failed come last."""
+    from scipy.stats import rankdata  # slow to import
+
     ranks = np.full(len(means), np.nan)
     known = means[whole]
     if np.isnan(known).all():

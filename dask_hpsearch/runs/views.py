@@ -4,17 +4,69 @@ from __future__ import annotations
 
 import html
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.journal.events import (
+    AskEvent,
+    CallEvent,
+    FitEvent,
+    HeartbeatEvent,
+    StateEvent,
+)
 from dask_hpsearch.progress import ProgressSnapshot, SearchProgress
-from dask_hpsearch.runs.table import Candidate, tabulate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
-Event = dict[str, Any]
+    from dask_hpsearch.journal.events import Event
+    from dask_hpsearch.runs.table import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call with its candidates, also those that were asked after it began."""
+
+    event: CallEvent
+    params: dict[int, dict[str, Any]]
+    digests: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, event: CallEvent) -> _Call:
+        return cls(event, dict(enumerate(event.params)))
+
+    def has(self, fit: FitEvent) -> bool:
+        """Whether a fit's candidate is known, and not that of another driver's ask."""
+        known = fit.candidate in self.params
+        return known and self.digests.get(fit.candidate, fit.digest) == fit.digest
+
+
+class _Calls:
+    """The calls of a run so far, while its events are replayed."""
+
+    def __init__(self) -> None:
+        self.by_ordinal: dict[int, _Call] = {}
+
+    def begin(self, event: CallEvent) -> None:
+        self.by_ordinal[event.call] = _Call.of(event)
+
+    def add_ask(self, ask: AskEvent) -> None:
+        """Add a candidate to a call that began without it; the first ask counts."""
+        call = self.by_ordinal.get(ask.call)
+        if (
+            call is not None
+            and call.event.generation == ask.generation
+            and ask.candidate not in call.params
+        ):
+            call.params[ask.candidate] = ask.params
+            call.digests[ask.candidate] = ask.digest
+
+    def call_of(self, fit: FitEvent) -> _Call | None:
+        """Return the call of a fit; None if the fit's candidate is not known."""
+        call = self.by_ordinal.get(fit.call)
+        return call if call is not None and call.has(fit) else None
 
 
 def progress(
@@ -24,70 +76,88 @@ def progress(
     ended: bool,
     reason: str | None = None,
 ) -> ProgressSnapshot:
-    """Replay events into a snapshot; rates are those of the events' own times.
+    """Replay events into a snapshot; rates follow from the times of the events.
 
     Parameters
     ----------
-    events : iterable of dict
+    events : iterable of Event
     refit : str or None
         Which of several scores counts.
     ended : bool
-        Whether the run is over.
+        Whether the run has ended.
     reason : str or None
-        Why it ended before its time, if it did.
+        Why it ended early, if it did.
     """
     events = list(events)
     now = 0.0
     state = SearchProgress(clock=lambda: now)
-    calls: dict[int, Event] = {}
+    calls = _Calls()
     for event in _latest(events):
-        now = max(now, event["t"])
-        if event["e"] == "call":
-            calls[event["c"]] = _with_numbered_params(event)
-            state.call_started(
-                event["c"],
-                n_candidates=event.get("n", len(event["params"])),
-                n_splits=event["k"],
-                resets_best="n_resources" in event["extra"],
-            )
-        elif event["e"] == "ask":
-            _add_ask(calls, event)
-        elif event["e"] == "beat" and "w" in event:
-            state.slots_changed(
-                workers=event["w"], slots=event["n"], running=event["b"]
-            )
-            state.problem_changed(event.get("x", ""))
-        elif event["e"] == "state":  # a driver that begins again says after what
-            state.problem_changed(event.get("error", ""))
-        elif event["e"] == "fit" and _is_known(calls, event):
-            result = event["r"]
-            state.fit_finished(
-                event["c"],
-                event["i"],
-                event["s"],
-                params=calls[event["c"]]["params"][event["i"]],
-                score=_score(result, refit),
-                fit_time=float(result.get("fit_time") or 0.0),
-                failed=result.get("fit_error") is not None,
-            )
-        if "usd" in event:
-            state.spent(event["usd"])
+        now = max(now, event.time)
+        if isinstance(event, FitEvent):
+            _replay_fit(state, calls, event, refit)
+        elif isinstance(event, CallEvent):
+            calls.begin(event)
+            _replay_call(state, event)
+        elif isinstance(event, AskEvent):
+            calls.add_ask(event)
+        elif isinstance(event, HeartbeatEvent):
+            _replay_heartbeat(state, event)
+        elif isinstance(event, StateEvent):  # a driver that tries again has an error
+            state.problem_changed(event.error)
     if ended:
-        _take_over_best(state, events)
+        _show_best_of_result(state, events)
         state.ended(reason)
     else:
         now = max(now, time.time())
     return state.snapshot()
 
 
-def _take_over_best(state: SearchProgress, events: Iterable[Event]) -> None:
-    """Show the best candidate of the run's result, if the newest generation has one."""
-    noted = [event for event in events if event["e"] == "state"]
-    newest = max((event["g"] for event in noted), default=0)
+def _replay_call(state: SearchProgress, call: CallEvent) -> None:
+    n_candidates = len(call.params) if call.n_candidates is None else call.n_candidates
+    state.call_started(
+        call.call,
+        n_candidates=n_candidates,
+        n_splits=call.n_splits,
+        resets_best="n_resources" in call.extra,
+    )
+
+
+def _replay_fit(
+    state: SearchProgress, calls: _Calls, fit: FitEvent, refit: str | None
+) -> None:
+    call = calls.call_of(fit)
+    if call is None:
+        return
+    state.fit_finished(
+        fit.call,
+        fit.candidate,
+        fit.split,
+        params=call.params[fit.candidate],
+        score=_score(fit.result, refit),
+        fit_time=float(fit.result.get("fit_time") or 0.0),
+        failed=fit.result.get("fit_error") is not None,
+    )
+
+
+def _replay_heartbeat(state: SearchProgress, heartbeat: HeartbeatEvent) -> None:
+    usage = heartbeat.usage
+    if usage is not None:
+        state.slots_changed(
+            workers=usage.workers, slots=usage.slots, running=usage.running
+        )
+        state.problem_changed(usage.problem)
+    if heartbeat.cost_usd is not None:
+        state.spent(heartbeat.cost_usd)
+
+
+def _show_best_of_result(state: SearchProgress, events: Iterable[Event]) -> None:
+    """Show the best candidate of the run's result, if the last generation has one."""
+    noted = [event for event in events if isinstance(event, StateEvent)]
+    newest = max((event.generation for event in noted), default=0)
     for event in noted:
-        if event["g"] == newest and "best" in event:
-            best = event["best"] or {"score": None, "params": None}
-            state.chosen(best["score"], best["params"])
+        if event.generation == newest and event.best is not None:
+            state.chosen(event.best.score, event.best.params)
             return
 
 
@@ -99,17 +169,37 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
     MissingExtraError
         If pandas is not installed.
     """
-    calls: dict[int, Event] = {}
+    from dask_hpsearch.runs.table import tabulate  # imports SciPy
+
+    calls = _Calls()
     found: dict[tuple[int, int], Candidate] = {}
     for event in _latest(events):
-        if event["e"] == "call":
-            calls[event["c"]] = _with_numbered_params(event)
-        elif event["e"] == "ask":
-            _add_ask(calls, event)
-        elif event["e"] == "fit" and _is_known(calls, event):
-            _add_fit(found, calls[event["c"]], event)
-    n_splits = max((call["k"] for call in calls.values()), default=0)
+        if isinstance(event, CallEvent):
+            calls.begin(event)
+        elif isinstance(event, AskEvent):
+            calls.add_ask(event)
+        elif isinstance(event, FitEvent):
+            call = calls.call_of(event)
+            if call is not None:
+                _add_fit(found, call, event)
+    n_splits = max(
+        (call.event.n_splits for call in calls.by_ordinal.values()), default=0
+    )
     return tabulate(list(found.values()), n_splits=n_splits)
+
+
+def _add_fit(
+    found: dict[tuple[int, int], Candidate], call: _Call, fit: FitEvent
+) -> None:
+    from dask_hpsearch.runs.table import Candidate
+
+    key = fit.call, fit.candidate
+    if key not in found:
+        extra = {
+            name: values[fit.candidate] for name, values in call.event.extra.items()
+        }
+        found[key] = Candidate(*key, call.params[fit.candidate], extra)
+    found[key].results[fit.split] = fit.result
 
 
 def as_html(rows: Mapping[str, str]) -> str:
@@ -121,36 +211,6 @@ def as_html(rows: Mapping[str, str]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _with_numbered_params(call: Event) -> Event:
-    return call | {"params": dict(enumerate(call["params"])), "digests": {}}
-
-
-def _add_ask(calls: dict[int, Event], ask: Event) -> None:
-    """Add a candidate to a call that was begun without any."""
-    call = calls.get(ask["c"])
-    if call is not None and call["g"] == ask["g"] and ask["i"] not in call["params"]:
-        call["params"][ask["i"]] = ask["params"]
-        call["digests"][ask["i"]] = ask["d"]
-
-
-def _is_known(calls: dict[int, Event], fit: Event) -> bool:
-    """Whether a fit is of a candidate that is known, and not of another driver's."""
-    call = calls.get(fit["c"], {})
-    known = fit["i"] in call.get("params", {})
-    return known and call["digests"].get(fit["i"], fit["d"]) == fit["d"]
-
-
-def _add_fit(
-    found: dict[tuple[int, int], Candidate], call: Event, event: Event
-) -> None:
-    number = event["i"]
-    key = event["c"], number
-    if key not in found:
-        extra = {name: values[number] for name, values in call["extra"].items()}
-        found[key] = Candidate(*key, call["params"][number], extra)
-    found[key].results[event["s"]] = event["r"]
-
-
 def _score(result: Mapping[str, Any], refit: str | None) -> float | None:
     scores = result.get("test_scores")
     if isinstance(scores, dict):
@@ -160,18 +220,18 @@ def _score(result: Mapping[str, Any], refit: str | None) -> float | None:
 
 
 def _latest(events: Iterable[Event]) -> list[Event]:
-    """Events in order of time, each fit once, of the newest generation of its call."""
-    ordered = sorted(events, key=lambda event: event["t"])
+    """Order events by time, calls first; each fit once, of its call's last generation."""
+    ordered = sorted(events, key=lambda event: event.time)
     newest: dict[int, int] = {}
     for event in ordered:
-        if event["e"] == "call":
-            newest[event["c"]] = max(newest.get(event["c"], 0), event["g"])
+        if isinstance(event, CallEvent):
+            newest[event.call] = max(newest.get(event.call, 0), event.generation)
     seen: set[tuple[Any, ...]] = set()
-    kept = []
-    for event in sorted(ordered, key=lambda one: one["e"] != "call"):
-        if event["e"] == "fit":
-            key = event["c"], event["i"], event["s"], event["d"]
-            if event["g"] != newest.get(event["c"]) or key in seen:
+    kept: list[Event] = []
+    for event in sorted(ordered, key=lambda one: not isinstance(one, CallEvent)):
+        if isinstance(event, FitEvent):
+            key = event.call, event.candidate, event.split, event.digest
+            if event.generation != newest.get(event.call) or key in seen:
                 continue
             seen.add(key)
         kept.append(event)

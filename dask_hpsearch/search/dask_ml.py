@@ -1,9 +1,9 @@
-"""dask-ml's way: one static graph of fits on the Dask client.
+"""The backend "dask-ml": one static graph of fits on the Dask client.
 
 dask-ml's own GridSearchCV and RandomizedSearchCV are fitted as they are, except that a
-failing candidate ends the search instead of being retried for ever. A scikit-learn search
-stays in charge of its candidates, splits and results; only its fits go through a graph of
-dask-ml's.
+failing candidate ends the search instead of being retried for ever. The code of a
+scikit-learn search still makes the candidates, splits and results; only its fits run in a
+graph of dask-ml.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import numpy as np
 from joblib.parallel import BatchedCalls, ParallelBackendBase, SequentialBackend
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
-from dask_hpsearch import sklearn_adapter, sklearn_callbacks
+from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.exceptions import HPSearchError, UnsupportedSearchError
-from dask_hpsearch.execution.fit import Fitted, Settings, client_for, wait_for_worker
+from dask_hpsearch.execution.client import client_for, wait_for_worker
+from dask_hpsearch.execution.fitted import Fitted
 from dask_hpsearch.extras import map_import_errors
 from dask_hpsearch.joblib_backend.backend import EvaluationBackend
 from dask_hpsearch.search.dask_ml_passthrough import (
@@ -28,17 +29,19 @@ from dask_hpsearch.search.dask_ml_passthrough import (
     values_written_out,
     written_out,
 )
+from dask_hpsearch.sklearn_adapter import callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from distributed import Client
 
+    from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.sklearn_adapter import FitCall
 
 
 def is_dask_ml_search(search: Any) -> bool:
-    """Whether the object is a static search of dask-ml's own."""
+    """Whether the object is one of dask-ml's static searches."""
     return any(
         base.__module__.startswith("dask_ml.") and base.__name__ == "DaskBaseSearchCV"
         for base in type(search).__mro__
@@ -46,13 +49,15 @@ def is_dask_ml_search(search: Any) -> bool:
 
 
 def why_not_dask_ml(search: Any) -> str | None:
-    """Say why dask-ml cannot run a search; None if it can."""
+    """Return the reason why dask-ml cannot run a search; None if it can."""
     if is_dask_ml_search(search):
         return None
     if type(search) not in (GridSearchCV, RandomizedSearchCV):
         return "it runs GridSearchCV and RandomizedSearchCV"
     if callable(search.scoring) and not hasattr(search.scoring, "_score_func"):
-        return "a scoring function that is no scorer needs scikit-learn's own scoring"
+        return (
+            "a scoring function that make_scorer did not make needs scikit-learn's code"
+        )
     return None
 
 
@@ -67,7 +72,7 @@ def fit_dask_ml(
         If dask-ml cannot choose a best candidate because of failed ones.
     """
     with map_import_errors("backend='dask-ml'"):
-        import dask_ml.model_selection  # noqa: F401 (before anything is begun)
+        import dask_ml.model_selection  # noqa: F401 (fail before a cluster is started)
     fitted = sklearn_adapter.without_fitted_state(search)
     with ExitStack() as stack:
         client = stack.enter_context(client_for(settings, search))
@@ -87,8 +92,8 @@ def _fit_own(
 ) -> None:
     """Fit dask-ml's own search object.
 
-    With a client's ``get`` it retries a failing candidate without end; with any other
-    function it takes the error as it comes.
+    With a client's ``get``, dask-ml retries a failing candidate without end; with any
+    other function it raises the error.
     """
     own = {"scheduler": search.scheduler}
     search.scheduler = _getter(client)
@@ -108,7 +113,7 @@ def _fit_own(
 
 @contextlib.contextmanager
 def _steps_written_out(search: Any) -> Iterator[None]:
-    """Give a search of dask-ml's steps that it can fit, and take them back afterwards."""
+    """Give a dask-ml search steps that it can fit, and restore its own afterwards."""
     name = "param_grid" if hasattr(search, "param_grid") else "param_distributions"
     own = {"estimator": search.estimator, name: getattr(search, name)}
     grids = own[name]
@@ -134,7 +139,7 @@ def _getter(client: Client) -> Callable[..., Any]:
 
 
 class _GraphSession(ParallelBackendBase):  # type: ignore[misc]
-    """Gathers the fits of a call, and runs them as one graph once all are there."""
+    """Gathers the fits of a call, and runs them as one graph."""
 
     supports_retrieve_callback = True
 
@@ -144,18 +149,18 @@ class _GraphSession(ParallelBackendBase):  # type: ignore[misc]
         self._fits: list[tuple[FitCall, Callable[[Any], None]]] = []
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Any number above one: "not in this process"."""
+        """Return a number above one, which means "not in this process"."""
         del n_jobs
         slots: int = sum(self._client.nthreads().values())
         return max(2, slots)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
-        """Have all tasks handed over before any runs."""
+        """Let joblib hand over all tasks before one runs."""
         parallel.pre_dispatch = "all"
         return int(super().configure(n_jobs, parallel))
 
     def get_nested_backend(self) -> tuple[Any, int | None]:
-        """Tasks are taken apart: there is no nested call."""
+        """Return any backend: there are no nested calls."""
         return SequentialBackend(nesting_level=1), None
 
     def submit(
@@ -168,7 +173,7 @@ class _GraphSession(ParallelBackendBase):  # type: ignore[misc]
             or len(func.items) > 1
             or not call.of_search
             or call.shared.get("score_params")
-            or sklearn_callbacks.CONTEXT in call.shared
+            or callbacks.CONTEXT in call.shared
         ):
             msg = (
                 "dask-ml can run plain fits only, without callbacks and without metadata "
@@ -179,7 +184,7 @@ class _GraphSession(ParallelBackendBase):  # type: ignore[misc]
 
     @contextlib.contextmanager
     def retrieval_context(self) -> Iterator[None]:
-        """Run what was gathered; joblib comes here when it has handed over everything."""
+        """Run the gathered fits; joblib calls this after it has handed over all tasks."""
         fits, self._fits = self._fits, []
         results = _results(self._client, [call for call, _ in fits]) if fits else {}
         deliver = threading.Thread(target=_deliver, args=(fits, results))
@@ -204,7 +209,7 @@ def _deliver(
 def _results(
     client: Client, calls: list[FitCall]
 ) -> dict[tuple[Any, Any], dict[str, Any]]:
-    """Run the fits of one ``evaluate_candidates`` call by dask-ml."""
+    """Run the fits of one ``evaluate_candidates`` call in a graph of dask-ml."""
     from dask_ml.model_selection import GridSearchCV as DaskGridSearchCV
 
     first = calls[0]
@@ -227,7 +232,7 @@ def _results(
 
 
 def _alone(parameters: Mapping[str, Any], estimator: Any) -> dict[str, list[Any]]:
-    """Return a candidate as a grid of its own."""
+    """Return a candidate as a parameter grid."""
     grid = {name: [value] for name, value in parameters.items()}
     return values_written_out(grid, estimator, refits=False)
 
@@ -265,10 +270,10 @@ def _scorers_of(call: FitCall) -> dict[str, Any] | None:
 
 
 def _failure(scores: Any, error_score: Any) -> str | None:
-    """dask-ml marks a failed fit by its score alone."""
+    """Return the error of a failed fit, which dask-ml marks only by its score."""
     values = list(scores.values()) if isinstance(scores, dict) else [scores]
     if isinstance(error_score, str) or not np.array_equal(
         values, [error_score] * len(values), equal_nan=True
     ):
         return None
-    return "the fit failed on a worker; dask-ml keeps no more of it"
+    return "the fit failed on a worker; dask-ml does not keep the error"

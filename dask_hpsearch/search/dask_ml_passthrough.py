@@ -1,6 +1,6 @@
-"""Writes out "passthrough" (and "drop") steps, which dask-ml takes for estimators.
+"""Replaces the steps "passthrough" and "drop", which dask-ml takes for estimators.
 
-dask-ml's graph knows None alone as a step that does nothing, and fits any other
+dask-ml's graph accepts only None as a step that does nothing, and fits any other step
 (AttributeError: 'str' object has no attribute 'fit').
 """
 
@@ -22,8 +22,8 @@ _MARK = {"stands for": "passthrough"}
 def written_out(estimator: Any) -> Any:
     """Return an estimator whose steps are estimators, at any depth of pipelines.
 
-    The last step of the outermost pipeline is what scores, and stays: with "passthrough"
-    there, the candidate fails in dask-ml as it does in scikit-learn.
+    The last step of the outermost pipeline scores, so it is not replaced: with
+    "passthrough" there, the candidate fails in dask-ml as in scikit-learn.
     """
     last = _last_step(estimator)
     return _with_steps(
@@ -33,7 +33,7 @@ def written_out(estimator: Any) -> Any:
 
 def _identity_for(step: Any) -> Any:
     if _is_word(step, "passthrough"):
-        # Only its inverse would look at these arguments.
+        # Only its inverse would use these arguments.
         return FunctionTransformer(inv_kw_args=_MARK)
     return _with_steps(step, lambda _, inner: _identity_for(inner))
 
@@ -52,16 +52,16 @@ def in_words(estimator: Any) -> Any:
 def values_written_out(
     parameters: Mapping[str, Any], estimator: Any, *, refits: bool
 ) -> dict[str, Any]:
-    """Return lists of parameter values, with those that are steps written out.
+    """Return lists of parameter values whose steps are estimators.
 
     Parameters
     ----------
     parameters : mapping of str to list or distribution
     estimator : object
-        What they are parameters of.
+        The estimator of the parameters.
     refits : bool
-        Whether the best of them is refitted as it is: "drop", which is None to dask-ml's
-        graph, stays then.
+        Whether the best one is refitted with these values: then "drop", for which
+        dask-ml's graph has None, is not replaced.
     """
     kinds = dict(_steps(estimator))
     kinds.pop(_last_step(estimator) or "", None)
@@ -74,7 +74,7 @@ def values_written_out(
 
 
 def results_in_words(search: Any) -> None:
-    """Undo `written_out` in what a fitted search holds."""
+    """Undo `written_out` in the attributes of a fitted search."""
     table = search.cv_results_
     for name, column in table.items():
         if name == "params":
@@ -91,7 +91,7 @@ def results_in_words(search: Any) -> None:
 def _fitted_in_words(estimator: Any) -> Any:
     """Undo `written_out` in a fitted estimator.
 
-    A fitted union has an estimator in place of the word, as scikit-learn makes it.
+    A fitted union has an estimator instead of the word, as in scikit-learn.
     """
     in_union = isinstance(estimator, FeatureUnion)
     if in_words(estimator) == "passthrough":
@@ -118,7 +118,7 @@ def _step(value: Any, kind: type, *, refits: bool) -> Any:
 
 
 def _steps(estimator: Any, prefix: str = "") -> Iterator[tuple[str, type]]:
-    """Yield the names of parameters that are steps, and of what they are steps."""
+    """Yield the names of parameters that are steps, and the class that has the step."""
     for kind, attribute in ((Pipeline, "steps"), (FeatureUnion, "transformer_list")):
         if isinstance(estimator, kind):
             for name, step in getattr(estimator, attribute):

@@ -1,4 +1,4 @@
-"""Which of the three ways a search is fitted."""
+"""Chooses the backend that fits a search."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.data.inputs import refer
 from dask_hpsearch.exceptions import UnsupportedSearchError
-from dask_hpsearch.execution.fit import Fitted, Settings, fit_joblib, in_memory
-from dask_hpsearch.runs.create import Work, opened
+from dask_hpsearch.execution.client import in_memory
+from dask_hpsearch.execution.joblib_fit import fit_joblib
+from dask_hpsearch.runs.create import Work, read_references
 from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.safe_text import repr_of
 from dask_hpsearch.search.dask_ml import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from dask_hpsearch.execution.fitted import Fitted
+    from dask_hpsearch.execution.settings import Settings
 
 FITS: dict[str, Callable[[Any, Any, Any, dict[str, Any], Settings], Fitted]] = {
     "trials": fit_here,
@@ -42,9 +46,9 @@ def choose(search: Any, backend: str) -> str:
     Raises
     ------
     ValueError
-        If there is no such backend.
+        If the backend is unknown.
     UnsupportedSearchError
-        If ``search`` is no search, or the backend cannot run it; names one that can.
+        If ``search`` is not a search, or the backend cannot run it; names one that can.
     """
     if backend not in ("auto", *FITS):
         msg = f"backend must be one of 'auto', {', '.join(map(repr, FITS))}, got {backend!r}"
@@ -61,16 +65,16 @@ def choose(search: Any, backend: str) -> str:
     return backend
 
 
-def fit(  # noqa: PLR0917 (as the ways themselves)
+def fit(  # noqa: PLR0917 (as the backends' own functions)
     route: str, search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
 ) -> Fitted:
-    """Fit a search by a way that `choose` chose; data by URL and Dask collections too."""
+    """Fit a search with the backend that `choose` returned."""
     X, y, params = in_memory(X, y, params, settings)
     if route == "trials":
         return FITS[route](search, X, y, params, settings)
-    with DataStore() as home:  # what is mapped stays so after it is closed
+    with DataStore() as data_store:  # mapped data stay mapped after it is closed
         data = refer(X, y, params)
-        work = opened(Work(search, data.X, data.y, data.params), home)
+        work = read_references(Work(search, data.X, data.y, data.params), data_store)
         return FITS[route](search, work.X, work.y, work.params, settings)
 
 

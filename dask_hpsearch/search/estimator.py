@@ -13,13 +13,10 @@ from sklearn.utils.metaestimators import available_if
 
 from dask_hpsearch.engine.connect import connected
 from dask_hpsearch.exceptions import StoreError, UnsupportedSearchError
-from dask_hpsearch.execution.fit import (
-    Settings,
-    check_limit,
-    end_cluster,
-    slots_of_its_own,
-    tariff_of,
-)
+from dask_hpsearch.execution.client import slots_of_its_own
+from dask_hpsearch.execution.cluster_end import end_cluster
+from dask_hpsearch.execution.cost import tariff_of
+from dask_hpsearch.execution.settings import Settings, check_limit
 from dask_hpsearch.search import dispatch
 from dask_hpsearch.stores import open_store
 
@@ -46,7 +43,7 @@ def _search_has(name: str) -> Callable[[Any], bool]:
 
 
 class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
-    """Fits a hyperparameter search on Dask workers, and is then that fitted search.
+    """Fits a hyperparameter search on Dask workers, and then behaves as that search.
 
     scikit-learn's own search code decides what is fitted and builds the results: they
     equal a plain local fit with the same ``random_state``, times apart.
@@ -58,12 +55,11 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         skopt's BayesSearchCV, any other subclass of scikit-learn's ``BaseSearchCV``;
         dask-ml's GridSearchCV and RandomizedSearchCV; anything else whose ``fit``
         parallelises with joblib. It is left as it is: `search_` is a fitted copy.
-        Its ``n_jobs`` counts where no cluster is given, see ``client``: a cluster has as
-        many slots as it has.
+        Its ``n_jobs`` is used only if there is no cluster, see ``client``.
     client : distributed.Client, str or Dask cluster, optional
         A client, the address of a scheduler, or a cluster. Default: the current Dask
-        client, or, if there is none, one worker on this machine for the time of the fit,
-        with a slot for each core, or as many as the search's ``n_jobs`` says.
+        client or, if there is none, a local cluster for the time of the fit, with one
+        worker and as many slots as the search's ``n_jobs``, or as cores.
     store : str or Path, optional
         A folder (or ``file://`` URL) that holds runs and their data. Workers that see
         it read the data there, others get it through Dask; a later search on the same
@@ -77,38 +73,37 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         "joblib": Dask's joblib backend. "auto" picks the first that can run it, in the
         order "trials", "dask-ml" (its own classes only), "joblib".
     max_time : float, optional
-        Seconds after which the search ends with what it has: results of the candidates
-        that have finished, and a refit of the best. Backend "trials" only.
+        Seconds after which the search ends with the results of the finished candidates,
+        and a refit of the best. Backend "trials" only.
     fit_timeout : float, optional
         Seconds after which a single fit is ended and counts as failed. Backend "trials"
         only.
     max_cost : float, optional
         US dollars, by list prices, after which the search ends as with ``max_time``, and
-        the cluster is scaled to zero workers. What counts is the cluster's time since the
-        search began; for that, the cluster must have a tariff, as those of `gke_cluster`
-        have. Backend "trials" only.
+        the cluster is scaled to zero workers. The cost is that of the cluster since the
+        search began; the cluster must have a tariff, as those of `gke_cluster` have.
+        Backend "trials" only.
     worker_timeout : float
         Seconds to wait for a first worker.
     progress : bool
         Show live progress in a terminal or a notebook; anywhere else (``nohup``, CI, a
         pipe) write a line to standard error every half minute, and one at the end.
     bayes_async : bool, optional
-        Of skopt's BayesSearchCV, with backend "trials" only. True: a slot that comes
-        free gets its next candidate at once, in the light of all that has finished,
-        instead of waiting for the other slots. ``n_points`` then bounds how many
+        For skopt's BayesSearchCV, with backend "trials" only. True: a free slot gets its
+        next candidate at once, chosen from all finished results, instead of waiting for
+        the other slots. ``n_points`` then bounds how many
         candidates are evaluated at once; its default, 1, means as many as there are
         slots. False: skopt's own loop, whose candidates are those of a plain fit with
         the same ``random_state``. Default: True if there is more than one slot when the
         search begins.
     share_steps : bool
-        Fit the steps that candidates of a `sklearn.pipeline.Pipeline` have in common once
-        in each slot and split, instead of once in each fit: scikit-learn's own steps with
-        plain parameters, which draw no random numbers or have an integer
-        ``random_state``. Scores are the same; ``mean_fit_time`` is shorter. False: every
+        Fit steps that candidates of a `sklearn.pipeline.Pipeline` share once in each slot
+        and split, instead of once in each fit: scikit-learn's own steps with plain
+        parameters, which draw no random numbers or have an integer ``random_state``. Scores are the same; ``mean_fit_time`` is shorter. False: every
         fit fits all steps. Backend "trials" only; a pipeline with a ``memory`` keeps it.
     keep_cluster : bool
-        False: the client's cluster ends with the search, however that ends; also with one
-        that was submitted on Kubernetes, when nobody else is there any more.
+        False: the client's cluster ends with the search, even if the search fails; with a
+        submitted search on Kubernetes, once no other run uses the cluster.
 
     Attributes
     ----------
@@ -193,22 +188,22 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         UnsupportedSearchError
-            If ``search`` is no search, or none that the backend can run.
+            If ``search`` is not a search, or the backend cannot run it.
         TypeError
-            If ``client`` is no client, address or cluster.
+            If ``client`` is not a client, an address or a cluster.
         ClientClosedError, NoWorkersError, WorkersLackPackageError
             If the client cannot be used.
         UnpicklableError, MissingModuleError
             If a part of the search cannot be sent to the workers.
         DataFormatError, ObjectNotFoundError, StorePermissionError, UntrustedObjectError
-            If data by URL are not there, cannot be read, or are not what they should be.
+            If data by URL do not exist, cannot be read, or have the wrong format.
         DataChangedError
             If data by URL were changed since the run began.
         DataTooLargeError, DataUnavailableError
             If a Dask collection does not fit into the memory of a worker or of this
             process, or was persisted on a cluster that is gone.
         SearchStopped
-            If ``max_time`` ended before any candidate.
+            If ``max_time`` ended before a candidate had finished.
         """
         route = dispatch.choose(self.search, self.backend)
         with connected(self.client) as client:
@@ -216,7 +211,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             try:
                 fitted = dispatch.fit(route, self.search, X, y, params, settings)
             except StoreError as error:
-                if error.partial is not None:  # what had finished is not lost
+                if error.partial is not None:  # finished candidates are kept
                     self.search_ = error.partial
                     self.stopped_: str | None = "store"
                 raise
@@ -230,10 +225,10 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def submit(self, X: Any, y: Any = None, **params: Any) -> SearchRun:
-        """Fit the search from a process elsewhere that outlives this one.
+        """Fit the search from another process, which outlives this one.
 
-        That is a process of this machine, or, on a cluster that `kube_cluster` made and with
-        a store at ``gs://``, a Job on Kubernetes, which is started again if it is lost.
+        It is a process of this machine or, on a cluster of `kube_cluster` with a store at
+        ``gs://``, a Job on Kubernetes, which is started again if it is lost.
 
         Parameters
         ----------
@@ -249,7 +244,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         UnsupportedSearchError
-            If ``search`` is none that dask_hpsearch's own engine runs.
+            If the backend of the search is not "trials".
         """
         from dask_hpsearch.runs.submit import submit
 

@@ -1,4 +1,4 @@
-"""One batch as a slot runs it: what waits, what is known, and whom to blame for a death."""
+"""The state of a batch that a slot runs: waiting tasks, outcomes, causes of death."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GIB = 2**30
 
 
 class BatchRun:
-    """The state of one batch: what is waiting, what is known."""
+    """One batch on its way through slots: the waiting tasks and the known outcomes."""
 
     def __init__(self, batch: Batch, report: Callable[[list[bytes]], None]) -> None:
         self.waiting: deque[Task] = deque(batch.tasks)
@@ -45,10 +45,10 @@ class BatchRun:
         self._blameless = False
 
     def follow(self, slot: Slot) -> None:
-        """Take a slot's answers until it is done with what it was sent."""
+        """Take a slot's answers until it has run the tasks that it was sent."""
         self._stopped = self._blameless = False
         self._begin_task(slot)
-        # Short fits report hundreds of times a second: take what has gathered at once.
+        # Short fits report hundreds of times a second: take gathered answers at once.
         time.sleep(self._batch.quiet_s)
         while True:
             try:
@@ -61,14 +61,14 @@ class BatchRun:
                 break
             self.waiting.popleft()  # a slot answers in order
             self.outcomes.append(answer)
-            # A slot that was ended as its task ended: the next one is not to blame.
+            # If the slot was ended just as its task ended, the next task is not to blame.
             self._blameless = slot.ended_for is not None
             self._begin_task(slot)
-        if self._stopped:  # the others are someone else's by now
+        if self._stopped:  # other slots have the rest by now
             self.give_back_all()
 
     def note_death(self, slot: Slot | None, *, excused: bool) -> None:
-        """Blame the running task for its slot's death, unless the worker did it."""
+        """Note the slot's death as the running task's outcome, unless it is excused."""
         if slot is None or excused or not self.waiting:
             return None
         code = slot.exit_code()
@@ -78,25 +78,27 @@ class BatchRun:
         seconds = time.monotonic() - self._task_started
         if not self._blameless:
             self._note(
-                Outcome(self.waiting[0].job, status, message=message, seconds=seconds)
+                Outcome(
+                    self.waiting[0].number, status, message=message, seconds=seconds
+                )
             )
-        if self._stopped:  # the others are someone else's by now
+        if self._stopped:  # other slots have the rest by now
             self.give_back_all()
         return None
 
     def give_back_all(self) -> None:
-        """Return what has not run."""
+        """Give back the tasks that have not run."""
         while self.waiting:
-            self._note(Outcome(self.waiting[0].job, "returned"))
+            self._note(Outcome(self.waiting[0].number, "returned"))
 
     def _begin_task(self, slot: Slot) -> None:
         self._task_started = time.monotonic()
         slot.peak_bytes = 0
         if self.waiting:
-            slot.task = self._batch.topic, self.waiting[0].job
+            slot.task = self._batch.topic, self.waiting[0].number
 
     def _note(self, outcome: Outcome) -> None:
-        """Note the end of the first task that waits, when its slot cannot say it."""
+        """Note the outcome of the first waiting task, whose slot cannot report it."""
         self.waiting.popleft()
         self.outcomes.append(outcome.to_bytes())
 
@@ -108,7 +110,7 @@ class BatchRun:
         return max(0.0, min(left, _EARLY_REPORT_S))
 
     def _check(self, slot: Slot) -> None:
-        """Look after a task that is slow, and tasks that wait behind it."""
+        """End a task that runs too long; report outcomes and give back waiting tasks."""
         now = time.monotonic()
         limit = self._batch.fit_timeout_s
         if limit is not None and now - self._task_started >= limit:
@@ -118,16 +120,18 @@ class BatchRun:
             self._reported = len(self.outcomes)
         held = now - self._started < self._batch.hold_s
         if len(self.waiting) > 1 and not held and not self._stopped:
-            self._stopped = True  # others can begin what this slot has not
+            self._stopped = True  # other slots can run what waits here
             slot.send(STOP_SIGN)
             later = list(self.waiting)[1:]
-            self._report([Outcome(task.job, "returned").to_bytes() for task in later])
+            self._report(
+                [Outcome(task.number, "returned").to_bytes() for task in later]
+            )
 
 
 def _cause_of_death(
     slot: Slot, code: int | None, fit_timeout_s: float | None
 ) -> tuple[Status, str]:
-    """Say in words why a slot's process ended."""
+    """Return why a slot's process ended: a status, and the cause in words."""
     peak = f"{slot.peak_bytes / GIB:.2f} GiB"
     if slot.ended_for == "memory":
         return "memory", f"it used {peak} of memory, more than its slot's share"
@@ -148,7 +152,9 @@ def _cause_of_death(
 
 
 def without_data(tasks: Iterable[Task], error: HPSearchError) -> list[bytes]:
-    """Make the outcomes of tasks whose data did not reach the worker."""
+    """Return the outcomes of tasks whose data did not reach the worker."""
     error.add_note(f"(on the worker at {socket.gethostname()})")
     payload, message = pickle.dumps(error, protocol=5), str(error)
-    return [Outcome(one.job, "no data", payload, message).to_bytes() for one in tasks]
+    return [
+        Outcome(one.number, "no data", payload, message).to_bytes() for one in tasks
+    ]

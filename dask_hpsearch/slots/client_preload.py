@@ -1,8 +1,8 @@
-"""Refuses a Dask client in a fit the scheduler that runs the fit.
+"""Stops a Dask client in a fit from connecting to the scheduler that runs the fit.
 
-Dask imports it in the first client of a process (``distributed.client.preload``), before
-that connects. What a preload raises later is only logged: so the check is where a client
-learns whom it has reached, whatever name or address it was given.
+Dask imports this module in the first client of a process (``distributed.client.preload``),
+before it connects. Dask only logs an error of a preload, so the check is made where a
+client receives the identity of the scheduler, by whichever address it was reached.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Watches what fits write to a worker's disk, so that the one that fills it is known.
+"""Watches how much fits write to a worker's disk, and ends the fit that fills it.
 
-Kubernetes ends a pod that writes more than its volume may hold, with all its fits, and the
-volume goes with it: nothing would be left that tells which fit it was, and Dask would run it
-again, on one worker after the other. So a worker looks itself, and sooner than Kubernetes.
+Kubernetes evicts a pod that writes more than its volume may hold, with all its fits and the
+volume: no trace of the guilty fit would be left, and Dask would run it again on one worker
+after the other. So the worker watches its disk itself, and acts before Kubernetes does.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.slots.slot import Slot
 
-#: Names the folder in which each slot of a pod has one of its own for temporary files.
+#: Environment variable: the folder in which each slot has a folder for temporary files.
 FOLDERS_VARIABLE = "DASK_HPSEARCH_SLOT_FOLDERS"
 _FOLDERS = "slots"
-_FULL_AT = 0.95  # of the limit; Kubernetes looks a few times a minute only
-_WORTH_TELLING = 0.25  # of the limit
-_LEAST_BLAMED = 0.1  # of the limit: who wrote less has not filled the disk
+_FULL_AT = 0.95  # of the limit; Kubernetes looks only a few times a minute
+_WORTH_REPORTING = 0.25  # of the limit
+_LEAST_BLAMED = 0.1  # of the limit: a fit that wrote less has not filled it
 _NODE_IS_LOW = 0.15  # Kubernetes begins to end pods at a tenth
 _LEAST_ON_LOW_NODE = 64 * 2**20
 _BLOCK = 512  # bytes, of st_blocks
@@ -38,7 +38,7 @@ Task = tuple[str, int]
 
 @dataclass(slots=True)
 class _Writes:
-    """What a slot's process has written: when its task began, and as of the last look."""
+    """Bytes that a slot's process had written when its task began, and at the last look."""
 
     task: Task
     base: int = 0
@@ -46,13 +46,13 @@ class _Writes:
 
 
 class WriteCounts:
-    """How much each slot has written for the task that it runs."""
+    """Counts how much each slot has written for its current task."""
 
     def __init__(self) -> None:
         self._slots: dict[int, _Writes] = {}
 
     def update(self, pid: int, task: Task, total: int) -> int:
-        """Take in what a process has written in all; return how much for its task."""
+        """Take the total that a process has written; return how much for its task."""
         writes = self._slots.setdefault(pid, _Writes(task))
         if writes.task != task:
             writes.task, writes.base = task, writes.last
@@ -67,13 +67,13 @@ class WriteCounts:
 
 @dataclass(frozen=True, slots=True)
 class DiskLoad:
-    """A slot, and what it has written for the task that it runs.
+    """The bytes that a slot has written for its current task.
 
     Attributes
     ----------
     slot : Slot
     task : (str, int)
-        As of the look.
+        The task at the time of the look.
     nbytes : int
     """
 
@@ -83,16 +83,16 @@ class DiskLoad:
 
 
 class DiskWatch:
-    """Ends the fit that fills the folder which a pod may write to.
+    """Ends the fit that fills the folder that a pod may write to.
 
     Parameters
     ----------
     folder : Path
-        All that the pod writes is in there.
+        The only folder that the pod can write to.
     limit : int
-        Bytes that it may hold.
+        Bytes that the folder may hold.
     leave : callable
-        Called when it stays full though no fit is to blame: the worker has to go.
+        Called if the folder stays full though no fit is to blame: the worker must leave.
     """
 
     def __init__(
@@ -103,22 +103,22 @@ class DiskWatch:
         self._leave = leave
         self._counts = WriteCounts()
         self._kept = WriteCounts()
-        self._told: set[Task] = set()
+        self._reported: set[Task] = set()
         self._full_looks = 0
 
     def look(
         self,
         busy: Sequence[Slot],
         idle: Sequence[Slot],
-        tell: Callable[[DiskLoad], None],
+        report: Callable[[DiskLoad], None],
     ) -> None:
         """Look once.
 
         Parameters
         ----------
         busy, idle : sequence of Slot
-        tell : callable
-            Given a fit that has written so much that it may be to blame, once.
+        report : callable
+            Called once for a fit that has written so much that it may be to blame.
         """
         slots = [*busy, *idle]
         for counts in (self._counts, self._kept):
@@ -132,8 +132,8 @@ class DiskWatch:
         )
         used = used_bytes(self._folder)
         if most is not None and self._may_be_to_blame(most):
-            self._told.add(most.task)
-            tell(most)
+            self._reported.add(most.task)
+            report(most)
         if used < _FULL_AT * self._limit:
             self._full_looks = 0
             return
@@ -143,41 +143,41 @@ class DiskWatch:
     def _make_room(
         self, most: DiskLoad | None, idle: Sequence[Slot], used: int
     ) -> None:
-        """End who filled the folder; what its slot wrote goes with it at the next look."""
+        """End the fit that filled the folder; its slot's files go at the next look."""
         if most is not None and self._is_to_blame(most, used):
             if most.task == most.slot.task:
                 most.slot.cause = in_words(most.nbytes, used, self._limit)
                 most.slot.end("disk")
             return
-        for slot in idle:  # what they left from earlier fits
+        for slot in idle:  # they may have files of earlier fits
             slot.end("cancelled")
-        if self._full_looks > 2:  # noqa: PLR2004 (once for what ended slots leave)
+        if self._full_looks > 2:  # noqa: PLR2004 (one look removes the files of ended slots)
             self._leave()
 
     def _is_to_blame(self, most: DiskLoad, used: int) -> bool:
-        """Whether there is room without what a fit wrote: earlier fits may have left much."""
+        """Whether there would be room without the fit's files, and it wrote enough."""
         room = used - most.nbytes < _FULL_AT * self._limit
         return room and most.nbytes >= _LEAST_BLAMED * self._limit
 
     def _weigh(self, slot: Slot) -> DiskLoad:
         task = slot.task
         written = self._counts.update(slot.pid, task, _written_bytes(slot.pid))
-        # Not all that a file holds was written: a system call may reserve it.
+        # A file may hold more than was written: a system call can reserve space.
         own = used_bytes(self._folder / _FOLDERS / str(slot.pid))
         kept = self._kept.update(slot.pid, task, own)
         return DiskLoad(slot, task, max(written, kept))
 
     def _may_be_to_blame(self, load: DiskLoad) -> bool:
-        if load.task in self._told:
+        if load.task in self._reported:
             return False
-        if load.nbytes >= _WORTH_TELLING * self._limit:
+        if load.nbytes >= _WORTH_REPORTING * self._limit:
             return True
         disk = os.statvfs(self._folder)
         low = disk.f_bavail < _NODE_IS_LOW * disk.f_blocks
         return low and load.nbytes >= _LEAST_ON_LOW_NODE
 
     def _tidy(self, living: Collection[int]) -> None:
-        """Remove what slots that have ended have left."""
+        """Remove the files of ended slots."""
         with contextlib.suppress(OSError):
             for path in (self._folder / _FOLDERS).iterdir():
                 alive = path.name.isdecimal() and (
@@ -188,14 +188,14 @@ class DiskWatch:
 
 
 def give_slots_folders(scratch: Path) -> None:
-    """Let slots that are started from now on have a folder each for temporary files."""
+    """Give each slot that starts from now on its own folder for temporary files."""
     folder = scratch / _FOLDERS
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[FOLDERS_VARIABLE] = str(folder)
 
 
 def take_slots_folder() -> None:
-    """Use a folder of this process's own for temporary files, where slots have such."""
+    """Use this process's own folder for temporary files, if slots have such folders."""
     folders = os.environ.get(FOLDERS_VARIABLE)
     if folders is None:
         return
@@ -208,7 +208,7 @@ def take_slots_folder() -> None:
 
 
 def empty(scratch: Path, *, but: Collection[str]) -> None:
-    """Remove what an earlier container of the pod has left, some names excepted."""
+    """Remove the files of an earlier container of the pod, except some names."""
     with contextlib.suppress(OSError):
         for path in scratch.iterdir():
             if path.name in but:
@@ -220,7 +220,7 @@ def empty(scratch: Path, *, but: Collection[str]) -> None:
 
 
 def used_bytes(folder: Path) -> int:
-    """Return what a folder holds on the disk, as Kubernetes counts it."""
+    """Return how much disk a folder uses, as Kubernetes counts it."""
     seen: set[int] = set()
     total = 0
     for status in _files(folder):
@@ -233,11 +233,11 @@ def used_bytes(folder: Path) -> int:
 
 
 def in_words(nbytes: int, used: int, limit: int) -> str:
-    """Say of a fit that it filled its worker's disk."""
+    """Return the message of a fit that filled its worker's disk."""
     return (
-        f"it filled the disk of its worker: it wrote {nbytes / GIB:.2f} GiB, which then held "
-        f"{used / GIB:.2f} GiB of the {limit / GIB:.2f} GiB that its volume may (workers.cache "
-        "of the spec); beyond that Kubernetes evicts the pod"
+        f"it filled the disk of its worker: it wrote {nbytes / GIB:.2f} GiB, and the disk "
+        f"then held {used / GIB:.2f} GiB of at most {limit / GIB:.2f} GiB (workers.cache of "
+        "the cluster's spec); beyond that Kubernetes evicts the pod"
     )
 
 

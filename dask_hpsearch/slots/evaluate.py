@@ -1,8 +1,7 @@
-"""What runs inside a slot: load a task's references, fit and score, send the outcome.
+"""The code of a slot: load a task's data, fit and score, send the outcome.
 
-A slot is a process of its own with one main thread. It gets lists of tasks over a
-connection, answers each with an `Outcome`, and keeps what it has loaded (data is mapped,
-not copied) for the next.
+A slot is a process with one main thread. It gets lists of tasks over a connection, answers
+each task with an `Outcome`, and keeps loaded data (mapped, not copied) for the next one.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import numpy as np
 from joblib import parallel_config
 from joblib.parallel import SequentialBackend, ThreadingBackend
 
-from dask_hpsearch import sklearn_adapter, sklearn_callbacks
+from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.localfs import bundles
 from dask_hpsearch.messages import (
     BATCH_DONE,
@@ -40,6 +39,7 @@ from dask_hpsearch.messages import (
     Task,
 )
 from dask_hpsearch.raised_errors import encode_error, in_words
+from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.slots import shared_data
 from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, PipelineCache
 
@@ -56,15 +56,15 @@ _KEPT_WARNINGS = 20
 
 
 class Bundles:
-    """Bundles that this slot has loaded, least recently used first to go.
+    """The bundles that this slot has loaded; the least recently used are dropped first.
 
     Parameters
     ----------
     on_drop : callable
-        Told the digest of what is let go of.
+        Called with the digest of a bundle that is dropped.
     idle_s : float
-        What was not used for so long goes when tasks come: the data of a search that has
-        ended would else stay in memory. To load it again takes milliseconds.
+        Bundles that were not used for so long are dropped when tasks come: otherwise the
+        data of an ended search would stay in memory. Loading takes only milliseconds.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Bundles:
     def for_fit(
         self, digest: str, paths: Mapping[str, str], *, private: bool = False
     ) -> Any:
-        """Return data of a bundle for one fit: nothing of it changes for other fits.
+        """Return a bundle's data for one fit, whose changes no other fit sees.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class Bundles:
         paths : mapping of str to str
             Files by digest.
         private : bool
-            Load it anew, whatever it is: pages that this fit writes to become its own.
+            Load the data again in any case: pages that this fit writes to become its own.
         """
         if private:
             self._in_use.add(digest)
@@ -107,7 +107,7 @@ class Bundles:
         self._in_use.add(digest)
         kept = self._loaded.get(digest)
         if kept is None:
-            self._drop_what_is_gone()
+            self._drop_removed()
             path = Path(paths[digest])
             hand_out = handing_out(bundles.load(str(path)))
             if hand_out is None:
@@ -119,7 +119,7 @@ class Bundles:
 
     @contextlib.contextmanager
     def for_tasks(self) -> Iterator[None]:
-        """Let go of what is idle; what the tasks use is in use until they have ended."""
+        """Drop idle bundles; those of the tasks are in use until the tasks have ended."""
         now = time.monotonic()
         for digest, until in list(self._used_until.items()):
             if until < now - self._idle_s:
@@ -128,14 +128,14 @@ class Bundles:
         self._used_until |= dict.fromkeys(self._in_use, time.monotonic())
         self._in_use.clear()
 
-    def _drop_what_is_gone(self) -> None:
-        """Unmap files that were removed: their searches have ended."""
+    def _drop_removed(self) -> None:
+        """Drop bundles whose files were removed: their searches have ended."""
         for digest, (_, path, _) in list(self._loaded.items()):
             if not path.exists():
                 self._drop(digest)
 
     def _drop_oldest(self) -> None:
-        """Unmap what was not used for long, once it is much."""
+        """Drop the least recently used bundles once there are too many bytes or files."""
         nbytes = sum(size for *_, size in self._loaded.values())
         while len(self._loaded) > _ALWAYS_KEPT and (
             len(self._loaded) > _KEPT_BUNDLES or nbytes > _KEPT_BYTES
@@ -158,7 +158,7 @@ class TaskUnpickler(pickle.Unpickler):
     payload : bytes
         Pickles that were made one after the other.
     load : callable
-        Given a digest: loads an array to which only this task writes.
+        Loads the array of a digest, for this task alone to write to.
     """
 
     def __init__(self, payload: bytes, load: Callable[[str], Any]) -> None:
@@ -167,7 +167,7 @@ class TaskUnpickler(pickle.Unpickler):
         self._arrays: dict[int, Any] = {}
 
     def persistent_load(self, pid: tuple[str, int]) -> Any:
-        """Load an array, once for all places where it is."""
+        """Load an array, once for all places that refer to it."""
         digest, number = pid
         if number not in self._arrays:
             self._arrays[number] = self._load_array(digest)
@@ -177,7 +177,7 @@ class TaskUnpickler(pickle.Unpickler):
 def serve(
     connection: Connection, has_left_children: Callable[[], bool] = lambda: False
 ) -> bool:
-    """Run tasks until the connection closes, or one has left processes behind.
+    """Run tasks until the connection closes, or a task has left processes behind.
 
     Parameters
     ----------
@@ -188,23 +188,24 @@ def serve(
     Returns
     -------
     bool
-        Whether it has: they are to end with it.
+        Whether a task has left processes, which are to end with the slot.
     """
     pipeline_cache = PipelineCache()
     loaded = Bundles(pipeline_cache.forget)
     places: list[str] = []
-    sklearn_callbacks.relay_messages()
+    callbacks.relay_messages()
     os.environ["LOKY_MAX_CPU_COUNT"] = str(_threads())
     with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
         while True:
             message = connection.recv()
-            if message == STOP_SIGN:  # came too late for the list it was meant for
+            if message == STOP_SIGN:  # it came too late for its list
                 continue
-            tasks, paths, told, room = message
+            tasks, paths, folders, room = message
             pipeline_cache.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
-            if told != places:
-                places = told
-                sys.path[:] = [*told, *(one for one in sys.path if one not in told)]
+            if folders != places:
+                places = folders
+                others = [one for one in sys.path if one not in folders]
+                sys.path[:] = [*folders, *others]
             prepare = functools.partial(
                 _prepare, paths=paths, loaded=loaded, pipeline_cache=pipeline_cache
             )
@@ -219,10 +220,10 @@ def serve(
 
 
 def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
-    """Make parallel calls inside a fit run in the slot's own thread, or threads.
+    """Run parallel calls inside a fit in the slot's own thread or threads.
 
-    Every slot is one core, unless it was given more: ``n_jobs=-1`` inside a fit would only
-    fight its neighbours.
+    A slot has one core, unless it was given more: with ``n_jobs=-1`` inside a fit, slots
+    would compete for the same cores.
     """
     threads = _threads()
     one = SequentialBackend(nesting_level=1)
@@ -234,14 +235,14 @@ def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
 
 
 class _SlotThreads(ThreadingBackend):  # type: ignore[misc]
-    """Runs parallel calls inside a fit in as many threads as the slot has at most."""
+    """Runs parallel calls inside a fit in at most as many threads as the slot has."""
 
     def __init__(self, most: int) -> None:
         super().__init__(nesting_level=1)
         self._most = most
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return how many tasks really run at once."""
+        """Return how many tasks run at once."""
         return min(int(super().effective_n_jobs(n_jobs)), self._most)
 
 
@@ -254,19 +255,19 @@ def _run_all(
     prepare: Callable[[Task], Callable[[], Any]],
     connection: Connection,
 ) -> Iterator[Outcome]:
-    """Run tasks in order; once anything arrives, give the others back unrun."""
+    """Run tasks in order; once a message arrives, give the others back."""
     arrived = select.poll()  # a tenth of the time that connection.poll takes
     arrived.register(connection, select.POLLIN)
     for position, task in enumerate(tasks):
         if position and arrived.poll(0):
             connection.recv()
-            yield from (Outcome(one.job, "returned") for one in tasks[position:])
+            yield from (Outcome(one.number, "returned") for one in tasks[position:])
             return
         yield _run(task, prepare)
 
 
 def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
-    """Run one task; whatever it raises becomes its outcome."""
+    """Run one task; an error that it raises becomes its outcome."""
     start = time.perf_counter()
     try:
         with _forks_end():
@@ -274,7 +275,7 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
     except BaseException as error:  # noqa: BLE001 (the user's code may raise anything)
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         return Outcome(
-            task.job,
+            task.number,
             "unreadable",
             payload=(missing or "").encode(),
             message=in_words(error),
@@ -287,23 +288,23 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
             with _forks_end():
                 payload = _encode_result(work())
             status: Any = "ok"
-        except BaseException as error:  # noqa: BLE001 (sys.exit is no end of the slot)
+        except BaseException as error:  # noqa: BLE001 (sys.exit must not end the slot)
             payload, status, message = encode_error(error), "raised", in_words(error)
     seconds = time.perf_counter() - start
     return Outcome(
-        task.job,
+        task.number,
         status,
         payload,
         message,
         warnings=tuple(seen),
         seconds=seconds,
-        relayed=sklearn_callbacks.taken_messages(),
+        relayed=callbacks.taken_messages(),
     )
 
 
 @contextlib.contextmanager
 def _forks_end() -> Iterator[None]:
-    """End a process that a fit has forked, should it come back: it is not the slot."""
+    """End a process that the fit has forked if it returns here: it is not the slot."""
     slot = os.getpid()
     try:
         yield
@@ -316,7 +317,7 @@ def _forks_end() -> Iterator[None]:
 
 
 def _end_fork(error: BaseException | None) -> NoReturn:
-    """End as a script that has come to its end, exits or fails."""
+    """End this process as a script that has ended, exited or failed."""
     status = 0 if error is None else 1
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):
         status = error.code or 0
@@ -335,7 +336,7 @@ def _prepare(
     loaded: Bundles,
     pipeline_cache: PipelineCache,
 ) -> Callable[[], Any]:
-    """Load all that a task needs, without running any of it."""
+    """Load a task's data, and return the function that runs it."""
     load = functools.partial(loaded.for_fit, paths=paths, private=True)
     if isinstance(task, CallTask):
         return _prepare_calls(task, load)
@@ -345,7 +346,7 @@ def _prepare(
 def _prepare_calls(
     task: CallTask, load: Callable[[str], Any]
 ) -> Callable[[], list[Any]]:
-    """Load calls so that what is an argument of one is no argument of another."""
+    """Load calls so that no two share an argument."""
     calls = []
     for payload in task.calls:
         parts = TaskUnpickler(task.functions + payload, load)
@@ -362,20 +363,21 @@ def _prepare_fit(
     loaded: Bundles,
     pipeline_cache: PipelineCache,
 ) -> Callable[[], Any]:
-    spec: FitSpec = loaded.get(task.spec, paths)
-    indices = loaded.get(task.split_data, paths)
-    # A slice selects without copying, and so may what is of a type of the user's.
+    spec: FitSpec = loaded.get(task.spec.digest, paths)
+    indices = loaded.get(task.split_data.digest, paths)
+    # A slice selects without a copy, and indices of a user's type may do so too.
     private = not all(type(rows) in {np.ndarray, list} for rows in indices)
     data = tuple(
-        loaded.for_fit(digest, paths, private=private) for digest in (spec.X, spec.y)
+        loaded.for_fit(ref.digest, paths, private=private) for ref in (spec.X, spec.y)
     )
-    # The fit's own part comes last: a class of the user's has then the globals that its
-    # estimator has.
+    # The fit's own part is loaded last, so that a user's class in it has the same globals
+    # as in the estimator.
     parts = TaskUnpickler(spec.parts + task.parameters, load)
     estimator, shared = parts.load()
     parameters = parts.load()
     if spec.share_steps and not shared.get("return_estimator"):
-        pipeline_cache.attach(estimator, (spec.X, spec.y, task.split_data))
+        refs = spec.X, spec.y, task.split_data
+        pipeline_cache.attach(estimator, tuple(ref.digest for ref in refs))
     progress = (
         _pair(task.split, task.n_splits),
         _pair(task.candidate, task.n_candidates),
@@ -391,7 +393,7 @@ def _pair(index: int | None, total: int | None) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def _collected_warnings() -> Iterator[dict[str, None]]:
-    """Collect the texts of the warnings that are shown meanwhile, each once."""
+    """Collect the texts of the warnings that the block shows, each once."""
     seen: dict[str, None] = {}
 
     def collect(

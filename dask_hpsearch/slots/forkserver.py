@@ -1,9 +1,10 @@
 """The process from which a worker's slots are forked.
 
-It imports what every fit needs once, then forks a slot for each connection it is handed:
-a new slot is there in milliseconds and shares the imported modules' memory. It runs no
-user code and no thread, so that forking is safe. It reports how each slot ended, ends what
-a slot has left behind, and ends with all that is below it as soon as its worker is gone.
+It imports the modules that every fit needs, then forks a slot for each connection that it
+receives: a new slot starts in milliseconds and shares the memory of these modules. It runs
+no user code and no thread, so forking is safe. It reports how each slot ended, ends the
+processes that a slot has left behind, and ends with all its descendants when its worker is
+gone.
 """
 
 from __future__ import annotations
@@ -48,27 +49,27 @@ _ORDERLY_EXIT_S = 1.0
 
 def main(control_descriptor: int, worker: int) -> None:
     """Serve fork requests on the socket until its other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client handles Ctrl-C
     adopt_descendants()
     for module in PRELOADED:
         importlib.import_module(module)
     generators = find_generators()
-    gc.freeze()  # else a collection in a slot looks at, and copies, all that is shared
+    gc.freeze()  # else garbage collection in a slot would copy shared memory
     control = socket.socket(fileno=control_descriptor)
     _Forkserver(control, worker, generators).serve()
 
 
 class _Forkserver:
-    """Forks slots, and ends what they leave behind.
+    """Forks slots, and ends the processes that they leave behind.
 
     Parameters
     ----------
     control : socket
-        Brings requests, and takes reports.
+        Receives requests, sends reports.
     worker : int
-        The process that has its other end.
+        The process at the other end.
     generators : list
-        Random number generators that every slot seeds anew.
+        Random number generators that every slot seeds again.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class _Forkserver:
         self._control = control
         self._generators = generators
         self._slots: set[int] = set()
-        self._ended: set[int] = set()  # that may have left something
+        self._ended: set[int] = set()  # slots that may have left processes
         self._strays = Strays()
         self._selector = selectors.DefaultSelector()
         self._wake, self._wake_writer = socket.socketpair()
@@ -92,27 +93,27 @@ class _Forkserver:
         for one in (self._control, self._wake, self._worker_end):
             if one is not None:
                 self._selector.register(one, selectors.EVENT_READ)
-        self._say({"ready": os.getpid()})
+        self._report({"ready": os.getpid()})
         alive = True
         while alive:
             ready = self._wait(_LOOK_AGAIN_S if self._ended else None)
             self._reap()
             self._end_strays()
-            # A child of the worker's may hold the socket beyond the worker's end.
+            # A child of the worker may hold the socket open after the worker's end.
             alive = self._worker_end is None or self._worker_end not in ready
             if alive and self._control in ready:
                 alive = self._fork()
         self._end_all()
 
     def _wait(self, seconds: float | None) -> set[object]:
-        """Return what is ready to be read, once something is or a process has ended."""
+        """Wait for input or the end of a process; return the inputs that are ready."""
         ready: set[object] = {key.fileobj for key, _ in self._selector.select(seconds)}
         if self._wake in ready:
             self._wake.recv(4096)
         return ready
 
     def _reap(self) -> None:
-        """Take note of ended processes; tell the worker the exit codes of slots."""
+        """Note ended processes; report the exit codes of slots to the worker."""
         with contextlib.suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -122,17 +123,17 @@ class _Forkserver:
                     self._slots.discard(pid)
                     self._ended.add(pid)
                     code = os.waitstatus_to_exitcode(status)
-                    self._say({"ended": pid, "code": code})
+                    self._report({"ended": pid, "code": code})
 
     def _end_strays(self) -> None:
-        """End what ended slots have left; what that has started comes here next."""
+        """End the processes that ended slots have left; their children come next."""
         if self._ended and not self._strays.end(
             strays_of(os.getpid(), self._slots, self._ended)
         ):
             self._ended.clear()
 
     def _end_all(self) -> None:
-        """End all slots and what they have started, then this process."""
+        """End all slots and their descendants, then this process."""
         for one in (self._control, self._worker_end):
             if one is not None:
                 self._selector.unregister(one)
@@ -160,13 +161,13 @@ class _Forkserver:
             self._become_slot(descriptors[0], forkserver, scheduler)
         os.close(descriptors[0])
         self._slots.add(pid)
-        self._say({"started": pid})
+        self._report({"started": pid})
         return True
 
     def _become_slot(
         self, descriptor: int, forkserver: int, scheduler: str
     ) -> NoReturn:
-        """Be a slot in this process, which was forked; never return."""
+        """Run the slot in this forked process; never return."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self._selector.close()
@@ -194,13 +195,13 @@ class _Forkserver:
                 os._exit(status)
         _exit_in_order()
 
-    def _say(self, message: dict[str, int]) -> None:
+    def _report(self, message: dict[str, int]) -> None:
         with contextlib.suppress(OSError):
             self._control.sendall(json.dumps(message).encode() + b"\n")
 
 
 def _process_descriptor(pid: int) -> int | None:
-    """Open what becomes readable as a process ends; None where there is no such thing."""
+    """Open a descriptor that is readable once a process has ended; None if unsupported."""
     try:
         return os.pidfd_open(pid)
     except (AttributeError, OSError):
@@ -208,9 +209,9 @@ def _process_descriptor(pid: int) -> int | None:
 
 
 def _exit_in_order() -> NoReturn:
-    """Exit as an interpreter does: pools of processes are closed, their files removed.
+    """Exit as an interpreter does: process pools are closed, their files removed.
 
-    The system ends it if that takes long. What is left then is the forkserver's.
+    A timer ends the process if that takes long; the forkserver ends the rest.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, _ORDERLY_EXIT_S)

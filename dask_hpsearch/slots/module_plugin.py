@@ -1,4 +1,4 @@
-"""Modules of the user's own: how workers get them, and tell which they have."""
+"""User modules on workers: how they get there, and which versions are there."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _DIGITS = 16
 
 
 class ModulePlugin(WorkerPlugin):
-    """Puts a module before all others for a worker's slots; later workers get it too.
+    """Gives a user module to a worker's slots; later workers get it too.
 
-    It takes the place of an earlier version of the module, whatever that was.
+    The slots import it instead of any other version of the module.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class ModulePlugin(WorkerPlugin):
         self._digest = digest
 
     def setup(self, worker: Worker) -> None:
-        """Write the archive into the worker's folder; nothing of it is run here."""
+        """Write the archive into the worker's folder; its code is not run here."""
         pool = _pool(worker)
         if (
             self._module not in pool.modules
@@ -59,10 +59,10 @@ class ModulePlugin(WorkerPlugin):
 
 
 def outdated(digests: Mapping[str, str], dask_worker: Worker) -> list[str]:
-    """Name the modules of which this worker's slots would find another version.
+    """Return the modules of which this worker's slots would import another version.
 
-    Those that it lacks are none of them. Slots that may have imported a file as it was
-    before it changed are replaced.
+    Missing modules are not among them. Slots that may have imported an older version of
+    a file are replaced.
 
     Parameters
     ----------

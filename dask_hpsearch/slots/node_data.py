@@ -1,7 +1,8 @@
-"""The data that a worker has: in a folder shared with the client, or its own.
+"""The data of a worker's fits: files that it sees, reads, or gets from the client.
 
-What lies in a store, or anywhere else that the worker can read, it reads by itself, into a
-cache that all workers of the node share. What only the client has is sent by it.
+A worker maps files in a folder that it shares with the client. Data in a store, or anywhere
+else that it can read, it reads into a cache that all workers of the node share. Other data
+are sent by the client.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _CACHE = "dask-hpsearch-cache"
 
 
 class Reader(Protocol):
-    """Reads data from where it lies into files, and returns their checksums."""
+    """Reads data into files, and returns the files' checksums."""
 
     def fetch(self, place: str, digest: str, path: Path) -> str:
         """Write a bundle from a store to a file."""
@@ -43,14 +44,14 @@ class Reader(Protocol):
 
 
 class NodeData:
-    """Finds data on this machine; has missing ones read or sent, once for all slots.
+    """Finds data on this machine; missing data are read or sent once for all slots.
 
     Parameters
     ----------
     parent : Path
-        The worker's local folder; bundles that are sent are kept in one below it. Beside
-        it is the cache of what was read, which the node's workers share, unless the
-        environment names another.
+        The worker's local folder. A folder in it holds the bundles that are sent. Beside
+        it is the cache that the node's workers share, unless the environment names
+        another.
     reader : Reader
     """
 
@@ -74,7 +75,7 @@ class NodeData:
         user: str,
         given_up: Callable[[], bool],
     ) -> Iterator[dict[str, str]]:
-        """Have files here, and keep them while the block runs.
+        """Get files to this machine, and keep them while the block runs.
 
         Parameters
         ----------
@@ -90,7 +91,7 @@ class NodeData:
         Raises
         ------
         HPSearchError
-            If one cannot be had.
+            If one cannot be got.
         """
         ask_client = functools.partial(self.path, ask=ask, user=user, given_up=given_up)
         with ExitStack() as stack:
@@ -149,12 +150,12 @@ class NodeData:
         ----------
         ref : DataRef
         ask : callable
-            Asks the client to send it.
+            Asks the client to send the bundle.
         user : str
-            Names the search that needs it, until that search forgets it.
+            Names the search that needs it.
         given_up : callable
-            Whether it is not needed any more: a client whose search has ended sends
-            nothing. Looked at every few seconds, and after `look_again`.
+            Whether it is no longer needed, as the client of an ended search sends
+            nothing. Called every few seconds, and after `look_again`.
 
         Raises
         ------
@@ -169,7 +170,7 @@ class NodeData:
             while ref.digest not in self._arrived:
                 if given_up():
                     self._unask(ref.digest, user)
-                    msg = f"nobody needs {ref.digest} any more"
+                    msg = f"the data {ref.digest} is no longer needed: its search has ended"
                     raise DataUnavailableError(msg)
                 if time.monotonic() > max(begun, self._heard_at) + _GIVE_UP_S:
                     msg = (
@@ -185,7 +186,7 @@ class NodeData:
             return self._arrived[ref.digest]
 
     def look_again(self) -> None:
-        """Let those who wait see whether to give up."""
+        """Wake up waiting threads, which then check whether to give up."""
         with self._changed:
             self._changed.notify_all()
 
@@ -212,7 +213,7 @@ class NodeData:
     def forget(self, user: str) -> None:
         """Remove bundles that only this search has used.
 
-        Slots that have mapped one keep it until they drop it.
+        A slot that has mapped one keeps its content until it drops it.
         """
         with self._changed:
             for digest in list(self._asked):
@@ -226,13 +227,13 @@ class NodeData:
                         Path(path).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Remove all that was sent, and what no other worker of the node may use."""
+        """Remove sent bundles; the node's last worker removes a temporary cache."""
         self._cache.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _unask(self, digest: str, user: str) -> None:
-        """Let another search ask, now that this one will not be answered."""
+        """Let another search ask for a bundle that this search will not get."""
         if self._asked.get(digest) == user:
             del self._asked[digest]
             self._changed.notify_all()
@@ -252,15 +253,15 @@ def _is_there(ref: DataRef) -> bool:
 
 @contextlib.contextmanager
 def _map_disk_errors() -> Iterator[None]:
-    """Turn what reading meets into an error of ours, which travels to the client."""
+    """Turn an error of reading into a DataUnavailableError, which the client gets."""
     try:
         yield
     except HPSearchError:
         raise
     except ModuleNotFoundError as error:
         msg = (
-            f"a worker lacks the module {error.name!r}, which it needs to read data; "
-            f"there: {install_command(extra_of(error) or 'gcp')}"
+            f"a worker lacks the module {error.name!r}, which it needs to read data: run "
+            f"{install_command(extra_of(error) or 'gcp')} there"
         )
         raise DataUnavailableError(msg) from error
     except OSError:  # of the cache's own disk

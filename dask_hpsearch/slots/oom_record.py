@@ -1,8 +1,8 @@
-"""What a worker's slots were doing when memory became short, to be read after a crash.
+"""A note of the fit that used most memory when memory was short, read after an OOM kill.
 
-Where the kernel ends a whole container for lack of memory (cgroups of version 2, since
-Kubernetes 1.28), no process is left that could tell which fit it was: Dask would run it
-again, on one worker after the other. A file in the pod's volume outlasts the container.
+If the kernel ends a whole container for lack of memory (cgroups of version 2, since
+Kubernetes 1.28), no process is left that knows the fit, and Dask would run it again on one
+worker after the other. A file in the pod's volume outlives the container.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ class Load:
     ----------
     topic : str
         Event topic of its engine.
-    job : int
+    number : int
         Its number within the engine.
     nbytes : int
     """
 
     topic: str
-    job: int
+    number: int
     nbytes: int
 
 
 class OOMRecord:
-    """Notes the fit that uses most, as long as memory is short.
+    """Notes the fit that uses most memory while memory is short.
 
     Parameters
     ----------
     folder : Path
-        Outlasts the container.
+        Outlives the container.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +52,7 @@ class OOMRecord:
         self._noted: Load | None = None
 
     def note(self, loads: Sequence[Load]) -> None:
-        """Note the largest of some; with none of them, memory is no longer short."""
+        """Note the largest load; no loads mean that memory is no longer short."""
         most = max(loads, key=lambda load: load.nbytes, default=None)
         if most is None:
             if self._noted is not None:
@@ -65,14 +65,14 @@ class OOMRecord:
             os.replace(draft, self._path)  # noqa: PTH105 (20 times a second)
 
     def clear(self) -> None:
-        """Forget it: the worker goes on, or ends as it should."""
+        """Remove the note: memory is not short, or the worker ends normally."""
         self._noted = None
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
 
 
 def read_oom_record(folder: Path) -> Load | None:
-    """Take out what a worker that crashed has noted; None if it noted nothing."""
+    """Return and remove the note of a crashed worker; None if there is none."""
     path = folder / FILE
     try:
         found = Load(**json.loads(path.read_text("ascii")))

@@ -1,8 +1,8 @@
 """Keeps fits from becoming clients of the cluster that runs them.
 
-The tasks that such a fit submits wait for the threads of workers, and these wait for fits:
-with enough of them the search stands still for ever. Slots say by their environment whose
-client nothing in them may be; Dask's clients read it by a preload (`client_preload`).
+Such a fit waits for its tasks, which wait for a worker's thread, which waits for a fit: a
+deadlock. The environment of a slot names the schedulers that its processes must not use;
+a preload of Dask's clients reads it (`client_preload`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PRELOAD = "dask_hpsearch.slots.client_preload"
 
 
 def refuse_clients_of(scheduler: str) -> None:
-    """Let no Dask client of this process, or of what it starts, use a scheduler.
+    """Let no Dask client of this process and its descendants use a scheduler.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ def refuse_clients_of(scheduler: str) -> None:
 
 
 def own_schedulers() -> set[str]:
-    """Return the ids of the schedulers that run what this process is part of."""
+    """Return the ids of the schedulers of the fits that this process belongs to."""
     return set(os.environ.get(_SCHEDULERS_VARIABLE, "").split())
 
 
 def _preloads() -> list[str]:
-    """Read what clients load already, as Dask reads its environment."""
+    """Return the preloads that are set already, as Dask reads its environment."""
     text = os.environ.get(_PRELOAD_VARIABLE, "")
     try:
         value = ast.literal_eval(text) if text else []

@@ -1,13 +1,12 @@
-"""Steps of pipelines that several fits have in common, fitted once in each slot.
+"""Fits shared steps of pipelines once in each slot.
 
-Candidates of a search often differ in a pipeline's later steps only: the earlier ones are
-then fitted on the same rows with the same parameters, over and over. scikit-learn's door
-for keeping them is ``Pipeline(memory=…)``, which takes any object with a method ``cache``;
-`PipelineMemory` is one that knows what it is given without hashing it: the data, the split,
-and the steps so far.
+The candidates of a search often differ only in a pipeline's later steps: the earlier ones
+are then fitted on the same rows with the same parameters again and again.
+``Pipeline(memory=…)`` takes any object with a method ``cache``. `PipelineMemory` is such an
+object; its key is the data, the split and the steps so far, so it hashes no array.
 
-Only what is sure to come out the same is kept: steps of scikit-learn's own whose
-parameters are plain values, and which draw no random numbers or have an integer seed.
+A step is kept only if fitting it again cannot change results: a step of scikit-learn whose
+parameters are plain values, and which draws no random numbers or has an integer seed.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from sklearn.compose import make_column_selector
 from sklearn.feature_selection import chi2, f_classif, f_regression, r_regression
 from sklearn.pipeline import Pipeline
 
-from dask_hpsearch import warning_filters
+from dask_hpsearch.sklearn_adapter import warning_filters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -52,7 +51,7 @@ class _Fitted:
 
 
 class PipelineCache:
-    """Fitted steps that this slot keeps, least recently used first to go.
+    """The fitted steps of this slot; the least recently used are dropped first.
 
     Attributes
     ----------
@@ -71,7 +70,7 @@ class PipelineCache:
         self._repeatable: dict[bytes, bool] = {}
 
     def attach(self, estimator: Any, rows: tuple[str, ...]) -> None:
-        """Give a pipeline a memory of what was fitted on the same rows before.
+        """Give a pipeline a memory of steps that were fitted on the same rows.
 
         Parameters
         ----------
@@ -95,7 +94,7 @@ class PipelineCache:
     def put(
         self, key: Hashable, rows: tuple[str, ...], transformed: Any, step: Any
     ) -> None:
-        """Keep a step and what it made of its data, unless these are large."""
+        """Keep a fitted step and its transformed data, unless they are large."""
         nbytes = _nbytes(transformed)
         most = self.room // _LARGEST_PART
         if nbytes is None or nbytes > most:
@@ -110,13 +109,13 @@ class PipelineCache:
             self._nbytes -= self._kept.popitem(last=False)[1].nbytes
 
     def forget(self, digest: str) -> None:
-        """Let go of what was fitted on data, or rows of a split, that nobody uses."""
+        """Drop the steps that were fitted on data, or rows of a split, no longer used."""
         for key, found in list(self._kept.items()):
             if digest in found.rows:
                 self._nbytes -= self._kept.pop(key).nbytes
 
     def identity(self, step: Any) -> bytes | None:
-        """Return what tells an unfitted step from others; None if it may not be kept."""
+        """Return the identity of an unfitted step; None if it may not be kept."""
         identity = _pickled(step)
         if identity is None or len(identity) > _LONGEST_IDENTITY:
             return None  # keys are not counted as room
@@ -134,10 +133,10 @@ class PipelineMemory:
     ----------
     cache : PipelineCache
     rows : tuple of str
-        Names the data that the first step is given.
+        Digests of the data that the first step gets.
     pipeline : Pipeline
-        Has no memory again as soon as that fit has begun: a scorer may fit it, or a clone
-        of it, on other rows.
+        Loses the memory as soon as that fit has begun: a scorer may fit the pipeline, or
+        a clone of it, on other rows.
     """
 
     def __init__(
@@ -160,9 +159,9 @@ class PipelineMemory:
     ) -> Any:
         """Fit a step to the data and transform it, or recall both."""
         identity = None
-        if self._so_far is not None and not _asks_for_more(others):
+        if self._so_far is not None and not _has_options(others):
             identity = self._cache.identity(step)
-        if identity is None:  # nor can what follows be known
+        if identity is None:  # the input of later steps is then unknown too
             self._so_far = None
             return function(step, X, y, **others)
         key = self._so_far = (self._so_far, identity)
@@ -177,7 +176,7 @@ class PipelineMemory:
 
 
 def is_repeatable(step: Any) -> bool:
-    """Whether fitting a step again on the same data is sure to give the same.
+    """Whether fitting a step again on the same data surely gives the same result.
 
     Parameters
     ----------
@@ -191,10 +190,10 @@ def is_repeatable(step: Any) -> bool:
 
 
 def _is_settled(name: str, value: Any) -> bool:
-    """Whether a parameter of a step leaves nothing to chance, or to a user's code."""
+    """Whether a parameter of a step involves neither chance nor a user's code."""
     if name == "random_state":
         return isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if name.startswith("copy") and value is False:  # it writes to the data it is given
+    if name.startswith("copy") and value is False:  # it writes to its input
         return False
     parts = _parts(value)
     if parts is not None:
@@ -225,8 +224,8 @@ def _is_of_sklearn(kind: type) -> bool:
     return kind.__module__.startswith("sklearn.")
 
 
-def _asks_for_more(others: dict[str, Any]) -> bool:
-    """Whether a step is given metadata or weights, or is to print what it takes."""
+def _has_options(others: dict[str, Any]) -> bool:
+    """Whether a step gets metadata or weights, or is to print its time."""
     params = others.get("params") or {}
     return (
         any(params.values())
@@ -236,9 +235,10 @@ def _asks_for_more(others: dict[str, Any]) -> bool:
 
 
 def _nbytes(transformed: Any) -> int | None:
-    """Size of data whose copy is the same in every way; None of anything else.
+    """Return the size of data that can be copied exactly; None for any other.
 
-    The order in memory counts too: sums of other orders differ in their last digits.
+    The memory order must be the same too: sums in another order differ in their last
+    digits.
     """
     if type(transformed) is np.ndarray:
         whole = transformed.flags.forc and not transformed.dtype.hasobject
@@ -256,22 +256,26 @@ def _copied(transformed: Any) -> Any:
 
 
 def _is_part_of(transformed: Any, X: Any) -> bool:
-    """Whether a step gave back its own input, perhaps altered."""
+    """Whether a step returned its own input, perhaps changed."""
     if transformed is X:
         return True
-    ours = getattr(transformed, "data", None)
-    ours = transformed if isinstance(transformed, np.ndarray) else ours
-    theirs = X if isinstance(X, np.ndarray) else getattr(X, "data", None)
-    if not isinstance(ours, np.ndarray):
+    output, given = _array_of(transformed), _array_of(X)
+    if output is None or given is None:
         return False
-    return isinstance(theirs, np.ndarray) and np.may_share_memory(ours, theirs)
+    return bool(np.may_share_memory(output, given))
+
+
+def _array_of(data: Any) -> np.ndarray | None:
+    """Return an array, or the values of a sparse matrix."""
+    values = data if isinstance(data, np.ndarray) else getattr(data, "data", None)
+    return values if isinstance(values, np.ndarray) else None
 
 
 def _surroundings() -> Hashable | None:
-    """Return the settings that decide too what a step makes of its data.
+    """Return the settings that can change the result of a step.
 
-    They travel with each fit: scikit-learn's, such as "transform_output", and filters
-    that make an error of a warning. None if something in them cannot be compared.
+    They are scikit-learn's configuration, such as "transform_output", and the warning
+    filters, which may turn a warning into an error. None if they have no hash.
     """
     found = tuple(sklearn.get_config().items()), warning_filters.current()
     try:
@@ -282,7 +286,7 @@ def _surroundings() -> Hashable | None:
 
 
 def _pickled(step: Any) -> bytes | None:
-    """Pickle a step; None if its parameters, a user's, will not."""
+    """Pickle a step; None if its parameters cannot be pickled."""
     try:
         return pickle.dumps(step, protocol=5)
     except Exception:  # noqa: BLE001
@@ -290,7 +294,7 @@ def _pickled(step: Any) -> bytes | None:
 
 
 class _Silence:
-    """Notes whether anything warned: what warns is fitted, and warns, every time."""
+    """Notes whether there was a warning: a step that warns is not kept, to warn again."""
 
     def __enter__(self) -> Self:
         self.held = True

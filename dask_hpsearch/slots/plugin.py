@@ -1,6 +1,6 @@
-"""Gives Dask workers slots, and the functions that run on them.
+"""The plugin that gives slots to Dask workers, and the functions that run on workers.
 
-Everything here is importable on the workers and sent by reference.
+Workers import this module; its functions are sent by reference.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 # larger ones wait to be fetched, which takes three messages more.
 _MOST_BY_EVENT = 2**16
 PLUGIN_NAME = "dask-hpsearch-slots"
-# Names of the worker extensions by which our own worker programs hand over a forkserver, and
-# what outlasts a crash.
-EARLY_NURSERY = "dask-hpsearch-forkserver"
-BLACK_BOX = "dask-hpsearch-OOM-record"
+# Names of the worker extensions by which the worker programs hand over a forkserver, an OOM
+# record and a disk watch.
+EARLY_FORKSERVER = "dask-hpsearch-forkserver"
+OOM_RECORD = "dask-hpsearch-oom-record"
 DISK_WATCH = "dask-hpsearch-disk-watch"
 
 
@@ -38,9 +38,9 @@ class SlotsPlugin(WorkerPlugin):
     Parameters
     ----------
     reader : Reader
-        Reads, on the worker, data that lies elsewhere; it travels with the plugin.
+        Reads data from elsewhere on the worker; it is pickled with the plugin.
     scheduler : str
-        Id of the scheduler, whose clients fits cannot be; "" if it is not known.
+        Id of the scheduler, which fits must not use as clients; "" if it is not known.
     """
 
     name = PLUGIN_NAME
@@ -53,7 +53,7 @@ class SlotsPlugin(WorkerPlugin):
     @classmethod
     def for_cluster_of(cls, client: Client, reader: Reader) -> SlotsPlugin:
         """Make the plugin for the workers that a client is connected to."""
-        identity = client._scheduler_identity  # noqa: SLF001 (learnt as it connected)
+        identity = client._scheduler_identity  # noqa: SLF001 (known since it connected)
         return cls(reader, scheduler=str(identity.get("id", "")))
 
     def setup(self, worker: Worker) -> None:
@@ -64,10 +64,10 @@ class SlotsPlugin(WorkerPlugin):
             Path(worker.local_directory),
             self._reader,
             share_bytes=None if limit is None else limit // threads,
-            forkserver=worker.extensions.pop(EARLY_NURSERY, None),
-            oom_record=worker.extensions.pop(BLACK_BOX, None),
+            forkserver=worker.extensions.pop(EARLY_FORKSERVER, None),
+            oom_record=worker.extensions.pop(OOM_RECORD, None),
             disk=worker.extensions.pop(DISK_WATCH, None),
-            tell_disk=functools.partial(_tell_disk, worker),
+            on_disk_load=functools.partial(_report_disk_load, worker),
             scheduler=self._scheduler,
         )
         self.pool.start()
@@ -81,10 +81,10 @@ class SlotsPlugin(WorkerPlugin):
         return {"_reader": self._reader, "_scheduler": self._scheduler}
 
 
-def _tell_disk(worker: Worker, load: DiskLoad) -> None:
-    """Tell a fit's engine how much it has written, in case its pod is ended for that."""
-    topic, job = load.task
-    report = {"writes": job, "nbytes": load.nbytes, "pod": socket.gethostname()}
+def _report_disk_load(worker: Worker, load: DiskLoad) -> None:
+    """Report to a fit's engine how much it has written, in case its pod is evicted."""
+    topic, number = load.task
+    report = {"writes": number, "nbytes": load.nbytes, "pod": socket.gethostname()}
     worker.log_event(topic, report)
 
 
@@ -95,7 +95,7 @@ def _pool(worker: Worker) -> SlotPool:
 
 
 def run_batch(payload: bytes) -> bytes:
-    """Run a batch in a slot of this worker: the one task that the engine submits."""
+    """Run a batch in a slot of this worker: the Dask task that the engine submits."""
     batch = Batch.from_bytes(payload)
     worker = get_worker()
 
@@ -118,31 +118,31 @@ def cancel_groups(groups: list[str], dask_worker: Worker) -> None:
     _pool(dask_worker).cancel(groups)
 
 
-def end_task(topic: str, job: int, dask_worker: Worker) -> None:
-    """End one task, if this worker runs it; what waits behind it is given back."""
-    _pool(dask_worker).end_task(topic, job)
+def end_task(topic: str, number: int, dask_worker: Worker) -> None:
+    """End one task, if this worker runs it; the tasks behind it are given back."""
+    _pool(dask_worker).end_task(topic, number)
 
 
 def receive_chunk(  # noqa: PLR0917 (sent by position)
     digest: str, offset: int, chunk: bytes, nbytes: int, topic: str, dask_worker: Worker
 ) -> None:
-    """Take a part of a bundle for the search that has a topic."""
+    """Take a part of a bundle for the search with this topic."""
     _pool(dask_worker).data.receive(digest, offset, chunk, nbytes, topic)
 
 
 def forget_bundles(topic: str, dask_worker: Worker) -> None:
-    """Remove the bundles of a search that has ended, and of no other."""
+    """Remove the bundles that only an ended search has used."""
     _pool(dask_worker).data.forget(topic)
 
 
 def drain_slots(worker: Worker, seconds: float) -> None:
-    """Let a worker's slots finish what they run, for some seconds, and begin no more."""
+    """Let a worker's slots finish their tasks within some seconds, and begin no more."""
     if PLUGIN_NAME in worker.plugins:
         _pool(worker).drain(seconds)
 
 
 def share_memory(nbytes: int, dask_worker: Worker) -> None:
-    """Give a worker another memory limit; fits that run keep the one they began with."""
+    """Change a worker's memory limit; running fits keep their limit."""
     dask_worker.memory_manager.memory_limit = nbytes
     if PLUGIN_NAME in dask_worker.plugins:
         _pool(dask_worker).share_bytes = nbytes // dask_worker.state.nthreads

@@ -1,4 +1,4 @@
-"""Runs batches of tasks in a worker's slots, and keeps every fit's end its own."""
+"""Runs batches of tasks in a worker's slots; the death of a slot ends only its fit."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 _MEMORY_CHECK_S = 0.1
 _DISK_CHECK_S = 1.0
-_DISK_CHECK_PART = 20  # of the time, at most one such part goes into looking
-_NEAR_SHARE_CHECK_S = 0.02  # memory fills faster than the system counts to a tenth
+_DISK_CHECK_PART = 20  # checks take at most a twentieth of the time
+_NEAR_SHARE_CHECK_S = 0.02  # a fit can fill memory within a tenth of a second
 _DRAIN_LOOK_S = 0.05
-_KEPT_PART = 10  # of its share, a slot keeps a tenth for what fits have in common
+_KEPT_PART = 10  # a slot keeps a tenth of its share for steps that fits share
 
 
 class SlotPool:
@@ -36,28 +36,28 @@ class SlotPool:
     Parameters
     ----------
     folder : Path
-        Where bundles that the client sends are kept.
+        Holds the bundles that the client sends.
     reader : Reader
-        Reads what lies elsewhere.
+        Reads data from elsewhere.
     share_bytes : int or None
         Private memory that one slot may use; None: no limit.
     forkserver : Forkserver, optional
-        One that runs already.
+        One that was started already.
     oom_record : OOMRecord, optional
-        Told which fit uses most when memory is short; default: one in the folder.
+        Notes which fit uses most when memory is short; default: one in the folder.
     disk : DiskWatch, optional
-        Looks after what fits write, where there is a limit to that.
-    tell_disk : callable
-        Given a fit that may be about to fill the disk.
+        Limits how much fits write, if the worker's disk is limited.
+    on_disk_load : callable
+        Called with a fit that may be about to fill the disk.
     scheduler : str
-        Id of the worker's scheduler, whose clients fits cannot be.
+        Id of the worker's scheduler, which fits must not use as clients.
 
     Attributes
     ----------
     share_bytes : int or None
-        As given; a change holds for batches that begin after it.
+        As given; a change applies to batches that begin after it.
     modules : dict of str to str
-        Digests of the modules of users' own that it was sent, by name.
+        Digests of the user modules that the worker was sent, by name.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class SlotPool:
         forkserver: Forkserver | None = None,
         oom_record: OOMRecord | None = None,
         disk: DiskWatch | None = None,
-        tell_disk: Callable[[DiskLoad], None] = lambda _: None,
+        on_disk_load: Callable[[DiskLoad], None] = lambda _: None,
         scheduler: str = "",
     ) -> None:
         self._disk = disk
-        self._tell_disk = tell_disk
-        self._black_box = oom_record or OOMRecord(folder)
+        self._on_disk_load = on_disk_load
+        self._oom_record = oom_record or OOMRecord(folder)
         self.data = NodeData(folder, reader)
         self.share_bytes = share_bytes
-        self._nursery = forkserver
+        self._forkserver = forkserver
         self._scheduler = scheduler
         self._idle: list[Slot] = []
         self._busy: dict[Slot, str] = {}
@@ -91,7 +91,7 @@ class SlotPool:
         self._generation = 0
 
     def start(self) -> None:
-        """Start the forkserver, so that the first fit finds its imports done."""
+        """Start the forkserver, so that its imports are done before the first fit."""
         with self._lock:
             self._running_forkserver()
         threading.Thread(
@@ -117,7 +117,7 @@ class SlotPool:
         ----------
         batch : Batch
         report : callable
-            Called with outcomes that are known well before the batch's end.
+            Called with outcomes that are known long before the batch's end.
         ask : callable
             Asks the client for a bundle that is not on this machine.
         """
@@ -158,14 +158,14 @@ class SlotPool:
             slot.end("cancelled")
         self.data.look_again()
 
-    def end_task(self, topic: str, job: int) -> None:
-        """End the slot that runs a task; what waits behind it is given back."""
+    def end_task(self, topic: str, number: int) -> None:
+        """End the slot that runs a task; the tasks behind it are given back."""
         for slot in self._busy_now():
-            if slot.task == (topic, job):
+            if slot.task == (topic, number):
                 slot.end("cancelled")
 
     def drain(self, seconds: float) -> None:
-        """Begin nothing more; wait for running tasks, and give back what takes longer.
+        """Begin no more tasks; wait for running ones, and give back those that take longer.
 
         Parameters
         ----------
@@ -187,12 +187,12 @@ class SlotPool:
         self._closing.set()
         self.data.look_again()
         with self._lock:
-            forkserver, self._nursery = self._nursery, None
+            forkserver, self._forkserver = self._forkserver, None
             self._idle.clear()
         if forkserver is not None:
             forkserver.close()
         self.data.close()
-        self._black_box.clear()
+        self._oom_record.clear()
 
     def put_module(self, name: str, place: str, digest: str) -> None:
         """Let slots import a module from a file, before any other of that name."""
@@ -202,7 +202,7 @@ class SlotPool:
         self._renew()
 
     def saw_modules(self, digests: dict[str, str]) -> None:
-        """Replace the slots if a module's file is not what it was."""
+        """Replace the slots if the file of a module has changed."""
         changed = any(self._seen.get(name, one) != one for name, one in digests.items())
         self._seen |= digests
         if changed:
@@ -214,12 +214,12 @@ class SlotPool:
             return [slot.pid for slot in (*self._idle, *self._busy)]
 
     def _places(self) -> list[str]:
-        """Where slots look for modules."""
+        """Return the folders and archives where slots look for modules."""
         with self._lock:
             return [*self._module_places.values(), *sys.path]
 
     def _renew(self) -> None:
-        """Let slots end that may have imported what has changed; busy ones, afterwards."""
+        """End slots that may have imported an older module; busy ones after their batch."""
         with self._lock:
             self._generation += 1
             idle, self._idle = self._idle, []
@@ -227,7 +227,7 @@ class SlotPool:
             slot.close()
 
     def _kept_bytes(self) -> int | None:
-        """Memory for what a slot's fits have in common."""
+        """Return the memory for steps that a slot's fits share."""
         return None if self.share_bytes is None else self.share_bytes // _KEPT_PART
 
     def _busy_now(self) -> list[Slot]:
@@ -253,10 +253,10 @@ class SlotPool:
     def _running_forkserver(self) -> Forkserver:
         if self._closing.is_set():
             raise ForkserverLostError
-        if self._nursery is None or self._nursery.lost:
+        if self._forkserver is None or self._forkserver.lost:
             self._idle.clear()
-            self._nursery = Forkserver(sys.path)
-        return self._nursery
+            self._forkserver = Forkserver(sys.path)
+        return self._forkserver
 
     def _take(self, group: str) -> Slot:
         with self._lock:
@@ -272,7 +272,7 @@ class SlotPool:
         slot.share_bytes = self.share_bytes
         with self._lock:
             self._busy[slot] = group
-            unwanted = self._ended(group)  # since it was looked at
+            unwanted = self._ended(group)  # it may have been cancelled meanwhile
         if unwanted:
             slot.end("cancelled")
         return slot
@@ -293,26 +293,26 @@ class SlotPool:
                 self._busy.pop(slot, None)
 
     def _watch_memory(self) -> None:
-        """Note what busy slots use, and end one that exceeds its share."""
+        """Note the memory use of busy slots, and end one that exceeds its share."""
         pause = _MEMORY_CHECK_S
         while not self._closing.wait(pause):
             large = [load for slot in self._busy_now() if (load := self._weigh(slot))]
             pause = _NEAR_SHARE_CHECK_S if large else _MEMORY_CHECK_S
-            self._black_box.note(large)
+            self._oom_record.note(large)
 
     def _watch_disk(self, disk: DiskWatch) -> None:
-        """Look at what fits write, as often as it is cheap."""
+        """Check how much fits write, as often as that is cheap."""
         pause = _DISK_CHECK_S
         while not self._closing.wait(pause):
             began = time.monotonic()
             with self._lock:
                 busy, idle = list(self._busy), list(self._idle)
-            disk.look(busy, idle, self._tell_disk)
+            disk.look(busy, idle, self._on_disk_load)
             took = time.monotonic() - began
             pause = max(_DISK_CHECK_S, _DISK_CHECK_PART * took)
 
     def _weigh(self, slot: Slot) -> Load | None:
-        """Look what a slot uses; return it if that is more than half of its share."""
+        """Measure a slot's memory; return it if it is more than half of the share."""
         share = slot.share_bytes
         half = None if share is None else share // 2
         used = slot.private_bytes(enough=half)
@@ -321,5 +321,5 @@ class SlotPool:
             return None
         if used > share:
             slot.end("memory")
-        topic, job = slot.task
-        return Load(topic, job, used)
+        topic, number = slot.task
+        return Load(topic, number, used)

@@ -1,8 +1,8 @@
-"""Processes and what they have started: finding it, weighing it, ending it.
+"""Process trees: their members, their memory, their end.
 
-On Linux a process can adopt what its descendants leave behind when they end (a
-"subreaper"), so that the tree below a slot is complete whatever a fit does. Elsewhere the
-session stands in for it: a process that starts one of its own escapes.
+On Linux a process can adopt the orphans of its descendants (a "subreaper"), so the tree
+below a slot is complete whatever a fit does. On other systems the session is used instead:
+a process that starts its own session escapes.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _KIB = 1024
 
 
 def adopt_descendants() -> None:
-    """Become the parent of what descendants leave behind when they end (Linux)."""
+    """Become the parent of orphaned descendants (Linux)."""
     if _ADOPTS:
         ctypes.CDLL(None).prctl(_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent: int) -> None:
-    """End when the parent does (Linux); end at once if it has already."""
+    """End when the parent ends (Linux); end at once if it has ended already."""
     if _ADOPTS:
         ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() != parent:
@@ -88,9 +88,9 @@ def has_left_children() -> bool:
 
 
 def is_resource_tracker(pid: int) -> bool:
-    """Whether a process removes what others leave in memory and on the disk.
+    """Whether a process is a resource tracker, which removes leaked files and memory.
 
-    It does so when the last process that uses it has ended, and ends then.
+    It does so when the last process that uses it has ended; then it ends.
     """
     try:
         if _ADOPTS:
@@ -102,7 +102,7 @@ def is_resource_tracker(pid: int) -> bool:
 
 
 class Strays:
-    """Ends processes, resource trackers last: they have something to remove first."""
+    """Ends processes; resource trackers get time to remove files first."""
 
     def __init__(self) -> None:
         self._spared: dict[int, float] = {}
@@ -131,16 +131,16 @@ def kill(pid: int) -> None:
 def strays_of(
     parent: int, slots: Iterable[int], ended_slots: Iterable[int]
 ) -> list[int]:
-    """Return what ended slots have left.
+    """Return the processes that ended slots have left.
 
     Parameters
     ----------
     parent : int
         The process from which the slots were forked.
     slots : iterable of int
-        Those that live.
+        The living slots.
     ended_slots : iterable of int
-        Those that have ended, by which their sessions are named.
+        The ended slots; the id of a slot's session is the slot's.
     """
     if _ADOPTS:
         return [*set(children_of(parent)).difference(slots)]
@@ -159,10 +159,10 @@ def members_of_sessions(sessions: Iterable[int]) -> list[int]:
 
 
 def end_marked(name: str, value: str) -> None:
-    """End all processes in whose environment a variable has a value.
+    """End all processes that have a variable with a value in their environment.
 
-    A last resort, where the process is gone that would have adopted them. It looks at
-    every process of the machine, until a look finds none.
+    A last resort if the process that would have adopted them is gone. It checks every
+    process of the machine until it finds none.
     """
     strays = Strays()
     while strays.end(_marked(name, value)):
@@ -179,16 +179,16 @@ def _marked(name: str, value: str) -> list[int]:
 
 
 def private_bytes(pid: int, *, enough: int | None) -> int:
-    """Memory that a process and its descendants use, mapped data apart (0 if unknown).
+    """Return the memory of a process and its descendants without mapped data.
 
-    Memory that forked processes share is counted for each of them, unless that makes
-    more than ``enough``: telling it apart takes much longer.
+    It is 0 if unknown. Memory that forked processes share is counted for each of them,
+    unless the sum is more than ``enough``: an exact count takes much longer.
 
     Parameters
     ----------
     pid : int
     enough : int, optional
-        Bytes from which on it is worth while.
+        Bytes above which shared memory is counted once.
     """
     if not _ADOPTS:
         return _resident_bytes(pid)
@@ -209,7 +209,7 @@ def _private_bytes(pid: int) -> int:
 
 
 def _proportional_bytes(pid: int) -> int:
-    """Anonymous memory, each page divided among the processes that share it."""
+    """Return anonymous memory, each page divided among the processes that share it."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
     except OSError:  # it has ended, or an old kernel

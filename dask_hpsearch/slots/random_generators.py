@@ -1,9 +1,8 @@
 """Random number generators that slots must not share.
 
-A fork copies every generator that exists. Slots would draw the same "random" numbers, where
-processes that begin on their own draw different ones. What needs nothing here: names of
-temporary files, ``uuid``, ``secrets`` and `numpy.random.default_rng` ask the operating
-system or look at the process's number.
+A fork copies every generator that exists, so slots would draw the same "random" numbers.
+Names of temporary files, ``uuid``, ``secrets`` and `numpy.random.default_rng` need nothing
+here: they use the operating system or the process's number.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ Seedable: TypeAlias = np.random.RandomState | np.random.Generator | random.Rando
 def find_generators() -> list[Seedable]:
     """Return all generators of numpy and Python that exist in this process.
 
-    Besides the global ones, libraries have some: scikit-learn in default arguments.
+    They are the global ones and those of libraries, as in scikit-learn's default arguments.
     """
     kinds = np.random.RandomState, np.random.Generator, random.Random
     return [one for one in gc.get_objects() if isinstance(one, kinds)]
 
 
 def reseed(generators: Iterable[Seedable]) -> None:
-    """Seed generators anew, from the operating system's entropy."""
+    """Seed generators again, from the operating system's entropy."""
     for one in generators:
         if isinstance(one, np.random.Generator):
             bits = one.bit_generator

@@ -1,7 +1,7 @@
-"""Which data the fits of a slot may share: what indexing copies, all the way down.
+"""Which data the fits of a slot may share: data that indexing copies completely.
 
-scikit-learn gives a fit no data but selected rows. Rows of an array or a table of numbers
-are copies, which a fit may write to; of a list of arrays they are the arrays themselves.
+scikit-learn gives selected rows to a fit. Rows of an array or a table of numbers are copies,
+which the fit may write to; rows of a list of arrays are the arrays themselves.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _IMMUTABLE_NAMES = frozenset(
 
 
 def handing_out(value: Any) -> Callable[[], Any] | None:
-    """Return what gives the data to each of several fits.
+    """Return a function that hands the data to each of several fits.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def _is_copied_column(column: Any, pandas: Any) -> bool:
 
 
 def _are_immutable(values: Iterable[Any]) -> bool:
-    """Whether no value is of a type whose values can be changed, or that is unknown."""
+    """Whether all values are of known immutable types."""
     return all(map(_is_immutable, set(map(type, values))))
 
 

@@ -27,19 +27,18 @@ _THREAD_VARIABLES = (
     "NUMBA_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-# glibc gives freed memory back to the system eagerly, and Dask sets a trim threshold that
-# makes it do so even more: thousands of page faults a fit. A slot keeps what it will need
-# again for the next fit.
+# glibc returns freed memory to the system eagerly, and Dask's trim threshold makes it do so
+# even more: thousands of page faults a fit. A slot keeps freed memory for the next fit.
 _ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TOP_PAD_": str(64 * 2**20),
     "MALLOC_MMAP_THRESHOLD_": str(256 * 2**20),
 }
-# Threads of OpenMP that wait for each other give their cores away meanwhile: where there are
-# more of them than cores, those that spin keep away those that are waited for.
+# Waiting OpenMP threads release their cores: if there are more threads than cores, spinning
+# ones would keep the others from running.
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 _EXIT_CODE_WAIT_S = 5.0
-# In the environment of a forkserver and all that is below it.
+# In the environment of a forkserver and all its descendants.
 _MARK = "DASK_HPSEARCH_FORKSERVER"
 
 
@@ -49,7 +48,7 @@ class Forkserver:
     Parameters
     ----------
     sys_path : list of str
-        Where the slots look for modules: the worker's own ``sys.path``.
+        The worker's ``sys.path``, where the slots look for modules.
     """
 
     def __init__(self, sys_path: list[str]) -> None:
@@ -125,14 +124,14 @@ class Forkserver:
             return self._ended.get(pid)
 
     def forget(self, pid: int) -> None:
-        """Do not keep a slot's exit code: it will not be asked for."""
+        """Drop a slot's exit code, which is not needed."""
         with self._changed:
             self._slots.pop(pid, None)
             self._ended.pop(pid, None)
 
     def close(self) -> None:
         """End the forkserver and all its slots."""
-        if not self._ready:  # it has no slots, and would not listen before its imports
+        if not self._ready:  # it has no slots yet, and is still importing
             self._process.kill()
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
@@ -153,7 +152,7 @@ class Forkserver:
             for slot in self._slots.values():
                 slot.hang_up()
         self._control.close()
-        if self._process.wait():  # else it has seen to that itself
+        if self._process.wait():  # else it has ended its slots itself
             end_marked(_MARK, self._mark)
 
     def _note(self, report: dict[str, int]) -> None:
@@ -176,7 +175,7 @@ class Forkserver:
 
 
 class ForkserverLostError(Exception):
-    """The forkserver has ended: its slots are gone through no fault of their fits."""
+    """The forkserver has ended, and its slots with it; no fit is to blame."""
 
 
 class Slot:
@@ -189,17 +188,17 @@ class Slot:
     peak_bytes : int
         Most private memory seen during the current task.
     task : (str, int)
-        Topic and number of what it runs.
+        Topic and number of its current task.
     generation : int
-        How often the user's modules had changed when it began.
+        How often user modules had changed when it began.
     share_bytes : int or None
         Private memory that its current tasks may use; None: no limit.
     ended_for : str or None
         Why the worker ended it: "memory", "disk", "timeout", "cancelled", or None.
     cause : str
-        That in words, where the worker has more to say of it.
+        The reason in words, if the worker has more details.
     leaves : bool
-        Whether it has said that it takes no more tasks, and ends.
+        Whether the slot has announced that it ends.
     """
 
     def __init__(
@@ -216,7 +215,7 @@ class Slot:
         self._connection = connection
         self._arrived = select.poll()
         self._arrived.register(connection, select.POLLIN)
-        self._nursery = forkserver
+        self._forkserver = forkserver
         self._has_ended = False
         self._closing = threading.Lock()
 
@@ -252,14 +251,14 @@ class Slot:
             raise EOFError from error
 
     def hang_up(self) -> None:
-        """Let `receive` and `send` end, since the process has: what it sent is read first.
+        """Let `receive` and `send` end, after all sent messages are read: the process ended.
 
-        They cannot see it themselves while a process that a fit has started holds the
-        other end of the connection.
+        They do not notice it while a process that a fit has started holds the other end
+        of the connection.
         """
         with self._closing:
             self._has_ended = True
-            # Only Linux keeps what has arrived; elsewhere `receive` looks now and then.
+            # Only Linux keeps messages that have arrived; elsewhere `receive` polls.
             if sys.platform == "linux" and not self._connection.closed:
                 with (
                     contextlib.suppress(OSError),
@@ -275,44 +274,44 @@ class Slot:
             return True
 
     def private_bytes(self, *, enough: int | None) -> int:
-        """Memory that it and what it has started use now, mapped data apart.
+        """Return the memory of it and its descendants, without mapped data.
 
         Parameters
         ----------
         enough : int, optional
-            Bytes from which on it is measured exactly; see `process_tree.private_bytes`.
+            Bytes above which it is measured exactly; see `process_tree.private_bytes`.
         """
         return private_bytes(self.pid, enough=enough)
 
     def end(self, reason: str) -> None:
-        """End the process now; what it runs ends with it."""
+        """Kill the process, and its task with it."""
         self.ended_for = self.ended_for or reason
         if not self._has_ended:
             kill(self.pid)
 
     def exit_code(self) -> int | None:
-        """Exit code of the ended process; None if it was lost with its forkserver.
+        """Return the exit code; None if the process was lost with its forkserver.
 
-        None, too, if it does not end though it closed its connection.
+        It is None, too, if the process closed its connection but does not end.
         """
-        return self._nursery.exit_code(self.pid)
+        return self._forkserver.exit_code(self.pid)
 
     @property
     def is_lost(self) -> bool:
         """Whether its forkserver has ended."""
-        return self._nursery.lost
+        return self._forkserver.lost
 
     def close(self) -> None:
         """Let an idle process end."""
-        self._nursery.forget(self.pid)
+        self._forkserver.forget(self.pid)
         with self._closing:
             self._connection.close()
 
 
 def _environment(sys_path: list[str]) -> dict[str, str]:
-    """Environment of slots: a few threads each, an allocator that keeps memory.
+    """Return the environment of slots: few threads, an allocator that keeps memory.
 
-    What the worker's environment says of threads is the user's will, and stays.
+    Thread settings in the worker's environment are the user's, and are kept.
     """
     threads = os.environ.get(THREADS_VARIABLE, "1")
     environment = dict.fromkeys(_THREAD_VARIABLES, threads) | _WAITING
@@ -324,5 +323,5 @@ def _environment(sys_path: list[str]) -> dict[str, str]:
 
 
 def python_path(sys_path: list[str]) -> str:
-    """Write a ``sys.path`` as PYTHONPATH, for a process that is to find the same."""
+    """Return a ``sys.path`` as PYTHONPATH, for a process with the same modules."""
     return os.pathsep.join(path or str(Path.cwd()) for path in sys_path)

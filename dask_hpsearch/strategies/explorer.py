@@ -1,7 +1,7 @@
-"""Explores spaces without a barrier: a free slot gets a point, a finished point is told.
+"""Explores search spaces without a barrier: a free slot gets a new point at once.
 
-`Explorer` decides what runs next; models are fitted elsewhere (`asking`), and so are
-the fits: it knows slots by the little protocol `Slots`.
+`Explorer` decides what runs next. Models are fitted by `bayes.asker`, and fits run where
+the protocol `Slots` says.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _IDLE_SHARE = 0.12
 _MOST_WAIT_S = 5.0
 _LOOK_EVERY_S = 0.5
 _SMOOTHING = 0.2
-# A model that does not converge is no matter of the user's. Filters are the process's:
-# they are set here, not in the thread that fits models.
+# The user need not know of a model that does not converge. Filters belong to the process,
+# so they are set here and not in the thread that fits models.
 _WARN_OF_MODELS = (r"sklearn\.", r"skopt\.", r"scipy\.", r"numpy")
 
 
 class Slots(Protocol):
-    """Where fits run."""
+    """Runs fits."""
 
     @property
     def slots(self) -> int:
-        """How many there are now."""
+        """Number of slots now."""
 
     def submit(
         self,
@@ -49,11 +49,11 @@ class Slots(Protocol):
         """Run a fit; ``done`` is called, in any thread, with its result or an error."""
 
     def cancel(self, space: int) -> None:
-        """End what runs for a space; its results are not needed any more."""
+        """End the running fits of a space; their results are no longer needed."""
 
 
 class AskLog(Protocol):
-    """Keeps what was asked, so that a search that is resumed asks the same again."""
+    """Keeps asks, so that a resumed search asks the same points again."""
 
     def asked(self, ordinal: int, space_index: int) -> Mapping[str, Any] | None:
         """Return the parameters of an ask of that space; None if there is none."""
@@ -64,7 +64,7 @@ class AskLog(Protocol):
         """Keep an ask."""
 
     def told(self, ordinal: int, space_index: int, value: float) -> None:
-        """Keep that a candidate's value (lower is better, NaN: failed) was told."""
+        """Keep the value that was told for a candidate (lower is better, NaN: failed)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +79,7 @@ class Space:
     n_iter : int
         Candidates to evaluate.
     optimizer : skopt.Optimizer
-        Is told everything; its models are fitted by the asker.
+        It is told all values; the asker fits its models.
     asker : Asker
     """
 
@@ -107,10 +107,10 @@ class _InFlight:
 
 
 def wanted_fits(slots: int, mean_s: float | None) -> int:
-    """How many fits to have submitted: one a slot, and more where fits are short.
+    """Return how many fits to submit: one a slot, and more if fits are short.
 
-    While a result is on its way and the next fit is handed over, the slot has one that
-    waits. More than that would be asked before it must be, knowing less.
+    A slot has a waiting fit while a result travels and the next fit is handed over. More
+    fits would be asked earlier than needed, with less known.
     """
     slots = max(slots, 1)
     if mean_s is None:
@@ -119,7 +119,7 @@ def wanted_fits(slots: int, mean_s: float | None) -> int:
 
 
 def model_wait_s(mean_s: float | None) -> float:
-    """How long a slot may wait for a model's point before it gets a cheaper one."""
+    """Return how long a slot waits for a model's point before it gets a cheaper one."""
     return min(_IDLE_SHARE * (mean_s or 0.0), _MOST_WAIT_S)
 
 
@@ -132,16 +132,16 @@ class Explorer:
     slots : Slots
     n_splits : int
     open_candidate : callable
-        Given a candidate's parameters before its fits are submitted.
+        Called with a candidate's parameters before its fits are submitted.
     value : callable
         Returns a candidate's value (lower is better, NaN: failed) from its results.
     asks : AskLog
     stops : callable
-        Given skopt's result after each tell; whether the space is to be left.
+        Called with skopt's result after each tell; returns whether to leave the space.
     most_in_flight : int or None
         Upper bound of candidates at once.
     clock : callable
-        Tells the seconds.
+        Returns seconds.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class Explorer:
         Raises
         ------
         Exception
-            What a fit or a callback raised; nothing goes on running then.
+            Raised by a fit or a callback; no fit is left running.
         """
         # More BLAS threads make models slower, and take cores from fits.
         with threadpool_limits(1), warnings.catch_warnings():
@@ -219,7 +219,7 @@ class Explorer:
             if point is None:
                 return
             self._ordinal += 1
-            # skopt makes them Python's own types in the same way.
+            # skopt converts to Python's own types in the same way.
             point = [np.array(value).item() for value in point]
             space.asker.note_asked(point)
             params = OrderedDict(zip(space.names, point, strict=True))
@@ -233,14 +233,14 @@ class Explorer:
         return room and len(self._in_flight) < self._most_in_flight
 
     def _point(self, space: Space) -> list[Any] | None:
-        """Take a point; None if a better one is worth a moment."""
+        """Take a point; None to wait a moment for a better one."""
         now = self._clock()
         self._free_since = self._free_since or now
         wait = now < self._free_since + model_wait_s(self._mean_s)
         return space.asker.take(wait=wait, most=max(self._slots.slots, 1))
 
     def _recorded(self, ordinal: int) -> tuple[Space, Mapping[str, Any]] | None:
-        """Look an ask up; it may be of another space than the one whose turn it is."""
+        """Look up a recorded ask, which may be of another space than the present one."""
         for space in self._spaces:
             params = self._asks.asked(ordinal, space.index)
             if params is not None:
@@ -277,7 +277,7 @@ class Explorer:
         return done
 
     def _take_events(self) -> None:
-        """Wait for something to happen, and take in all that has."""
+        """Wait for an event, and handle every one in the queue."""
         timeout = _LOOK_EVERY_S
         if self._free_since is not None:
             until = self._free_since + model_wait_s(self._mean_s)
@@ -295,7 +295,7 @@ class Explorer:
     ) -> None:
         trial = self._in_flight.get(ordinal)
         if trial is None:
-            return  # of a space that was left
+            return  # its space was left
         self._submitted -= 1
         if isinstance(result, BaseException):
             raise result
@@ -334,7 +334,7 @@ class Explorer:
 
 
 def add_models(optimizer: Any, models: list[Any]) -> None:
-    """Add models to an optimizer's, as many as it keeps."""
+    """Add models to an optimizer, up to the number that it keeps."""
     optimizer.models.extend(models)
     if optimizer.max_model_queue_size is not None:
         del optimizer.models[: -optimizer.max_model_queue_size or None]

@@ -120,7 +120,7 @@ def test_a_run_is_resumed_followed_and_stopped(
     assert re.search(rf"{run.run_id} is (starting|running)", capsys.readouterr().out)
     wait_until(lambda: seen(log, "wait"))
     shown = shown_to_a_follower(run, tmp_path)
-    assert "Search goes on: 0 of 8 fits" in shown
+    assert "Search continues: 0 of 8 fits" in shown
     assert f"dask-hpsearch stop {run.url} ends the run with what has fin" in shown
     assert run.state == "running"
 

@@ -78,7 +78,8 @@ def test_the_fit_that_took_the_memory_is_named(tmp_path: Path) -> None:
     said = "".join(str(one.message) for one in caught)
     assert "FitMemoryError" in said
     assert "'deed': 'memory', 'number': 2} on split 0" in said
-    assert "for lack of memory, most likely; it was tried twice" in said
+    assert "ended, probably for lack of memory, while the fit used" in said
+    assert "more than any other fit there; it was tried twice" in said
     begun = {fit[:2]: times for fit, times in times_begun(log).items()}
     assert begun[2, "memory"] in (2, 3)  # the third worker may begin it before it tells
 

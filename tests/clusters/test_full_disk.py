@@ -22,6 +22,7 @@ from sklearn.model_selection import GridSearchCV
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.clusters import tls
 from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
+from dask_hpsearch.engine.cluster_features import ClusterFeatures
 from dask_hpsearch.engine.tasks import crash_outcome
 from dask_hpsearch.slots.disk_watch import DiskWatch, WriteCounts, empty, used_bytes
 from tests.clusters.test_draining import NOTICE_S
@@ -220,13 +221,15 @@ def test_an_eviction_is_the_fits_that_wrote_most() -> None:
 
     outcome = crash_outcome(report)
 
-    assert outcome.job == 3
+    assert outcome.number == 3
     assert outcome.status == "disk"
-    assert "pod p was evicted: no room; it had written 1.00 GiB" in outcome.message
+    assert "pod p was evicted: no room; the fit had written 1.00 GiB" in outcome.message
 
 
-class Evicting:
+class Evicting(ClusterFeatures):
     """Says, as a cluster on Kubernetes does, that the worker's pod was evicted."""
+
+    on_kubernetes = True
 
     def __init__(self, told: Path) -> None:
         self._told = told
@@ -277,6 +280,7 @@ def test_an_eviction_for_a_full_disk_counts_against_who_wrote(
         client.cluster = before
 
     assert (
-        "exceeds the limit; it had written 0.03 GiB there, most of all" in caplog.text
+        "exceeds the limit; the fit had written 0.03 GiB there, more than any"
+        in caplog.text
     )
     assert "the fit is tried once more" in caplog.text

@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.exceptions import ClientClosedError
-from dask_hpsearch.execution.fit import slots_of_its_own
+from dask_hpsearch.execution.client import slots_of_its_own
 from tests.estimators import flowers, most_at_once, read_log
 from tests.processes import WAIT_S, script
 

@@ -219,7 +219,7 @@ with local_cluster(1, 1, dashboard_address=":0") as cluster:
 """
 
 
-def test_the_users_own_modules_reach_the_workers(tmp_path: Path) -> None:
+def test_user_modules_reach_the_workers(tmp_path: Path) -> None:
     """A module and a package beside the notebook need no manual step."""
     with script(OWN, tmp_path) as process:
         output, errors = process.communicate(timeout=WAIT_S)

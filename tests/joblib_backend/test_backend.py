@@ -252,9 +252,9 @@ def test_a_batch_is_delivered_whole_and_in_order() -> None:
     delivered: list[Any] = []
     take = gathering(3, delivered.append)
 
-    take(2, ["c"])
-    take(0, ["a"])
-    take(1, ["b"])
+    take(2, "c")
+    take(0, "a")
+    take(1, "b")
 
     assert delivered == [["a", "b", "c"]]
 
@@ -266,7 +266,7 @@ def test_a_batch_with_an_error_is_delivered_once() -> None:
     error = ValueError()
 
     take(1, error)
-    take(0, ["a"])
-    take(2, ["c"])
+    take(0, "a")
+    take(2, "c")
 
     assert delivered == [error]

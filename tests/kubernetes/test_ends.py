@@ -89,7 +89,7 @@ def test_a_driver_that_finds_no_room_is_told(
             run.wait(NAMED_WITHIN_S)
 
     assert "asks for cpu 64" in run.logs()
-    assert "asks for cpu 64" in run.watch.text
+    assert "asks for cpu 64" in run._job_watch.text
     run.cancel()
 
 

@@ -17,9 +17,10 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from dask_hpsearch import DaskSearchCV, SearchRun, kube_cluster
 from dask_hpsearch.clusters.kubernetes import driver_job
-from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverJobSpec
 from dask_hpsearch.config.load import load_spec
 from dask_hpsearch.exceptions import PodStartError, RunCancelledError
+from dask_hpsearch.journal.events import FitEvent, StateEvent
 from tests.gcs.held import put
 from tests.kubernetes.accounts import kubeconfig_with, token_of, tried
 from tests.kubernetes.conftest import SPEC, USERS_SECRET, asked, objects_of
@@ -124,7 +125,9 @@ def force_delete(name: str, namespace: str) -> None:
 def finished(run: SearchRun) -> dict[tuple[int, int], float]:
     """Return the fits that the journal has, by candidate and split, and when they ended."""
     return {
-        (one["i"], one["s"]): one["t"] for one in run._events() if one["e"] == "fit"
+        (one.candidate, one.split): one.time
+        for one in run._events()
+        if isinstance(one, FitEvent)
     }
 
 
@@ -199,8 +202,8 @@ class Losses:
         """Wait until the driver has begun again, and a fit has ended; return the seconds."""
 
         def later() -> list[float]:
-            states = [one for one in self._run._events() if one["e"] == "state"]
-            began = [one["t"] for one in states if one["state"] == "running"]
+            states = [one for one in self._run._events() if isinstance(one, StateEvent)]
+            began = [one.time for one in states if one.state == "running"]
             ends = finished(self._run).values()
             return [t for t in ends if t > max(began) > moment]
 
@@ -342,7 +345,7 @@ def test_a_driver_may_do_what_it_does_and_is_refused_more(
     """Asked of Kubernetes itself, for every verb on all that there is; and tried."""
     spec = cluster.spec
     assert spec is not None
-    order = DriverRequest(
+    order = DriverJobSpec(
         run_id="20261125-000000-00000000",
         job="run-rights",
         module="none",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from dask_hpsearch.localfs import bundles
+from dask_hpsearch.localfs.atomic import replaced_whole
 from dask_hpsearch.localfs.bundles import Bundle
 from dask_hpsearch.slots.evaluate import Bundles
 
@@ -99,7 +100,7 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
     """A file is there whole or not at all."""
 
     def write_and_fail() -> None:
-        with bundles.whole_file(tmp_path / "x") as file:
+        with replaced_whole(tmp_path / "x") as file:
             file.write(b"half")
             raise ZeroDivisionError
 
@@ -107,6 +108,13 @@ def test_an_error_while_writing_leaves_nothing(tmp_path: Path) -> None:
         write_and_fail()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_its_owners_alone(tmp_path: Path) -> None:
+    """Data may be secret, and folders are shared."""
+    path = Path(written(np.arange(10), tmp_path))
+
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:

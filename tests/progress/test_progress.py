@@ -89,7 +89,7 @@ def test_an_unknown_number_of_candidates_leaves_no_estimate() -> None:
 
     snapshot = progress.snapshot()
 
-    assert (snapshot.fits_total, snapshot.eta_s) == (1, None)
+    assert (snapshot.fits_total, snapshot.eta) == (1, None)
 
 
 def test_an_unknown_score_is_no_failure_if_the_search_says_so() -> None:
@@ -236,7 +236,7 @@ def test_rate_and_estimate_follow_the_last_half_minute() -> None:
 
     assert clock.now > RATE_WINDOW_S
     assert snapshot.rate == pytest.approx(10, rel=0.01)
-    assert snapshot.eta_s == pytest.approx(40, rel=0.01)
+    assert snapshot.eta == pytest.approx(40, rel=0.01)
 
 
 def test_fits_longer_than_the_window_have_a_rate() -> None:
@@ -270,7 +270,7 @@ def test_the_rate_never_exceeds_what_was_seen(gaps: list[float], since: float) -
     after = progress.snapshot()
 
     assert 0 <= after.rate <= before or before == 0
-    assert after.eta_s is None or after.eta_s >= 0
+    assert after.eta is None or after.eta >= 0
 
 
 def test_the_clock_stops_with_the_search() -> None:
@@ -286,7 +286,7 @@ def test_the_clock_stops_with_the_search() -> None:
 
     snapshot = progress.snapshot()
 
-    assert (snapshot.elapsed_s, snapshot.rate, snapshot.eta_s) == (4, 0.25, None)
+    assert (snapshot.elapsed, snapshot.rate, snapshot.eta) == (4, 0.25, None)
     assert (snapshot.ended, snapshot.reason, snapshot.running) == (True, "max_time", 0)
 
 
@@ -345,7 +345,7 @@ def test_parameters_stay_on_one_line(params: dict[str, Any]) -> None:
     [
         (
             ProgressSnapshot(
-                fits_done=1200, fits_total=1200, fits_failed=2, elapsed_s=75, ended=True
+                fits_done=1200, fits_total=1200, fits_failed=2, elapsed=75, ended=True
             ),
             "Search done: 1,200 fits, 2 failed, 1:15",
         ),
@@ -353,7 +353,7 @@ def test_parameters_stay_on_one_line(params: dict[str, Any]) -> None:
             ProgressSnapshot(
                 fits_done=7,
                 fits_total=20,
-                elapsed_s=3725,
+                elapsed=3725,
                 best_score=0.97314,
                 best_params={"C": 1},
                 ended=True,
@@ -367,8 +367,8 @@ def test_parameters_stay_on_one_line(params: dict[str, Any]) -> None:
             "Search ended: 1 fit, 0:00; best: C=1",
         ),
         (
-            ProgressSnapshot(fits_total=20, reason="goes on"),
-            "Search goes on: 0 of 20 fits, 0:00",
+            ProgressSnapshot(fits_total=20, reason="continues"),
+            "Search continues: 0 of 20 fits, 0:00",
         ),
     ],
 )
@@ -385,8 +385,8 @@ def test_the_pace_names_rate_time_and_cluster() -> None:
         fits_done=1,
         fits_total=2,
         rate=0.5,
-        eta_s=119.6,
-        elapsed_s=2,
+        eta=119.6,
+        elapsed=2,
         workers=1,
         slots=4,
         running=3,

@@ -173,7 +173,7 @@ def test_a_search_that_is_stopped_shows_what_it_has(
         ).fit(X, y)
 
     *_, summary, hint = errors.getvalue().splitlines()
-    call = f"SearchRun.attach({found.run_url_!r}).resume() goes on"
+    call = f"resume it with SearchRun.attach({found.run_url_!r}).resume()"
     run = SearchRun.attach(found.run_url_)
     done = run.progress().fits_done  # with those of candidates that are not complete
     assert fits_of(found.search_) <= done

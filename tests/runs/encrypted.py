@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from distributed import Client
 
 from dask_hpsearch.clusters import tls
-from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest, driver_job
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverJobSpec, driver_job
 from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.engine.cluster_features import ClusterFeatures
 from tests.processes import ROOT, WAIT_S
 
 if TYPE_CHECKING:
@@ -32,19 +34,20 @@ _DRIVER = """
 import contextlib, json, sys
 from pathlib import Path
 from dask_hpsearch.runs.driver.pod_main import run_program
+from dask_hpsearch.runs.driver.request import DriverRequest
 
-class Place:
-    def logs(self, run_id, take, since):
-        take("scheduler s-1", "2026-01-01T00:00:00Z", "the scheduler's own words")
+class Pod:
+    def logs(self, run_id, add_line, since):
+        add_line("scheduler s-1", "2026-01-01T00:00:00Z", "the scheduler's own words")
         return contextlib.nullcontext()
     def has_cluster(self):
         return not (folder / "no-cluster").exists()
     def end(self):
         (folder / "ended").touch()
 
-request = json.loads(sys.argv[1])
-folder = Path(request["scratch"])
-sys.exit(run_program(request, Place()))
+request = DriverRequest.from_json(json.loads(sys.argv[1]))
+folder = Path(request.environment.scratch)
+sys.exit(run_program(request, Pod()))
 """
 
 
@@ -54,18 +57,23 @@ def connected(address: str, certificates: Path, *, timeout_s: float = 60) -> Cli
     return Client(address, security=security, set_as_default=False, timeout=timeout_s)
 
 
-class TakesJobs:
+class TakesJobs(ClusterFeatures):
     """Takes what a Job is to drive, as a cluster on Kubernetes does."""
 
+    on_kubernetes = True
     runs_drivers = True
 
     def __init__(self) -> None:
-        self.order: DriverRequest | None = None
+        self.job: DriverJobSpec | None = None
         self.ends_with_runs = False
+        self.callers: list[str] = []
 
-    def start_driver(self, order: DriverRequest) -> dict[str, Any]:
-        """Keep the order."""
-        self.order = order
+    def start_driver(self, job: DriverJobSpec) -> dict[str, Any]:
+        """Keep the Job, and the modules of the package that have called."""
+        self.job = job
+        names = [frame.frame.f_globals["__name__"] for frame in inspect.stack()]
+        ours = [name for name in reversed(names) if name.startswith("dask_hpsearch.")]
+        self.callers = list(dict.fromkeys(ours))
         return {"namespace": "nowhere"}
 
     def end_with_runs(self) -> None:
@@ -115,13 +123,13 @@ class Encrypted:
         )
 
     def driver(
-        self, order: DriverRequest, folder: Path, *, address: str | None = None
+        self, job: DriverJobSpec, folder: Path, *, address: str | None = None
     ) -> subprocess.Popen[bytes]:
         """Start the program of a Job, on a machine that has nothing but the Job's own.
 
         Parameters
         ----------
-        order : DriverRequest
+        job : DriverJobSpec
         folder : Path
             What the pod may write to.
         address : str, optional
@@ -129,8 +137,8 @@ class Encrypted:
         """
         folder.mkdir(parents=True, exist_ok=True)
         key = folder / "key.pem"
-        key.write_text(order.signing_key)
-        request = self._request(order) | {
+        key.write_text(job.signing_key)
+        request = self._request(job) | {
             "address": address or self.address,
             "certificates": str(self.certificates),
             "signing_key": str(key),
@@ -148,10 +156,10 @@ class Encrypted:
             )
 
     @staticmethod
-    def _request(order: DriverRequest) -> dict[str, Any]:
+    def _request(job: DriverJobSpec) -> dict[str, Any]:
         """Read what the Job's pod is told."""
-        job = driver_job("own", "here", load_spec(_SPEC), order)
-        [container] = job["spec"]["template"]["spec"]["containers"]
+        manifest = driver_job("own", "here", load_spec(_SPEC), job)
+        [container] = manifest["spec"]["template"]["spec"]["containers"]
         request: dict[str, Any] = json.loads(container["args"][-1])
         return request
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import DataStore
-from dask_hpsearch.execution.fit import Fitted, Settings
+from dask_hpsearch.execution.settings import Settings
+from dask_hpsearch.journal.events import AskEvent, CallEvent, FitEvent, StateEvent
 from dask_hpsearch.journal.folder import MANIFEST, SEARCH, RunFolder
+from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.segments import JournalReader, write_once
-from dask_hpsearch.runs.create import Work, begin
+from dask_hpsearch.runs.create import Work, create_run
 from dask_hpsearch.runs.driver.drive import drive_run
-from dask_hpsearch.runs.states import signature_of
+from dask_hpsearch.runs.driver_process import describe_process
 from dask_hpsearch.security import signing
 from dask_hpsearch.stores import Store, open_store
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-Event = dict[str, Any]
+    from dask_hpsearch.execution.fitted import Fitted
+    from dask_hpsearch.journal.events import Event
 
 
 def new_store() -> Store:
@@ -32,10 +35,14 @@ def new_store() -> Store:
     return open_store(f"memory://{uuid.uuid4().hex}")
 
 
-def begun(search: Any, X: Any, y: Any, store: Store, home: DataStore) -> RunFolder:
+def begun(
+    search: Any, X: Any, y: Any, store: Store, data_store: DataStore
+) -> RunFolder:
     """Begin a run and drive nothing."""
     work = Work(search, X, y, {})
-    return begin(work, store=store, data_store=home, task_name=None, settings={})
+    return create_run(
+        work, store=store, data_store=data_store, task_name=None, settings={}
+    )
 
 
 def drive(
@@ -48,9 +55,9 @@ def drive(
 ) -> Fitted:
     """Drive a run in this process, from where its journal ends."""
     search = search or folder.load_pickle(SEARCH)
-    with DataStore() as home:
+    with DataStore() as data_store:
         work = Work(search, X, y, {})
-        return drive_run(folder, work, home, Settings(client=client), **options)
+        return drive_run(folder, work, data_store, Settings(client=client), **options)
 
 
 def events_of(folder: RunFolder) -> list[Event]:
@@ -59,6 +66,12 @@ def events_of(folder: RunFolder) -> list[Event]:
     events = reader.events()
     assert not reader.refused
     return events
+
+
+def calls_asks_and_fits(folder: RunFolder) -> list[Event]:
+    """Return those events of a run from which another driver goes on."""
+    kinds = (CallEvent, AskEvent, FitEvent)
+    return [one for one in events_of(folder) if isinstance(one, kinds)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +83,7 @@ class RecordedRun:
     folder : RunFolder
     fitted : object
         Its search.
-    events : list of dict
+    events : list of Event
         Calls and fits, in order.
     """
 
@@ -84,20 +97,19 @@ class RecordedRun:
     ) -> RecordedRun:
         """Run a search to its end."""
         store = store or new_store()
-        with DataStore(store.local_path()) as home:
-            folder = begun(search, X, y, store, home)
+        with DataStore(store.local_path()) as data_store:
+            folder = begun(search, X, y, store, data_store)
         fitted = drive(folder, X, y, client)
-        kept = [one for one in events_of(folder) if one["e"] in ("call", "ask", "fit")]
-        return cls(folder, fitted.search, kept)
+        return cls(folder, fitted.search, calls_asks_and_fits(folder))
 
     @property
     def n_fits(self) -> int:
         """Fits that it took."""
-        return sum(one["e"] == "fit" for one in self.events)
+        return sum(isinstance(one, FitEvent) for one in self.events)
 
     def before_fit(self, number: int) -> list[Event]:
         """Return the events up to a number of fits; the call being run is begun."""
-        fits = [at for at, one in enumerate(self.events) if one["e"] == "fit"]
+        fits = [at for at, one in enumerate(self.events) if isinstance(one, FitEvent)]
         end = (fits[number - 1] if number else fits[0] - 1) + 1
         return self.events[:end]
 
@@ -107,7 +119,11 @@ class RecordedRun:
         parent = parent or new_store()
         self._copy_data(parent)
         store = parent.child(f"runs/{self.folder.run_id}")
-        calls = [f"calls/{one['c']:05d}-0.pkl" for one in events if one["e"] == "call"]
+        calls = [
+            f"calls/{one.call:05d}-0.pkl"
+            for one in events
+            if isinstance(one, CallEvent)
+        ]
         for name in (SEARCH, *calls, MANIFEST):
             store.create(name, self.folder.store.read(name))
         write_once(store, self.folder.run_id, self.folder.signing_key(), events)
@@ -145,6 +161,10 @@ def copied(store: Store, to: Store) -> Store:
 
 def note_state(folder: RunFolder, state: str, pid: int) -> None:
     """Note a state as a driver in a process would."""
-    event = {"e": "state", "state": state, "g": 0, "t": time.time()}
-    event |= signature_of("driver", pid, own=True)
+    event = StateEvent(
+        generation=0,
+        time=time.time(),
+        state=RunState(state),
+        process=describe_process("driver", pid, own=True),
+    )
     write_once(folder.store, folder.run_id, folder.signing_key(), [event])

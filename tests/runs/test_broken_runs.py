@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,10 @@ from dask_hpsearch.exceptions import (
     VersionSkewError,
     VersionSkewWarning,
 )
+from dask_hpsearch.journal.events import FitEvent
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
-from dask_hpsearch.runs.create import load
+from dask_hpsearch.runs.create import load_work
 from dask_hpsearch.security import signing
 from dask_hpsearch.stores import Store, open_store
 from tests.estimators import Deed, flowers, seen
@@ -242,10 +244,10 @@ def test_damaged_data_is_told_and_never_used(
     damage(store, name, change)
 
     with (
-        DataStore.of(store) as home,
+        DataStore.of(store) as data_store,
         pytest.raises((DataUnavailableError, UntrustedObjectError), match="altered"),
     ):
-        load(folder, home)
+        load_work(folder, data_store)
 
     if store.local_path() is None:
         store.delete(name)
@@ -254,19 +256,32 @@ def test_damaged_data_is_told_and_never_used(
     assert difference(finished[1], found.search_) is None
 
 
+def fit(number: int) -> FitEvent:
+    """Return the event of a fit."""
+    return FitEvent(
+        generation=0,
+        time=0.0,
+        call=0,
+        candidate=number,
+        split=0,
+        digest="",
+        result={},
+    )
+
+
 def test_a_damaged_snapshot_costs_nothing() -> None:
     """The segments that it covers are there."""
     store, key = new_store(), signing.SigningKey.generate()
     writer = JournalWriter(store, "run", key, on_error=pytest.fail)
     for number in range(30):
-        writer.append({"e": "fit", "i": number})
+        writer.append(fit(number))
         writer.flush()
     writer.compact_if_due()
-    writer.append({"e": "fit", "i": 30})
+    writer.append(fit(30))
     writer.close()
     (snapshot,) = store.list("snapshots/")
     whole = JournalReader(store, "run", key.public)
-    assert [one["i"] for one in whole.events()] == list(range(31))
+    assert whole.events() == [fit(number) for number in range(31)]
     assert len(whole._known) == 2
 
     content = store.read(snapshot.name)
@@ -274,7 +289,9 @@ def test_a_damaged_snapshot_costs_nothing() -> None:
     store.create(snapshot.name, content[:-1])
 
     reader = JournalReader(store, "run", key.public)
-    assert sorted(one["i"] for one in reader.events()) == list(range(31))
+    found = {one.candidate for one in reader.events() if isinstance(one, FitEvent)}
+    assert found == set(range(31))
+    assert len(reader.events()) == 31
     assert list(reader.refused) == [snapshot.name]
 
 
@@ -337,10 +354,10 @@ def test_a_pickle_within_a_foreign_segment_is_never_loaded(
 ) -> None:
     """Results that JSON cannot hold are pickles too."""
     run = SearchRun.attach(place.url)
-    (fit,) = [one for one in events_of(run._folder) if one["e"] == "fit"][:1]
-    fit["r"] = {"pickle": base64.b64encode(canary).decode()}
+    own = next(one for one in events_of(run._folder) if isinstance(one, FitEvent))
+    planted = replace(own, result={"pickle": base64.b64encode(canary).decode()})
     name = "journal/0123456789ab-000000"
-    line = json.dumps(fit).encode()
+    line = json.dumps(planted.to_json()).encode()
     place.create(name, foreign(place, name, line))
     remove_result(place)
 
@@ -371,7 +388,7 @@ def test_a_manifest_leads_to_no_file_elsewhere(place: Store) -> None:
     """A run's id is part of a file's name."""
     rewrite_manifest(place, run_id="../../elsewhere")
 
-    with pytest.raises(UntrustedObjectError, match="no run's id"):
+    with pytest.raises(UntrustedObjectError, match="invalid run id"):
         SearchRun.attach(place.url, trust=True)
 
 

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,13 +24,21 @@ from dask_hpsearch.exceptions import (
     RunFailedError,
     UnsupportedSearchError,
 )
+from dask_hpsearch.journal.events import FitEvent, StateEvent
 from dask_hpsearch.journal.folder import SEARCH, RunFolder
-from dask_hpsearch.runs.launch.launch import start
+from dask_hpsearch.runs.launch.launch import start_driver
 from dask_hpsearch.stores import Store, open_store
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.oracle.structure import difference
 from tests.processes import is_alive, script, wait_until
-from tests.runs.recorded import RecordedRun, begun, drive, events_of, new_store
+from tests.runs.recorded import (
+    RecordedRun,
+    begun,
+    calls_asks_and_fits,
+    drive,
+    events_of,
+    new_store,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,8 +104,8 @@ def held(store: Path, log: str) -> SearchRun:
 def test_two_drivers_at_once_give_one_right_result(client: Client, log: str) -> None:
     """Each begins every call or finds it begun; the result is created once."""
     own = randomized(log, 12, cv=ShuffleSplit(SPLITS))
-    with DataStore() as home:
-        folder = begun(own, X, y, new_store(), home)
+    with DataStore() as data_store:
+        folder = begun(own, X, y, new_store(), data_store)
 
     with ThreadPoolExecutor(2) as threads:
         drivers = [threads.submit(drive, folder, X, y, client) for _ in range(2)]
@@ -117,8 +126,8 @@ def test_of_two_drivers_that_ask_otherwise_the_first_result_counts(
     deed = Deed(log=log, client=os.getpid())
     own = BayesSearchCV(deed, {"number": (0, 4000)}, n_iter=8, cv=SPLITS)
     own.set_params(optimizer_kwargs={"n_initial_points": 20})  # no model: it warns
-    with DataStore() as home:
-        folder = begun(own, X, y, new_store(), home)
+    with DataStore() as data_store:
+        folder = begun(own, X, y, new_store(), data_store)
 
     with ThreadPoolExecutor(2) as threads:
         drivers = [threads.submit(drive, folder, X, y, client) for _ in range(2)]
@@ -229,7 +238,7 @@ def test_a_stop_that_comes_before_the_driver_is_no_less_a_stop(
     with pytest.raises(RunFailedError, match="before any candidate had finished") as no:
         run.result(60)
     assert run.state == "interrupted"
-    assert f"SearchRun.attach({run.url!r}).resume() goes on" in str(no.value)
+    assert f"resume it with SearchRun.attach({run.url!r}).resume()" in str(no.value)
 
 
 def test_a_cancelled_run_has_no_result_and_can_go_on(
@@ -274,8 +283,10 @@ def test_a_run_is_cancelled_in_a_long_refit_too(
 
 def interrupted(recorded: RecordedRun, store: Path, fits: int) -> SearchRun:
     """Copy a run as it is once its driver was killed after so many fits."""
-    (state,) = [one for one in events_of(recorded.folder) if one["e"] == "state"][:1]
-    gone = state | {"own": True, "pid": 2**22 + 1}
+    state = next(
+        one for one in events_of(recorded.folder) if isinstance(one, StateEvent)
+    )
+    gone = replace(state, process=replace(state.process, own=True, pid=2**22 + 1))
     folder = recorded.copy([gone, *recorded.before_fit(fits)], open_store(store))
     return SearchRun(folder)
 
@@ -312,8 +323,8 @@ def test_an_interrupted_run_can_be_stopped(
 
     assert run.state == "stopped"
     whole = recorded.fitted.cv_results_
-    known = [one for one in recorded.before_fit(7) if one["e"] == "fit"]
-    counts = Counter(one["i"] for one in known)
+    known = [one for one in recorded.before_fit(7) if isinstance(one, FitEvent)]
+    counts = Counter(one.candidate for one in known)
     complete = sorted(i for i, fits in counts.items() if fits == SPLITS)
     assert complete
     assert partial.cv_results_["params"] == [whole["params"][i] for i in complete]
@@ -355,9 +366,9 @@ def test_an_extended_run_goes_on_wherever_it_was_cut(
     DaskSearchCV(own, client=client, store=tmp_path / "store").fit(X, y)
     (run,) = SearchRun.list(tmp_path / "store")
     whole = run.extend(3, client).result(60)
-    events = events_of(run._folder)
-    first = [one for one in events if one["g"] == 0 and one["e"] in ("call", "fit")]
-    again = [one for one in events if one["g"] == 1 and one["e"] in ("call", "fit")]
+    events = calls_asks_and_fits(run._folder)
+    first = [one for one in events if one.generation == 0]
+    again = [one for one in events if one.generation == 1]
     for length in range(0, len(again), 3):
         folder = RecordedRun(run._folder, whole, []).copy(first + again[:length])
         call = "calls/00000-1.pkl"
@@ -469,10 +480,10 @@ def test_progress_reads_every_object_once(recorded: RecordedRun) -> None:
 
 def test_a_driver_that_does_not_start_is_told(log: str, tmp_path: Path) -> None:
     """At once, with the reason that its log has."""
-    with DataStore(tmp_path) as home:
-        folder = begun(grid(log), X, y, open_store(tmp_path), home)
+    with DataStore(tmp_path) as data_store:
+        folder = begun(grid(log), X, y, open_store(tmp_path), data_store)
     (folder.store.local_path() / SEARCH).write_bytes(b"nothing")
-    start(folder, None)
+    start_driver(folder, None)
     run = SearchRun(folder)
     assert run.state == "starting"
 
@@ -490,7 +501,7 @@ def test_a_store_that_another_process_cannot_open_is_refused(
     """Before anything is written."""
     ours = DaskSearchCV(grid(log), client=client, store="memory://nowhere-else")
 
-    with pytest.raises(UnsupportedSearchError, match="in this process alone"):
+    with pytest.raises(UnsupportedSearchError, match="exists only in this process"):
         ours.submit(X, y)
 
     assert not SearchRun.list("memory://nowhere-else")
@@ -509,7 +520,8 @@ def test_a_client_that_another_process_cannot_have_is_refused(
         given = inside if which == "named" else None
         ours = DaskSearchCV(grid(log), client=given, store=tmp_path)
         with pytest.raises(
-            UnsupportedSearchError, match=r"<Client: 'inproc://.*in this process alone"
+            UnsupportedSearchError,
+            match=r"<Client: 'inproc://.*exists only in this process",
         ):
             ours.submit(X, y)
 
@@ -574,14 +586,16 @@ def test_a_home_that_cannot_be_written_costs_the_journal_alone(
 
     assert difference(own.fit(X, y), found.search_) is None
     assert found.run_url_ is None
-    assert "keeps no journal" in caplog.text
+    assert "has no journal" in caplog.text
 
 
 def test_waiting_has_an_end(recorded: RecordedRun) -> None:
     """The run goes on; who waits is told."""
-    running = [one for one in events_of(recorded.folder) if one["e"] == "state"][:1]
+    running = next(
+        one for one in events_of(recorded.folder) if isinstance(one, StateEvent)
+    )
     folder = recorded.copy(
-        [*recorded.before_fit(3), *(one | {"t": time.time()} for one in running)]
+        [*recorded.before_fit(3), replace(running, time=time.time())]
     )
 
     with pytest.raises(TimeoutError, match=r"is still running after 0\.1 s"):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverJobSpec
     from tests.gcs.proxy import Proxy
     from tests.runs.encrypted import Encrypted
 
@@ -38,7 +38,7 @@ X, y = flowers()
 N_CANDIDATES, SPLITS = 9, 2
 FITS = N_CANDIDATES * SPLITS
 HOLD_AFTER = 11  # more than half of the fits
-# A notebook, on a cluster that takes Jobs: the order is left for who starts them.
+# A notebook, on a cluster that takes Jobs: the Job is left for the test to start.
 NOTEBOOK = """
 import pickle, warnings
 from pathlib import Path
@@ -46,9 +46,9 @@ from dask_hpsearch import DaskSearchCV
 from tests.runs.encrypted import TakesJobs, connected
 
 class Cluster(TakesJobs):
-    def start_driver(self, order):
-        Path("order.part").write_bytes(pickle.dumps(order))
-        Path("order.part").rename("order.pkl")
+    def start_driver(self, job):
+        Path("job.part").write_bytes(pickle.dumps(job))
+        Path("job.part").rename("job.pkl")
         return {{"kubeconfig": str(Path("kubeconfig").resolve()), "namespace": "nowhere"}}
 
 search = pickle.loads(Path("search.pkl").read_bytes())
@@ -112,14 +112,14 @@ class Notebook:
         )
         self.process = script(text, self._folder, terminal=self.terminal.stream)
         self._processes.append(self.process)
-        path = self._folder / "order.pkl"
+        path = self._folder / "job.pkl"
         wait_until(lambda: path.exists() or self.process.poll() is not None)
-        self._order: DriverRequest = pickle.loads(path.read_bytes())
-        self.run = SearchRun.attach(self._order.request["run"])
+        self._job: DriverJobSpec = pickle.loads(path.read_bytes())
+        self.run = SearchRun.attach(self._job.request["run"])
 
     def start_driver(self) -> subprocess.Popen[bytes]:
         """Do what Kubernetes does with the Job."""
-        driver = self._place.driver(self._order, self._folder / "pod")
+        driver = self._place.driver(self._job, self._folder / "pod")
         self._processes.append(driver)
         return driver
 

@@ -34,8 +34,8 @@ def grid() -> GridSearchCV:
 
 def new_run(place: Path, X: Any = X) -> RunFolder:
     """Begin a run in a folder; nothing drives it."""
-    with DataStore(place) as home:
-        return begun(grid(), X, y, open_store(place), home)
+    with DataStore(place) as data_store:
+        return begun(grid(), X, y, open_store(place), data_store)
 
 
 def age(path: Path, seconds: float) -> None:
@@ -72,8 +72,8 @@ def test_data_that_no_run_refers_to_is_removed(client: Client, tmp_path: Path) -
 
 def test_young_data_is_never_removed(tmp_path: Path) -> None:
     """It may be of a run that is just being made."""
-    with DataStore(tmp_path) as home:
-        young, old = home.put("young", what="X"), home.put("old", what="X")
+    with DataStore(tmp_path) as data_store:
+        young, old = data_store.put("young", what="X"), data_store.put("old", what="X")
     age(tmp_path / "data" / young.digest, 0.9 * HOUR_S)
     age(tmp_path / "data" / old.digest, 1.1 * HOUR_S)
 
@@ -85,8 +85,8 @@ def test_young_data_is_never_removed(tmp_path: Path) -> None:
 def test_what_a_run_under_way_may_use_is_kept(tmp_path: Path) -> None:
     """However long ago it was written."""
     folder = new_run(tmp_path)
-    with DataStore(tmp_path) as home:
-        splits = home.put("splits", what="splits")
+    with DataStore(tmp_path) as data_store:
+        splits = data_store.put("splits", what="splits")
     note_state(folder, "running", os.getpid())
     rewrite_manifest(folder.store, created=time.time() - 3 * HOUR_S)
     age(tmp_path / "data" / splits.digest, 2.5 * HOUR_S)
@@ -100,11 +100,11 @@ def test_what_a_run_under_way_may_use_is_kept(tmp_path: Path) -> None:
 
 def test_data_that_is_put_again_is_young_again(tmp_path: Path) -> None:
     """A later search on the same data writes nothing, but uses it."""
-    with DataStore(tmp_path) as home:
-        ref = home.put(X, what="X")
+    with DataStore(tmp_path) as data_store:
+        ref = data_store.put(X, what="X")
     age(tmp_path / "data" / ref.digest, 2 * HOUR_S)
-    with DataStore(tmp_path) as home:
-        home.put(X.copy(), what="X")
+    with DataStore(tmp_path) as data_store:
+        data_store.put(X.copy(), what="X")
 
     assert gc(open_store(tmp_path)).n_data == 0
 
@@ -183,16 +183,16 @@ def test_a_fit_tidies_the_default_store_once_a_day(
     monkeypatch.setenv("DASK_HPSEARCH_HOME", str(tmp_path))
     place = paths.data_folder() / "store"
     DaskSearchCV(grid(), client=client).fit(X, y)
-    with DataStore(place) as home:
-        old = home.put("old", what="X").digest
+    with DataStore(place) as data_store:
+        old = data_store.put("old", what="X").digest
     age(place / "data" / old, 2 * HOUR_S)
 
     DaskSearchCV(grid(), client=client).fit(X, y)
     assert old not in data_of(place)
     assert len(SearchRun.list()) == 2
 
-    with DataStore(place) as home:
-        home.put("old", what="X")
+    with DataStore(place) as data_store:
+        data_store.put("old", what="X")
     age(place / "data" / old, 2 * HOUR_S)
     tidy(open_store(place))
     assert old in data_of(place)

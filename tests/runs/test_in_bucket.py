@@ -18,6 +18,7 @@ from dask_hpsearch.exceptions import (
     RunCancelledError,
     StorePermissionError,
 )
+from dask_hpsearch.journal.events import FitEvent
 from dask_hpsearch.runs.gc import gc
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen, times_begun
@@ -198,8 +199,8 @@ def test_a_bucket_that_fails_for_a_while_changes_nothing(
     assert difference(own.fit(X, y), result) is None
     assert set(times_begun(str(log)).values()) == {1}
     (run,) = SearchRun.list(f"gs://{bucket}")
-    fits = [one for one in events_of(run._folder) if one["e"] == "fit"]
-    assert len({(one["i"], one["s"]) for one in fits}) == len(fits) == N_FITS
+    fits = [one for one in events_of(run._folder) if isinstance(one, FitEvent)]
+    assert len({(one.candidate, one.split) for one in fits}) == len(fits) == N_FITS
     assert difference(result, run.result()) is None
     if faults[0].action != "flip":
         assert faulty.faults.n_taken() > 0

@@ -25,7 +25,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from dask_hpsearch import DaskSearchCV, SearchRun
 from dask_hpsearch.exceptions import ClientClosedError
-from dask_hpsearch.runs.states import ENDED
+from dask_hpsearch.journal.events import StateEvent
 from dask_hpsearch.slots.plugin import slot_pids
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
@@ -161,8 +161,8 @@ def kill(pid: int) -> float:
 
 def driver_of(run: SearchRun) -> int:
     """Return the process of a run's driver."""
-    states = [one for one in run._events() if one["e"] == "state"]
-    return int(states[-1]["pid"])
+    states = [one for one in run._events() if isinstance(one, StateEvent)]
+    return states[-1].process.pid
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +264,7 @@ def test_losing_the_scheduler_interrupts_the_run(
         shown = shown_by(run)
 
         killed_at = kill(first.scheduler.pid)
-        wait_until(lambda: run.state in ENDED)
+        wait_until(lambda: run.state.has_ended)
 
     assert run.state == "interrupted"
     if found is not None:

@@ -27,7 +27,7 @@ def store() -> Store:
 
 
 def names(store: Store) -> list[str]:
-    """Name the books that are there."""
+    """Return the names of the stored archives."""
     return [one.name for one in store.list(POD_LOGS)]
 
 
@@ -36,25 +36,25 @@ def names(store: Store) -> list[str]:
         st.tuples(st.sampled_from(["driver a", "worker b", "worker c"]), st.text())
     )
 )
-def test_a_book_is_read_as_it_was_written(lines: list[tuple[str, str]]) -> None:
+def test_an_archive_is_read_as_it_was_written(lines: list[tuple[str, str]]) -> None:
     """Every line of every pod, in its order."""
-    book, again = PodLogArchive(), PodLogArchive()
+    archive, again = PodLogArchive(), PodLogArchive()
     for who, line in lines:
-        book.add(who, MOMENT, line)
+        archive.add_line(who, MOMENT, line)
 
-    again.update(book.to_bytes())
+    again.update(archive.to_bytes())
 
-    assert again.texts() == book.texts()
-    assert again.moments() == book.moments()
+    assert again.texts() == archive.texts()
+    assert again.last_times() == archive.last_times()
 
 
 def test_a_pod_that_writes_much_loses_its_first_lines() -> None:
     """And it is said how many."""
-    book = PodLogArchive()
+    archive = PodLogArchive()
     for number in range(5000):
-        book.add("worker w", MOMENT, f"line {number} {'x' * 50}")
+        archive.add_line("worker w", MOMENT, f"line {number} {'x' * 50}")
 
-    text = book.texts()["worker w"]
+    text = archive.texts()["worker w"]
 
     assert len(text) < 70_000
     assert "line 4999 " in text
@@ -64,30 +64,30 @@ def test_a_pod_that_writes_much_loses_its_first_lines() -> None:
 
 def test_of_many_pods_those_that_were_silent_longest_go() -> None:
     """The driver and the scheduler stay."""
-    book = PodLogArchive()
-    book.add("driver d", MOMENT, "first of all")
-    book.add("scheduler s", MOMENT, "second")
+    archive = PodLogArchive()
+    archive.add_line("driver d", MOMENT, "first of all")
+    archive.add_line("scheduler s", MOMENT, "second")
     for number in range(1000):
-        book.add(f"worker {number:04d}", f"2026-11-25T02:{number:04d}", "here")
+        archive.add_line(f"worker {number:04d}", f"2026-11-25T02:{number:04d}", "here")
 
-    texts = book.texts()
+    texts = archive.texts()
 
     assert len(texts) < 200
     assert {"driver d", "scheduler s", "worker 0999"} <= texts.keys()
     assert "worker 0000" not in texts
 
 
-def test_a_driver_goes_on_with_the_book_of_the_one_before(store: Store) -> None:
+def test_a_driver_goes_on_with_the_logs_of_the_one_before(store: Store) -> None:
     """What pods wrote that are gone since is in it; there is one object at the end."""
     with StoredPodLogs(store) as first:
-        first.take("worker gone", MOMENT, "its last words")
+        first.add_line("worker gone", MOMENT, "its last words")
         wait_until(lambda: names(store))
     with StoredPodLogs(store) as second:
-        second.take("worker new", MOMENT, "here")
+        second.add_line("worker new", MOMENT, "here")
 
-    book, kept = read_pod_logs(store)
+    archive, kept = read_pod_logs(store)
 
-    assert book.texts() == {
+    assert archive.texts() == {
         "worker gone": "its last words\n",
         "worker new": "here\n",
     }
@@ -96,21 +96,21 @@ def test_a_driver_goes_on_with_the_book_of_the_one_before(store: Store) -> None:
 
 
 def test_a_driver_that_was_killed_leaves_what_was_written(store: Store) -> None:
-    """A book is never half there."""
+    """An archive is never half there."""
     kept = StoredPodLogs(store)
     kept.__enter__()
-    kept.take("worker w", MOMENT, "words")
+    kept.add_line("worker w", MOMENT, "words")
     wait_until(lambda: names(store))
 
     assert read_pod_logs(store)[0].texts() == {"worker w": "words\n"}
     kept.__exit__()
 
 
-def test_a_damaged_book_costs_nothing_else(store: Store) -> None:
+def test_a_damaged_archive_costs_nothing_else(store: Store) -> None:
     """Logs are plain: whoever can write to the folder could spoil them."""
     with StoredPodLogs(store) as kept:
-        kept.take("worker w", MOMENT, "words")
-    store.create(f"{POD_LOGS}99999999999999999999.json.gz", b"\x1f\x8b no book")
+        kept.add_line("worker w", MOMENT, "words")
+    store.create(f"{POD_LOGS}99999999999999999999.json.gz", b"\x1f\x8b no archive")
     store.create(f"{POD_LOGS}99999999999999999998.json.gz", b"nor this")
 
     assert read_pod_logs(store)[0].texts() == {"worker w": "words\n"}

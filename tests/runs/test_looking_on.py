@@ -78,9 +78,9 @@ def test_who_looks_on_no_longer_learns_that_the_run_goes_on(
         waiting.wait(60 if end == "Ctrl-C" else 0.5, progress=True)
 
     *_, summary, hint = errors.getvalue().splitlines()
-    assert summary.startswith("Search goes on: 0 of 8 fits")
+    assert summary.startswith("Search continues: 0 of 8 fits")
     assert hint.startswith(f"SearchRun.attach({waiting.url!r}) finds it; its stop()")
-    assert caught.value.__notes__ == [f"the run goes on; {hint}"]
+    assert caught.value.__notes__ == [f"the run continues; {hint}"]
     assert waiting.state == "running"
     waiting.cancel().wait(60)
 
@@ -92,7 +92,7 @@ def test_a_run_goes_on_with_other_limits(client: Client, tmp_path: Path) -> None
     run.wait(60)
 
     assert run.state == "interrupted"
-    options = r"resume\(max_time=\.\.\.\) goes on"
+    options = r"resume\(max_time=\.\.\.\)"
     with pytest.raises(RunFailedError, match=rf"give it more time; .*{options}"):
         run.result()
     for limits in ({"max_time": 0}, {"fit_timeout": -1}, {"max_time": "long"}):
@@ -102,7 +102,7 @@ def test_a_run_goes_on_with_other_limits(client: Client, tmp_path: Path) -> None
         run.resume(client, max_cost=1)
 
     run.resume(client, max_time=math.inf)
-    with pytest.raises(RunFailedError, match="with the limits that it has"):
+    with pytest.raises(RunFailedError, match="its limits cannot change"):
         run.resume(client, max_time=5)
     (tmp_path / "gate").touch()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,12 +18,15 @@ from sklearn.model_selection import (
 
 from dask_hpsearch import SearchRun
 from dask_hpsearch.exceptions import JournalMismatchError
+from dask_hpsearch.journal.events import CallEvent, FitEvent
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
 from tests.runs.recorded import RecordedRun, drive
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from dask_hpsearch.journal.events import Event
 
 X, y = flowers()
 SPACE = {"number": list(range(9)), "seconds": [0.0, 0.001]}
@@ -64,7 +68,7 @@ def recorded(
 
 
 def assert_completed(
-    recorded: RecordedRun, events: list[dict[str, Any]], client: Client
+    recorded: RecordedRun, events: list[Event], client: Client
 ) -> None:
     """Assert that a copy with these events runs what they lack, and ends the same."""
     log = recorded.fitted.estimator.log
@@ -73,7 +77,7 @@ def assert_completed(
     fitted = drive(recorded.copy(events), X, y, client)
 
     assert difference(recorded.fitted, fitted.search) is None
-    known = sum(one["e"] == "fit" for one in events)
+    known = sum(isinstance(one, FitEvent) for one in events)
     assert len(seen(log, "start")) - before == recorded.n_fits - known
 
 
@@ -113,11 +117,19 @@ def test_fits_that_the_journal_has_may_be_any(
 ) -> None:
     """Segments of several drivers come in any order, some twice, and some are lost."""
     prefix = recorded.before_fit(data.draw(st.integers(1, recorded.n_fits)))
-    last = prefix[-1]["c"]
+    last = prefix[-1]
+    assert isinstance(last, FitEvent)
     # A call was begun only after those before it were complete.
-    fits = [one for one in prefix if one["e"] == "fit" and one["c"] == last]
+    fits = [
+        one for one in prefix if isinstance(one, FitEvent) and one.call == last.call
+    ]
     kept = data.draw(st.lists(st.sampled_from(fits), unique_by=id))
-    rest = [one for one in prefix if one["e"] == "call" or one["c"] != last]
+    rest = [
+        one
+        for one in prefix
+        if isinstance(one, CallEvent)
+        or (isinstance(one, FitEvent) and one.call != last.call)
+    ]
 
     assert_completed(recorded, data.draw(st.permutations(rest)) + kept, client)
 
@@ -126,8 +138,9 @@ def test_results_of_other_candidates_are_refused(
     recorded: RecordedRun, client: Client
 ) -> None:
     """A digest that does not fit tells both what was stored and what was expected."""
-    events = [dict(one) for one in recorded.before_fit(1)]
-    events[-1]["d"] = "0123456789abcdef"
+    *events, fit = recorded.before_fit(1)
+    assert isinstance(fit, FitEvent)
+    events.append(replace(fit, digest="0123456789abcdef"))
 
     with pytest.raises(JournalMismatchError, match="0123456789abcdef") as told:
         drive(recorded.copy(events), X, y, client)

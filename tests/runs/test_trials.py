@@ -15,6 +15,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from sklearn.tree import DecisionTreeClassifier
 
 from dask_hpsearch import DaskSearchCV, SearchRun
+from dask_hpsearch.journal.events import CallEvent, Event, FitEvent
 from dask_hpsearch.runs import views
 from tests.estimators import Deed, flowers
 
@@ -88,14 +89,27 @@ def test_the_table_of_a_finished_run_is_cv_results(
 
 def test_a_table_of_a_part_ranks_what_is_complete() -> None:
     """In the order of candidates, whichever came first."""
-    call = {"e": "call", "c": 0, "g": 0, "k": 2, "extra": {}, "t": 0.0}
-    call["params"] = [{"depth": None}, {"depth": 2}, {"depth": 3}]
+    call = CallEvent(
+        generation=0,
+        time=0.0,
+        call=0,
+        n_splits=2,
+        params=[{"depth": None}, {"depth": 2}, {"depth": 3}],
+        extra={},
+    )
     fits = [(2, 0, 0.5), (2, 1, 0.7), (1, 1, 0.9), (0, 1, 0.1), (0, 0, 0.3)]
-    events = [call]
+    events: list[Event] = [call]
     for at, (candidate, split, score) in enumerate(fits):
-        where = {"e": "fit", "c": 0, "g": 0, "i": candidate, "s": split, "d": ""}
-        result = {"test_scores": score, "fit_time": 1.0, "score_time": 0.1}
-        events.append(where | {"r": result, "t": float(at)})
+        fit = FitEvent(
+            generation=0,
+            time=float(at),
+            call=0,
+            candidate=candidate,
+            split=split,
+            digest="",
+            result={"test_scores": score, "fit_time": 1.0, "score_time": 0.1},
+        )
+        events.append(fit)
 
     table = views.trials(events)
 

@@ -234,7 +234,7 @@ def test_slots_killed_at_any_moment_change_nothing(
     assert set(again.values()) <= {2}
 
 
-def test_losing_the_nursery_fails_no_fit(
+def test_losing_the_forkserver_fails_no_fit(
     client: Client, log: str, tmp_path: Path
 ) -> None:
     """It is the infrastructure's fault: what ran under it runs again, nothing else."""
@@ -259,7 +259,7 @@ def test_losing_the_nursery_fails_no_fit(
     assert again == {(entry["number"], "fit", entry["data"]) for entry in lost}
 
 
-def test_a_nursery_ends_at_once_while_it_imports() -> None:
+def test_a_forkserver_ends_at_once_while_it_imports() -> None:
     """It has no slots yet; whoever closes its worker need not wait for it."""
     forkserver = Forkserver(sys.path)
 
@@ -303,7 +303,7 @@ def test_losing_a_worker_at_any_moment_changes_nothing(
 
 def test_a_slot_ended_just_as_its_task_ended_blames_no_other() -> None:
     """The task behind it has not begun: it waits for another slot."""
-    tasks = tuple(CallTask(job, b"", ()) for job in range(3))
+    tasks = tuple(CallTask(number, b"", ()) for number in range(3))
     batch = Batch("group", "topic", tasks, (), fit_timeout_s=1.0, hold_s=60.0)
     run = BatchRun(batch, report=lambda _: None)
     slot: Any = LateEnd()
@@ -312,8 +312,8 @@ def test_a_slot_ended_just_as_its_task_ended_blames_no_other() -> None:
         run.follow(slot)
     run.note_death(slot, excused=False)
 
-    assert [one.job for one in decode_outcomes(encode_outcomes(run.outcomes))] == [0]
-    assert [task.job for task in run.waiting] == [1, 2]
+    assert [one.number for one in decode_outcomes(encode_outcomes(run.outcomes))] == [0]
+    assert [task.number for task in run.waiting] == [1, 2]
 
 
 class LateEnd:

@@ -52,7 +52,7 @@ def y() -> Any:
 
 
 def fitted(
-    prefixes: PipelineCache,
+    cache: PipelineCache,
     pipeline: Any,
     X: Any,
     y: Any,
@@ -61,77 +61,77 @@ def fitted(
 ) -> Any:
     """Fit a clone of a pipeline as a slot does."""
     own = clone(pipeline)
-    prefixes.attach(own, rows)
+    cache.attach(own, rows)
     return own.fit(X, y, **params)
 
 
 def test_a_step_is_fitted_once_for_all_that_come_after_it(X: Any, y: Any) -> None:
     """The second candidate finds the first one's scaler, and predicts as a plain fit."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     first = make_pipeline(StandardScaler(), LogisticRegression(C=1))
     second = make_pipeline(StandardScaler(), LogisticRegression(C=2))
 
-    fitted(prefixes, first, X, y)
-    found = fitted(prefixes, second, X, y)
+    fitted(cache, first, X, y)
+    found = fitted(cache, second, X, y)
 
-    assert prefixes.hits == 1
+    assert cache.hits == 1
     plain = clone(second).fit(X, y)
     assert np.array_equal(found.decision_function(X), plain.decision_function(X))
 
 
 def test_a_pipeline_has_no_memory_once_its_fit_has_begun(X: Any, y: Any) -> None:
     """What a scorer fits, the pipeline or a clone, is fitted on the scorer's rows."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
-    fitted(prefixes, pipeline, X, y)
+    fitted(cache, pipeline, X, y)
 
-    found = fitted(prefixes, pipeline, X, y)
+    found = fitted(cache, pipeline, X, y)
     assert found.memory is None
     again = found.fit(X[:20] + 7, y[:20])
 
     plain = clone(pipeline).fit(X[:20] + 7, y[:20])
     assert np.array_equal(again[0].mean_, plain[0].mean_)
-    assert prefixes.hits == 1
+    assert cache.hits == 1
 
 
 def test_other_rows_are_other_data(X: Any, y: Any) -> None:
     """A split of its own is fitted on its own."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
-    fitted(prefixes, pipeline, X, y)
+    fitted(cache, pipeline, X, y)
 
-    found = fitted(prefixes, pipeline, X[:20], y[:20], ("X", "y", "another"))
+    found = fitted(cache, pipeline, X[:20], y[:20], ("X", "y", "another"))
 
-    assert prefixes.hits == 0
+    assert cache.hits == 0
     assert np.array_equal(found[0].mean_, X[:20].mean(axis=0))
 
 
 def test_what_comes_before_a_step_is_part_of_what_it_is(X: Any, y: Any) -> None:
     """The same step behind other steps is fitted again."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     for n_bins in (3, 5):
         bins = KBinsDiscretizer(
             n_bins, encode="ordinal", strategy="uniform", random_state=0
         )
         pipeline = make_pipeline(bins, StandardScaler(), GaussianNB())
-        found = fitted(prefixes, pipeline, X, y)
+        found = fitted(cache, pipeline, X, y)
         assert np.array_equal(found[1].mean_, clone(pipeline).fit(X, y)[1].mean_)
 
-    assert prefixes.hits == 0
+    assert cache.hits == 0
 
 
 def test_what_a_later_step_writes_to_is_not_what_is_kept(X: Any, y: Any) -> None:
     """A step that alters its input in place alters a copy."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     in_place = FunctionTransformer(_doubled)
     pipeline = make_pipeline(StandardScaler(), in_place, GaussianNB())
     plain = clone(pipeline).fit(X, y)
 
     for _ in range(3):
-        found = fitted(prefixes, pipeline, X, y)
+        found = fitted(cache, pipeline, X, y)
         assert np.array_equal(found[-1].theta_, plain[-1].theta_)
 
-    assert prefixes.hits == 2
+    assert cache.hits == 2
 
 
 @pytest.mark.parametrize(
@@ -188,33 +188,33 @@ def test_what_may_come_out_otherwise(step: Any) -> None:
 
 def test_behind_a_step_that_is_not_kept_nothing_is(X: Any, y: Any) -> None:
     """What an unseeded step made is never taken for what another fit of it made."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     pipeline = make_pipeline(
         QuantileTransformer(n_quantiles=5, subsample=10), StandardScaler(), GaussianNB()
     )
 
-    fitted(prefixes, pipeline, X, y)
-    fitted(prefixes, pipeline, X, y)
+    fitted(cache, pipeline, X, y)
+    fitted(cache, pipeline, X, y)
 
-    assert prefixes.hits == 0
+    assert cache.hits == 0
 
 
 def test_metadata_of_a_step_are_its_own(X: Any, y: Any) -> None:
     """A step that is given sample weights is fitted each time."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
-    fitted(prefixes, pipeline, X, y)
+    fitted(cache, pipeline, X, y)
     weights = np.arange(40.0)
 
-    found = fitted(prefixes, pipeline, X, y, standardscaler__sample_weight=weights)
+    found = fitted(cache, pipeline, X, y, standardscaler__sample_weight=weights)
 
-    assert prefixes.hits == 0
+    assert cache.hits == 0
     assert np.allclose(found[0].mean_, np.average(X, axis=0, weights=weights))
 
 
 def test_what_warns_warns_each_time(X: Any, y: Any) -> None:
     """Every fit has the warnings of its steps."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     X[:, 0] = 0
     pipeline = make_pipeline(SelectKBest(f_classif, k=2), GaussianNB())
 
@@ -222,7 +222,7 @@ def test_what_warns_warns_each_time(X: Any, y: Any) -> None:
     for _ in range(2):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            fitted(prefixes, pipeline, X, y)
+            fitted(cache, pipeline, X, y)
         seen.append(sorted(str(one.message) for one in caught))
 
     assert seen[0] == seen[1] != []
@@ -230,41 +230,41 @@ def test_what_warns_warns_each_time(X: Any, y: Any) -> None:
 
 def test_settings_of_scikit_learn_are_part_of_a_step(X: Any, y: Any) -> None:
     """A frame is not taken for an array."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
-    fitted(prefixes, pipeline, X, y)
+    fitted(cache, pipeline, X, y)
 
     with config_context(transform_output="pandas"):
-        found = fitted(prefixes, pipeline, pd.DataFrame(X, columns=list("abcde")), y)
+        found = fitted(cache, pipeline, pd.DataFrame(X, columns=list("abcde")), y)
 
     assert list(found[-1].feature_names_in_) == list("abcde")
 
 
 def test_an_output_that_was_set_is_part_of_a_step(X: Any, y: Any) -> None:
     """`set_output` makes another step of it."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     frame = pd.DataFrame(X, columns=list("abcde"))
     plain = make_pipeline(StandardScaler(), GaussianNB())
-    fitted(prefixes, plain, frame, y)
+    fitted(cache, plain, frame, y)
     framed = make_pipeline(
         StandardScaler().set_output(transform="pandas"), GaussianNB()
     )
 
-    found = fitted(prefixes, framed, frame, y)
+    found = fitted(cache, framed, frame, y)
 
     assert list(found[-1].feature_names_in_) == list("abcde")
 
 
 def test_sparse_results_are_kept(y: Any) -> None:
     """What a vectorizer or encoder makes is kept, with all its parts."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     words = pd.DataFrame({"word": [f"w{n % 7}" for n in range(40)]})
     pipeline = make_pipeline(OneHotEncoder(), LogisticRegression())
 
-    fitted(prefixes, pipeline, words, y)
-    found = fitted(prefixes, pipeline, words, y)
+    fitted(cache, pipeline, words, y)
+    found = fitted(cache, pipeline, words, y)
 
-    assert prefixes.hits == 1
+    assert cache.hits == 1
     assert sparse.issparse(found[0].transform(words))
     assert np.array_equal(found[-1].coef_, clone(pipeline).fit(words, y)[-1].coef_)
 
@@ -294,26 +294,26 @@ def test_data_lie_in_memory_as_after_a_fit(
     X: Any, y: Any, step: Any, hits: int, order: Any
 ) -> None:
     """Else sums over them would differ in their last digits."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     pipeline = make_pipeline(step, Layout())
     data = np.abs(np.asarray(X, order=order))
     plain = clone(pipeline).fit(data, y)[-1].strides_
 
-    found = [fitted(prefixes, pipeline, data, y)[-1].strides_ for _ in range(2)]
+    found = [fitted(cache, pipeline, data, y)[-1].strides_ for _ in range(2)]
 
     assert found == [plain, plain]
-    assert prefixes.hits == hits
+    assert cache.hits == hits
 
 
 def test_room_is_bounded(X: Any, y: Any) -> None:
     """The least recently used goes, and what is large is never kept."""
-    prefixes = PipelineCache(room=4 * (X.nbytes + STEP_BYTES))
+    cache = PipelineCache(room=4 * (X.nbytes + STEP_BYTES))
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
     for split in "abcde":  # one too many
-        fitted(prefixes, pipeline, X, y, ("X", "y", split))
-    fitted(prefixes, pipeline, X, y, ("X", "y", "e"))
-    fitted(prefixes, pipeline, X, y, ("X", "y", "a"))
-    assert prefixes.hits == 1
+        fitted(cache, pipeline, X, y, ("X", "y", split))
+    fitted(cache, pipeline, X, y, ("X", "y", "e"))
+    fitted(cache, pipeline, X, y, ("X", "y", "a"))
+    assert cache.hits == 1
 
     small = PipelineCache(room=4 * X.nbytes - 1)
     for _ in range(2):
@@ -323,39 +323,39 @@ def test_room_is_bounded(X: Any, y: Any) -> None:
 
 def test_large_parameters_are_not_kept_as_keys(y: Any) -> None:
     """A vocabulary of thousands of words would be held for every step that has one."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     texts = [f"word{number}" for number in range(40)]
     for words, hits in ((40, 1), (10_000, 1)):  # the second is never recalled
         vocabulary = {f"word{number}": number for number in range(words)}
         step = TfidfVectorizer(vocabulary=vocabulary)
         pipeline = make_pipeline(step, LogisticRegression())
         for _ in range(2):
-            fitted(prefixes, pipeline, texts, y)
-        assert prefixes.hits == hits
+            fitted(cache, pipeline, texts, y)
+        assert cache.hits == hits
 
 
 @pytest.mark.parametrize("digest", ROWS)
 def test_what_was_fitted_on_data_goes_with_them(X: Any, y: Any, digest: str) -> None:
     """Once a slot has let go of the data, or of the split."""
-    prefixes = PipelineCache(room=4 * (X.nbytes + STEP_BYTES))
+    cache = PipelineCache(room=4 * (X.nbytes + STEP_BYTES))
     pipeline = make_pipeline(StandardScaler(), GaussianNB())
     for rows in (ROWS, ("X2", "y2", "split2")):
-        fitted(prefixes, pipeline, X, y, rows)
+        fitted(cache, pipeline, X, y, rows)
 
-    prefixes.forget(digest)
-    prefixes.forget("unknown")
-    fitted(prefixes, pipeline, X, y)
-    assert prefixes.hits == 0
-    fitted(prefixes, pipeline, X, y, ("X2", "y2", "split2"))
-    assert prefixes.hits == 1
+    cache.forget(digest)
+    cache.forget("unknown")
+    fitted(cache, pipeline, X, y)
+    assert cache.hits == 0
+    fitted(cache, pipeline, X, y, ("X2", "y2", "split2"))
+    assert cache.hits == 1
 
 
 def test_a_memory_of_the_users_own_stays(X: Any, y: Any, tmp_path: Any) -> None:
     """A pipeline that keeps its steps already is left as it is."""
-    prefixes = PipelineCache()
+    cache = PipelineCache()
     pipeline = make_pipeline(StandardScaler(), GaussianNB(), memory=str(tmp_path))
 
-    fitted(prefixes, pipeline, X, y)
+    fitted(cache, pipeline, X, y)
 
     assert any(tmp_path.rglob("*.pkl"))
 

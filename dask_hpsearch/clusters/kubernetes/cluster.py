@@ -30,6 +30,7 @@ from dask_hpsearch.clusters.versions import (
     versions_of,
 )
 from dask_hpsearch.config.load import load_spec
+from dask_hpsearch.engine.cluster_features import ClusterFeatures
 from dask_hpsearch.exceptions import (
     ClusterAccessError,
     ClusterNotFoundError,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from distributed.security import Security
 
     from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
-    from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverJobSpec
     from dask_hpsearch.config.cluster import ClusterSpec
 
 _logger = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ def kube_cluster(
     )
 
 
-class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
+class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # no types
     """dask-kubernetes' cluster, with TLS, slots, and pods that may do little.
 
     Made by `kube_cluster`. ``scale``, ``adapt``, ``get_logs``, ``dashboard_link``,
@@ -152,6 +153,7 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
     n_workers: int
     image: str
     status: Status
+    on_kubernetes = True
     _leaves_to_runs = True
     _instances: ClassVar[Any] = KubeCluster._instances  # noqa: SLF001 (closed at exit)
 
@@ -236,12 +238,12 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
         """Whether it can run drivers beside its workers: it must know its spec."""
         return self.spec is not None
 
-    def start_driver(self, order: DriverRequest) -> dict[str, Any]:
-        """Start a Job that drives a run; return how Kubernetes is reached from here."""
+    def start_driver(self, job: DriverJobSpec) -> dict[str, Any]:
+        """Start a Job that drives a run; return how to connect to Kubernetes from here."""
 
         async def start() -> None:
             lifecycle, spec = self._parts()
-            await job_control.start(lifecycle.api, self.name, spec, order)
+            await job_control.start(lifecycle.api, self.name, spec, job)
 
         self.sync(start)
         return dict(self._where)

@@ -200,7 +200,7 @@ def without_room(problem: Problem, nodes: Iterable[Manifest]) -> Problem:
 
 
 def starting(pod: Manifest) -> Problem:
-    """Say of a pod without problem that it is not ready yet."""
+    """Return the message of a pod without a problem that is not ready yet."""
     name = pod["metadata"]["name"]
     return Problem("wait", f"pod {name} is still starting: wait longer for it", name)
 

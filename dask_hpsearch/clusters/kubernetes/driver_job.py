@@ -1,8 +1,8 @@
-"""The Kubernetes objects of a run's driver, made from its cluster's spec: pure values.
+"""The Kubernetes Job of a run's driver, built from the cluster's spec: pure values.
 
-A Job, which starts the driver again when its pod is lost, and what belongs to it: the run's
-private key in a Secret, an account that may do what the driver does and nothing else, and a
-policy that lets nobody connect to it. All of that goes with the Job.
+The Job starts another pod when the driver's pod is lost. It owns a Secret with the run's
+private key, a service account with the rights that the driver needs, and a network policy
+that allows no connection to the pod. Kubernetes deletes these with the Job.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from dask_hpsearch.clusters.kubernetes.network_policies import driver_policy
 from dask_hpsearch.config.quantities import cpu_millis, memory_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Self
 
     from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
     from dask_hpsearch.config.cluster import ClusterSpec
@@ -39,18 +40,18 @@ COMPONENT = "driver"
 RUN_LABEL = "dask-hpsearch/run"
 KEY_FOLDER = "/etc/dask-hpsearch/run"
 _KEY_FILE = "signing-key.pem"
-# Pods that were lost count too: a run of days on nodes that come and go may lose some.
-_MOST_FAILURES = 10
-# A refit that needs more than there is needs it again.
-_MOST_OOM_KILLS = 3
+# Lost pods count too: a run of several days on spot nodes may lose some.
+_BACKOFF_LIMIT = 10
+# A refit that exceeds its memory limit does so again.
+_MAX_OOM_KILLS = 3
 _GRACE_S = 30
-# Of a Job that failed: one that ends well removes itself.
-_KEPT_S = 24 * 3600
+# For a Job that has failed: one that has succeeded deletes itself.
+_TTL_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class DriverRequest:
-    """What a Job is to drive, and by which program.
+class DriverJobSpec:
+    """The run that a Job drives, and the program that drives it.
 
     Attributes
     ----------
@@ -60,7 +61,7 @@ class DriverRequest:
     module : str
         The driver's program, as ``python -m`` takes it.
     request : dict
-        What the program is told, as JSON values; it can be read in the pod's spec.
+        The program's argument as JSON values; it can be read in the pod's spec.
     signing_key : str
         The run's private key, as PEM.
     """
@@ -73,6 +74,55 @@ class DriverRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class PodEnvironment:
+    """What a driver finds in its pod.
+
+    Attributes
+    ----------
+    address : str
+        Of the scheduler.
+    certificates, signing_key, scratch : str
+        Paths of the client's certificates, of the run's private key, and of the folder
+        to write to.
+    cluster, namespace, job : str
+        Names of the Dask cluster and of the Job.
+    """
+
+    address: str
+    certificates: str
+    signing_key: str
+    scratch: str
+    cluster: str
+    namespace: str
+    job: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values to add to those of a driver's request."""
+        return {
+            "address": self.address,
+            "certificates": self.certificates,
+            "signing_key": self.signing_key,
+            "scratch": self.scratch,
+            "place": {
+                "cluster": self.cluster,
+                "namespace": self.namespace,
+                "job": self.job,
+            },
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Read what `to_json` returned."""
+        return cls(
+            address=values["address"],
+            certificates=values["certificates"],
+            signing_key=values["signing_key"],
+            scratch=values["scratch"],
+            **values["place"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DriverEnd:
     """How a pod of a driver's Job has ended.
 
@@ -81,7 +131,7 @@ class DriverEnd:
     message, reason : str
         As of a `diagnosis.Problem`.
     memory : str
-        The most that it could use.
+        The pod's memory limit; empty if it had none.
     """
 
     message: str
@@ -96,84 +146,84 @@ def end_of(pod: Manifest, problem: Problem) -> DriverEnd:
 
 
 def why_given_up(ends: Sequence[DriverEnd], *, used: int, doing: str) -> str | None:
-    """Say why a driver is not to be tried again; None if it may be.
+    """Return why another pod of a driver cannot help; None if it may.
 
     Parameters
     ----------
     ends : sequence of DriverEnd
-        Of all its pods so far.
+        Of all pods so far.
     used : int
-        Bytes that it was seen to use; 0 if that is not known.
+        The most memory that the driver has noted, in bytes; 0 if unknown.
     doing : str
-        What it was doing then.
+        What the driver did when it ended.
     """
     killed = [end for end in ends if end.reason == "OOMKilled"]
-    if len(killed) < _MOST_OOM_KILLS:
+    if len(killed) < _MAX_OOM_KILLS:
         return None
     limit = killed[-1].memory
-    seen = f"; {used / 2**30:.2f} GiB were seen" if used else ""
+    seen = f"; it was seen to use {used / 2**30:.2f} GiB" if used else ""
     more = f"{math.ceil(2 * memory_bytes(limit) / 2**30)}Gi" if limit else "more"
     return (
-        f"its driver was ended {len(killed)} times, each time since it used more memory than "
-        f"its limit of {limit or 'its node'} (OOMKilled), {doing}{seen}. It needs more than "
-        f"that: make a cluster whose spec has driver: {{memory: {more}}}, and resume(client) "
-        "there; what has finished is kept"
+        f"its driver was killed {len(killed)} times, since it used more memory than "
+        f"{f'its limit of {limit}' if limit else 'its node has'} (OOMKilled), {doing}{seen}. "
+        f"Make a cluster whose spec has driver: {{memory: {more}}}, and resume(client) "
+        "there; finished fits are kept"
     )
 
 
 def driver_job(
-    cluster: str, namespace: str, spec: ClusterSpec, order: DriverRequest
+    cluster: str, namespace: str, spec: ClusterSpec, job: DriverJobSpec
 ) -> Manifest:
-    """Make the Job; it starts nothing before it is given a parallelism of 1.
+    """Build the Job; it starts no pod before it gets a parallelism of 1.
 
     Parameters
     ----------
     cluster, namespace : str
-        The Dask cluster on which it is to drive.
+        The Dask cluster that runs the fits.
     spec : ClusterSpec
-        That cluster's.
-    order : DriverRequest
+        Of that cluster.
+    job : DriverJobSpec
     """
-    labels = _labels(cluster, spec, order)
+    labels = _labels(cluster, spec, job)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": order.job, "labels": labels},
+        "metadata": {"name": job.job, "labels": labels},
         "spec": {
             "parallelism": 0,
             "completions": 1,
-            "backoffLimit": _MOST_FAILURES,
-            "ttlSecondsAfterFinished": _KEPT_S,
+            "backoffLimit": _BACKOFF_LIMIT,
+            "ttlSecondsAfterFinished": _TTL_S,
             "template": {
                 "metadata": {"labels": labels},
-                "spec": _pod(cluster, namespace, spec, order),
+                "spec": _pod(cluster, namespace, spec, job),
             },
         },
     }
 
 
 def companions(
-    cluster: str, spec: ClusterSpec, order: DriverRequest, owner: Manifest
+    cluster: str, spec: ClusterSpec, job: DriverJobSpec, owner: Manifest
 ) -> list[Manifest]:
-    """Make what a Job needs, and what ends with it.
+    """Build the objects that a Job owns.
 
     Parameters
     ----------
     cluster : str
     spec : ClusterSpec
-    order : DriverRequest
+    job : DriverJobSpec
     owner : dict
-        The Job as Kubernetes has it.
+        The Job as Kubernetes returned it.
     """
     account = spec.driver.service_account
     metadata = {
-        "name": order.job,
-        "labels": _labels(cluster, spec, order),
+        "name": job.job,
+        "labels": _labels(cluster, spec, job),
         "ownerReferences": [
             {
                 "apiVersion": owner["apiVersion"],
                 "kind": owner["kind"],
-                "name": order.job,
+                "name": job.job,
                 "uid": owner["metadata"]["uid"],
             }
         ],
@@ -183,12 +233,12 @@ def companions(
         return {"apiVersion": version, "kind": kind, "metadata": metadata, **content}
 
     rbac = "rbac.authorization.k8s.io"
-    role = {"apiGroup": rbac, "kind": "Role", "name": order.job}
-    subject = {"kind": "ServiceAccount", "name": account or order.job}
-    policy = driver_policy(_selector(order))
+    role = {"apiGroup": rbac, "kind": "Role", "name": job.job}
+    subject = {"kind": "ServiceAccount", "name": account or job.job}
+    policy = driver_policy(_selector(job))
     made_for_all = [
-        made("Secret", "v1", type="Opaque", stringData={_KEY_FILE: order.signing_key}),
-        made("Role", f"{rbac}/v1", rules=driver_rules(cluster, order.job)),
+        made("Secret", "v1", type="Opaque", stringData={_KEY_FILE: job.signing_key}),
+        made("Role", f"{rbac}/v1", rules=driver_rules(cluster, job.job)),
         made("RoleBinding", f"{rbac}/v1", roleRef=role, subjects=[subject]),
         made("NetworkPolicy", "networking.k8s.io/v1", spec=policy),
     ]
@@ -199,11 +249,11 @@ def companions(
 
 
 def driver_rules(cluster: str, job: str) -> list[Manifest]:
-    """Return what a driver does with Kubernetes: all else is refused.
+    """Return the rights of a driver.
 
-    It keeps the logs of the cluster's pods, sees whether the cluster is still there and what
-    keeps its pods from running, lets its workers go when the search has spent what it may, and ends the cluster, if that is asked,
-    and its own Job.
+    It reads the logs of the cluster's pods, looks whether the cluster exists and why its
+    pods do not run, scales its workers down at the search's cost limit, deletes the cluster
+    if the user has asked for that, and deletes its own Job.
     """
     return [
         {"apiGroups": [""], "resources": ["pods", "events"], "verbs": ["list"]},
@@ -237,28 +287,21 @@ def driver_rules(cluster: str, job: str) -> list[Manifest]:
 
 
 def workers_of(cluster: str) -> str:
-    """Return what the operator calls a cluster's own group of workers."""
+    """Return the name of a cluster's default worker group."""
     return f"{cluster}-default"
 
 
 def _pod(
-    cluster: str, namespace: str, spec: ClusterSpec, order: DriverRequest
+    cluster: str, namespace: str, spec: ClusterSpec, job: DriverJobSpec
 ) -> Manifest:
     cpu = spec.driver.cpu or spec.workers.cpu
-    request = order.request | {
-        "address": scheduler_address(cluster, namespace),
-        "certificates": CERTIFICATES,
-        "signing_key": f"{KEY_FOLDER}/{_KEY_FILE}",
-        "scratch": SCRATCH,
-        "place": {"cluster": cluster, "namespace": namespace, "job": order.job},
-    }
     container = container_of(
         "client", spec, _threads(cpu, spec) | cache_limit(spec)
     ) | {
-        "args": ["python", "-m", order.module, json.dumps(request)],
+        "args": ["python", "-m", job.module, _argument(cluster, namespace, job)],
         "resources": resources(cpu, spec.driver.memory or spec.workers.memory),
     }
-    # A refit may need what the fits do.
+    # A refit may need the same secrets as the fits.
     container["envFrom"] = [{"secretRef": {"name": one}} for one in spec.secrets]
     pod = pod_of(
         cluster,
@@ -271,30 +314,44 @@ def _pod(
     container["name"] = COMPONENT
     mount = {"name": "run", "mountPath": KEY_FOLDER, "readOnly": True}
     container["volumeMounts"] = [*container["volumeMounts"], mount]
-    secret = {"secretName": order.job, "defaultMode": 0o440}
+    secret = {"secretName": job.job, "defaultMode": 0o440}
     return pod | {
         "volumes": [*pod["volumes"], {"name": "run", "secret": secret}],
-        "restartPolicy": "Never",  # another pod, which may go to another node
-        "serviceAccountName": spec.driver.service_account or order.job,
+        "restartPolicy": "Never",  # but another pod, perhaps on another node
+        "serviceAccountName": spec.driver.service_account or job.job,
         "automountServiceAccountToken": True,
     }
 
 
+def _argument(cluster: str, namespace: str, job: DriverJobSpec) -> str:
+    """Return the program's argument: the request, and what the pod has."""
+    environment = PodEnvironment(
+        address=scheduler_address(cluster, namespace),
+        certificates=CERTIFICATES,
+        signing_key=f"{KEY_FOLDER}/{_KEY_FILE}",
+        scratch=SCRATCH,
+        cluster=cluster,
+        namespace=namespace,
+        job=job.job,
+    )
+    return json.dumps(job.request | environment.to_json())
+
+
 def _threads(cpu: str, spec: ClusterSpec) -> dict[str, str]:
-    """Let a refit use the pod's CPUs; OpenMP would count those of the node."""
+    """Limit a refit to the pod's CPUs: OpenMP would count those of the node."""
     name = "OMP_NUM_THREADS"
     count = math.ceil(cpu_millis(cpu) / 1000)
     return {} if name in spec.environment else {name: str(count)}
 
 
-def _labels(cluster: str, spec: ClusterSpec, order: DriverRequest) -> dict[str, str]:
-    return labels_of(cluster, spec) | _selector(order)
+def _labels(cluster: str, spec: ClusterSpec, job: DriverJobSpec) -> dict[str, str]:
+    return labels_of(cluster, spec) | _selector(job)
 
 
-def _selector(order: DriverRequest) -> dict[str, str]:
-    return {COMPONENT_LABEL: COMPONENT, RUN_LABEL: order.run_id}
+def _selector(job: DriverJobSpec) -> dict[str, str]:
+    return {COMPONENT_LABEL: COMPONENT, RUN_LABEL: job.run_id}
 
 
 def jobs_selector(cluster: str) -> str:
-    """Select the drivers of a cluster, Jobs as well as pods, by their labels."""
+    """Return the label selector of a cluster's drivers, Jobs as well as pods."""
     return f"{CLUSTER_LABEL}={cluster},{COMPONENT_LABEL}={COMPONENT}"

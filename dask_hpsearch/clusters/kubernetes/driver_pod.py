@@ -1,4 +1,4 @@
-"""What a driver in a pod does with Kubernetes: keep logs, look at its cluster, and end it."""
+"""A driver's access to Kubernetes from its pod: logs, problems and the end of its cluster."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from dask_hpsearch.clusters.kubernetes.lifecycle import Lifecycle
 from dask_hpsearch.clusters.kubernetes.manifests import ENDS_ANNOTATION
 from dask_hpsearch.clusters.kubernetes.pod_logs import PodLogs
 from dask_hpsearch.clusters.kubernetes.pod_status import problems_of
+from dask_hpsearch.engine.cluster_features import ClusterFeatures
 from dask_hpsearch.exceptions import ClusterError
 
 if TYPE_CHECKING:
@@ -28,20 +29,22 @@ if TYPE_CHECKING:
     from dask_hpsearch.exceptions import HPSearchError
 
 Answer = TypeVar("Answer")
-_LIVING = ("Pending", "Running")
+_ALIVE = ("Pending", "Running")
 _logger = logging.getLogger(__name__)
 
 
-class DriverPlace:
-    """Where a driver's pod is.
+class DriverPod(ClusterFeatures):
+    """The pod of a driver, which represents the cluster there.
 
     Parameters
     ----------
     cluster, namespace : str
-        The Dask cluster on which it drives.
+        The Dask cluster that runs the fits.
     job : str
-        Its own Job.
+        The driver's Job.
     """
+
+    on_kubernetes = True
 
     def __init__(self, cluster: str, namespace: str, job: str) -> None:
         self.cluster = cluster
@@ -51,33 +54,33 @@ class DriverPlace:
     def logs(
         self,
         run_id: str,
-        take: Callable[[str, str, str], None],
+        add_line: Callable[[str, str, str], None],
         since: Mapping[str, str],
     ) -> PodLogs:
-        """Follow the cluster's pods; a context manager."""
-        where = {"namespace": self._namespace}
-        return PodLogs(self.cluster, run_id, where, take, since=since)
+        """Follow the logs of the cluster's pods; a context manager."""
+        connection = {"namespace": self._namespace}
+        return PodLogs(self.cluster, run_id, connection, add_line, since=since)
 
     def has_cluster(self) -> bool:
-        """Whether the cluster is there, as far as can be told."""
+        """Whether the cluster exists; True if Kubernetes does not answer."""
 
         async def look(api: KubernetesApi) -> bool:
             found = await api.get("DaskCluster", self.cluster)
             return found is not None and "deletionTimestamp" not in found["metadata"]
 
         try:
-            return self._asked(look)
+            return self._run(look)
         except ClusterError as error:
-            _logger.warning("whether the cluster is there is not known: %s", error)
+            _logger.warning("it is not known whether the cluster exists: %s", error)
             return True
 
     def end(self) -> None:
-        """End the cluster, if that is asked and nobody else needs it; then this Job.
+        """Delete this Job; before, the cluster, if it ends with its last run.
 
         Raises
         ------
         ClusterError
-            If Kubernetes does not do it.
+            If Kubernetes refuses.
         """
 
         async def end(api: KubernetesApi) -> None:
@@ -91,25 +94,25 @@ class DriverPlace:
                     await api.delete("DaskCluster", self.cluster)
             await api.delete("Job", self._job)
 
-        self._asked(end)
+        self._run(end)
 
     def problems(self) -> list[Problem]:
-        """Return what is wrong with the cluster's pods, and with those of this Job."""
+        """Return the problems of the cluster's pods, and of this Job's."""
 
         async def look(api: KubernetesApi) -> list[Problem]:
             return await problems_of(api, self.cluster, job=self._job)
 
-        return self._asked(look)
+        return self._run(look)
 
     def why_no_workers(self, *, permanent: bool = False) -> HPSearchError | None:
-        """Return an error that says what keeps workers from running, as clusters do."""
+        """Return an error that says why no worker runs, as clusters do."""
 
         async def ask(api: KubernetesApi) -> HPSearchError | None:
             return await Lifecycle(api, self.cluster).why_no_workers(
                 permanent=permanent
             )
 
-        return self._asked(ask)
+        return self._run(ask)
 
     def earlier_ends(self) -> list[DriverEnd]:
         """Return how earlier pods of this Job have ended, oldest first."""
@@ -118,18 +121,18 @@ class DriverPlace:
             return [end_of(*one) for one in await job_control.ends_of(api, self._job)]
 
         try:
-            return self._asked(look)
+            return self._run(look)
         except ClusterError as error:
-            _logger.warning("how earlier pods have ended is not known: %s", error)
+            _logger.warning("the ends of earlier pods are not known: %s", error)
             return []
 
     def scale(self, n: int) -> None:
-        """Change how many workers the cluster is to have; adapting ends.
+        """Change the cluster's number of workers, and end adaptive scaling.
 
         Raises
         ------
         ClusterError
-            If Kubernetes does not do it.
+            If Kubernetes refuses.
         """
 
         async def scale(api: KubernetesApi) -> None:
@@ -137,18 +140,18 @@ class DriverPlace:
             change = {"spec": {"worker": {"replicas": n}}}
             await api.patch("DaskWorkerGroup", workers_of(self.cluster), change)
 
-        self._asked(scale)
+        self._run(scale)
 
     async def _others(self, api: KubernetesApi) -> list[str]:
-        """Name the other drivers on the cluster that have not ended."""
+        """Return the names of other drivers on the cluster that have not ended."""
         return [
             pod["metadata"]["name"]
             for pod in await api.list("Pod", jobs_selector(self.cluster))
-            if pod["status"].get("phase") in _LIVING
+            if pod["status"].get("phase") in _ALIVE
             and pod["metadata"]["labels"].get("job-name") != self._job
         ]
 
-    def _asked(self, function: Callable[[KubernetesApi], Awaitable[Answer]]) -> Answer:
+    def _run(self, function: Callable[[KubernetesApi], Awaitable[Answer]]) -> Answer:
         async def run() -> Answer:
             async with connected(namespace=self._namespace) as api:
                 return await function(api)

@@ -1,4 +1,4 @@
-"""Jobs that drive runs: started, looked at, ended."""
+"""Starts, inspects and deletes the Jobs that drive runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dask_hpsearch.exceptions import KubernetesRightsError
 
 if TYPE_CHECKING:
     from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
-    from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverJobSpec
     from dask_hpsearch.config.cluster import ClusterSpec
 
 Manifest = dict[str, Any]
@@ -21,31 +21,30 @@ JOB_FAILED = "JobFailed"
 
 
 async def start(
-    api: KubernetesApi, cluster: str, spec: ClusterSpec, order: DriverRequest
+    api: KubernetesApi, cluster: str, spec: ClusterSpec, job: DriverJobSpec
 ) -> None:
     """Start a Job; nothing of it is left if that fails.
 
     Raises
     ------
     ClusterError
-        If Kubernetes refuses a part of it.
+        If Kubernetes does not accept the Job or one of the objects that it owns.
     """
-    job = driver_job.driver_job(cluster, api.namespace, spec, order)
-    owner = await api.create(job)
+    owner = await api.create(driver_job.driver_job(cluster, api.namespace, spec, job))
     try:
-        for one in driver_job.companions(cluster, spec, order, owner):
-            await api.create(one)
-        await api.patch("Job", order.job, {"spec": {"parallelism": 1}})
+        for manifest in driver_job.companions(cluster, spec, job, owner):
+            await api.create(manifest)
+        await api.patch("Job", job.job, {"spec": {"parallelism": 1}})
     except BaseException:
-        await api.delete("Job", order.job)
+        await api.delete("Job", job.job)
         raise
 
 
 async def under_way(api: KubernetesApi, cluster: str) -> list[str]:
-    """Name the Jobs on a cluster that have not ended, and are not hopeless."""
+    """Return the names of the cluster's Jobs that run or may still start."""
     found = []
     for job in await all_of(api, cluster):
-        if not _is_over(job):
+        if not _has_ended(job):
             problem = await problem_of(api, job["metadata"]["name"])
             if problem is None or problem.outlook != "stuck":
                 found.append(job["metadata"]["name"])
@@ -53,7 +52,7 @@ async def under_way(api: KubernetesApi, cluster: str) -> list[str]:
 
 
 async def all_of(api: KubernetesApi, cluster: str) -> list[Manifest]:
-    """Return the Jobs on a cluster; none if this user may not know of any."""
+    """Return the cluster's Jobs; none if this user has no right to list Jobs."""
     try:
         return await api.list("Job", driver_job.jobs_selector(cluster))
     except KubernetesRightsError:
@@ -61,9 +60,9 @@ async def all_of(api: KubernetesApi, cluster: str) -> list[Manifest]:
 
 
 async def problem_of(api: KubernetesApi, job: str) -> Problem | None:
-    """Return what keeps a Job from its end; None if nothing does.
+    """Return the problem that keeps a Job from its end; None if there is none.
 
-    What became of earlier pods counts as long as there is no other that does better.
+    It is the problem of the newest pod.
     """
     given_up = await _given_up(api, job)
     if given_up is not None:
@@ -81,7 +80,7 @@ async def problem_of(api: KubernetesApi, job: str) -> Problem | None:
 
 
 async def _given_up(api: KubernetesApi, job: str) -> Problem | None:
-    """Say that Kubernetes starts no more pods for a Job, and why."""
+    """Return why Kubernetes starts no more pods for a Job; None if it does."""
     found = await api.list("Job", fields=f"metadata.name={job}")
     for condition in (
         found[0].get("status", {}).get("conditions") or [] if found else []
@@ -98,26 +97,26 @@ async def _given_up(api: KubernetesApi, job: str) -> Problem | None:
 
 
 async def ends_of(api: KubernetesApi, job: str) -> list[tuple[Manifest, Problem]]:
-    """Return the pods of a Job that have failed, oldest first, and why."""
+    """Return the failed pods of a Job, oldest first, with their problems."""
     pods = await api.list("Pod", f"job-name={job}")
     pods.sort(key=lambda one: one["metadata"]["creationTimestamp"])
     found = [(pod, pod_problem(pod)) for pod in pods]
     return [(pod, one) for pod, one in found if one is not None and one.over]
 
 
-async def look_from_here(job: str, where: dict[str, Any]) -> Problem | None:
-    """Look at a Job from wherever this process is, as `problem_of` does."""
-    async with connected(**where) as api:
+async def find_problem(job: str, connection: dict[str, Any]) -> Problem | None:
+    """Connect to Kubernetes and return the problem of a Job, as `problem_of`."""
+    async with connected(**connection) as api:
         return await problem_of(api, job)
 
 
-async def end_from_here(job: str, where: dict[str, Any]) -> None:
-    """End a Job from wherever this process is."""
-    async with connected(**where) as api:
+async def delete_job(job: str, connection: dict[str, Any]) -> None:
+    """Connect to Kubernetes and delete a Job."""
+    async with connected(**connection) as api:
         await api.delete("Job", job)
 
 
-def _is_over(job: Manifest) -> bool:
+def _has_ended(job: Manifest) -> bool:
     conditions = job.get("status", {}).get("conditions") or []
     ended = any(one["type"] in _OVER and one["status"] == "True" for one in conditions)
     return ended or "deletionTimestamp" in job["metadata"]

@@ -34,6 +34,7 @@ from dask_hpsearch.clusters.versions import (
     versions_here,
     versions_of,
 )
+from dask_hpsearch.clusters.worker_start import make_worker
 from dask_hpsearch.exceptions import (
     ClusterAccessError,
     ClusterUnreachableError,
@@ -41,9 +42,9 @@ from dask_hpsearch.exceptions import (
 )
 from dask_hpsearch.messages import IMAGE_VARIABLE
 from dask_hpsearch.slots.disk_watch import DiskWatch, empty, give_slots_folders
-from dask_hpsearch.slots.oom_record import FILE as BLACK_BOX_FILE
+from dask_hpsearch.slots.oom_record import FILE as OOM_RECORD_FILE
 from dask_hpsearch.slots.oom_record import OOMRecord, read_oom_record
-from dask_hpsearch.slots.plugin import BLACK_BOX, DISK_WATCH, EARLY_NURSERY
+from dask_hpsearch.slots.plugin import DISK_WATCH, OOM_RECORD
 from dask_hpsearch.slots.slot import Forkserver
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
 
     from distributed import Worker
 
-_NURSERY_WAIT_S = 60.0
 _TRY_AGAIN_S = 0.5
 _AGAIN = "DASK_HPSEARCH_AGAIN"  # set when a worker begins again in the same container
 _logger = logging.getLogger("distributed.worker.dask_hpsearch")
@@ -63,9 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if arguments.disk:
         _prepare_disk(Path(arguments.scratch))
-    forkserver = Forkserver(
-        sys.path
-    )  # its imports run beside the search for the scheduler
+    # Its imports run beside the search for the scheduler.
+    forkserver = Forkserver(sys.path)
     try:
         left = asyncio.run(_work(arguments, forkserver))
     except (ClusterAccessError, VersionSkewError) as error:
@@ -94,7 +93,7 @@ def _parser() -> ArgumentParser:
 def _prepare_disk(scratch: Path) -> None:
     """Begin with an empty disk: what the container before this one left may have filled it."""
     if _AGAIN not in os.environ:
-        empty(scratch, but=[BLACK_BOX_FILE])
+        empty(scratch, but=[OOM_RECORD_FILE])
     give_slots_folders(scratch)
 
 
@@ -121,26 +120,19 @@ async def _work(arguments: Namespace, forkserver: Forkserver) -> bool:
 
 
 async def _join(arguments: Namespace, forkserver: Forkserver) -> Worker:
-    from distributed import Worker
-    from distributed.worker import DEFAULT_EXTENSIONS
-
     security = Security()  # what the environment says
     address = os.environ["DASK_SCHEDULER_ADDRESS"]
     await _find(address, security)
     await _check_versions(address, security)
-    await asyncio.to_thread(forkserver.wait_until_ready, _NURSERY_WAIT_S)
     scratch = Path(arguments.scratch)
-    crashed = read_oom_record(scratch)
-    extensions: Any = {
-        **DEFAULT_EXTENSIONS,
-        EARLY_NURSERY: lambda _worker: forkserver,
-        BLACK_BOX: lambda _worker: OOMRecord(scratch),
-    }
+    extensions: dict[str, Any] = {OOM_RECORD: lambda _worker: OOMRecord(scratch)}
     if arguments.disk:
         watch = DiskWatch(scratch, arguments.disk, leave=_leave_full_disk)
         extensions[DISK_WATCH] = lambda _worker: watch
-    worker: Worker = await Worker(
+    worker = await make_worker(
         address,
+        forkserver,
+        extensions=extensions,
         name=os.environ.get("DASK_WORKER_NAME"),
         nthreads=arguments.slots,
         memory_limit=arguments.memory,
@@ -148,10 +140,15 @@ async def _join(arguments: Namespace, forkserver: Forkserver) -> Worker:
         dashboard=False,
         dashboard_address=f":{arguments.http_port}",
         security=security,
-        extensions=extensions,
     )
+    crashed = read_oom_record(scratch)
+    await worker
     if crashed is not None:  # this container's predecessor, in the same pod
-        report = {"crashed": crashed.job, "nbytes": crashed.nbytes, "name": worker.name}
+        report = {
+            "crashed": crashed.number,
+            "nbytes": crashed.nbytes,
+            "name": worker.name,
+        }
         worker.log_event(crashed.topic, report)
     return worker
 

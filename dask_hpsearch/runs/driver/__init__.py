@@ -1,5 +1,5 @@
-"""The process that drives a submitted search."""
+"""Drivers: the process that drives a run, on this machine or in a pod."""
 
 from __future__ import annotations
 
-__all__ = ["drive"]
+__all__ = ["drive", "request"]

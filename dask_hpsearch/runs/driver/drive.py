@@ -1,8 +1,7 @@
-"""Drives a run: journal, requests of others, result; in whichever process."""
+"""Drives a run once: with its journal, the requests to its driver, and its result."""
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 import os
@@ -13,7 +12,7 @@ import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.data.prefetch import EarlyUpload
@@ -24,10 +23,15 @@ from dask_hpsearch.exceptions import (
     UnpicklableError,
     UntrustedObjectError,
 )
-from dask_hpsearch.execution.fit import Fitted, Settings, fit_trials, meter_of
-from dask_hpsearch.journal.next_steps import note_how_to_go_on
+from dask_hpsearch.execution.cost import meter_of
+from dask_hpsearch.execution.fit import fit_trials
+from dask_hpsearch.journal.events import BestCandidate, ClusterUsage, HeartbeatEvent
+from dask_hpsearch.journal.next_steps import add_next_step
 from dask_hpsearch.journal.run_journal import RunJournal
+from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.serialization import shown
+from dask_hpsearch.runs.requests import list_requests, requested_states
+from dask_hpsearch.runs.result import result_name, without_estimator
 from dask_hpsearch.runs.states import StateNotes
 
 if TYPE_CHECKING:
@@ -36,36 +40,28 @@ if TYPE_CHECKING:
     from dask_hpsearch.budget import CostMeter
     from dask_hpsearch.data import DataStore
     from dask_hpsearch.engine.engine import Engine
+    from dask_hpsearch.execution.fitted import Fitted
+    from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.runs.create import Work
 
 _logger = logging.getLogger(__name__)
-REQUESTS = "requests/"
-_LOOK_EVERY_S = 0.5
-_BEATS_EVERY_LOOKS = 10
-_CANCEL_WAIT_S = 5.0
-
-
-def result_name(generation: int, *, estimator: bool) -> str:
-    """Name of the object that holds a run's result."""
-    return (
-        f"result-{generation}.pkl"
-        if estimator
-        else f"result-without-estimator-{generation}.pkl"
-    )
+_POLL_S = 0.5
+_POLLS_PER_HEARTBEAT = 10
+_CANCEL_TIMEOUT_S = 5.0
 
 
 class _Stop:
-    """The first reason to stop, for an engine that may come later."""
+    """The first reason to stop, for an engine that may start later."""
 
     def __init__(self) -> None:
-        self.problem: StoreError | None = None
+        self.store_error: StoreError | None = None
         self._reason: str | None = None
-        self._asked_at = 0.0
+        self._requested_at = 0.0
         self._engine: Engine | None = None
         self._lock = threading.Lock()
 
-    def engine_runs(self, engine: Engine) -> None:
+    def set_engine(self, engine: Engine) -> None:
         with self._lock:
             self._engine = engine
             if self._reason is not None:
@@ -73,29 +69,34 @@ class _Stop:
 
     def __call__(self, reason: str) -> None:
         with self._lock:
-            graver = reason == "cancelled" and self._reason != "cancelled"
-            if self._reason is None or graver:
+            cancelled = RunState.CANCELLED
+            more_urgent = reason == cancelled and self._reason != cancelled
+            if self._reason is None or more_urgent:
                 self._reason = reason
-                self._asked_at = time.monotonic()
+                self._requested_at = time.monotonic()
                 if self._engine is not None:
                     self._engine.stop(reason)
 
-    def usage(self) -> dict[str, Any]:
-        """Tell how large the cluster is, and what is wrong with it, for those who look on."""
+    def usage(self) -> ClusterUsage | None:
+        """Return the cluster's size and problem; None before the engine starts."""
         with self._lock:
             if self._engine is None:
-                return {}
-            watch, problem = self._engine.watch, self._engine.problems.text
-            shown = {"x": problem} if problem else {}
-            return {"w": watch.workers, "n": watch.slots, "b": watch.running, **shown}
+                return None
+            watch = self._engine.watch
+            return ClusterUsage(
+                workers=watch.workers,
+                slots=watch.slots,
+                running=watch.running,
+                problem=self._engine.problems.text,
+            )
 
     def is_overdue(self) -> bool:
-        """Whether the driver was cancelled, and still has not ended."""
-        waited = time.monotonic() - self._asked_at
-        return self._reason == "cancelled" and waited > _CANCEL_WAIT_S
+        """Whether the run was cancelled some time ago, and the driver has not ended."""
+        waited = time.monotonic() - self._requested_at
+        return self._reason == RunState.CANCELLED and waited > _CANCEL_TIMEOUT_S
 
     def give_up(self, error: StoreError) -> None:
-        self.problem = self.problem or error
+        self.store_error = self.store_error or error
         self("store")
 
 
@@ -108,11 +109,11 @@ def drive_run(
     generation: int = 0,
     driver: str | None = None,
     ignored: Collection[str] = (),
-    goes_on: Callable[[BaseException], bool] = lambda _: False,
+    will_retry: Callable[[BaseException], bool] = lambda _: False,
     heartbeat_timeout_s: float | None = None,
     before_end: Callable[[], None] = lambda: None,
 ) -> Fitted:
-    """Fit a run's search, from where its journal ends, and store the result.
+    """Fit a run's search from where its journal ends, and store the result.
 
     Parameters
     ----------
@@ -121,42 +122,42 @@ def drive_run(
     data_store : DataStore
     settings : Settings
     generation : int
-        How often the run was extended.
+        Of the run.
     driver : str, optional
-        This driver's name, if its process is its own.
+        Name of this driver, if the process ends with it.
     ignored : collection of str
-        Requests that were made of earlier drivers.
-    goes_on, heartbeat_timeout_s
+        Requests that were made to earlier drivers.
+    will_retry, heartbeat_timeout_s
         As for `StateNotes`.
     before_end : callable
-        Called when the result is there, and nobody knows yet.
+        Called when the result is stored, before the journal notes it.
 
     Raises
     ------
     RunCancelledError
-        If the run was cancelled meanwhile.
+        If the run was cancelled in the meantime.
     StoreError
-        If the store cannot be written any more; ``error.partial`` is the search with
-        what had finished by then.
+        If the store can no longer be written; ``error.partial`` is the search fitted on
+        the candidates that had finished.
     """
-    stop, ahead = _Stop(), EarlyUpload(data_store)
+    stop, upload = _Stop(), EarlyUpload(data_store)
     journal = RunJournal(
         folder,
         generation=generation,
         on_error=stop.give_up,
-        on_splits=functools.partial(ahead, what="a split"),
+        on_splits=functools.partial(upload, what="a split"),
     )
     notes = StateNotes(
         journal,
         driver or uuid.uuid4().hex,
         own=driver is not None,
-        goes_on=goes_on,
+        will_retry=will_retry,
         heartbeat_timeout_s=heartbeat_timeout_s,
     )
     meter = meter_of(settings, journal.spent_usd, journal.spent_earlier_usd)
     try:
-        notes.note("running")
-        with _watching(folder, journal, stop, ignored, notes, meter=meter):
+        notes.note(RunState.RUNNING)
+        with _handling_requests(folder, journal, stop, ignored, notes, meter=meter):
             fitted = _fit(work, settings, data_store, journal, stop, meter=meter)
         fitted, unstored = _store_result(folder, journal, fitted, generation)
         before_end()
@@ -164,10 +165,10 @@ def drive_run(
     except BaseException as error:
         notes.note_end(error)
         if not isinstance(error, RunCancelledError):
-            note_how_to_go_on(error, folder.store.url)
+            add_next_step(error, folder.store.url)
         raise
     finally:
-        ahead.close()
+        upload.close()
         _close(journal)
     return fitted
 
@@ -191,14 +192,14 @@ def _fit(
             data_store=data_store,
             journal=journal,
             meter=meter,
-            on_engine=stop.engine_runs,
+            on_engine=stop.set_engine,
         )
     except SearchStopped as stopped:  # with nothing finished
-        if stop.problem is None:
+        if stop.store_error is None:
             raise
-        raise stop.problem from stopped
-    if stop.problem is not None:
-        raise _with_partial(stop.problem, fitted)
+        raise stop.store_error from stopped
+    if stop.store_error is not None:
+        raise _with_partial(stop.store_error, fitted)
     return fitted
 
 
@@ -249,44 +250,33 @@ def _store_result(
 
 
 def _found(folder: RunFolder, name: str, own: Fitted) -> Fitted:
-    """Return the result that is there: its driver may have asked for other candidates."""
+    """Return the stored result: its driver may have asked for other candidates."""
     try:
         search, stopped = folder.load_pickle(name)
     except UntrustedObjectError as error:
-        _logger.warning("%s: another result is kept from its place", error)
+        _logger.warning("%s: this driver's result cannot be stored", error)
         return own
-    more_than_that = stopped is not None and own.stopped is None
-    return own if more_than_that else replace(own, search=search, stopped=stopped)
+    has_more = stopped is not None and own.stopped is None
+    return own if has_more else replace(own, search=search, stopped=stopped)
 
 
 def _note_result(notes: StateNotes, fitted: Fitted, unstored: str) -> None:
-    """Note that there is a result, and what it says, for those who do not load it."""
     score, params = sklearn_adapter.best_of(fitted.search)
-    best = None if params is None else {"score": score, "params": shown(params)}
-    notes.note(
-        "stopped" if fitted.stopped else "finished",
-        best=best,
-        reason=fitted.stopped,
-        unstored=unstored,
-    )
-
-
-def without_estimator(search: Any) -> Any:
-    """Return a fitted search without what is large."""
-    slim = copy.copy(search)
-    vars(slim).pop("best_estimator_", None)
-    return slim
+    best = BestCandidate()
+    if params is not None:
+        best = BestCandidate(score=score, params=shown(params))
+    notes.note_result(best, reason=fitted.stopped, unstored=unstored)
 
 
 def _end_process(journal: RunJournal, notes: StateNotes) -> None:
-    """End a driver that does not listen, such as one in a long refit."""
-    notes.note("cancelled")
+    """End a driver that cannot stop its work, such as a long refit."""
+    notes.note(RunState.CANCELLED)
     _close(journal)
     os._exit(1)
 
 
 @contextmanager
-def _watching(
+def _handling_requests(
     folder: RunFolder,
     journal: RunJournal,
     stop: _Stop,
@@ -295,28 +285,26 @@ def _watching(
     *,
     meter: CostMeter | None,
 ) -> Iterator[None]:
-    """Look for requests to stop or cancel, and show that the driver is alive."""
+    """Stop or cancel the run on request, and note heartbeats, while the context lasts."""
     ended = threading.Event()
 
-    def look() -> None:
-        looks = 0
-        while not ended.wait(_LOOK_EVERY_S if looks else 0.0):
-            looks += 1
+    def poll() -> None:
+        polls = 0
+        while not ended.wait(_POLL_S if polls else 0.0):
+            polls += 1
             try:
-                names = {one.name for one in folder.store.list(REQUESTS)}
+                names = list_requests(folder.store)
             except StoreError:
                 continue
-            for reason in ("cancelled", "stopped"):
-                asked = f"{REQUESTS}{reason}-"
-                if any(name.startswith(asked) for name in names.difference(ignored)):
-                    stop(reason)
+            for state in requested_states(set(names).difference(ignored)):
+                stop(state.value)  # it may be pickled with the result
             if notes.own and stop.is_overdue():
                 _end_process(journal, notes)
-            if looks % _BEATS_EVERY_LOOKS == 0:
-                memory = {"m": _peak_bytes()} if notes.own else {}
-                journal.note("beat", **_spent(meter), **stop.usage(), **memory)
+            if polls % _POLLS_PER_HEARTBEAT == 0:
+                peak_nbytes = _peak_nbytes() if notes.own else 0
+                _note_heartbeat(journal, meter, stop.usage(), peak_nbytes)
 
-    thread = threading.Thread(target=look, name="dask-hpsearch-requests", daemon=True)
+    thread = threading.Thread(target=poll, name="dask-hpsearch-requests", daemon=True)
     thread.start()
     try:
         yield
@@ -324,15 +312,27 @@ def _watching(
         ended.set()
         thread.join()
         if meter is not None:
-            journal.note("beat", **_spent(meter))
+            _note_heartbeat(journal, meter)
 
 
-def _peak_bytes() -> int:
-    """Return the most memory that this process has used."""
+def _note_heartbeat(
+    journal: RunJournal,
+    meter: CostMeter | None,
+    usage: ClusterUsage | None = None,
+    peak_nbytes: int = 0,
+) -> None:
+    """Note that the driver is alive, what it uses, and the cost so far."""
+    event = HeartbeatEvent(
+        generation=journal.generation,
+        time=time.time(),
+        usage=usage,
+        cost_usd=None if meter is None else round(meter.usd, 6),
+        peak_nbytes=peak_nbytes,
+    )
+    journal.note(event)
+
+
+def _peak_nbytes() -> int:
+    """Return the most memory that this process has used, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def _spent(meter: CostMeter | None) -> dict[str, float]:
-    """Return what a beat says of the cost so far."""
-    return {} if meter is None else {"usd": round(meter.usd, 6)}

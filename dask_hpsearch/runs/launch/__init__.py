@@ -1,5 +1,5 @@
-"""Starts drivers: as a process of this machine, or as a Kubernetes Job."""
+"""Starts drivers: as a process of this machine, or as a Job on Kubernetes."""
 
 from __future__ import annotations
 
-__all__ = ["kubernetes_job", "launch", "local_process", "module_archive"]
+__all__ = ["job_watch", "kubernetes_job", "launch", "local_process", "module_archive"]

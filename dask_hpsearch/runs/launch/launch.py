@@ -1,4 +1,4 @@
-"""Starts a driver for a run, and says so in the run's journal."""
+"""Starts a driver for a run and notes that in the run's journal."""
 
 from __future__ import annotations
 
@@ -6,73 +6,92 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.execution.fit import check_limit, tariff_of
-from dask_hpsearch.journal.folder import RUNS
+from dask_hpsearch.execution.cost import tariff_of
+from dask_hpsearch.execution.settings import check_limit
+from dask_hpsearch.journal.run_state import RunState
+from dask_hpsearch.runs.driver.request import DriverRequest
+from dask_hpsearch.runs.driver_process import describe_process
 from dask_hpsearch.runs.launch.kubernetes_job import (
     START_TIMEOUT_S,
     job_cluster,
     start_job,
-    tell_why_not,
+    warn_if_local,
 )
-from dask_hpsearch.runs.launch.local_process import start_driver
-from dask_hpsearch.runs.states import note_state, signature_of
-from dask_hpsearch.stores import Store, open_store
+from dask_hpsearch.runs.launch.local_process import start_process
+from dask_hpsearch.runs.states import note_state
+from dask_hpsearch.runs.stores import store_around
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from distributed import Client
 
     from dask_hpsearch.journal.folder import RunFolder
 
 
-def start(
+def start_driver(
     folder: RunFolder,
     client: Client | None,
     *,
     generation: int = 0,
     n_iter_more: int = 0,
-    ignored: list[str] | None = None,
+    ignored: Sequence[str] = (),
     keep_cluster: bool = True,
     limits: dict[str, Any] | None = None,
 ) -> None:
-    """Start a driver for a run, and note that in its journal.
+    """Start a driver for a run: a Job beside the client's workers, or a local process.
 
-    It is a Job beside the client's workers if that is possible, else a process of this
-    machine. With ``limits`` it takes these in place of the manifest's settings.
+    Parameters
+    ----------
+    folder : RunFolder
+    client : Client, optional
+        None: the driver starts a local cluster.
+    generation, n_iter_more, ignored, keep_cluster, limits
+        As for `DriverRequest`.
+
+    Raises
+    ------
+    UntrustedObjectError
+        If the run's private key is not on this machine.
+    UnsupportedSearchError
+        If another process cannot open the run's store, or reach the client's scheduler.
+    ClusterError
+        If Kubernetes does not accept the Job.
     """
-    driver = uuid.uuid4().hex
-    options = {
-        "store": store_of(folder.store).url,
-        "generation": generation,
-        "n_iter_more": n_iter_more,
-        "driver": driver,
-        "ignored": ignored or [],
-        "limits": limits or {},
-    }
-    folder.signing_key()  # or nobody could note anything
+    folder.signing_key()  # without it, the driver could not write the journal
+    request = DriverRequest(
+        run=folder.store.url,
+        store=store_around(folder.store).url,
+        driver=uuid.uuid4().hex,
+        generation=generation,
+        n_iter_more=n_iter_more,
+        ignored=tuple(ignored),
+        limits=limits or {},
+        keep_cluster=keep_cluster,
+    )
     began = time.time()
     cluster = job_cluster(folder.store, client)
     if cluster is not None:
-        start_job(folder, cluster, options, keep_cluster=keep_cluster)
-        signature = signature_of(
-            driver, 0, own=True, heartbeat_timeout_s=START_TIMEOUT_S
+        start_job(folder, cluster, request)
+        process = describe_process(
+            request.driver, 0, own=True, heartbeat_timeout_s=START_TIMEOUT_S
         )
     else:
-        tell_why_not(folder.store, client)
-        options["keep_cluster"] = keep_cluster
-        pid = start_driver(folder, client=client, options=options)
-        signature = signature_of(driver, pid, own=True)
-    note_state(folder, "starting", signature, generation=generation, at=began)
+        warn_if_local(folder.store, client)
+        pid = start_process(folder, request, client=client)
+        process = describe_process(request.driver, pid, own=True)
+    note_state(folder, RunState.STARTING, process, generation=generation, at=began)
 
 
 def new_limits(
     folder: RunFolder, client: Client | None, **limits: float | None
 ) -> dict[str, Any]:
-    """Check the limits with which a run is to go on; return those that are given.
+    """Check the limits with which a run is resumed; return those that are given.
 
     Raises
     ------
     ValueError
-        If one is no positive number, or the cluster's prices are not known.
+        If one is not a positive number, or the cluster's prices are not known.
     """
     for name, value in limits.items():
         public, _, unit = name.rpartition("_")
@@ -90,8 +109,3 @@ def new_limits(
             raise ValueError(msg)
         given["tariff"] = tariff
     return given
-
-
-def store_of(run_store: Store) -> Store:
-    """Return the store that a run's folder lies in."""
-    return open_store(run_store.url.rsplit(f"/{RUNS}/", 1)[0])

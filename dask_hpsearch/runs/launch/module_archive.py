@@ -1,7 +1,7 @@
-"""Modules of the user's own, for a driver on a machine that has not got them.
+"""User modules in a run's folder, for a driver on a machine that does not have them.
 
-They are in the run's folder, sealed by its key: whoever goes on with the run finds there what
-its pickles refer to.
+Each is an archive that is sealed by the run's key: a driver that continues the run finds
+there the modules that its pickles refer to.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import sys
 import zipfile
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.engine.module_sync import imported_by, own_source, packed
+from dask_hpsearch.engine.module_sync import imported_by, packed, user_source
 from dask_hpsearch.exceptions import SecretFoundError
-from dask_hpsearch.journal.folder import SEARCH
 from dask_hpsearch.security import signing
 from dask_hpsearch.security.secret_scan import secret_in_file
 from dask_hpsearch.slots.module_plugin import source_files
@@ -27,27 +26,25 @@ if TYPE_CHECKING:
     from dask_hpsearch.journal.folder import RunFolder
 
 _MODULES = "modules/"
-# Ours is in every image; these two are pickled by value.
+# This package is in every image; the other two are pickled by value.
 _LEFT_OUT = frozenset({"dask_hpsearch", "__main__", "__mp_main__"})
 
 
-def keep_modules(folder: RunFolder) -> list[str]:
-    """Put the modules that a run's search needs into its folder.
+def store_modules(folder: RunFolder) -> list[str]:
+    """Store the user modules that a run's search needs in the run's folder.
 
     Returns
     -------
     list of str
-        Names of the objects, for `take_modules`.
+        Names of the objects, for `load_modules`.
 
     Raises
     ------
     SecretFoundError
-        If a file of a module has a secret: whoever may read the run would have it.
+        If a file of a module has a secret, which readers of the run would get.
     """
-    sealed = folder.store.read(SEARCH)
-    pickled = signing.unseal(folder.manifest.public, folder.run_id, SEARCH, sealed)
     names = []
-    sources = needed(pickled)
+    sources = needed_modules(folder.read_search_pickle())
     for source in sources.values():
         _refuse_secrets(source)
     for module, source in sources.items():
@@ -68,43 +65,43 @@ def _refuse_secrets(source: Path) -> None:
         if kind is not None:
             msg = (
                 f"{path} has {kind}, and the run needs the module that it is a part of: "
-                "everybody who may read the run would have it too. Move it out of the "
-                "module's folder; pods get secrets by secrets: of the cluster's spec"
+                "all readers of the run would get it too. Move it out of the module's "
+                "folder; pods get secrets by secrets: of the cluster's spec"
             )
             raise SecretFoundError(msg)
 
 
-def take_modules(folder: RunFolder, names: Iterable[str], place: Path) -> None:
-    """Put modules of a run on this process's path, before those that are installed.
+def load_modules(folder: RunFolder, names: Iterable[str], target: Path) -> None:
+    """Put the user modules of a run on this process's path, before installed ones.
 
     Parameters
     ----------
     folder : RunFolder
     names : iterable of str
-        As `keep_modules` returned them.
-    place : Path
-        A folder that they are written to; they are sent on to workers from there.
+        As `store_modules` returned them.
+    target : Path
+        Folder to extract them to; workers get them from there.
 
     Raises
     ------
     UntrustedObjectError
         If one was altered.
     """
-    place.mkdir(parents=True, exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
     for name in names:
         sealed = folder.store.read(name)
         content = signing.unseal(folder.manifest.public, folder.run_id, name, sealed)
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            archive.extractall(place)
-    if str(place) not in sys.path:
-        sys.path.insert(0, str(place))
+            archive.extractall(target)
+    if str(target) not in sys.path:
+        sys.path.insert(0, str(target))
 
 
-def needed(pickled: bytes) -> dict[str, Path]:
-    """Find the user's own modules that a pickle refers to, and all that these import.
+def needed_modules(pickled: bytes) -> dict[str, Path]:
+    """Find the user modules that a pickle refers to, and those that these import.
 
-    A pickle names modules as text, among other texts; those that happen to be the name of
-    a module of the user's own go along.
+    A pickle names modules as text, among other text. Text that happens to equal the name
+    of a user module adds that module.
 
     Returns
     -------
@@ -117,7 +114,7 @@ def needed(pickled: bytes) -> dict[str, Path]:
         module = waiting.pop()
         if module in found or module in _LEFT_OUT:
             continue
-        source = own_source(module)
+        source = user_source(module)
         if source is not None:
             found[module] = source
             waiting |= imported_by(source)

@@ -1,8 +1,8 @@
 """Keeps points ready to be evaluated, so that no slot waits for a model.
 
-A thread fits models and puts points aside, as many as are taken while a model is being
-fitted. Who comes for a point gets one of these; if they have run out, one of the last
-model's reserve; if there is none, a random one.
+A thread fits models and prepares as many points as are taken while a model is being fitted.
+`Asker.take` returns one of these; if there are none, one of the last model's reserve; if
+that is empty, a random one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DRAWN_AT_ONCE = 64
 
 
 def look_ahead(*, cost_s: float, interval_s: float, most: int) -> int:
-    """How many points to have ready: those that are taken while a model is fitted.
+    """Return how many points to have ready: those taken while a model is fitted.
 
     Parameters
     ----------
@@ -52,23 +52,23 @@ def look_ahead(*, cost_s: float, interval_s: float, most: int) -> int:
 
 
 class Asker:
-    """Asks for one space.
+    """Asks for points of one space.
 
     Parameters
     ----------
     index : int
-        Which of a search's spaces it is.
+        Index of the search space.
     optimizer : skopt.Optimizer
         Read for its space and settings; its random state draws random points.
     process : ModelProcess, optional
-        Fits the models once it is ready; without it, and before, they are fitted here.
+        Fits the models once it is ready; until then they are fitted in this process.
     clock : callable
-        Tells the seconds.
+        Returns seconds.
 
     Attributes
     ----------
     sources : Counter of str
-        How many points were "initial", of the "model", of its "reserve", "random".
+        Number of points by source: "initial", "model", "reserve" or "random".
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Asker:
         self._process = process
         self._given = False
         self._clock = clock
-        # Not drawn from it: the initial points are those of skopt's own loop.
+        # A copy of its state: the initial points must be those of skopt's own loop.
         state = np.random.RandomState()
         state.set_state(optimizer.rng.get_state())
         seed = state.randint(0, np.iinfo(np.int32).max)
@@ -112,7 +112,7 @@ class Asker:
         Parameters
         ----------
         ready : callable
-            Called when points are there.
+            Called when points are ready.
         """
         if self._models_points:
             threading.Thread(
@@ -125,14 +125,14 @@ class Asker:
     # --- the search's thread ----------------------------------------------------------
 
     def take(self, *, wait: bool, most: int) -> Point | None:
-        """Return a point to evaluate; `note_asked` is to follow.
+        """Return a point to evaluate; the caller then calls `note_asked`.
 
         Parameters
         ----------
         wait : bool
-            Whether to return None rather than what is not of the last model's best.
+            Whether to return None instead of a point that is not of the last model's best.
         most : int
-            How many might be taken at once: as many as there are slots.
+            Most points that may be taken at once: the number of slots.
         """
         with self._changed:
             point = self._next(wait=wait)
@@ -140,7 +140,7 @@ class Asker:
         return point
 
     def note_asked(self, point: Point) -> None:
-        """Count a point as pending, wherever it is from."""
+        """Count a point as pending."""
         with self._changed:
             self._taken += 1
             self._taken_at.append(self._clock())
@@ -148,7 +148,7 @@ class Asker:
             self._changed.notify_all()
 
     def told(self, point: Point, value: float) -> None:
-        """Take in a point's value, NaN for what failed; it is pending no more."""
+        """Note a point's value (NaN if it failed); the point is no longer pending."""
         with self._changed:
             pending = [one for one in self._known.pending if one is not point]
             self._known.pending[:] = pending
@@ -163,9 +163,9 @@ class Asker:
         return models
 
     def model_at_last(self) -> None:
-        """Fit a model if there is none, so that whoever goes on asking has one.
+        """Fit a model if there is none, so that the optimizer can ask again later.
 
-        For when it is over: a search may end before its first model is ready.
+        Called at the end: a search may end before its first model is ready.
         """
         enough = len(self._known.values) >= max(1, self._optimizer.n_initial_points_)
         if enough and self._models_points:
@@ -174,12 +174,12 @@ class Asker:
             self._models.append(found.model)
 
     def next_point(self) -> Point | None:
-        """Return what would be asked next, if a model has said."""
+        """Return the point that would be asked next, if a model has chosen it."""
         with self._changed:
             return next(iter([*self._ready, *self._reserve]), None)
 
     def close(self) -> None:
-        """End the asking; a model being fitted is finished and dropped."""
+        """End the thread; a model that is being fitted is dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -200,7 +200,7 @@ class Asker:
         return self._drawn()
 
     def _initial(self) -> Point:
-        """Return what skopt's ``ask(n_points=1)`` would, which copies itself for that."""
+        """Return the point of skopt's ``ask(n_points=1)``, which would copy itself."""
         samples = self._optimizer._initial_samples  # noqa: SLF001
         if samples is None:
             seed = self._optimizer.rng.randint(0, np.iinfo(np.int32).max)
@@ -224,7 +224,9 @@ class Asker:
                 found = self._suggest(known, n_points, n_reserve)
             except Exception as error:  # noqa: BLE001 (slots must not stop for a model)
                 if not self._closed:
-                    _logger.warning("no model: points are random from here: %s", error)
+                    _logger.warning(
+                        "the model failed, further points are random: %s", error
+                    )
                 self.close()
                 ready()
                 return
@@ -240,7 +242,7 @@ class Asker:
             ready()
 
     def _suggest(self, known: Known, n_points: int, n_reserve: int) -> Suggestions:
-        """Ask the surrogate, where it is now."""
+        """Ask the surrogate, in the model process if that is ready."""
         if self._process is None or not self._process.is_ready():
             return self._surrogate.suggest(known, n_points, n_reserve)
         if not self._given:
@@ -249,12 +251,12 @@ class Asker:
         return self._process.suggest(self._index, known, n_points, n_reserve)
 
     def _wait_until_wanted(self) -> tuple[Known, int, int] | None:
-        """Wait until points are wanted; None if never again."""
+        """Wait until points are wanted; None if no more are."""
         with self._changed:
             while not self._closed:
                 wanted = self._look_ahead()
                 if self._is_stale():
-                    kept: list[Point] = []  # all are asked anew
+                    kept: list[Point] = []  # all are asked again
                 else:
                     kept = list(self._ready)
                 missing = wanted - len(kept)
@@ -271,17 +273,17 @@ class Asker:
         return None
 
     def _is_stale(self) -> bool:
-        """Whether so much is new that points put aside are better asked again."""
+        """Whether so many values are new that the ready points should be asked again."""
         new = len(self._known.values) - self._modelled
         return new >= max(_LEAST_NEW, _NEW_SHARE * self._modelled)
 
     def _awaits_process(self) -> bool:
-        """Whether so many slots want points that a model fitted here would hold them up."""
+        """Whether a model fitted in this process would delay too many slots."""
         many = self._most > _FEW_SLOTS
         return many and self._process is not None and not self._process.is_ready()
 
     def _can_model(self) -> bool:
-        """Whether enough is known, and the initial points are all asked."""
+        """Whether enough values are known, and all initial points are asked."""
         needed = min(_LEAST_TOLD, max(1, self._optimizer.n_initial_points_))
         told = len(self._known.values)
         asked = self._taken >= self._optimizer.n_initial_points_

@@ -1,4 +1,4 @@
-"""Kernels of skopt's Gaussian processes: what was learnt, and a prior for learning it."""
+"""Kernels of skopt's Gaussian processes: learnt ones, and a prior for learning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SCALE, _SCALE_SPREAD = 0.3, 1.0
 
 
 def with_noise(model: Any) -> Any:
-    """Return a learnt kernel with its noise, which skopt takes out for predictions."""
+    """Return a learnt kernel with its noise, which skopt removes for predictions."""
     from skopt.learning.gaussian_process.gpr import _param_for_white_kernel_in_Sum
     from skopt.learning.gaussian_process.kernels import WhiteKernel
 
@@ -26,10 +26,10 @@ def with_noise(model: Any) -> Any:
 def with_prior(kernel: Any) -> Any:
     """Return a kernel's optimizer that holds length scales near those of the space.
 
-    By their likelihood alone a dozen points often say that some parameter does not
-    matter, and the search looks nowhere along it until it is told otherwise, which takes
-    longer the more is in flight. Points are scaled to a unit cube: a log-normal prior
-    around a part of its diagonal does not mind what many points say.
+    By the likelihood of a dozen points alone, a parameter often seems not to matter, and
+    the search does not vary it until later values show otherwise, which takes longer the
+    more candidates are in flight. Points are scaled to a unit cube; a log-normal prior
+    around a part of its diagonal is overruled by many points.
     """
     is_scale = [
         "length_scale" in one.name

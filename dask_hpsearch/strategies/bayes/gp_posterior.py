@@ -1,8 +1,7 @@
-"""A Gaussian process that is told what points are believed to be worth.
+"""A Gaussian process that counts pending points as evaluated.
 
-A point that is being evaluated counts as evaluated, with the value that the model expects
-there. That changes no expectation anywhere, only how sure the model is: one more row of a
-Cholesky factor (Rasmussen and Williams, Gaussian Processes for Machine Learning, section
+A pending point has the value that the model expects there ("kriging believer"). That
+changes no expected value, only the variance: it is one more row of a Cholesky factor (Rasmussen and Williams, Gaussian Processes for Machine Learning, section
 2.2 and appendix A.3), where fitting the model again takes thirty times as long.
 
 Of skopt's ``GaussianProcessRegressor`` this uses ``kernel_``, ``noise_``, ``alpha`` and
@@ -27,7 +26,7 @@ class Posterior:
     Parameters
     ----------
     learnt : skopt.learning.GaussianProcessRegressor
-        Fitted, to whatever.
+        Fitted to any data.
     X : ndarray of shape (n_samples, n_features)
         Evaluated points, transformed.
     values : list of float
@@ -47,7 +46,7 @@ class Posterior:
         self._weights = cho_solve((self._factor, True), y)
 
     def _factor_of(self, K: Any) -> Any:
-        """Factorise, with as much noise as that takes where points nearly coincide."""
+        """Factorise, with more noise if points nearly coincide."""
         for more in _JITTERS:
             self._noise += more
             noisy = K + self._noise * np.eye(len(K))
@@ -62,13 +61,13 @@ class Posterior:
         return watched.mean, watched.std
 
     def believe(self, x: Any) -> float:
-        """Take a point as evaluated; return the value that it is believed to have."""
+        """Count a point as evaluated; return its believed value."""
         watched = self.watch(x.reshape(1, -1))
         self._add(x, watched)
         return float(watched.mean[0])
 
     def watch(self, X: Any) -> Watched:
-        """Return mean and standard deviation at points, kept up with what is believed."""
+        """Return mean and deviation at points, updated as points are believed."""
         K = self._kernel(self._X, X)
         n_known = len(self._weights)
         mean = self._weights @ K[:n_known] * self._scale + self._mean
@@ -77,7 +76,7 @@ class Posterior:
         return Watched(np.asarray(X), mean, rows, variance, self._scale)
 
     def believe_watched(self, x: Any, watched: Watched) -> float:
-        """Believe a point, and keep up what is watched."""
+        """Believe a point, and update the watched points."""
         at = self.watch(x.reshape(1, -1))
         deviation = np.sqrt(max(at.variance[0], 0.0) + self._noise)
         K = self._kernel(x.reshape(1, -1), watched.X)[0]
@@ -98,14 +97,14 @@ class Posterior:
 
 
 class Watched:
-    """What a posterior says at some points.
+    """The posterior at some points.
 
     Attributes
     ----------
     X : ndarray of shape (n_points, n_features)
     mean : ndarray of shape (n_points,)
     rows : ndarray of shape (n_known, n_points)
-        Covariances with what is known, in terms of the posterior's factor.
+        Covariances with the known points, in terms of the posterior's factor.
     variance : ndarray of shape (n_points,)
         In terms of the kernel.
     """

@@ -1,8 +1,8 @@
-"""A process for models: in a thread they would hold up everything else in this one.
+"""A process that fits models, so that they do not delay the search's process.
 
-While a thread fits a model, any other waits up to 5 ms for its turn at the interpreter:
-at hundreds of results a second that alone leaves slots idle. So the `Surrogate` goes
-to a process of its own as soon as there is one, with one BLAS thread.
+While a thread fits a model, other threads wait up to 5 ms for the interpreter; at hundreds
+of results a second that alone leaves slots idle. So the `Surrogate` moves to a process of
+its own, with one BLAS thread, as soon as that has started.
 
 Run as ``python -m dask_hpsearch.strategies.bayes.model_process FD``, by `ModelProcess`.
 """
@@ -33,7 +33,7 @@ _ONE_THREAD = dict.fromkeys(
 class ModelProcess:
     """A process that fits models for any number of spaces.
 
-    Starting it takes a second or two; nothing waits for that.
+    It starts within a second or two; the search does not wait for it.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class ModelProcess:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=environment,
-                # Ctrl-C is for the search, which ends this process itself.
+                # The search handles Ctrl-C, and ends this process.
                 start_new_session=True,
             )
         self._connection = Connection(ours.detach())
@@ -63,7 +63,7 @@ class ModelProcess:
         return self._ready
 
     def give(self, index: int, surrogate: Surrogate) -> None:
-        """Hand over what suggests for a space, with all that it has learnt."""
+        """Send the surrogate of a space, with its learnt model."""
         self._connection.send_bytes(cloudpickle.dumps((index, surrogate)))
 
     def suggest(
@@ -74,7 +74,7 @@ class ModelProcess:
         Raises
         ------
         Exception
-            What the surrogate raised; OSError or EOFError if the process has ended.
+            Raised by the surrogate; OSError or EOFError if the process has ended.
         """
         self._connection.send_bytes(pickle.dumps((index, (known, n_points, n_reserve))))
         found = pickle.loads(self._connection.recv_bytes())  # noqa: S301 (our own process)
@@ -84,7 +84,7 @@ class ModelProcess:
         return suggestions
 
     def close(self) -> None:
-        """End it, also in the middle of a model."""
+        """Kill the process, even while it fits a model."""
         self._process.kill()
         self._process.wait(_END_WAIT_S)
         self._connection.close()

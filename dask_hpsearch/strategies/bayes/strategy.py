@@ -1,10 +1,10 @@
 """skopt's BayesSearchCV without a barrier.
 
-skopt evaluates ``n_points`` candidates, waits for all, fits a model, and so on. Here the
-search explores first: `BayesStrategy` captures scikit-learn's own fit call from a first
-``evaluate_candidates``, and runs it for one candidate after the other as slots come
-free. Then scikit-learn builds its results from one last ``evaluate_candidates`` with
-every candidate, whose fits are all known.
+skopt evaluates ``n_points`` candidates, waits for all of them, fits a model, and repeats.
+Here the search explores first: `BayesStrategy` captures scikit-learn's own fit call from a
+first ``evaluate_candidates``, and runs it for new candidates as slots become free. Then
+scikit-learn builds its results from one last ``evaluate_candidates`` with all candidates,
+whose fits are known.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_hpsearch.engine.tasks import Group
+from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.strategies.bayes.model_process import ModelProcess
 from dask_hpsearch.strategies.explorer import Explorer, Space, add_models
 
@@ -39,8 +39,8 @@ class BayesStrategy:
         Runs the fits.
     recorder : Recorder
     bayes_async : bool or None
-        Whether to explore without a barrier, where skopt has one; None: if there is
-        more than one slot as the search begins. A run goes on as it has begun.
+        Whether to explore without skopt's barrier; None: if there is more than one slot
+        when the search begins. A resumed run keeps its first choice.
     asks : AskLog, optional
         Default: the recorder's journal.
     """
@@ -59,7 +59,7 @@ class BayesStrategy:
         self._asks = asks
 
     def __call__(self, search: Any, evaluate: Evaluate) -> bool:
-        """Run a search; False if that is left to skopt's own loop."""
+        """Run a search; return False to leave it to skopt's own loop."""
         bayes_async = self._recorder.explored_before()
         if bayes_async is None:
             bayes_async = self._bayes_async
@@ -76,13 +76,13 @@ class BayesStrategy:
         call = dataclasses.replace(call, n_candidates=total)
         slots = _SessionSlots(self._session, call, recorded)
         self._explore(search, spaces, slots, recorded)
-        self._recorder.close_call(recorded, evaluate)
+        self._recorder.build_results(recorded, evaluate)
         return True
 
     def _capture(
         self, search: Any, evaluate: Evaluate
     ) -> tuple[FitCall | None, list[Any]]:
-        """Take scikit-learn's fit call, and the splits, from a call that is then left."""
+        """Capture scikit-learn's fit call and splits from a call that ends with that."""
         splits: list[Any] = []
         verbose, search.verbose = search.verbose, 0
         try:
@@ -128,7 +128,7 @@ class BayesStrategy:
 
 
 class _RecordedAsks:
-    """Asks as the recorder keeps them."""
+    """The asks of a recorded call."""
 
     def __init__(self, recorder: Recorder, call: RecordedCall) -> None:
         self._recorder = recorder
@@ -142,10 +142,10 @@ class _RecordedAsks:
         self, ordinal: int, space_index: int, params: Mapping[str, Any]
     ) -> None:
         self._call.asks[ordinal] = space_index, dict(params)
-        self._recorder.asked(self._call, ordinal, space_index, params)
+        self._recorder.note_ask(self._call, ordinal, space_index, params)
 
     def told(self, ordinal: int, space_index: int, value: float) -> None:
-        self._recorder.told(self._call, ordinal, space_index, value)
+        self._recorder.note_tell(self._call, ordinal, space_index, value)
 
 
 class _SessionSlots:
@@ -155,7 +155,7 @@ class _SessionSlots:
         self._session = session
         self._call = call
         self._recorded = recorded
-        self._groups: dict[int, Group] = {}
+        self._groups: dict[int, TaskGroup] = {}
 
     @property
     def slots(self) -> int:
@@ -178,7 +178,7 @@ class _SessionSlots:
             split=split,
         )
         if space not in self._groups:
-            self._groups[space] = Group()
+            self._groups[space] = TaskGroup()
         self._session.submit_fit(call, self._groups[space], done)
 
     def cancel(self, space: int) -> None:
@@ -187,7 +187,7 @@ class _SessionSlots:
 
 
 class _Value:
-    """What skopt is told of a candidate: its mean score, negated."""
+    """Returns a candidate's value for skopt: its mean score, negated."""
 
     def __init__(self, search: Any) -> None:
         self._search = search
@@ -195,12 +195,12 @@ class _Value:
 
     def __call__(self, results: list[dict[str, Any]]) -> float:
         scores = [self._score_of(result["test_scores"]) for result in results]
-        # As scikit-learn takes the mean, to the last digit.
+        # The same mean as scikit-learn's, to the last digit.
         mean = np.average(np.array(scores, dtype=np.float64).reshape(1, -1), axis=1)[0]
         return -float(mean) if np.isfinite(mean) else math.nan
 
     def _score_of(self, scores: Any) -> float:
-        """Return the score that counts; a failed fit may have one that has no name."""
+        """Return the score for the refit; that of a failed fit may have no name."""
         if not isinstance(scores, dict):
             return float(scores)
         if self._name is None:
@@ -219,7 +219,7 @@ def take_in_known(
     call: RecordedCall,
     value: Callable[[list[dict[str, Any]]], float],
 ) -> None:
-    """Take in complete candidates to which a search did not come before it was stopped."""
+    """Tell complete candidates that a stopped search had not told yet."""
     while (ask := call.asks.get(len(call.candidates))) is not None:
         index, parameters = ask
         names = spaces[index].names
@@ -235,23 +235,23 @@ def take_in_known(
         found = value([call.results[candidate, split] for split in splits])
         space.told[candidate] = found
         point = [parameters[name] for name in space.names]
-        # What failed gets its value as all is put in order.
+        # Failed candidates get their value when all are put in order.
         told = found if np.isfinite(found) else 0.0
         space.optimizer.tell(point, told, fit=False)
 
 
 def put_in_order(space: Space) -> None:
-    """Give an optimizer what it was told in the order of candidates.
+    """Sort an optimizer's points and values by candidate.
 
-    Candidates finish in any order; ``cv_results_`` and `optimizer_results_` have the
-    same one. What failed has the worst value of all.
+    Candidates finish in any order; ``cv_results_`` and `optimizer_results_` must have the
+    same order. Failed candidates get the worst value.
     """
     optimizer = space.optimizer
     points = dict(zip(space.told, optimizer.Xi, strict=True))
     finite = [value for value in space.told.values() if np.isfinite(value)]
     worst = max(finite, default=0.0)
     told = sorted(space.told.items())
-    # In place: results that a callback has kept see the same lists, as with skopt.
+    # In place: results that a callback has kept share these lists, as with skopt.
     optimizer.Xi[:] = [points[ordinal] for ordinal, _ in told]
     optimizer.yi[:] = [value if np.isfinite(value) else worst for _, value in told]
     add_models(optimizer, space.asker.models())
@@ -274,7 +274,7 @@ def _spaces_of(search: Any) -> list[tuple[dict[str, Any], int]]:
 def _explored(
     search: Any, spaces: list[tuple[dict[str, Any], int]], process: ModelProcess
 ) -> list[Space]:
-    """Make the optimizers, as skopt does, and who asks for them."""
+    """Make the optimizers, as skopt does, and their askers."""
     from sklearn.utils import check_random_state
 
     from dask_hpsearch.strategies.bayes.asker import Asker

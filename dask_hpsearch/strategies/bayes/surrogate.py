@@ -1,18 +1,17 @@
-"""What a Bayesian search asks next, with a bounded cost: skopt's parts, put differently.
+"""Suggests the next points of a Bayesian search at a bounded cost, with skopt's parts.
 
-`skopt.Optimizer.tell` fits its model with all hyperparameters, and maximises its
-acquisition from 10,000 new points, for every single point: seconds, where slots come
-free every few milliseconds. Here hyperparameters are learnt at growing intervals; in
-between the model is conditioned on what is known, which is one factorisation. What is
-pending counts as evaluated, with the value that the model expects there ("kriging
-believer"; on Hartmann-6 with 8 slots it does better than skopt's constant liars). The
-acquisition is maximised by sampling: a few thousand points, then closer and closer
-around the best. Of several points that are wanted at once, each is chosen in the belief
-in those before it (`posterior`); when they are very many, each of the rest is the best of
-a share of its own of the samples.
+`skopt.Optimizer.tell` fits all hyperparameters of its model, and maximises its acquisition
+from 10,000 new points, for every single point: that takes seconds, while slots become free
+every few milliseconds. Here hyperparameters are learnt at growing intervals; in between
+the model is only conditioned on the known values, which is one factorisation. Pending
+points count as evaluated, with the value that the model expects there ("kriging believer";
+on Hartmann-6 with 8 slots it does better than skopt's constant liars). The acquisition is
+maximised by sampling: a few thousand points, then ever closer around the best. Of several
+points, each is chosen with the earlier ones counted as evaluated (`gp_posterior`); of very
+many, each of the rest is the best of its own share of the samples.
 
-Needs skopt: import it only when a search of skopt's is there. Of skopt's internals this
-uses attributes of its ``Optimizer`` and of its ``GaussianProcessRegressor``.
+It needs skopt: import this module only for a search of skopt. Of skopt's internals it uses
+attributes of ``Optimizer`` and ``GaussianProcessRegressor``.
 """
 
 from __future__ import annotations
@@ -48,16 +47,16 @@ _SOME = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of one space.
+    """The known values of one space.
 
     Attributes
     ----------
     points : list of list
         Points that were evaluated.
     values : list of float
-        Their values, lower is better; NaN for what failed.
+        Their values, lower is better; NaN for failed ones.
     pending : list of list
-        Points that were asked and are not evaluated yet.
+        Points that were asked but not evaluated yet.
     """
 
     points: list[Point] = field(default_factory=list)
@@ -67,16 +66,16 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Suggestions:
-    """What to evaluate next.
+    """The points to evaluate next.
 
     Attributes
     ----------
     points : list of list
         The best ones, in order.
     reserve : list of list
-        Cheaper ones, for slots that come free before the next model.
+        Cheaper ones, for slots that become free before the next model.
     model : object or None
-        A model that was learnt on the way, from evaluated points only.
+        A model that was learnt meanwhile, from evaluated points only.
     """
 
     points: list[Point]
@@ -85,7 +84,7 @@ class Suggestions:
 
 
 def without_failures(values: list[float]) -> list[float]:
-    """Replace NaN by the worst value seen, by 0 if there is none."""
+    """Replace NaN by the worst value, or by 0 if there is none."""
     finite = [value for value in values if np.isfinite(value)]
     worst = max(finite, default=0.0)
     return [value if np.isfinite(value) else worst for value in values]
@@ -144,7 +143,7 @@ class Surrogate:
         n_refined: int,
         n: int,
     ) -> list[Point]:
-        """Choose points one by one, each in the belief in those before it."""
+        """Choose points one by one, with earlier ones counted as evaluated."""
         X = np.asarray(self._space.transform(data.points))
         posterior = Posterior(self._learnt, X, data.values)
         believed = [posterior.believe(x) for x in self._transformed(pending)]
@@ -187,7 +186,7 @@ class Surrogate:
     # --- the model --------------------------------------------------------------------
 
     def _learn_if_due(self, known: Known) -> Any:
-        """Learn the model's hyperparameters again when there is enough that is new."""
+        """Learn the model's hyperparameters again once enough values are new."""
         n_known = len(known.values)
         if n_known < max(1, self._learnt_from * _RELEARN_GROWTH):
             return None
@@ -213,7 +212,7 @@ class Surrogate:
         return model
 
     def _model(self, data: _Data) -> Any:
-        """Fit the model to evaluated and pending points, with what was learnt."""
+        """Fit the model to evaluated and pending points, with learnt hyperparameters."""
         model = clone(self._estimator)
         if isinstance(model, GaussianProcessRegressor):
             model.set_params(kernel=with_noise(self._learnt), optimizer=None)
@@ -222,7 +221,7 @@ class Surrogate:
     # --- the acquisition --------------------------------------------------------------
 
     def _sample(self, n_samples: int, known: list[Point]) -> _Samples:
-        """Draw points, without those that are known unless there are no others."""
+        """Draw points, without known ones unless there are no others."""
         n_samples = min(n_samples, self._most_samples)
         points = self._space.rvs(n_samples=n_samples, random_state=self._rng)
         samples = _Samples(points, np.asarray(self._space.transform(points)))
@@ -238,7 +237,7 @@ class Surrogate:
         Parameters
         ----------
         seen : object
-            What is predicted at the samples.
+            The predictions at the samples.
         samples : _Samples
         y_opt : float
         refine_by : object or None
@@ -262,12 +261,12 @@ class Surrogate:
         return samples.points[order[0]], x
 
     def _refined(self, model: Any, centres: Any, y_opt: float, chosen: int) -> Any:
-        """Search closer and closer around some points."""
+        """Search ever closer around some points."""
         low, high = np.array(self._space.transformed_bounds, dtype=float).T
         X = centres
         for width in _WIDTHS:
             steps = self._rng.normal(scale=width, size=(_PER_CENTRE, *X.shape))
-            # Half of the steps change a few coordinates only: it matters in many.
+            # Half of the steps change only a few coordinates, which helps in many dimensions.
             steps[::2] *= self._rng.random_sample(steps[::2].shape) < _SOME
             near = np.clip(X + steps * (high - low), low, high)
             X = np.vstack([X, near.reshape(-1, X.shape[1])])
@@ -293,7 +292,7 @@ class Surrogate:
         return np.asarray(self._space.transform(points)) if points else []
 
     def _has_posterior(self) -> bool:
-        """Whether beliefs need no other model: it is a Gaussian process, of numbers."""
+        """Whether the model is a Gaussian process of numbers, which `Posterior` supports."""
         gaussian = isinstance(self._learnt, GaussianProcessRegressor)
         return gaussian and not self._space.is_categorical and not self._wants_model()
 
@@ -324,7 +323,7 @@ class Surrogate:
         ]
 
     def _draw_function(self) -> int:
-        """Choose an acquisition function by what they have gained, as skopt does."""
+        """Choose an acquisition function by the past gains, as skopt does."""
         if len(self._functions) == 1:
             return 0
         weights = np.exp(self._eta * (self._gains - self._gains.max()))
@@ -333,7 +332,7 @@ class Surrogate:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """What a model is fitted to."""
+    """The data of a model."""
 
     points: list[Point]
     values: list[float]
@@ -345,12 +344,12 @@ class _Data:
 
 
 class _Samples:
-    """Sampled points, some of which are not to be taken.
+    """Sampled points, some of which must not be taken.
 
     Attributes
     ----------
     free : ndarray of bool
-        Those that are left; all again if there are no others.
+        The points that may be taken; all of them once none is left.
     """
 
     def __init__(self, points: list[Point], X: Any) -> None:
@@ -374,7 +373,7 @@ class _Samples:
 
 @dataclass(frozen=True, slots=True)
 class _Predicted:
-    """Stands in for a model where its predictions are known."""
+    """A model whose predictions are known."""
 
     mean: Any
     std: Any
@@ -388,7 +387,7 @@ def _keys(X: Any) -> list[bytes]:
 
 
 def _selection(values: list[float], most: int, rng: Any) -> list[int]:
-    """Choose what to train on: all, or the better quarter and some of the others."""
+    """Choose points to train on: all, or the best ones and some of the others."""
     if len(values) <= most:
         return list(range(len(values)))
     order = np.argsort(without_failures(values))

@@ -10,13 +10,13 @@ import pytest
 from dask_hpsearch.clusters import tls
 from dask_hpsearch.clusters.kubernetes import driver_job
 from dask_hpsearch.clusters.kubernetes.deletion import ending_with_runs
-from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
+from dask_hpsearch.clusters.kubernetes.driver_job import DriverJobSpec
 from dask_hpsearch.clusters.kubernetes.manifests import ENDS_ANNOTATION, dask_cluster
 from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S
 from dask_hpsearch.config.load import load_spec
 from tests.clusters.kubernetes.test_manifests import SPOT
 
-ORDER = DriverRequest(
+JOB = DriverJobSpec(
     run_id="20261125-010203-0123abcd",
     job="run-20261125-010203-0123abcd-456def",
     module="the.program",
@@ -28,14 +28,14 @@ OWNER = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"uid": "0"}}
 
 def pod_of(**changes: Any) -> dict[str, Any]:
     """Return the driver's pod for the spot example."""
-    job = driver_job.driver_job("a", "here", load_spec(SPOT, **changes), ORDER)
+    job = driver_job.driver_job("a", "here", load_spec(SPOT, **changes), JOB)
     pod: dict[str, Any] = job["spec"]["template"]["spec"]
     return pod
 
 
 def companions(**changes: Any) -> dict[str, dict[str, Any]]:
     """Return what belongs to the Job, by kind."""
-    made = driver_job.companions("a", load_spec(SPOT, **changes), ORDER, OWNER)
+    made = driver_job.companions("a", load_spec(SPOT, **changes), JOB, OWNER)
     return {one["kind"]: one for one in made}
 
 
@@ -75,20 +75,20 @@ def test_the_drivers_pod_may_do_little_on_its_node() -> None:
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-    assert pod["serviceAccountName"] == ORDER.job
+    assert pod["serviceAccountName"] == JOB.job
     assert pod["restartPolicy"] == "Never"
     kinds = {kind for one in pod["volumes"] for kind in one if kind != "name"}
     assert kinds == {"emptyDir", "secret"}
 
 
 def test_keys_are_in_secrets_alone() -> None:
-    """The pod's own spec, which many may read, and an order's text have none."""
-    job = driver_job.driver_job("a", "here", load_spec(SPOT), ORDER)
+    """The pod's own spec, which many may read, and the text of a DriverJobSpec have none."""
+    job = driver_job.driver_job("a", "here", load_spec(SPOT), JOB)
     secret = companions().pop("Secret")
     others = [job, *(one for one in companions().values() if one["kind"] != "Secret")]
 
-    assert "PRIVATE" not in json.dumps(others) + repr(ORDER)
-    assert secret["stringData"] == {"signing-key.pem": ORDER.signing_key}
+    assert "PRIVATE" not in json.dumps(others) + repr(JOB)
+    assert secret["stringData"] == {"signing-key.pem": JOB.signing_key}
     mounted = [one["secret"] for one in pod_of()["volumes"] if "secret" in one]
     names = {item["key"] for one in mounted for item in one.get("items", [])}
     assert names == set(tls.role_files("client"))
@@ -96,15 +96,15 @@ def test_keys_are_in_secrets_alone() -> None:
 
 def test_all_of_a_job_ends_with_it_and_nothing_starts_too_early() -> None:
     """What a pod needs is there before there is one."""
-    job = driver_job.driver_job("a", "here", load_spec(SPOT), ORDER)
+    job = driver_job.driver_job("a", "here", load_spec(SPOT), JOB)
 
     assert job["spec"]["parallelism"] == 0
     for one in companions().values():
         assert one["metadata"]["ownerReferences"][0]["kind"] == "Job"
-        assert one["metadata"]["name"] == ORDER.job
+        assert one["metadata"]["name"] == JOB.job
 
 
-@pytest.mark.parametrize("name", [ORDER.job, ORDER.run_id])
+@pytest.mark.parametrize("name", [JOB.job, JOB.run_id])
 def test_names_are_names_for_kubernetes(name: str) -> None:
     """A pod's name has six characters more."""
     assert len(name) <= 63 - 6
@@ -130,7 +130,7 @@ def test_nobody_connects_to_a_driver() -> None:
 
     assert policy["policyTypes"] == ["Ingress"]
     assert "ingress" not in policy
-    labels = driver_job.driver_job("a", "here", load_spec(SPOT), ORDER)["spec"][
+    labels = driver_job.driver_job("a", "here", load_spec(SPOT), JOB)["spec"][
         "template"
     ]["metadata"]["labels"]
     assert policy["podSelector"]["matchLabels"].items() <= labels.items()

@@ -17,6 +17,14 @@ from dask_hpsearch.clusters.kubernetes.diagnosis import (
 )
 from dask_hpsearch.clusters.kubernetes.driver_job import DriverEnd, end_of, why_given_up
 from dask_hpsearch.engine.cluster_watch import ProblemLog
+from dask_hpsearch.journal.events import (
+    ClusterUsage,
+    DriverProcess,
+    Event,
+    HeartbeatEvent,
+    StateEvent,
+)
+from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.progress import text
 from dask_hpsearch.runs import views
 
@@ -276,8 +284,11 @@ def test_a_driver_that_is_oom_killed_three_times_is_given_up() -> None:
     text = why_given_up([OOM, lost, OOM, OOM], used=2**29, doing="in the refit")
 
     assert text is not None
-    assert "ended 3 times" in text
-    assert "its limit of 1Gi (OOMKilled), in the refit; 0.50 GiB were seen" in text
+    assert "killed 3 times" in text
+    assert (
+        "its limit of 1Gi (OOMKilled), in the refit; it was seen to use 0.50 GiB"
+        in text
+    )
     assert "driver: {memory: 2Gi}" in text
 
 
@@ -314,23 +325,34 @@ def test_what_lasts_is_shown_as_long_as_it_lasts() -> None:
     assert book.text(10_001.0) == ""
 
 
-BEAT = {"e": "beat", "g": 0, "t": 2.0, "w": 1, "n": 1, "b": 1}
-AGAIN = {"e": "state", "g": 0, "t": 3.0, "state": "starting", "error": "no worker"}
-RUNNING = {"e": "state", "g": 0, "t": 4.0, "state": "running"}
+def beat(problem: str = "", at: float = 2.0) -> HeartbeatEvent:
+    """Note a heartbeat."""
+    usage = ClusterUsage(workers=1, slots=1, running=1, problem=problem)
+    return HeartbeatEvent(generation=0, time=at, usage=usage)
+
+
+def state(state: RunState, at: float, error: str = "") -> StateEvent:
+    """Note a state."""
+    process = DriverProcess(driver="d", host="h", pid=1, started=0.0, own=True)
+    return StateEvent(generation=0, time=at, state=state, process=process, error=error)
+
+
+AGAIN = state(RunState.STARTING, 3.0, "no worker")
+RUNNING = state(RunState.RUNNING, 4.0)
 
 
 @pytest.mark.parametrize(
     ("events", "ended", "shown"),
     [
-        ([BEAT | {"x": "pod p was evicted"}], False, "pod p was evicted"),
-        ([BEAT | {"x": "pod p was evicted"}, BEAT | {"t": 3.0}], False, ""),
-        ([BEAT, AGAIN], False, "no worker"),
-        ([BEAT, AGAIN, RUNNING], False, ""),
-        ([BEAT | {"x": "pod p was evicted"}], True, ""),
+        ([beat("pod p was evicted")], False, "pod p was evicted"),
+        ([beat("pod p was evicted"), beat(at=3.0)], False, ""),
+        ([beat(), AGAIN], False, "no worker"),
+        ([beat(), AGAIN, RUNNING], False, ""),
+        ([beat("pod p was evicted")], True, ""),
     ],
 )
 def test_who_looks_on_sees_what_is_wrong(
-    events: list[dict[str, Any]],
+    events: list[Event],
     *,
     ended: bool,
     shown: str,

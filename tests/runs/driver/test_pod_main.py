@@ -25,10 +25,16 @@ from dask_hpsearch.exceptions import (
     RunCancelledError,
     RunFailedError,
 )
-from dask_hpsearch.runs.create import Work, begin
-from dask_hpsearch.runs.driver.retry import DriverLoop, let_go
+from dask_hpsearch.journal.events import FitEvent
+from dask_hpsearch.journal.run_state import RunState
+from dask_hpsearch.runs.create import Work, create_run
+from dask_hpsearch.runs.driver.loop import DriverLoop
+from dask_hpsearch.runs.driver.request import DriverRequest
+from dask_hpsearch.runs.driver.retry import Retry
+from dask_hpsearch.runs.driver.setup import close_client
+from dask_hpsearch.runs.driver_process import describe_process
 from dask_hpsearch.runs.launch import kubernetes_job
-from dask_hpsearch.runs.states import note_state, signature_of
+from dask_hpsearch.runs.states import note_state
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers, seen, times_begun
 from tests.gcs.held import new_bucket
@@ -42,13 +48,20 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
+    from dask_hpsearch.clusters.kubernetes.driver_job import DriverJobSpec
     from tests.gcs.proxy import Proxy
     from tests.runs.encrypted import Encrypted
 
 X, y = flowers()
 ROWS = len(X)
 N_CANDIDATES, SPLITS = 25, 2
+# From a search to its Job; the cluster's three modules follow.
+CALLERS = [
+    "dask_hpsearch.search.estimator",
+    "dask_hpsearch.runs.submit",
+    "dask_hpsearch.runs.launch.launch",
+    "dask_hpsearch.runs.launch.kubernetes_job",
+]
 LONG_S = 12.0  # more than a client takes to give a scheduler up
 
 
@@ -67,26 +80,37 @@ def grid(log: Path, **options: Any) -> GridSearchCV:
     )
 
 
-def ordered(search: Any, folder: Path) -> tuple[SearchRun, DriverRequest]:
-    """Begin a run, and order a Job for it; nothing runs yet."""
+def started(search: Any, folder: Path) -> tuple[SearchRun, DriverJobSpec]:
+    """Begin a run, and start a Job for it whose pod does not run yet."""
     store, cluster, driver = open_store(folder / "store"), TakesJobs(), uuid.uuid4().hex
-    with DataStore.of(store) as home:
+    with DataStore.of(store) as data_store:
         work = Work(search, X, y, {})
-        run = begin(work, store=store, data_store=home, task_name=None, settings={})
-    options = {
-        "store": store.url,
-        "generation": 0,
-        "n_iter_more": 0,
-        "driver": driver,
-        "ignored": [],
-    }
-    kubernetes_job.start_job(run, cluster, options, keep_cluster=True)
-    signature = signature_of(
+        run = create_run(
+            work, store=store, data_store=data_store, task_name=None, settings={}
+        )
+    request = DriverRequest(run=run.store.url, store=store.url, driver=driver)
+    kubernetes_job.start_job(run, cluster, request)
+    process = describe_process(
         driver, 0, own=True, heartbeat_timeout_s=kubernetes_job.HEARTBEAT_TIMEOUT_S
     )
-    note_state(run, "starting", signature, generation=0)
-    assert cluster.order is not None
-    return SearchRun(run), cluster.order
+    note_state(run, RunState.STARTING, process, generation=0)
+    assert cluster.job is not None
+    return SearchRun(run), cluster.job
+
+
+def loop_of(run: SearchRun, job: DriverJobSpec, connect: Any) -> DriverLoop:
+    """Return a driver on this machine that tries again."""
+    return DriverLoop(
+        folder=run._folder,
+        request=DriverRequest.from_json(job.request),
+        connect=connect,
+        retry=Retry(lambda: True),
+    )
+
+
+def fits_of(run: SearchRun) -> list[FitEvent]:
+    """Return the finished fits of a run."""
+    return [one for one in run._events() if isinstance(one, FitEvent)]
 
 
 @contextlib.contextmanager
@@ -102,7 +126,7 @@ def killed_in_the_end(process: subprocess.Popen[bytes]) -> Iterator[None]:
 def shown_after(run: SearchRun, number: int) -> set[tuple[int, int]]:
     """Wait until so many fits are shown as finished; return them."""
     wait_until(lambda: run.progress().fits_done >= number)
-    return {(one["i"], one["s"]) for one in run._events() if one["e"] == "fit"}
+    return {(one.candidate, one.split) for one in fits_of(run)}
 
 
 def check(run: SearchRun, own: GridSearchCV, log: Path) -> None:
@@ -119,9 +143,9 @@ def test_a_lost_scheduler_is_waited_for(tmp_path: Path) -> None:
     """The run goes on with the next one by itself; nobody sees it interrupted."""
     log = tmp_path / "fits.log"
     own = grid(log, seconds=0.1)
-    run, order = ordered(own, tmp_path)
+    run, job = started(own, tmp_path)
     with encrypted(tmp_path) as running:
-        driver = running.driver(order, tmp_path / "pod")
+        driver = running.driver(job, tmp_path / "pod")
         with killed_in_the_end(driver):
             before = shown_after(run, 10)
             states = set()
@@ -135,8 +159,8 @@ def test_a_lost_scheduler_is_waited_for(tmp_path: Path) -> None:
 
     check(run, own, log)
     assert states <= {"running", "starting", "finished"}
-    again = [one for one in run._events() if one["e"] == "fit" and one["t"] > lost_at]
-    assert not before & {(one["i"], one["s"]) for one in again}
+    again = [one for one in fits_of(run) if one.time > lost_at]
+    assert not before & {(one.candidate, one.split) for one in again}
     assert (tmp_path / "pod" / "ended").exists()
 
 
@@ -145,7 +169,7 @@ def test_a_scheduler_that_does_not_start_yet_is_waited_for(tmp_path: Path) -> No
     """So it is told to a driver on the client's machine, which attaches to the cluster."""
     log = tmp_path / "fits.log"
     own = grid(log, seconds=0.1)
-    run, order = ordered(own, tmp_path)
+    run, job = started(own, tmp_path)
     told = threading.Event()
 
     def connect(stack: contextlib.ExitStack) -> Client:
@@ -154,12 +178,12 @@ def test_a_scheduler_that_does_not_start_yet_is_waited_for(tmp_path: Path) -> No
             msg = "the scheduler does not start: no node has room"
             raise PodStartError(msg)
         client = connected(running.address, running.certificates, timeout_s=10)
-        stack.callback(let_go, client)
+        stack.callback(close_client, client)
         return client
 
     with encrypted(tmp_path) as running, ThreadPoolExecutor(1) as threads:
-        driver = DriverLoop(run._folder, order.request, connect, lambda: True)
-        driving = threads.submit(driver.drive_to_the_end)
+        driver = loop_of(run, job, connect)
+        driving = threads.submit(driver.run)
         before = shown_after(run, 10)
         running.scheduler.kill()
         running.scheduler.wait()
@@ -170,8 +194,8 @@ def test_a_scheduler_that_does_not_start_yet_is_waited_for(tmp_path: Path) -> No
 
     assert error is None
     check(run, own, log)
-    again = [one for one in run._events() if one["e"] == "fit" and one["t"] > lost_at]
-    assert not before & {(one["i"], one["s"]) for one in again}
+    again = [one for one in fits_of(run) if one.time > lost_at]
+    assert not before & {(one.candidate, one.split) for one in again}
 
 
 @pytest.mark.parametrize("kind", [NoWorkersError, PodStartError])
@@ -179,14 +203,14 @@ def test_what_does_not_pass_is_not_waited_for(
     kind: type[NoWorkersError | PodStartError], tmp_path: Path
 ) -> None:
     """No node has room, and none is being added: the run says so, and can go on later."""
-    run, order = ordered(grid(tmp_path / "fits.log"), tmp_path)
+    run, job = started(grid(tmp_path / "fits.log"), tmp_path)
     text = "pod p finds no node"
 
     def connect(_: contextlib.ExitStack) -> Client:
         raise kind(text, lasts=True)
 
-    driver = DriverLoop(run._folder, order.request, connect, lambda: True)
-    error = driver.drive_to_the_end()
+    driver = loop_of(run, job, connect)
+    error = driver.run()
 
     assert isinstance(error, kind)
     assert run.state == "interrupted"
@@ -196,12 +220,12 @@ def test_what_does_not_pass_is_not_waited_for(
 
 def test_a_driver_that_is_given_up_says_why(tmp_path: Path) -> None:
     """Once: a run that has ended stays as it is."""
-    run, order = ordered(grid(tmp_path / "fits.log"), tmp_path)
+    run, job = started(grid(tmp_path / "fits.log"), tmp_path)
 
     def connect(_: contextlib.ExitStack) -> Client:
         raise AssertionError
 
-    driver = DriverLoop(run._folder, order.request, connect, lambda: True)
+    driver = loop_of(run, job, connect)
     driver.give_up(RunFailedError("it needs more memory"))
     driver.give_up(RunFailedError("another reason"))
 
@@ -214,24 +238,24 @@ def test_a_driver_that_is_given_up_says_why(tmp_path: Path) -> None:
 def test_a_lost_driver_goes_on_when_it_is_started_again(
     how: signal.Signals, place: Encrypted, tmp_path: Path
 ) -> None:
-    """As Kubernetes does it: the same program, the same order, an empty machine."""
+    """As Kubernetes does it: the same program, the same request, an empty machine."""
     log = tmp_path / "fits.log"
     own = grid(log, seconds=0.05)
-    run, order = ordered(own, tmp_path)
-    first = place.driver(order, tmp_path / "first")
+    run, job = started(own, tmp_path)
+    first = place.driver(job, tmp_path / "first")
     with killed_in_the_end(first):
         before = shown_after(run, 10)
         first.send_signal(how)
         code = ended(first)
         state = run.state
-        second = place.driver(order, tmp_path / "second")
+        second = place.driver(job, tmp_path / "second")
         with killed_in_the_end(second):
             assert ended(second) == 0
 
     assert code == (-how if how == signal.SIGKILL else 143)
     assert state == ("running" if how == signal.SIGKILL else "starting")
     check(run, own, log)
-    fits = [(one["i"], one["s"]) for one in run._events() if one["e"] == "fit"]
+    fits = [(one.candidate, one.split) for one in fits_of(run)]
     assert all(fits.count(fit) == 1 for fit in before)
 
 
@@ -251,9 +275,9 @@ def test_a_cluster_that_ends_during_a_long_refit_is_not_missed(tmp_path: Path) -
     log = tmp_path / "fits.log"
     deed = LongRefit(log=str(log), client=os.getpid())
     own = GridSearchCV(deed, {"number": [1, 2, 3]}, cv=SPLITS)
-    run, order = ordered(own, tmp_path)
+    run, job = started(own, tmp_path)
     with encrypted(tmp_path) as running:
-        driver = running.driver(order, tmp_path / "pod")
+        driver = running.driver(job, tmp_path / "pod")
         with killed_in_the_end(driver):
             wait_until(lambda: seen(str(log), "wait"))
             running.close()
@@ -269,9 +293,9 @@ def test_a_cluster_that_ends_during_a_long_refit_is_not_missed(tmp_path: Path) -
 
 def test_a_search_that_fails_ends_its_job(place: Encrypted, tmp_path: Path) -> None:
     """The run says why; Kubernetes has no reason to try again."""
-    run, order = ordered(grid(tmp_path / "log", deed="raise"), tmp_path)
+    run, job = started(grid(tmp_path / "log", deed="raise"), tmp_path)
 
-    driver = place.driver(order, tmp_path / "pod")
+    driver = place.driver(job, tmp_path / "pod")
     with killed_in_the_end(driver):
         assert ended(driver) == 0
 
@@ -285,8 +309,8 @@ def test_a_cancelled_run_ends_its_job_for_good(
 ) -> None:
     """Started again, by chance, it does nothing."""
     log, gate = tmp_path / "log", tmp_path / "gate"
-    run, order = ordered(grid(log, gate=str(gate)), tmp_path)
-    driver = place.driver(order, tmp_path / "pod")
+    run, job = started(grid(log, gate=str(gate)), tmp_path)
+    driver = place.driver(job, tmp_path / "pod")
     with killed_in_the_end(driver):
         wait_until(lambda: seen(str(log), "wait"))
         run.cancel()
@@ -295,7 +319,7 @@ def test_a_cancelled_run_ends_its_job_for_good(
         run.result()
     begun = len(seen(str(log), "start"))
 
-    again = place.driver(order, tmp_path / "pod")
+    again = place.driver(job, tmp_path / "pod")
     with killed_in_the_end(again):
         assert ended(again) == 0
 
@@ -308,10 +332,10 @@ def test_without_its_cluster_a_run_is_interrupted(
     place: Encrypted, tmp_path: Path
 ) -> None:
     """It ends, is not waited for, and can go on with another cluster."""
-    run, order = ordered(grid(tmp_path / "log"), tmp_path)
+    run, job = started(grid(tmp_path / "log"), tmp_path)
     (tmp_path / "pod").mkdir()
     (tmp_path / "pod" / "no-cluster").touch()
-    driver = place.driver(order, tmp_path / "pod", address="tls://127.0.0.1:1")
+    driver = place.driver(job, tmp_path / "pod", address="tls://127.0.0.1:1")
     with killed_in_the_end(driver):
         assert ended(driver) == 0
 
@@ -320,14 +344,14 @@ def test_without_its_cluster_a_run_is_interrupted(
         run.result()
 
 
-def test_an_order_for_another_users_run_is_refused(
+def test_a_job_for_another_users_run_is_refused(
     place: Encrypted, tmp_path: Path
 ) -> None:
     """Whoever can write to the bucket cannot have a driver run what he likes."""
-    run, order = ordered(grid(tmp_path / "log"), tmp_path)
-    order.request["maker"] = "0" * 64
+    run, job = started(grid(tmp_path / "log"), tmp_path)
+    job.request["maker"] = "0" * 64
 
-    driver = place.driver(order, tmp_path / "pod")
+    driver = place.driver(job, tmp_path / "pod")
     with killed_in_the_end(driver):
         assert ended(driver) == 1
 
@@ -372,9 +396,9 @@ def test_a_users_own_modules_reach_driver_and_workers(
     """Neither has them on its path; both get them from the run, which keeps pods' logs."""
     mine = __import__(own_module).Mine()
     own = GridSearchCV(mine, {"var_smoothing": [1e-9, 1e-3]}, cv=SPLITS)
-    run, order = ordered(own, tmp_path)
+    run, job = started(own, tmp_path)
 
-    driver = place.driver(order, tmp_path / "pod")
+    driver = place.driver(job, tmp_path / "pod")
     with killed_in_the_end(driver):
         assert ended(driver) == 0
 
@@ -383,7 +407,7 @@ def test_a_users_own_modules_reach_driver_and_workers(
 
 
 @pytest.mark.parametrize("which", ["named", "current"])
-def test_submit_orders_a_job_where_it_can(
+def test_submit_starts_a_job_where_it_can(
     which: str, place: Encrypted, gcs: Proxy, tmp_path: Path
 ) -> None:
     """With a cluster that takes Jobs, and a store that its pods reach."""
@@ -397,15 +421,18 @@ def test_submit_orders_a_job_where_it_can(
             store=f"gs://{bucket}/runs",
             keep_cluster=False,
         )
+        downloads = gcs.count("download", name="search.pkl")
         run = ours.submit(X, y)
         client.cluster = None
+    assert gcs.count("download", name="search.pkl") == downloads
+    assert cluster.callers == CALLERS
     assert run.state == "starting"
-    assert cluster.order is not None
+    assert cluster.job is not None
     assert cluster.ends_with_runs
 
-    driver = place.driver(cluster.order, tmp_path / "pod")
+    driver = place.driver(cluster.job, tmp_path / "pod")
     with killed_in_the_end(driver):
         assert ended(driver) == 0
 
     assert difference(own.fit(X, y), run.result()) is None
-    assert "PRIVATE" not in repr(cluster.order) + run.logs() + repr(run)
+    assert "PRIVATE" not in repr(cluster.job) + run.logs() + repr(run)

@@ -13,8 +13,8 @@ from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import SecretFoundError
-from dask_hpsearch.runs.create import Work, begin
-from dask_hpsearch.runs.launch.module_archive import keep_modules, needed
+from dask_hpsearch.runs.create import Work, create_run
+from dask_hpsearch.runs.launch.module_archive import needed_modules, store_modules
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers
 from tests.images.planted import all_of_them
@@ -48,7 +48,7 @@ def test_what_a_module_imports_goes_along(own: str) -> None:
     """Also what it imports later, or through a package; and nothing that lies beside it."""
     thing = __import__(f"{own}_first").Thing()
 
-    found = needed(cloudpickle.dumps({"estimator": thing}))
+    found = needed_modules(cloudpickle.dumps({"estimator": thing}))
 
     assert list(found) == [f"{own}_first", f"{own}_lazy", f"{own}_package"]
     assert found[f"{own}_package"].is_dir()
@@ -59,14 +59,14 @@ def test_a_function_of_the_notebook_names_what_it_imports(own: str) -> None:
     spoken: dict[str, object] = {"__name__": "__main__"}
     exec(f"def metric(a, b):\n    import {own}_lazy\n    return 0\n", spoken)  # noqa: S102
 
-    assert list(needed(cloudpickle.dumps(spoken["metric"]))) == [f"{own}_lazy"]
+    assert list(needed_modules(cloudpickle.dumps(spoken["metric"]))) == [f"{own}_lazy"]
 
 
 def test_what_is_installed_stays_where_it_is() -> None:
     """The image has it, and has this package."""
-    assert needed(cloudpickle.dumps(LogisticRegression())) == {}
-    assert "dask_hpsearch" not in needed(cloudpickle.dumps(Deed()))
-    assert "tests" in needed(cloudpickle.dumps(Deed()))
+    assert needed_modules(cloudpickle.dumps(LogisticRegression())) == {}
+    assert "dask_hpsearch" not in needed_modules(cloudpickle.dumps(Deed()))
+    assert "tests" in needed_modules(cloudpickle.dumps(Deed()))
 
 
 def test_a_secret_beside_a_module_does_not_get_into_a_run(
@@ -82,14 +82,16 @@ def test_a_secret_beside_a_module_does_not_get_into_a_run(
     )
     search = GridSearchCV(__import__(f"{own}_model").Model(), {"C": [1.0, 2.0]}, cv=2)
     store = open_store(tmp_path / "store")
-    with DataStore.of(store) as home:
+    with DataStore.of(store) as data_store:
         work = Work(search, *flowers(), {})
-        run = begin(work, store=store, data_store=home, task_name=None, settings={})
+        run = create_run(
+            work, store=store, data_store=data_store, task_name=None, settings={}
+        )
 
     with pytest.raises(
         SecretFoundError, match=r"account\.json has a private key"
     ) as caught:
-        keep_modules(run)
+        store_modules(run)
 
     assert planted.secret not in str(caught.value).encode()
     kept = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
@@ -97,4 +99,4 @@ def test_a_secret_beside_a_module_does_not_get_into_a_run(
     assert not any(planted.secret in path.read_bytes() for path in kept)
     assert not any("modules" in str(path.relative_to(tmp_path)) for path in kept)
     secret_file.unlink()
-    assert len(keep_modules(run)) == 3
+    assert len(store_modules(run)) == 3

@@ -15,12 +15,13 @@ from skopt.space import Integer, Real
 from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import SearchStoppedWarning
-from dask_hpsearch.execution.fit import Settings
+from dask_hpsearch.execution.settings import Settings
+from dask_hpsearch.journal.events import AskEvent, FitEvent
 from dask_hpsearch.journal.folder import SEARCH
 from dask_hpsearch.runs.create import Work
 from dask_hpsearch.runs.driver.drive import drive_run
 from tests.estimators import Deed, flowers, read_log, seen
-from tests.runs.recorded import RecordedRun, drive, events_of
+from tests.runs.recorded import RecordedRun, calls_asks_and_fits, drive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -216,17 +217,15 @@ def test_a_resumed_run_asks_the_same(
 ) -> None:
     """Wherever it was cut: the asks are read, and no finished fit runs again."""
     run, log = recorded
-    events = [
-        one for one in events_of(run.folder) if one["e"] in ("call", "ask", "fit")
-    ]
+    events = calls_asks_and_fits(run.folder)
     for length in range(1, len(events)):
         before = len(seen(log, "start"))
         kept = events[:length]
 
         fitted = drive(run.copy(kept), X, y, client).search
 
-        asks = {one["i"]: one["params"] for one in kept if one["e"] == "ask"}
-        known = sum(one["e"] == "fit" for one in kept)
+        asks = {one.candidate: one.params for one in kept if isinstance(one, AskEvent)}
+        known = sum(isinstance(one, FitEvent) for one in kept)
         for ordinal, params in asks.items():
             assert fitted.cv_results_["params"][ordinal] == params
         assert len(fitted.cv_results_["params"]) == 8
@@ -238,8 +237,7 @@ def test_an_extended_run_keeps_its_candidates(
 ) -> None:
     """With more candidates to come, only those run; the earlier ones stay in place."""
     run, log = recorded
-    kept = [one for one in events_of(run.folder) if one["e"] in ("call", "ask", "fit")]
-    folder = run.copy(kept)
+    folder = run.copy(calls_asks_and_fits(run.folder))
     before = len(seen(log, "start"))
     search = folder.load_pickle(SEARCH).set_params(n_iter=11)
 

@@ -16,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import UnsupportedSearchError
-from dask_hpsearch.execution.fit import Settings, fit_trials
+from dask_hpsearch.execution.fit import fit_trials
+from dask_hpsearch.execution.settings import Settings
 from tests.callbacks import Notes, PropagatedNotes
 from tests.estimators import flowers
 
@@ -248,7 +249,9 @@ def test_tasks_do_not_grow_with_the_tree_of_all_tasks(
         search = grid(space, refit=False).set_callbacks(Notes(str(tmp_path / "notes")))
         with DataStore() as home:
             settings = Settings(client=client)
-            fit_trials(search, X, y, {}, settings, data_store=home, on_engine=engines.append)
+            fit_trials(
+                search, X, y, {}, settings, data_store=home, on_engine=engines.append
+            )
         return float(engines[0].task_bytes / engines[0].tasks_sent)
 
     assert bytes_per_fit(60) < 1.5 * bytes_per_fit(3)

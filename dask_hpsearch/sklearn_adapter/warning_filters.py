@@ -1,9 +1,9 @@
-"""Warning filters on their way to other processes, which may lack some of the categories.
+"""Sends warning filters to other processes, which may lack some of the categories.
 
-scikit-learn hands the caller's warning filters to every parallel call. What has put them
-there need not be installed elsewhere: a notebook's IPython adds filters for classes of its
-own. So each filter is pickled by itself, and one that cannot be loaded where it arrives is
-left out there: nothing of that process can warn in that category.
+scikit-learn passes the caller's warning filters to every parallel call. Their categories
+may be from packages that are not installed elsewhere: IPython adds filters for its own. So
+each filter is pickled by itself. A process that cannot load one leaves it out, since no
+code in that process can warn in that category.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import cloudpickle
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Stands for "no filter at all", which scikit-learn's wrapper takes for a mistake.
+# Means "no filter"; scikit-learn's wrapper takes an empty list for a mistake.
 _NO_FILTERS = [("default", None, Warning, None, 0)]
 _SETS_KEPT = 16
 
 
 def current() -> tuple[Any, ...]:
-    """Return the filters that are in force in this thread."""
+    """Return the warning filters of this thread."""
     of_context = getattr(warnings, "_get_filters", None)  # Python 3.14's
     return tuple(warnings.filters if of_context is None else of_context())
 
@@ -50,24 +50,26 @@ def encode(filters: Iterable[Any]) -> bytes:
 def _encode(filters: tuple[Any, ...]) -> bytes:
     parts: list[Any] = []
     for one in filters:
-        with contextlib.suppress(Exception):  # what has no pickle is left out here
+        with contextlib.suppress(
+            Exception
+        ):  # a filter that cannot be pickled is left out
             parts.append(one if _is_standard(one) else cloudpickle.dumps(one))
     return pickle.dumps(parts, protocol=5)
 
 
 def _is_standard(one: tuple[Any, ...]) -> bool:
-    """Whether every Python has a filter's category."""
+    """Whether the category of a filter is built in."""
     return getattr(one[2], "__module__", None) == "builtins"
 
 
 def decode(payload: bytes) -> list[Any]:
-    """Load the filters whose categories can be had in this process."""
+    """Load the filters whose categories exist in this process."""
     return list(_decoded(payload, tuple(sys.path)))
 
 
 @functools.lru_cache(_SETS_KEPT)
 def _decoded(payload: bytes, path: tuple[str, ...]) -> list[Any]:
-    """Load filters; modules that came meanwhile lie on another ``path``."""
+    """Load filters; ``path`` is a key of the cache, as new modules change it."""
     del path
     parts: list[Any] = pickle.loads(payload)  # noqa: S301 (sent by the client)
     found = []

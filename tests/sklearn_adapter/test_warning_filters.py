@@ -15,7 +15,8 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import DaskSearchCV, warning_filters
+from dask_hpsearch import DaskSearchCV
+from dask_hpsearch.sklearn_adapter import warning_filters
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def test_what_cannot_be_loaded_is_left_out(tmp_path: Path) -> None:
     assert warning_filters.decode(encoded) == filters
 
     program = f"""
-        from dask_hpsearch import warning_filters
+        from dask_hpsearch.sklearn_adapter import warning_filters
 
         print(warning_filters.decode({encoded!r}))
         print(warning_filters.decode({warning_filters.encode(filters[:1])!r}))

@@ -1,12 +1,12 @@
-"""scikit-learn's callbacks (since 1.9): how they get to the slots, and messages back.
+"""scikit-learn's callbacks (since 1.9): sent to the slots, with messages back.
 
 As with joblib's own processes, the hooks of a fit run where the fit runs, on copies of the
-callbacks. scikit-learn's fits carry their place in the tree of all tasks, which grows with
-the search; what is sent here is the way from its root to one fit.
+callbacks. scikit-learn gives each fit the tree of all tasks, which grows with the search;
+only the path from the root to the fit is sent.
 
-The copies send what they have to say to a socket on the search's machine. A slot that
-cannot connect to it, since it is on another machine, hands the messages over with the
-outcome of the fit, and they are delivered here.
+The copies send messages to a socket on the search's machine. A slot on another machine
+cannot connect to it: it returns the messages with the outcome of the fit, and the client
+delivers them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Message = tuple[str, bytes]
 
 CALLER, CONTEXT = "caller", "callback_ctx"
-_OF_THE_FIT_UNDER_WAY = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
+_OF_THE_RUNNING_FIT = ("_callback_fit_ctx", "_skl_callbacks_to_teardown")
 
 
 def callbacks_of(estimator: Any) -> list[Any]:
@@ -45,24 +45,24 @@ def callbacks_of(estimator: Any) -> list[Any]:
     return found
 
 
-def what_hooks_need(
+def keywords_for_hooks(
     context: Any, caller: Any, estimator: Any, parameters: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return the keywords by which the fits of one call are told to callbacks.
+    """Return the keywords that the hooks of a call's fits need.
 
     Parameters
     ----------
     context : CallbackContext or None
-        That of one of the fits.
+        The context of one of the fits.
     caller, estimator : object
-        The search, and what it fits.
+        The search, and its estimator.
     parameters : dict or None
-        The fit's own: estimators among them may have callbacks too.
+        The fit's parameters; estimators among them may have callbacks too.
 
     Returns
     -------
     dict
-        The same objects for all fits of the call; empty if nothing has callbacks.
+        The same objects for all fits of the call; empty if there are no callbacks.
     """
     if context is None or context.parent is None:
         return {}
@@ -79,7 +79,7 @@ def what_hooks_need(
 
 
 class _Sent:
-    """What is sent for the fits of one call, made when the first needs it."""
+    """The keywords that are sent for the fits of one call, made for the first of them."""
 
     def __init__(self, *, needed: bool) -> None:
         self.needed = needed
@@ -88,9 +88,9 @@ class _Sent:
     def keywords(self, context: Any, caller: Any) -> dict[str, Any]:
         if not self._keywords:
             caller = copy.copy(caller)
-            for name in _OF_THE_FIT_UNDER_WAY:  # the tree of all tasks
+            for name in _OF_THE_RUNNING_FIT:  # the tree of all tasks
                 vars(caller).pop(name, None)
-            self._keywords = {CALLER: caller, CONTEXT: _way_to(context)}
+            self._keywords = {CALLER: caller, CONTEXT: _path_to(context)}
         return self._keywords
 
 
@@ -98,28 +98,28 @@ _known: weakref.WeakKeyDictionary[Any, _Sent] = weakref.WeakKeyDictionary()
 
 
 def for_one_fit(shared: Mapping[str, Any], number: int | None) -> dict[str, Any]:
-    """Return a call's keywords for one of its fits, with a context of its own.
+    """Return a call's keywords for one of its fits, with the fit's own context.
 
     Parameters
     ----------
     shared : mapping
-        The keywords of all.
+        The keywords of all fits of the call.
     number : int or None
         The fit's ordinal among those of its call.
     """
-    context = _way_to(shared[CONTEXT])
+    context = _path_to(shared[CONTEXT])
     context.task_id = number
     context.init_time = dt.datetime.now(dt.UTC)
     context.parent._children_map = {number: context}  # noqa: SLF001
     return {**shared, CONTEXT: context}
 
 
-def _way_to(context: Any) -> Any:
-    """Copy a context and those above it, without what else hangs on them."""
+def _path_to(context: Any) -> Any:
+    """Copy a context and its parents, without their other children."""
     copied = copy.copy(context)
     copied._children_map = {}  # noqa: SLF001
     if context.parent is not None:
-        copied.parent = _way_to(context.parent)
+        copied.parent = _path_to(context.parent)
         copied.parent._children_map[context.task_id] = copied  # noqa: SLF001
     return copied
 
@@ -128,7 +128,7 @@ def _way_to(context: Any) -> Any:
 
 
 class _Relay:
-    """Stands for a connection to a socket that cannot be reached from this process."""
+    """Replaces a connection to a socket that this process cannot reach."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -149,14 +149,14 @@ _messages: list[Message] = []
 
 
 def relay_messages() -> None:
-    """Let callbacks in this process keep messages that they cannot send."""
+    """Let callbacks in this process keep the messages that they cannot send."""
     transport = _transport()
     if transport is not None:
         transport.Client = _connect
 
 
 def taken_messages() -> tuple[Message, ...]:
-    """Return the messages that are kept, and keep them no longer."""
+    """Return and forget the kept messages."""
     if not _messages:
         return ()
     taken = tuple(_messages)
@@ -165,7 +165,7 @@ def taken_messages() -> tuple[Message, ...]:
 
 
 def deliver(messages: Iterable[Message]) -> None:
-    """Hand messages to those who listen in this process."""
+    """Deliver messages to the listeners in this process."""
     for address, payload in messages:
         consumers = getattr(_transport(), "_message_consumers", {})
         consumer = consumers.get(address)

@@ -1,0 +1,106 @@
+"""The Dask client of a search: the given one, the current one, or a local cluster's."""
+
+from __future__ import annotations
+
+import numbers
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dask.system import CPU_COUNT
+from distributed import Client
+
+from dask_hpsearch.clusters.local import local_cluster
+from dask_hpsearch.data.collections import computed, current_client
+from dask_hpsearch.engine.client import check_client, no_workers
+from dask_hpsearch.engine.cluster_features import features_of
+from dask_hpsearch.joblib_backend.session import slots_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dask_hpsearch.execution.settings import Settings
+
+
+@contextmanager
+def client_for(settings: Settings, search: Any) -> Iterator[Client]:
+    """Yield the client to use, or one of a new local cluster, closed afterwards.
+
+    A new cluster has as many slots as the search's ``n_jobs``.
+
+    Raises
+    ------
+    ClientClosedError
+        If the given client is closed.
+    """
+    slots = slots_of_its_own(search)
+    client = settings.client or current_client()
+    if client is not None:
+        check_client(client)
+        yield client
+        return
+    with (
+        local_cluster(slots_per_worker=slots, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as own,
+    ):
+        yield own
+
+
+def slots_of_its_own(search: Any) -> int | None:
+    """Resolve a search's ``n_jobs`` as joblib does; None if it has none.
+
+    Raises
+    ------
+    ValueError
+        If ``n_jobs`` is 0, in joblib's words.
+    """
+    n_jobs = getattr(search, "n_jobs", None)
+    if not isinstance(n_jobs, numbers.Integral):  # scikit-learn refuses others
+        return None
+    return slots_for(int(n_jobs), CPU_COUNT)
+
+
+def wait_for_worker(client: Client, timeout_s: float) -> None:
+    """Wait for a first worker.
+
+    Raises
+    ------
+    NoWorkersError
+        After ``timeout_s`` seconds without one.
+    """
+    try:
+        client.wait_for_workers(1, timeout=timeout_s)
+    except TimeoutError as error:
+        raise no_workers(timeout_s, features_of(client)) from error
+
+
+def in_memory(
+    X: Any, y: Any, params: dict[str, Any], settings: Settings
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Compute the Dask collections among the arguments of ``fit``, on the search's client.
+
+    Without a client, Dask computes them in its default way, since the search's own workers
+    have not been started yet.
+
+    Raises
+    ------
+    DataTooLargeError
+        If one does not fit into the memory of a worker, or of this process.
+    DataUnavailableError
+        If one was persisted on a cluster that is gone.
+    NoWorkersError
+        If no worker came within the time-out.
+    """
+    began = time.monotonic()
+
+    def check_for_workers(client: Client) -> None:
+        late = time.monotonic() > began + settings.worker_timeout_s
+        if late and not client.scheduler_info()["workers"]:
+            raise no_workers(settings.worker_timeout_s, features_of(client))
+
+    client = settings.client or current_client()
+    if client is not None:
+        check_client(client)
+    named = {"X": X, "y": y} | params
+    values = computed(named, client, still_waiting=check_for_workers)
+    return values.pop("X"), values.pop("y"), values

@@ -1,0 +1,60 @@
+"""The only place that knows scikit-learn's private fit call and its search classes.
+
+Supported: scikit-learn 1.6 to 1.9. Each module lists the private parts that it uses.
+"""
+
+from __future__ import annotations
+
+from dask_hpsearch.sklearn_adapter.fit_calls import (
+    REDUCERS,
+    FitCall,
+    Portable,
+    distinct_functions,
+    failed_result,
+    fit_call_of,
+    raises_errors,
+    run_fit,
+    same_settings,
+    wrap,
+)
+from dask_hpsearch.sklearn_adapter.searches import (
+    FixedSplits,
+    best_of,
+    check_of,
+    check_version,
+    complete_stopped_search,
+    hooked,
+    is_search,
+    report_fit_errors,
+    score_of,
+    splitter_of,
+    strategy_of,
+    without_fitted_state,
+)
+
+__all__ = [
+    "REDUCERS",
+    "FitCall",
+    "FixedSplits",
+    "Portable",
+    "best_of",
+    "callbacks",
+    "check_of",
+    "check_version",
+    "complete_stopped_search",
+    "distinct_functions",
+    "failed_result",
+    "fit_call_of",
+    "hooked",
+    "is_search",
+    "raises_errors",
+    "report_fit_errors",
+    "run_fit",
+    "same_settings",
+    "score_of",
+    "splitter_of",
+    "strategy_of",
+    "warning_filters",
+    "without_fitted_state",
+    "wrap",
+]
