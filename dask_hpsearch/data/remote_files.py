@@ -25,10 +25,10 @@ from dask_hpsearch.exceptions import (
     MissingExtraError,
     ObjectNotFoundError,
     StoreError,
-    StorePermissionError,
 )
 from dask_hpsearch.extras import install_command
 from dask_hpsearch.localfs.checksums import checksum, kind_of
+from dask_hpsearch.stores.errors import map_storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,7 +73,7 @@ def pin(url: str) -> ObjectPin:
         If there is no such kind of URL.
     """
     files, path = _opened(url)
-    with _map_storage_errors(url, "storage.objects.get"):
+    with _map_errors("read", url):
         return _pinned(url, files, files.info(path))
 
 
@@ -87,7 +87,7 @@ def pin_all(pattern: str) -> list[ObjectPin]:
         out, as Spark's and Dask's notes are.
     """
     files, path = _opened(pattern)
-    with _map_storage_errors(pattern, "storage.objects.list"):
+    with _map_errors("list", pattern):
         if any(sign in path for sign in "*?["):
             found = files.glob(path, detail=True)
         else:
@@ -104,7 +104,7 @@ def pin_all(pattern: str) -> list[ObjectPin]:
 def is_folder(url: str) -> bool:
     """Whether there are objects below a URL, and none of that very name."""
     files, path = _opened(url)
-    with _map_storage_errors(url, "storage.objects.list"):
+    with _map_errors("list", url):
         try:
             return bool(files.info(path)["type"] == "directory")
         except FileNotFoundError:
@@ -114,7 +114,7 @@ def is_folder(url: str) -> bool:
 def read_part(one: ObjectPin, start: int, end: int) -> bytes:
     """Read some bytes of an object, unchecked: only to look at what it is."""
     files, path = _opened(one.url)
-    with _map_storage_errors(one.url, "storage.objects.get"):
+    with _map_errors("read", one.url):
         return bytes(files.cat_file(path, start=start, end=min(end, one.nbytes)))
 
 
@@ -122,7 +122,7 @@ def read_part(one: ObjectPin, start: int, end: int) -> bytes:
 def opened(one: ObjectPin) -> Iterator[Any]:
     """Open an object to look into here and there, unchecked."""
     files, path = _opened(one.url)
-    with _map_storage_errors(one.url, "storage.objects.get"):
+    with _map_errors("read", one.url):
         file = files.open(path, "rb", block_size=2**18, cache_type="bytes")
     with file:
         yield file
@@ -131,7 +131,7 @@ def opened(one: ObjectPin) -> Iterator[Any]:
 def sha256_of(one: ObjectPin) -> str:
     """Hash an object's content as it is now; in hexadecimal."""
     files, path = _opened(one.url)
-    with _map_storage_errors(one.url, "storage.objects.get"):
+    with _map_errors("read", one.url):
         return _sha256(files, path)
 
 
@@ -155,7 +155,7 @@ def download(one: ObjectPin, path: Path) -> str:
     for _ in range(_ATTEMPTS):
         if one.url.startswith("gs://"):  # of a file, the copy's checksum says it all
             check_unchanged(one)
-        with _map_storage_errors(one.url, "storage.objects.get"):
+        with _map_errors("read", one.url):
             files.get_file(remote, str(path))
         found = checksum(path, kind_of(one.checksum))
         if found == one.checksum and path.stat().st_size == one.nbytes:
@@ -280,23 +280,15 @@ def _url_path(scheme: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _map_storage_errors(url: str, permission: str) -> Iterator[None]:
-    """Turn what a storage refuses into an error that says the way out."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except FileNotFoundError as error:
-        raise not_found(url) from error
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}".strip()
-        if "Forbidden" in text or isinstance(error, PermissionError) or _is_401(error):
-            raise _forbidden(url, permission, text) from error
-        if isinstance(error, OSError) and url.startswith("file://"):
-            msg = f"cannot read {url} ({error.strerror or error}): check its disk"
-            raise StoreError(error.errno, msg) from error
-        msg = f"cannot read {url} ({text}): is the storage reachable from here?"
-        raise StoreError(msg) from error
+def _map_errors(doing: str, url: str) -> Iterator[None]:
+    """Map errors of fsspec's file systems, which raise exceptions of many libraries."""
+    with map_storage_errors(doing, url, foreign=(Exception,)):
+        try:
+            yield
+        except StoreError:
+            raise
+        except FileNotFoundError as error:
+            raise not_found(url) from error
 
 
 def not_found(url: str) -> StoreError:
@@ -321,20 +313,3 @@ def _bucket_exists(bucket: str) -> bool:
     except Exception:  # noqa: BLE001 (it may be there, and not ours to look at)
         return True
     return True
-
-
-def _is_401(error: Exception) -> bool:
-    return getattr(error, "code", None) in (401, "401")
-
-
-def _forbidden(url: str, permission: str, text: str) -> StorePermissionError:
-    if not url.startswith("gs://"):
-        msg = f"not allowed to read {url} ({text}): check its owner and permissions"
-        return StorePermissionError(msg)
-    bucket = url.removeprefix("gs://").partition("/")[0]
-    msg = (
-        f"not allowed to read {url}: the credentials here lack {permission} on the bucket "
-        f"{bucket!r}. Grant it (roles/storage.objectViewer has it), or log in as "
-        f"another (gcloud auth application-default login). The storage said: {text:.300}"
-    )
-    return StorePermissionError(msg)

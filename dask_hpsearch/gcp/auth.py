@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dask_hpsearch.gcp.api_errors import not_known
+from dask_hpsearch.gcp.api_errors import no_credentials
 from dask_hpsearch.localfs.atomic import replaced_whole
 from dask_hpsearch.paths import data_folder
 
@@ -47,7 +47,7 @@ def credentials() -> Any:
             found, _ = google.auth.default(scopes=[SCOPE])
     except GoogleAuthError as error:
         doing = "find out who you are"
-        raise not_known(doing, error) from error
+        raise no_credentials(doing, error) from error
     return found
 
 
@@ -72,7 +72,7 @@ def exec_credential(found: Any = None) -> str:
         found.refresh(Request())
     except GoogleAuthError as error:
         doing = "get a token for GKE"
-        raise not_known(doing, error) from error
+        raise no_credentials(doing, error) from error
     status = {"token": found.token}
     if found.expiry is not None:  # without a zone, and in UTC
         ends = found.expiry.replace(tzinfo=dt.UTC)
@@ -90,8 +90,8 @@ def kubeconfig(cluster: GKECluster) -> dict[str, Any]:
     """Return a kubeconfig for a GKE cluster: whom to ask for a token, and no token."""
     name = f"gke_{cluster.project}_{cluster.location}_{cluster.name}"
     server: dict[str, Any] = {"server": cluster.server}
-    if cluster.authority:
-        server["certificate-authority-data"] = cluster.authority
+    if cluster.ca_certificate:
+        server["certificate-authority-data"] = cluster.ca_certificate
     plugin = {
         "apiVersion": _EXEC_VERSION,
         "command": sys.executable,

@@ -16,10 +16,12 @@ from dask_hpsearch.stores.base import (
     check_prefix,
     is_part,
 )
-from dask_hpsearch.stores.gcs_bucket import CHUNK_BYTES, Bucket, Retry
+from dask_hpsearch.stores.gcs_bucket import CHUNK_BYTES, Bucket
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from dask_hpsearch.stores.retry import Retry
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 

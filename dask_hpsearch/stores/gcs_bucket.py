@@ -17,16 +17,17 @@ import os
 import threading
 import time
 import uuid
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from dask_hpsearch.exceptions import CorruptObjectError
 from dask_hpsearch.extras import map_import_errors
-from dask_hpsearch.stores.gcs_errors import map_storage_errors, no_bucket
+from dask_hpsearch.stores.errors import bucket_not_found, map_storage_errors
+from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_RETRY = Retry(timeout=20.0)
 CHUNK_BYTES = 100 * 2**20  # google-cloud-storage's own
 _ONE_REQUEST_BYTES = 8 * 2**20  # google-cloud-storage's own limit
 _READ_BYTES = 2**20
@@ -36,27 +37,6 @@ _FIRST_REFUSAL = 400
 _TOKEN = "dask-hpsearch-write"  # noqa: S105 (no secret)
 _TOUCHED = "dask-hpsearch-touched"
 _CONTENT_TYPE = "application/octet-stream"
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How long to wait for the storage.
-
-    Attributes
-    ----------
-    connect_s, read_s : float
-        For a connection; for the next bytes of an answer.
-    deadline : float
-        For a request with all its repetitions. An outage of 20 s must be survived.
-    initial, maximum : float
-        Before a repetition; doubled each time, and drawn at random below that.
-    """
-
-    connect_s: float = 10.0
-    read_s: float = 20.0
-    deadline: float = 120.0
-    initial: float = 0.25
-    maximum: float = 8.0
 
 
 class Bucket:
@@ -80,14 +60,12 @@ class Bucket:
         self._client = client
         self._bucket = client.bucket(name)
         self._exists = threading.Event()
-        retry = DEFAULT_RETRY.with_delay(
-            initial=retry.initial,
-            maximum=retry.maximum,
-            multiplier=2,
+        repeated = DEFAULT_RETRY.with_delay(
+            initial=retry.initial, maximum=retry.maximum, multiplier=2
         ).with_timeout(retry.deadline)
-        self._waiting = {
-            "timeout": (retry.connect_s, retry.read_s),
-            "retry": retry,
+        self._request_options = {
+            "timeout": (retry.connect_timeout, retry.timeout),
+            "retry": repeated,
         }
 
     @classmethod
@@ -111,10 +89,10 @@ class Bucket:
         """
         with map_import_errors(f"gs://{name}"):
             from google.cloud import storage  # type: ignore[attr-defined]  # untyped part
-        with map_storage_errors("open", name):
+        with map_storage_errors("open", f"gs://{name}"):
             client = storage.Client(project="none")  # objects need no project
         _prepare(client)
-        return cls(client, name, retry or Retry(), chunk_bytes)
+        return cls(client, name, retry or _RETRY, chunk_bytes)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bucket) and self.name == other.name
@@ -132,7 +110,7 @@ class Bucket:
         """
         from google.api_core import exceptions
 
-        with map_storage_errors("read", self.name, name):
+        with map_storage_errors("read", self._url(name)):
             for _ in range(2):
                 file.seek(0)
                 file.truncate()
@@ -155,11 +133,11 @@ class Bucket:
         blob = self._bucket.blob(name)
         checked = _Checked(file)
         blob.download_to_file(
-            checked, raw_download=True, checksum=None, **self._waiting
+            checked, raw_download=True, checksum=None, **self._request_options
         )
         self._exists.set()
         if blob.crc32c is None:  # of an answer without checksum, such as a part
-            blob.reload(**self._waiting)
+            blob.reload(**self._request_options)
         return blob.crc32c in (None, checked.crc32c())
 
     def upload(self, name: str, file: IO[bytes]) -> bool:
@@ -174,7 +152,7 @@ class Bucket:
 
         token, crc32c = uuid.uuid4().hex, None
         size = file.seek(0, os.SEEK_END)
-        with map_storage_errors("create", self.name, name):
+        with map_storage_errors("create", self._url(name)):
             if size > _ONE_REQUEST_BYTES:
                 if self._token_of(name) is not None:  # or it would be told at the end
                     return False
@@ -212,7 +190,7 @@ class Bucket:
             if_generation_match=0,
             checksum="crc32c" if crc32c is None else None,
             crc32c_checksum_value=crc32c,
-            **self._waiting,
+            **self._request_options,
         )
 
     def _token_of(self, name: str) -> str | None:
@@ -224,7 +202,7 @@ class Bucket:
 
         blob = self._bucket.blob(name)
         try:
-            blob.reload(**self._waiting)
+            blob.reload(**self._request_options)
         except NotFound:
             return None
         return str((blob.metadata or {}).get(_TOKEN, ""))
@@ -233,19 +211,19 @@ class Bucket:
         """Yield name, size and time of the objects whose names begin with a text."""
         from google.api_core.exceptions import NotFound
 
-        with map_storage_errors("list", self.name, prefix):
+        with map_storage_errors("list", self._url(prefix)):
             try:
                 for blob in self._client.list_blobs(
                     self._bucket,
                     prefix=prefix,
                     fields="items(name,size,updated,metadata),nextPageToken",
-                    **self._waiting,
+                    **self._request_options,
                 ):
                     touched = float((blob.metadata or {}).get(_TOUCHED, 0.0))
                     modified = max(blob.updated.timestamp(), touched)
                     yield blob.name, int(blob.size), modified
             except NotFound as error:
-                raise no_bucket(self.name) from error
+                raise bucket_not_found(self.name) from error
         self._exists.set()
 
     def touch(self, name: str) -> bool:
@@ -253,14 +231,14 @@ class Bucket:
         from google.api_core.exceptions import NotFound
 
         blob = self._bucket.blob(name)
-        with map_storage_errors("touch", self.name, name):
+        with map_storage_errors("touch", self._url(name)):
             try:
-                blob.reload(**self._waiting)
+                blob.reload(**self._request_options)
                 blob.metadata = {
                     **(blob.metadata or {}),
                     _TOUCHED: f"{time.time():.3f}",
                 }
-                blob.patch(**self._waiting)
+                blob.patch(**self._request_options)
             except NotFound as error:
                 self._check_exists(error)
                 return False
@@ -271,12 +249,15 @@ class Bucket:
         """Delete an object; nothing is done if there is none."""
         from google.api_core.exceptions import NotFound
 
-        with map_storage_errors("delete", self.name, name):
+        with map_storage_errors("delete", self._url(name)):
             try:
-                self._bucket.blob(name).delete(**self._waiting)
+                self._bucket.blob(name).delete(**self._request_options)
             except NotFound as error:
                 self._check_exists(error)
         self._exists.set()
+
+    def _url(self, name: str) -> str:
+        return f"gs://{self.name}/{name}".removesuffix("/")
 
     def _check_exists(self, error: Exception) -> None:
         """Tell an object that is missing from a bucket that is."""
@@ -291,13 +272,13 @@ class Bucket:
                         self._bucket,
                         max_results=1,
                         fields="items(name)",
-                        **self._waiting,
+                        **self._request_options,
                     )
                 ),
                 None,
             )
         except NotFound:
-            raise no_bucket(self.name) from error
+            raise bucket_not_found(self.name) from error
         except Forbidden:
             return  # it cannot be told
         self._exists.set()

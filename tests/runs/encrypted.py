@@ -16,7 +16,7 @@ from distributed import Client
 from dask_hpsearch.clusters import tls
 from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest, driver_job
 from dask_hpsearch.config.load import load_spec
-from tests.processes import WAIT_S, ROOT
+from tests.processes import ROOT, WAIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

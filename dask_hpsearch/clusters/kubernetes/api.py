@@ -69,15 +69,26 @@ _RESOURCES = {
 
 @dataclass(frozen=True, slots=True)
 class KubernetesApi:
-    """A connection to the API, and the namespace that is meant when none is named."""
+    """A connection to the API, and a default namespace.
+
+    Attributes
+    ----------
+    connection : kr8s.asyncio.Api
+    namespace : str
+        Empty: all namespaces.
+    """
 
     connection: Any
     namespace: str
 
+    def in_namespace(self, namespace: str) -> KubernetesApi:
+        """Return the same connection with another default namespace; empty: all."""
+        return KubernetesApi(self.connection, namespace)
+
     async def close(self) -> None:
         """Close its sockets; a later call opens new ones.
 
-        kr8s 0.20 has no word for it.
+        kr8s 0.20 has no method for it.
         """
         session = self.connection._session  # noqa: SLF001
         if session is not None:

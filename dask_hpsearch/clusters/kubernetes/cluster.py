@@ -386,7 +386,7 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
 
     async def _close(
         self,
-        timeout: float = _CLOSE_WAIT_S,  # noqa: ASYNC109 (Dask's name)
+        timeout: float = _CLOSE_WAIT_S,
         *,
         wait: bool = True,
     ) -> None:

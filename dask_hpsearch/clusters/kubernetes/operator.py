@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from dask_hpsearch.clusters.kubernetes.manifests import (
     container_security,
     pod_security,
 )
+from dask_hpsearch.concurrency import Deadline, poll_until_async
 from dask_hpsearch.exceptions import (
     ClusterError,
     KubernetesRightsError,
@@ -38,7 +38,7 @@ NAME = "dask-operator"
 NAMESPACE = "dask-operator"
 _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 _HEALTH_PORT = 8080
-_LOOK_EVERY_S = 0.5
+_POLL_INTERVAL = 0.5
 _CRDS = "operator/deployment/helm/dask-kubernetes-operator/crds"
 
 # What the controller of dask-kubernetes 2026.3.0 does, handler by handler; its own chart
@@ -116,7 +116,7 @@ class OperatorStatus:
     ready: bool
 
 
-async def install(api: KubernetesApi, image: str, *, timeout_s: float = 120.0) -> None:
+async def install(api: KubernetesApi, image: str, *, timeout: float = 120.0) -> None:
     """Install the operator, or make the one that is there the same.
 
     Parameters
@@ -124,8 +124,8 @@ async def install(api: KubernetesApi, image: str, *, timeout_s: float = 120.0) -
     api : KubernetesApi
     image : str
         An image with dask_kubernetes, as ``dask-hpsearch image build`` makes it.
-    timeout_s : float
-        Seconds until it must act.
+    timeout : float
+        Seconds until it must be ready.
 
     Raises
     ------
@@ -138,16 +138,16 @@ async def install(api: KubernetesApi, image: str, *, timeout_s: float = 120.0) -
         await api.apply(_labelled(one))
     for one in manifests(image):
         await api.apply(one)
-    until = time.monotonic() + timeout_s
+    deadline = Deadline(timeout)
     while not (await status(api)).ready:
-        await _check_start(api, image, late=time.monotonic() > until)
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await _check_start(api, image, late=deadline.expired)
+        await asyncio.sleep(_POLL_INTERVAL)
 
 
 async def status(api: KubernetesApi) -> OperatorStatus:
     """Look what is there."""
     known = [await api.get(one["kind"], one["metadata"]["name"]) for one in crds()]
-    place = _in_namespace(api)
+    place = api.in_namespace(NAMESPACE)
     deployment = await place.get("Deployment", NAME)
     there = sum(one is not None for one in known)
     if deployment is None:
@@ -166,7 +166,7 @@ async def is_starting(api: KubernetesApi) -> bool:
 
     False too if this user may not see.
     """
-    place = _in_namespace(api)
+    place = api.in_namespace(NAMESPACE)
     try:
         if (await status(api)).ready:
             return False
@@ -176,7 +176,7 @@ async def is_starting(api: KubernetesApi) -> bool:
     return any(pod_problem(pod) is None for pod in pods)
 
 
-async def remove(api: KubernetesApi, *, timeout_s: float = 60.0) -> None:
+async def remove(api: KubernetesApi, *, timeout: float = 60.0) -> None:
     """Remove the operator, and the kinds of resources that it brought.
 
     Raises
@@ -192,15 +192,19 @@ async def remove(api: KubernetesApi, *, timeout_s: float = 60.0) -> None:
         )
         raise ClusterError(msg)
     for one in reversed(manifests("none:0")):
-        await _in_namespace(api).delete(one["kind"], one["metadata"]["name"])
+        await api.in_namespace(NAMESPACE).delete(one["kind"], one["metadata"]["name"])
     for one in crds():
         await api.delete(one["kind"], one["metadata"]["name"])
-    until = time.monotonic() + timeout_s
-    while await api.get("Namespace", NAMESPACE) is not None:
-        if time.monotonic() > until:
-            msg = f"namespace {NAMESPACE} is still there after {timeout_s:g} s"
-            raise ClusterError(msg)
-        await asyncio.sleep(_LOOK_EVERY_S)
+    await poll_until_async(
+        lambda: api.get("Namespace", NAMESPACE),
+        lambda found: found is None,
+        timeout=timeout,
+        interval=_POLL_INTERVAL,
+        on_timeout=lambda _: ClusterError(
+            f"namespace {NAMESPACE} is still there after {timeout:g} s: look at it with "
+            f"kubectl describe namespace {NAMESPACE}"
+        ),
+    )
 
 
 def crds() -> list[Manifest]:
@@ -304,10 +308,6 @@ def _labelled(definition: Manifest) -> Manifest:
     return definition | {"metadata": metadata | {"labels": labels}}
 
 
-def _in_namespace(api: KubernetesApi) -> KubernetesApi:
-    return type(api)(api.connection, NAMESPACE)
-
-
 async def _refuse_another(api: KubernetesApi, definitions: list[Manifest]) -> None:
     for one in definitions:
         there = await api.get(one["kind"], one["metadata"]["name"])
@@ -322,7 +322,7 @@ async def _refuse_another(api: KubernetesApi, definitions: list[Manifest]) -> No
 
 
 async def _check_start(api: KubernetesApi, image: str, *, late: bool) -> None:
-    place = _in_namespace(api)
+    place = api.in_namespace(NAMESPACE)
     problems = [
         pod_problem(pod)
         for pod in await place.list("Pod", f"{OPERATOR_LABEL}=true")
@@ -343,7 +343,7 @@ async def _check_start(api: KubernetesApi, image: str, *, late: bool) -> None:
 
 async def _all_clusters(api: KubernetesApi) -> list[str]:
     try:
-        everywhere = type(api)(api.connection, "")
+        everywhere = api.in_namespace("")
         found = await everywhere.list("DaskCluster")
     except ObjectMissingError:
         return []

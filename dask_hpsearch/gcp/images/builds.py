@@ -14,7 +14,9 @@ from google.cloud.devtools import cloudbuild_v1 as builds_v1
 from google.protobuf.duration_pb2 import Duration
 
 from dask_hpsearch.exceptions import ImageBuildError, ObjectNotFoundError, StoreError
-from dask_hpsearch.gcp.api_errors import LOST, Retry, map_google_errors
+from dask_hpsearch.gcp.api_errors import map_google_errors
+from dask_hpsearch.gcp.retry import TRANSIENT, with_retries, without_retries
+from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,8 +156,10 @@ class Builds:
         with self._map_errors("start a build"):
             for tries_left in reversed(range(_TRIES)):
                 try:
-                    operation = self.client.create_build(request, **self.retry.once)
-                except LOST:
+                    operation = self.client.create_build(
+                        request, **without_retries(self.retry)
+                    )
+                except TRANSIENT:
                     found = self._tagged(mine)
                     if found:
                         return found[0]
@@ -218,7 +222,7 @@ class Builds:
         )
         while True:
             with self._map_errors("look at the build"):
-                build = self.client.get_build(request, **self.retry.reading)
+                build = self.client.get_build(request, **with_retries(self.retry))
             ended = build.status not in _UNDER_WAY
             log.read(whole=ended)
             if ended:
@@ -231,7 +235,7 @@ class Builds:
             name=self._name(build), project_id=self.place.project, id=build.id
         )
         try:
-            self.client.cancel_build(request, **self.retry.reading)
+            self.client.cancel_build(request, **with_retries(self.retry))
         except exceptions.FailedPrecondition:
             return
         except exceptions.GoogleAPIError as error:
@@ -243,7 +247,7 @@ class Builds:
             project_id=self.place.project,
             filter=f'tags="{tag}"',
         )
-        return list(self.client.list_builds(request, **self.retry.reading))
+        return list(self.client.list_builds(request, **with_retries(self.retry)))
 
     def _name(self, build: builds_v1.Build) -> str:
         return f"{self.place.parent}/builds/{build.id}"

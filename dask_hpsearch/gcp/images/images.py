@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import remote_files
 from dask_hpsearch.exceptions import CorruptObjectError, ImageBuildError, StoreError
-from dask_hpsearch.gcp.api_errors import Retry, with_credentials
+from dask_hpsearch.gcp.api_errors import create_client
 from dask_hpsearch.gcp.images.builds import BuildFiles, Builds, log_name, wanted
-from dask_hpsearch.gcp.images.registry import ImagePlace, Registry, Removed
+from dask_hpsearch.gcp.images.registry import ImagePlace, Registry, RemovedImages
 from dask_hpsearch.images.context import lay_out
 from dask_hpsearch.localfs.checksums import checksum, kind_of
 from dask_hpsearch.stores import open_store
+from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,7 +119,7 @@ def ensure_image(
 
 def remove_images(
     spec: GKESpec, *, registry: Any = None, retry: Retry | None = None
-) -> Removed:
+) -> RemovedImages:
     """Remove the images, and the files of builds, that only a spec's GKE cluster has used.
 
     Parameters
@@ -129,7 +130,7 @@ def remove_images(
 
     Returns
     -------
-    Removed
+    RemovedImages
         Resource names of what is gone, and of what is kept: images that somebody else has
         pushed, or that other GKE clusters use.
 
@@ -139,12 +140,12 @@ def remove_images(
         If Google Cloud refuses.
     """
     client = registry or _registry_client(spec)
-    removed = Registry(client, place_of(spec), retry or Retry()).remove()
+    images = Registry(client, place_of(spec), retry or Retry()).remove()
     with suppress(StoreError):  # without a bucket there are no files
         store = _build_store(spec)
         for one in store.list():
             _delete(store, one.name)
-    return removed
+    return images
 
 
 def place_of(spec: GKESpec) -> ImagePlace:
@@ -274,7 +275,7 @@ def _registry_client(spec: GKESpec) -> Any:
     from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
 
     options = _options(spec.endpoints.artifactregistry)
-    return with_credentials(
+    return create_client(
         "open Artifact Registry", lambda: ArtifactRegistryClient(client_options=options)
     )
 
@@ -283,7 +284,7 @@ def _builds_client(spec: GKESpec) -> Any:
     from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
 
     options = _options(spec.endpoints.cloudbuild)
-    return with_credentials(
+    return create_client(
         "open Cloud Build", lambda: CloudBuildClient(client_options=options)
     )
 

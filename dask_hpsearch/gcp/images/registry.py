@@ -16,7 +16,9 @@ from google.cloud import artifactregistry_v1 as registry_v1
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from dask_hpsearch.exceptions import CloudError, ImageBuildError
-from dask_hpsearch.gcp.api_errors import LOST, Retry, map_google_errors
+from dask_hpsearch.gcp.api_errors import map_google_errors
+from dask_hpsearch.gcp.retry import TRANSIENT, with_retries, without_retries
+from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -74,11 +76,11 @@ class ImagePlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Removed:
-    """What was removed, and what was left, as resource names."""
+class RemovedImages:
+    """Resource names of what was removed, and of what remains."""
 
-    gone: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    remaining: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Registry:
         name = f"{self.place.package}/tags/{tag}"
         with self._map_errors("look for the image", _REPO_ADMIN):
             try:
-                found = self.client.get_tag(name=name, **self.retry.reading)
+                found = self.client.get_tag(name=name, **with_retries(self.retry))
             except exceptions.NotFound:
                 return None
         return str(found.version.rpartition("/")[2])
@@ -160,11 +162,13 @@ class Registry:
         )
         for tries_left in reversed(range(_TRIES)):
             try:
-                operation = self.client.create_repository(request, **self.retry.once)
+                operation = self.client.create_repository(
+                    request, **without_retries(self.retry)
+                )
                 return operation.result(timeout=self.retry.deadline), True
             except exceptions.AlreadyExists:
                 return self._repository(), False
-            except LOST:
+            except TRANSIENT:
                 found = self._repository()
                 if found is not None:
                     return found, _is_ours(found.labels)
@@ -190,7 +194,7 @@ class Registry:
         name = f"{self.place.package}/versions/{digest}"
         try:
             with self._map_errors("annotate the image", _REPO_ADMIN):
-                version = self.client.get_version(name=name, **self.retry.reading)
+                version = self.client.get_version(name=name, **with_retries(self.retry))
                 before = dict(version.annotations)
                 if built or _is_ours(before):
                     used = {MANAGED_BY: OURS, _USED_BY + self.place.user: "true"}
@@ -198,12 +202,12 @@ class Registry:
         except CloudError as error:
             _logger.warning("%s is not marked as ours: %s", name, error)
 
-    def remove(self) -> Removed:
+    def remove(self) -> RemovedImages:
         """Remove what this GKE cluster alone used: images of ours, then the repository.
 
         Returns
         -------
-        Removed
+        RemovedImages
             Images of others, and those that other GKE clusters use, are kept.
 
         Raises
@@ -214,15 +218,15 @@ class Registry:
         with self._map_errors("remove images", _REPO_ADMIN):
             repository = self._repository()
             if repository is None:
-                return Removed()
-            gone: list[str] = []
-            kept: list[str] = []
+                return RemovedImages()
+            removed: list[str] = []
+            remaining: list[str] = []
             for version in self._versions():
-                removed = self._remove_version(version)
-                (gone if removed else kept).append(version.name)
-            removed = self._remove_repository(repository)
-            (gone if removed else kept).append(self.place.resource)
-            return Removed(tuple(gone), tuple(kept))
+                is_removed = self._remove_version(version)
+                (removed if is_removed else remaining).append(version.name)
+            is_removed = self._remove_repository(repository)
+            (removed if is_removed else remaining).append(self.place.resource)
+            return RemovedImages(tuple(removed), tuple(remaining))
 
     def remove_repository(self) -> None:
         """Undo the creation of a repository, unless somebody has pushed to it meanwhile."""
@@ -240,12 +244,12 @@ class Registry:
     def _repository(self) -> Any:
         name = self.place.resource
         try:
-            return self.client.get_repository(name=name, **self.retry.reading)
+            return self.client.get_repository(name=name, **with_retries(self.retry))
         except exceptions.NotFound:
             return None
 
     def _versions(self) -> list[Any]:
-        name, options = self.place.package, self.retry.reading
+        name, options = self.place.package, with_retries(self.retry)
         try:
             return list(self.client.list_versions(parent=name, **options))
         except exceptions.NotFound:
@@ -278,7 +282,7 @@ class Registry:
             changed = registry_v1.Version(name=version.name, annotations=notes)
             mask = FieldMask(paths=["annotations"])
             self.client.update_version(
-                version=changed, update_mask=mask, **self.retry.reading
+                version=changed, update_mask=mask, **with_retries(self.retry)
             )
 
     def _remove_repository(self, repository: Any) -> bool:
@@ -292,7 +296,7 @@ class Registry:
         return True
 
     def _is_empty(self) -> bool:
-        options = self.retry.reading
+        options = with_retries(self.retry)
         packages = self.client.list_packages(parent=self.place.resource, **options)
         return not any(
             True
@@ -302,7 +306,7 @@ class Registry:
 
     @property
     def _deleting(self) -> dict[str, Any]:
-        return self.retry.reading  # a second one finds nothing, and that is well
+        return with_retries(self.retry)  # a second one finds nothing, and that is well
 
     def _until_gone(self, delete: Callable[[], Any]) -> None:
         try:
