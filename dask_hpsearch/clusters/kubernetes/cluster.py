@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import re
-import time
 import uuid
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,6 +28,7 @@ from dask_hpsearch.clusters.versions import (
     versions_here,
     versions_of,
 )
+from dask_hpsearch.concurrency import Deadline
 from dask_hpsearch.config.load import load_spec
 from dask_hpsearch.exceptions import (
     ClusterAccessError,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _LINK = re.compile(r'<a href="(?P<link>[^"]*)"[^>]*>[^<]*</a>')
-_TRY_AGAIN_S = 0.2
+_RETRY_INTERVAL = 0.2
 _CLOSE_WAIT_S = 90.0
 
 
@@ -352,7 +352,7 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
         """Reach the scheduler, see that it is ours, and that versions fit."""
         self.security = tls.client_security(self._folder())
         address = await self._scheduler_address()
-        await self._until_answered(address)
+        await self._wait_until_reachable(address)
         self.scheduler_comm = rpc(
             address, connection_args=self.security.get_connection_args("client")
         )
@@ -371,16 +371,16 @@ class SearchKubeCluster(KubeCluster):  # type: ignore[misc]  # no types
         self._forward = await asyncio.to_thread(forward.start)
         return f"tls://127.0.0.1:{self._forward.port(manifests.TUNNEL_PORT)}"
 
-    async def _until_answered(self, address: str) -> None:
-        """Check who answers; a service takes a moment until it does."""
-        until = time.monotonic() + self._timeout
+    async def _wait_until_reachable(self, address: str) -> None:
+        """Wait until the scheduler answers, and check its certificate."""
+        deadline = Deadline(self._timeout)
         while True:
             try:
                 await asyncio.to_thread(tls.check_scheduler, address, self.security)
             except ClusterUnreachableError:
-                if time.monotonic() > until:
+                if deadline.expired:
                     raise
-                await asyncio.sleep(_TRY_AGAIN_S)
+                await asyncio.sleep(_RETRY_INTERVAL)
             else:
                 return
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters.kubernetes import job_control
 from dask_hpsearch.clusters.kubernetes.api import ObjectMissingError
 from dask_hpsearch.clusters.kubernetes.manifests import CLUSTER_LABEL, ENDS_ANNOTATION
+from dask_hpsearch.concurrency import Deadline
 from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S
 from dask_hpsearch.exceptions import ClusterError, KubernetesRightsError
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 
-_LOOK_EVERY_S = (0.25, 1.0)  # at first, and in the end
+_POLL_INTERVALS = 0.25, 1.0  # the first, and the longest
 # It does nothing as a cluster ends, but ask an ending scheduler whether it is idle: that may
 # hang for five minutes, and the cluster would stay for so long (dask-kubernetes 2026.3.0).
-_OPERATOR_MAY_TAKE_S = 3.0
+_OPERATOR_TIMEOUT = 3.0
 # What a cluster consists of; all of it has the cluster's label.
 KINDS: tuple[str, ...] = (
     "DaskCluster",
@@ -65,27 +65,27 @@ def ending_with_runs(cluster: Manifest) -> Manifest:
     return change
 
 
-async def delete_cluster(api: KubernetesApi, name: str, timeout_s: float) -> None:
+async def delete_cluster(api: KubernetesApi, name: str, timeout: float) -> None:
     """Delete all objects of a cluster, and wait until they are gone.
 
     Parameters
     ----------
     api : KubernetesApi
     name : str
-    timeout_s : float
+    timeout : float
 
     Raises
     ------
     ClusterError
-        If any is there after ``timeout_s``; it is named.
+        If any is there after ``timeout`` seconds; it is named.
     """
     for job in await job_control.all_of(api, name):
         await api.delete("Job", job["metadata"]["name"])
     await api.delete("DaskCluster", name)
-    began = time.monotonic()
+    deadline, operator_deadline = Deadline(timeout), Deadline(_OPERATOR_TIMEOUT)
     freed = False
     kinds = KINDS
-    pause, longest = _LOOK_EVERY_S
+    pause, longest = _POLL_INTERVALS
     while True:
         left = await _delete_what_is_left(api, name, kinds)
         if not left and kinds == KINDS:
@@ -94,15 +94,14 @@ async def delete_cluster(api: KubernetesApi, name: str, timeout_s: float) -> Non
         kinds = tuple(left) or KINDS
         if not left:
             continue
-        waited = time.monotonic() - began
-        if waited > timeout_s:
+        if deadline.expired:
             msg = (
-                f"of the cluster {name}, these are left after {timeout_s:g} s: "
+                f"of the cluster {name}, these are left after {timeout:g} s: "
                 f"{', '.join(one for names in left.values() for one in names)}. "
                 "Delete them with kubectl"
             )
             raise ClusterError(msg)
-        if waited > _OPERATOR_MAY_TAKE_S and not freed:
+        if operator_deadline.expired and not freed:
             freed = True
             await _free(api, name)
         await asyncio.sleep(pause)

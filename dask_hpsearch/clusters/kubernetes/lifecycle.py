@@ -28,6 +28,7 @@ from dask_hpsearch.clusters.kubernetes.diagnosis import (
 )
 from dask_hpsearch.clusters.kubernetes.pod_status import problem_of_pod, problems_of
 from dask_hpsearch.clusters.tls import Certificates
+from dask_hpsearch.concurrency import Deadline, poll_until_async
 from dask_hpsearch.exceptions import (
     ClusterAccessError,
     ClusterError,
@@ -46,13 +47,15 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 
-_LOOK_EVERY_S = 0.25
+_POLL_INTERVAL = 0.25
 _OPERATOR_WAIT_S = 20.0  # it acts within a second or two
 _STUCK_FOR_S = 5.0  # longer than what passes by itself
 _FINALIZER_WAIT_S = 30.0
 _LOG_LINES = 2000
 _SETTLED_AFTER_S = 10.0
-_ENDING_S = 3.0  # that a driver may take from its last look at the cluster to its end
+_ENDING_TIMEOUT = (
+    3.0  # that a driver may take from its last look at the cluster to its end
+)
 _logger = logging.getLogger(__name__)
 
 
@@ -122,7 +125,7 @@ class Lifecycle:
         for one in manifests.companions(self.name, spec, certificates, owner):
             await self.api.create(one, rehearsal=True)
 
-    async def wait_for_scheduler(self, timeout_s: float) -> None:
+    async def wait_for_scheduler(self, timeout: float) -> None:
         """Wait until the scheduler's pod is ready, or cannot become so.
 
         Raises
@@ -132,11 +135,12 @@ class Lifecycle:
         PodStartError
             If its pod cannot start; with what Kubernetes, or its log, says.
         """
-        began = quiet_since = time.monotonic()
+        deadline = Deadline(timeout)
+        quiet_since = time.monotonic()
         seen: dict[str, float] = {}
         pending = 0
         problem: Problem | None = None
-        while time.monotonic() - began < timeout_s:
+        while not deadline.expired:
             pending = await self._settle_phase(pending)
             pods = await self.api.list("Pod", self._scheduler_labels)
             if any(is_ready(pod) for pod in pods):
@@ -149,11 +153,11 @@ class Lifecycle:
             if not pods and time.monotonic() - quiet_since > _OPERATOR_WAIT_S:
                 await self._check_operator()
                 quiet_since = time.monotonic()
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_POLL_INTERVAL)
         if problem is not None:
             raise await self._start_error(problem)
         msg = (
-            f"the scheduler of {self.name} was not ready within {timeout_s:g} s: look "
+            f"the scheduler of {self.name} was not ready within {timeout:g} s: look "
             f"at it with kubectl -n {self.api.namespace} describe pod "
             f"-l {self._scheduler_labels}, or give timeout= more seconds"
         )
@@ -315,10 +319,12 @@ class Lifecycle:
         with contextlib.suppress(ClusterNotFoundError):  # it has ended, they have not
             await self.end_with_runs()
         # A driver that has just ended may have looked at the cluster before that.
-        until = time.monotonic() + _ENDING_S
-        while drivers and time.monotonic() < until:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            drivers = await job_control.under_way(self.api, self.name)
+        drivers = await poll_until_async(
+            lambda: job_control.under_way(self.api, self.name),
+            lambda drivers: not drivers,
+            timeout=_ENDING_TIMEOUT,
+            interval=_POLL_INTERVAL,
+        )
         if drivers:
             _logger.warning(
                 "the cluster %s stays for %s, and ends with it",
@@ -327,16 +333,16 @@ class Lifecycle:
             )
         return bool(drivers)
 
-    async def delete(self, timeout_s: float) -> None:
+    async def delete(self, timeout: float) -> None:
         """Delete all objects, and wait until they are gone.
 
         Raises
         ------
         ClusterError
-            If any is there after ``timeout_s``; it is named.
+            If any is there after ``timeout`` seconds; it is named.
         """
         self.rest()
-        await delete_cluster(self.api, self.name, timeout_s)
+        await delete_cluster(self.api, self.name, timeout)
 
     def rest(self) -> None:
         """Do nothing more that was begun and not waited for."""

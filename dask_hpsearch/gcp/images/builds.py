@@ -13,6 +13,7 @@ from google.api_core import exceptions
 from google.cloud.devtools import cloudbuild_v1 as builds_v1
 from google.protobuf.duration_pb2 import Duration
 
+from dask_hpsearch.concurrency import Clock, poll_until
 from dask_hpsearch.exceptions import ImageBuildError, ObjectNotFoundError, StoreError
 from dask_hpsearch.gcp.api_errors import map_google_errors
 from dask_hpsearch.gcp.retry import TRANSIENT, with_retries, without_retries
@@ -153,7 +154,7 @@ class Builds:
         request = builds_v1.CreateBuildRequest(
             parent=self.place.parent, project_id=self.place.project, build=build
         )
-        with self._map_errors("start a build"):
+        with map_google_errors("start a build", self.place.project, SERVICE, _EDITOR):
             for tries_left in reversed(range(_TRIES)):
                 try:
                     operation = self.client.create_build(
@@ -175,7 +176,7 @@ class Builds:
 
         Whoever began it may be gone by now.
         """
-        with self._map_errors("look for builds"):
+        with map_google_errors("look for builds", self.place.project, SERVICE, _EDITOR):
             for build in self._tagged(tag):
                 if OURS in build.tags and build.status in _UNDER_WAY:
                     return build
@@ -188,7 +189,7 @@ class Builds:
         *,
         say: Callable[[str], None],
         wait: Callable[[float], None] = time.sleep,
-        poll_s: float = 1.0,
+        poll_interval: float = 1.0,
     ) -> str:
         """Wait for a build's end, and pass on the lines of its log meanwhile.
 
@@ -201,8 +202,8 @@ class Builds:
             Given each line.
         wait : callable
             Sleeps for some seconds.
-        poll_s : float
-            Between two looks.
+        poll_interval : float
+            Seconds between two requests for its status.
 
         Returns
         -------
@@ -220,14 +221,25 @@ class Builds:
         request = builds_v1.GetBuildRequest(
             name=self._name(build), project_id=self.place.project, id=build.id
         )
-        while True:
-            with self._map_errors("look at the build"):
-                build = self.client.get_build(request, **with_retries(self.retry))
-            ended = build.status not in _UNDER_WAY
-            log.read(whole=ended)
-            if ended:
-                return _digest(build, log.lines)
-            wait(poll_s)
+
+        def check() -> builds_v1.Build:
+            with map_google_errors(
+                "look at the build", self.place.project, SERVICE, _EDITOR
+            ):
+                found: builds_v1.Build = self.client.get_build(
+                    request, **with_retries(self.retry)
+                )
+            log.read(whole=found.status not in _UNDER_WAY)
+            return found
+
+        ended = poll_until(
+            check,
+            lambda found: found.status not in _UNDER_WAY,
+            timeout=None,
+            interval=poll_interval,
+            clock=Clock(sleep=wait),
+        )
+        return _digest(ended, log.lines)
 
     def cancel(self, build: builds_v1.Build) -> None:
         """End a build that nobody waits for any more; nothing is done if it has ended."""
@@ -251,9 +263,6 @@ class Builds:
 
     def _name(self, build: builds_v1.Build) -> str:
         return f"{self.place.parent}/builds/{build.id}"
-
-    def _map_errors(self, doing: str) -> Any:
-        return map_google_errors(doing, self.place.project, SERVICE, _EDITOR)
 
 
 def log_name(build: builds_v1.Build) -> str:

@@ -107,7 +107,9 @@ class Registry:
             If Google Cloud refuses to tell.
         """
         name = f"{self.place.package}/tags/{tag}"
-        with self._map_errors("look for the image", _REPO_ADMIN):
+        with map_google_errors(
+            "look for the image", self.place.project, SERVICE, _REPO_ADMIN
+        ):
             try:
                 found = self.client.get_tag(name=name, **with_retries(self.retry))
             except exceptions.NotFound:
@@ -129,8 +131,11 @@ class Registry:
         CloudError
             If Google Cloud refuses; nothing is left then.
         """
-        with self._map_errors(
-            f"create the repository {self.place.repository!r}", _ADMIN
+        with map_google_errors(
+            f"create the repository {self.place.repository!r}",
+            self.place.project,
+            SERVICE,
+            _ADMIN,
         ):
             found, created = self._repository(), False
             if found is None:
@@ -193,7 +198,9 @@ class Registry:
         """
         name = f"{self.place.package}/versions/{digest}"
         try:
-            with self._map_errors("annotate the image", _REPO_ADMIN):
+            with map_google_errors(
+                "annotate the image", self.place.project, SERVICE, _REPO_ADMIN
+            ):
                 version = self.client.get_version(name=name, **with_retries(self.retry))
                 before = dict(version.annotations)
                 if built or _is_ours(before):
@@ -215,7 +222,9 @@ class Registry:
         CloudError
             If Google Cloud refuses.
         """
-        with self._map_errors("remove images", _REPO_ADMIN):
+        with map_google_errors(
+            "remove images", self.place.project, SERVICE, _REPO_ADMIN
+        ):
             repository = self._repository()
             if repository is None:
                 return RemovedImages()
@@ -231,15 +240,14 @@ class Registry:
     def remove_repository(self) -> None:
         """Undo the creation of a repository, unless somebody has pushed to it meanwhile."""
         try:
-            with self._map_errors("remove the repository", _ADMIN):
+            with map_google_errors(
+                "remove the repository", self.place.project, SERVICE, _ADMIN
+            ):
                 repository = self._repository()
                 if repository is not None:
                     self._remove_repository(repository)
         except CloudError as error:
             _logger.warning("%s is left behind: %s", self.place.resource, error)
-
-    def _map_errors(self, doing: str, role: str) -> Any:
-        return map_google_errors(doing, self.place.project, SERVICE, role)
 
     def _repository(self) -> Any:
         name = self.place.resource

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dask_hpsearch import paths
 from dask_hpsearch.clusters.kubernetes.driver_job import DriverRequest
+from dask_hpsearch.concurrency import run_coroutine
 from dask_hpsearch.data.sources import REACHABLE
 from dask_hpsearch.exceptions import HPSearchError, PodStartError
 from dask_hpsearch.runs.generations import generation_of
@@ -21,7 +20,6 @@ from dask_hpsearch.runs.states import UNDER_WAY, note_state, signature_of
 from dask_hpsearch.security import signing
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
     from pathlib import Path
 
     from distributed import Client
@@ -213,7 +211,7 @@ def end_if_stuck(run_id: str) -> str | None:
     from dask_hpsearch.clusters.kubernetes import job_control
 
     with contextlib.suppress(HPSearchError):
-        _answer(job_control.end_from_here(record["job"], record["where"]))
+        run_coroutine(lambda: job_control.end_from_here(record["job"], record["where"]))
     return str(record["driver"])
 
 
@@ -228,19 +226,13 @@ def _problem(record: dict[str, Any] | None) -> Problem | None:
     from dask_hpsearch.clusters.kubernetes import job_control
 
     try:
-        found: Problem | None = _answer(
-            job_control.look_from_here(record["job"], record["where"])
+        found: Problem | None = run_coroutine(
+            lambda: job_control.look_from_here(record["job"], record["where"])
         )
     except HPSearchError as error:
         _logger.debug("Kubernetes does not say how the driver is: %s", error)
         return None
     return found
-
-
-def _answer(question: Coroutine[Any, Any, Any]) -> Any:
-    """Ask in an event loop of its own: a notebook's thread has one already."""
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(asyncio.run, question).result()
 
 
 def _remember(run_id: str, record: dict[str, Any]) -> None:
