@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from dask_hpsearch.config.gke_parts import (
     ON_DEMAND_LABEL,
     SPOT_TAINT,
-    SYSTEM_GRACE_S,
+    SYSTEM_GRACE,
     WORKERS_LABEL,
 )
 from dask_hpsearch.gcp.gke.labels import MANAGED_BY, MANAGER, is_managed
@@ -186,7 +186,7 @@ def _node_config(spec: GKESpec, pool_spec: Pool, name: str) -> v1.NodeConfig:
     )
     if pool_spec.grace is not None:
         kubelet.shutdown_grace_period_seconds = pool_spec.grace
-        kubelet.shutdown_grace_period_critical_pods_seconds = SYSTEM_GRACE_S
+        kubelet.shutdown_grace_period_critical_pods_seconds = SYSTEM_GRACE
     config = v1.NodeConfig(
         machine_type=pool_spec.machine_type,
         disk_size_gb=pool_spec.disk_gb,
