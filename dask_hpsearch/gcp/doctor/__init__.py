@@ -1,1 +1,1 @@
-"""What a Google Cloud project lacks before clusters can be made in it."""
+"""Checks that a Google Cloud project has what a spec needs."""

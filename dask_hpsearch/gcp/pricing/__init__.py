@@ -1,1 +1,1 @@
-"""List prices of Google Cloud, and estimates of costs made of them."""
+"""List prices of Google Cloud, and cost estimates from them."""

@@ -341,7 +341,7 @@ def test_who_does_not_answer_is_named() -> None:
     session = AuthorizedSession(AnonymousCredentials())
     rest = GoogleRest(session, dict.fromkeys(SERVICES, url))
 
-    with session, pytest.raises(CloudUnreachableError, match="does not answer"):
+    with session, pytest.raises(CloudUnreachableError, match="does not respond"):
         examine(spec(), rest=rest)
 
 
@@ -367,7 +367,7 @@ def test_the_command_prints_findings_and_no_token(
 
     assert (well, ill) == (0, 1)
     shown = capsys.readouterr()
-    assert "has all that" in shown.out
+    assert "has everything that" in shown.out
     assert "1. billing: the project" in shown.out
     assert TOKEN not in shown.out + shown.err + caplog.text
 
