@@ -219,7 +219,7 @@ def test_a_defect_is_named_with_its_mend(
     report = look()
 
     assert [mend in one.command for one in report.findings] == [True], report
-    assert report.unseen == ()
+    assert report.unchecked == ()
 
 
 def test_all_defects_are_named_at_once(
@@ -249,7 +249,7 @@ def test_what_may_not_be_looked_at_is_said(
     report = look()
 
     assert not report.ok
-    assert any("roles" in one for one in report.unseen)
+    assert any("role bindings" in one for one in report.unchecked)
     assert [one.about for one in report.findings] == ["quota"]
 
 
@@ -273,7 +273,7 @@ def test_an_api_that_a_check_needs_is_named_once(
 
     enable = f"gcloud services enable {api} --project={PROJECT}"
     assert [one.command for one in report.findings] == [enable]
-    assert report.unseen == ()
+    assert report.unchecked == ()
 
 
 def test_spot_machines_without_a_quota_of_their_own_use_the_familys(

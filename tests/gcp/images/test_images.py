@@ -195,7 +195,7 @@ def test_what_a_killed_client_began_is_finished(
 
     ensure(say=lines.append)
 
-    assert any("which is under way" in line for line in lines)
+    assert any("waiting for the running build" in line for line in lines)
     assert len(cloud.traffic.named("CreateBuild")) == 1
     assert names_in(gcs.port, bucket) == []
 
