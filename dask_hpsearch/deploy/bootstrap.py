@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.clusters.kubernetes import api as kubernetes_api
 from dask_hpsearch.clusters.kubernetes import operator
 from dask_hpsearch.clusters.kubernetes.api import KubernetesConflictError
-from dask_hpsearch.clusters.kubernetes.diagnosis import last_words, pod_problem
+from dask_hpsearch.clusters.kubernetes.diagnosis import last_lines, pod_problem
 from dask_hpsearch.clusters.kubernetes.manifests import POD_SECURITY
 from dask_hpsearch.concurrency import Deadline
 from dask_hpsearch.exceptions import (
@@ -202,7 +202,7 @@ async def _reaper_error(
     commands = "\n".join(f"    {one}" for one in reaper_pod.role_commands(spec))
     return PodStartError(
         f"the reaper, which deletes this GKE cluster when it expires, does not work: {reason}. "
-        f"The end of its log:\n{last_words(log)}\nIf it lacks permissions, grant them:\n"
+        f"The end of its log:\n{last_lines(log)}\nIf it lacks permissions, grant them:\n"
         f"{commands}\nOr set reaper: false in the spec, and delete expired GKE clusters "
         "yourself with dask-hpsearch sweep"
     )

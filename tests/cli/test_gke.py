@@ -146,7 +146,7 @@ def test_more_workers_than_the_spec_allows_are_refused(terminal: Terminal) -> No
     done = terminal.about_spec("scale", "11")
 
     assert done.returncode == 1
-    assert "dask.workers.max, 10" in done.stderr
+    assert "at most 10 (dask.workers.max" in done.stderr
     assert terminal.project.traffic.calls == []
 
 

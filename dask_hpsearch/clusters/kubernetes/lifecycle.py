@@ -278,7 +278,7 @@ class Lifecycle:
 
     async def quoted(self, problem: Problem) -> str:
         """Describe a problem, with the end of the pod's log if that says more."""
-        logs = [problem.words]
+        logs = [problem.log]
         for previous in (True, False) if problem.outlook == "crash" else ():
             try:
                 logs.append(await self.api.logs(problem.pod, previous=previous))
