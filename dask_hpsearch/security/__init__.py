@@ -1,1 +1,1 @@
-"""Signatures of pickles, and secrets that may not leave this machine."""
+"""Signatures of pickles, and detection of secrets."""

@@ -1,4 +1,4 @@
-"""Stores in a folder of this machine, or of a disk that several machines share."""
+"""Stores in a folder of this machine, or of a shared disk."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ _CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class FileStore:
-    """A folder; every object is a file below it.
+    """A folder with a file for each object.
 
-    The folder is made when its first object is created. Folders that become empty are
-    removed, except the one that was opened.
+    It is created with the first object. Folders that become empty are removed, except the
+    one that was opened.
 
     Attributes
     ----------
     root : Path
         Absolute.
     base : Path
-        The folder that was opened: ``root``, or one above it for a child.
+        The folder that was opened: ``root``, or its parent for a child.
     """
 
     root: Path
@@ -116,7 +116,7 @@ class FileStore:
             try:
                 folder.rmdir()
             except OSError:
-                break  # not empty, or not ours to remove
+                break  # not empty, or no permission
 
     def child(self, name: str) -> FileStore:
         """Return the store of the objects below a name."""
@@ -158,7 +158,7 @@ def open_folder(path: Path) -> FileStore:
     Raises
     ------
     StoreError
-        If there is something else of this name.
+        If it is a file.
     """
     root = path.resolve() if ".." in path.parts else path.absolute()
     if root.exists() and not root.is_dir():
@@ -184,7 +184,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _walk(folder: Path, above: str, prefix: str) -> Iterator[StoredObject]:
-    """Yield the objects of a folder, whose own name in the store is ``above``."""
+    """Yield the objects of a folder whose name in the store is ``above``."""
     try:
         entries = os.scandir(folder)
     except _ABSENT:

@@ -1,13 +1,13 @@
-"""One bucket: uploads that happen once, downloads that are checked, retry.
+"""A bucket: uploads that happen once, verified downloads, retries.
 
-What google-cloud-storage leaves to its caller, and why it is done here:
+It handles cases that google-cloud-storage leaves to its caller:
 
-- An upload whose answer is lost is sent again, and then refused: there is an object of
-  this name, its own. So every upload carries a token, by which it knows its object.
-- A download that was interrupted goes on where it stopped, and then its checksum is not
-  verified: it is here, over all that was written.
-- An upload in chunks that ends with another checksum than it should leaves an object for
-  a moment: so the checksum is announced at its beginning, and the storage refuses it.
+- If the response to an upload is lost, the retry is refused, since the object exists. Each
+  upload has a token, by which it recognizes its own object.
+- If a download is interrupted, it continues where it stopped, without verification of its
+  checksum: it is verified here, over all bytes that were written.
+- A chunked upload with a wrong checksum would leave an object for a moment: so the checksum
+  is sent at its beginning, and the storage refuses the upload.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RETRY = Retry(timeout=20.0)
 CHUNK_BYTES = 100 * 2**20  # google-cloud-storage's own
 _ONE_REQUEST_BYTES = 8 * 2**20  # google-cloud-storage's own limit
 _READ_BYTES = 2**20
-_TRIES = 3
+_ATTEMPTS = 3
 _CONNECTIONS = 32
 _FIRST_REFUSAL = 400
 _TOKEN = "dask-hpsearch-write"  # noqa: S105 (no secret)
@@ -40,7 +40,7 @@ _CONTENT_TYPE = "application/octet-stream"
 
 
 class Bucket:
-    """One bucket and the client that talks to it.
+    """A bucket and its client.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Bucket:
     name : str
     retry : Retry
     chunk_bytes : int
-        Of a large upload, what goes at once, and is in memory meanwhile: a multiple of
+        Size of the chunks of a large upload, each of which is in memory: a multiple of
         256 KiB.
     """
 
@@ -78,7 +78,7 @@ class Bucket:
     ) -> Bucket:
         """Open a bucket with Application Default Credentials.
 
-        With ``STORAGE_EMULATOR_HOST`` set, it is one of that emulator, without any.
+        With ``STORAGE_EMULATOR_HOST``, the bucket is in that emulator, without credentials.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class Bucket:
         Raises
         ------
         CorruptObjectError
-            If twice something else arrived than what the storage holds.
+            If the received content differed twice from the stored one.
         """
         from google.api_core import exceptions
 
@@ -118,18 +118,18 @@ class Bucket:
                     if self._download(name, file):
                         return True
                 except exceptions.RequestRangeNotSatisfiable:
-                    continue  # of an object that is shorter now than it was said to be
+                    continue  # the object is shorter now
                 except exceptions.NotFound as error:
                     self._check_exists(error)
                     return False
         msg = (
-            f"gs://{self.name}/{name} arrived twice with another checksum than the "
-            "storage gives for it: check the network and the disk, and try again"
+            f"gs://{self.name}/{name} arrived twice with a wrong checksum: check the network "
+            "and the disk, and try again"
         )
         raise CorruptObjectError(msg)
 
     def _download(self, name: str, file: IO[bytes]) -> bool:
-        """Download an object; False if that is not what the storage holds."""
+        """Download an object; False if its checksum is wrong."""
         blob = self._bucket.blob(name)
         checked = _Checked(file)
         blob.download_to_file(
@@ -146,7 +146,7 @@ class Bucket:
         Raises
         ------
         CorruptObjectError
-            If the storage received something else than what was sent, repeatedly.
+            If the storage repeatedly received something else.
         """
         from google.api_core import exceptions
 
@@ -154,23 +154,23 @@ class Bucket:
         size = file.seek(0, os.SEEK_END)
         with map_storage_errors("create", self._url(name)):
             if size > _ONE_REQUEST_BYTES:
-                if self._token_of(name) is not None:  # or it would be told at the end
+                if self._token_of(name) is not None:  # fail before the upload
                     return False
                 crc32c = _crc32c_of(file)
-            for tries_left in reversed(range(_TRIES)):
+            for remaining in reversed(range(_ATTEMPTS)):
                 try:
                     self._upload(name, file, size, token=token, crc32c=crc32c)
                     break
                 except exceptions.PreconditionFailed:
                     return self._token_of(name) == token
                 except (exceptions.GoogleAPICallError, ValueError) as error:
-                    if not _may_go_well_later(error):
+                    if not _may_succeed_later(error):
                         raise
                     if self._token_of(name) == token:
                         return True
-                    self._exists.clear()  # the bucket may have gone meanwhile
+                    self._exists.clear()  # the bucket may have been deleted meanwhile
                     self._check_exists(error)
-                    if not tries_left:
+                    if not remaining:
                         raise _not_received(self.name, name, error) from error
         self._exists.set()
         return True
@@ -194,9 +194,9 @@ class Bucket:
         )
 
     def _token_of(self, name: str) -> str | None:
-        """Return the token that an object was uploaded with; None if there is none.
+        """Return the token with which an object was uploaded; None if there is no object.
 
-        Objects of others have an empty one.
+        Objects from other programs have an empty one.
         """
         from google.api_core.exceptions import NotFound
 
@@ -227,7 +227,7 @@ class Bucket:
         self._exists.set()
 
     def touch(self, name: str) -> bool:
-        """Change an object's metadata, and with them its time; False if there is none."""
+        """Update the time in an object's metadata; False if there is no object."""
         from google.api_core.exceptions import NotFound
 
         blob = self._bucket.blob(name)
@@ -246,7 +246,7 @@ class Bucket:
         return True
 
     def delete(self, name: str) -> None:
-        """Delete an object; nothing is done if there is none."""
+        """Delete an object, if there is one."""
         from google.api_core.exceptions import NotFound
 
         with map_storage_errors("delete", self._url(name)):
@@ -260,7 +260,7 @@ class Bucket:
         return f"gs://{self.name}/{name}".removesuffix("/")
 
     def _check_exists(self, error: Exception) -> None:
-        """Tell an object that is missing from a bucket that is."""
+        """Raise if the bucket is missing, and not only the object."""
         from google.api_core.exceptions import Forbidden, NotFound
 
         if self._exists.is_set():
@@ -280,12 +280,12 @@ class Bucket:
         except NotFound:
             raise bucket_not_found(self.name) from error
         except Forbidden:
-            return  # it cannot be told
+            return  # unknown
         self._exists.set()
 
 
 class _Checked:
-    """Writes to a file, and sums up what was written."""
+    """Writes to a file, and computes the checksum."""
 
     def __init__(self, file: IO[bytes]) -> None:
         from google_crc32c import Checksum
@@ -298,7 +298,7 @@ class _Checked:
         return self._file.write(data)
 
     def crc32c(self) -> str:
-        """Checksum of all that was written, as the storage tells it."""
+        """Return the checksum of all written bytes, as the storage formats it."""
         return base64.b64encode(self._sum.digest()).decode()
 
 
@@ -312,11 +312,11 @@ def _crc32c_of(file: IO[bytes]) -> str:
     return base64.b64encode(found.digest()).decode()
 
 
-def _may_go_well_later(error: Exception) -> bool:
-    """Whether an upload, begun again, may succeed.
+def _may_succeed_later(error: Exception) -> bool:
+    """Whether an upload may succeed if it is started again.
 
-    The storage knows it no more (404, 410), kept less of it than was sent (308, or a
-    ValueError of google-cloud-storage's), or received another checksum (400).
+    The storage has lost it (404, 410), has kept less than was sent (308, or a ValueError of
+    google-cloud-storage), or has received another checksum (400).
     """
     code: int | None = getattr(error, "code", None)
     return isinstance(error, ValueError) or code in (308, 400, 404, 410)
@@ -324,20 +324,20 @@ def _may_go_well_later(error: Exception) -> bool:
 
 def _not_received(bucket: str, name: str, error: Exception) -> CorruptObjectError:
     return CorruptObjectError(
-        f"gs://{bucket}/{name} did not arrive as it was sent ({error}): check the "
-        "network, and that nobody changes the file meanwhile; there is no such object now"
+        f"gs://{bucket}/{name} did not arrive as it was sent ({error}): check the network, "
+        "and that the file is not changed meanwhile; the object was not created"
     )
 
 
 def _prepare(client: Any) -> None:
-    """Let many threads share a client, each with a connection that stays open."""
+    """Let many threads share a client, each with a persistent connection."""
     from requests.adapters import HTTPAdapter
 
-    # Meant for traces, it asks for the bucket's metadata in a thread of its own, traces
-    # or not, and needs a permission more for that.
-    client._bucket_metadata_cache = None  # noqa: SLF001 (the variable is for all of a process)
-    # As google-cloud-storage's own documentation does it.
-    session = client._http  # noqa: SLF001 (there is no other way)
+    # Used for traces, it requests the bucket's metadata in a thread even without traces, which
+    # needs another permission.
+    client._bucket_metadata_cache = None  # noqa: SLF001 (the environment variable is for the whole process)
+    # As in the documentation of google-cloud-storage.
+    session = client._http  # noqa: SLF001 (no public API)
     adapter = HTTPAdapter(pool_maxsize=_CONNECTIONS)
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)
@@ -345,6 +345,6 @@ def _prepare(client: Any) -> None:
 
 
 def _release_if_refused(response: Any, **_: Any) -> None:
-    """Read what a refusal says, so that its connection can be used again."""
+    """Read the body of a refusal, so that its connection can be reused."""
     if response.status_code >= _FIRST_REFUSAL:
         _ = response.content

@@ -360,7 +360,7 @@ def test_a_missing_package_is_told() -> None:
 )
 def test_what_names_no_bucket_is_told(url: str) -> None:
     """Before anything is contacted."""
-    with pytest.raises(StoreNameError, match="cannot be the name of a bucket"):
+    with pytest.raises(StoreNameError, match="must be gs://BUCKET"):
         open_store(url)
 
 
