@@ -1,10 +1,9 @@
-"""Puts data where workers find it: in a store or a folder that they see, else sent by Dask.
+"""Provides data to workers: through a store, a shared folder, or Dask.
 
-Every object is written once, under the hash of its content. A store that workers can reach
-(``gs://``) is read by every worker itself. Of a folder of the client's, a worker that sees
-it maps the files; one that does not asks for them on the search's event topic, and they are
-sent to that worker, once for all its slots, late workers included. No copy stays on the
-scheduler, and none rides inside a task.
+Each object is written once, under the hash of its content. Workers read a store that they can
+reach (``gs://``) themselves. Files in a folder of the client are mapped by workers that see
+the folder; other workers, late ones included, request them on the search's event topic, and
+receive them once for all slots. No copy stays on the scheduler or is part of a task.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.stores import Store
 
 DATA = "data"
-_TOUCH_AFTER_S = 600.0
+_TOUCH_AFTER = 600.0
 _WRITERS = 16
 
 
@@ -47,10 +46,10 @@ class DataStore:
     Parameters
     ----------
     store : Path or None
-        A folder that the workers may see too; the data stays there for later searches.
-        None: a folder of this machine, removed on `close`.
+        A folder that workers may see; the data stays there for later searches. None: a
+        folder of this machine, removed by `close`.
     bucket : Store, optional
-        Instead: a store's folder of data, which workers read by themselves.
+        Instead: a store's folder of data, which workers read themselves.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class DataStore:
 
     @classmethod
     def of(cls, store: Store) -> Self:
-        """Return the data_store of a store's data: in it, if workers can read it there."""
+        """Return the data store of a store: in it, if workers can read it there."""
         if store.url.partition("://")[0] in REACHABLE:
             return cls(bucket=store.child(DATA))
         return cls(store.local_path())
@@ -88,7 +87,7 @@ class DataStore:
         return self._bucket is not None
 
     def put(self, value: Any, *, what: str) -> DataRef:
-        """Write an object unless its content is there already.
+        """Write an object, unless its content was written before.
 
         Parameters
         ----------
@@ -101,31 +100,31 @@ class DataStore:
         UnpicklableError
             If it cannot be pickled.
         StoreError
-            If the folder cannot be written; nothing half-written stays.
+            If the folder cannot be written; no partial file is left.
         """
         pinned = self._pinned.get(id(value))
         if pinned is not None:
             return pinned[1]
         bundle = _encode(value, what)
-        # Several may be on their way at the same moment, but each once.
+        # Different objects may be written at the same time, each once.
         with self._writing[int(bundle.digest, 16) % _WRITERS]:
             ref = self._refs.get(bundle.digest) or self._write(bundle)
             self._refs[ref.digest] = ref
         return ref
 
     def pin(self, value: Any, ref: DataRef) -> None:
-        """Remember that a bundle is there for this very object, as long as this data_store."""
+        """Remember the bundle of an object, as long as the data store exists."""
         if value is not None:
             self._pinned[id(value)] = value, ref
         self._refs[ref.digest] = ref
 
     def hold(self, ref: DataRef) -> None:
-        """Count a user of a bundle."""
+        """Increase the reference count of a bundle."""
         with self._lock:
             self._held[ref.digest] = self._held.get(ref.digest, 0) + 1
 
     def release(self, refs: list[DataRef]) -> None:
-        """Count users down; a temporary bundle goes with its last."""
+        """Decrease reference counts; a temporary bundle is deleted at zero."""
         pinned = {ref.digest for _, ref in self._pinned.values()}
         with self._lock:
             for ref in refs:
@@ -136,9 +135,9 @@ class DataStore:
                     ref.path.unlink(missing_ok=True)
 
     def open(self, reference: Reference, *, what: str) -> Any:
-        """Return data that lie elsewhere; this node keeps one copy, which is mapped.
+        """Return referenced data; this node keeps one copy, which is mapped.
 
-        Writing to it changes nothing but this process's view.
+        Writing to it changes only this process's view.
 
         Parameters
         ----------
@@ -149,9 +148,9 @@ class DataStore:
         Raises
         ------
         DataChangedError
-            If they are not what they were when they were pinned.
+            If they have changed since they were pinned.
         DataUnavailableError
-            If they are gone or were altered.
+            If they were deleted or altered.
         HPSearchError
             If they cannot be read.
         """
@@ -160,12 +159,12 @@ class DataStore:
         return self._open_bundle(reference, what)
 
     def reference(self, ref: DataRef, *, n_samples: int | None) -> DataReference:
-        """Return what finds a bundle of this data_store again, from any process."""
-        place = ref.place if ref.in_store else Path(ref.place).as_uri()
-        return DataReference(place, ref.digest, ref.nbytes, n_samples)
+        """Return the reference to a bundle, for any process."""
+        store = ref.place if ref.in_store else Path(ref.place).as_uri()
+        return DataReference(store, ref.digest, ref.nbytes, n_samples)
 
     def own(self, digest: str, nbytes: int) -> DataReference:
-        """Return the reference to a bundle in this data_store's store."""
+        """Return the reference to a bundle in this store."""
         if self._bucket is not None:
             return DataReference(self._bucket.url, digest, nbytes)
         return DataReference(self.folder().as_uri(), digest, nbytes)
@@ -181,7 +180,7 @@ class DataStore:
         held = self._keep(cache.hold(source.key, source.nbytes, make))
         value = bundles.load(str(held.path), writable=True)
         made_from = None
-        if source.reachable:  # workers elsewhere make theirs by themselves
+        if source.reachable:  # workers on other machines build their own
             made_from = self.put(source, what=what)
         self.pin(value, _ref_of(held.path, made_from))
         return value
@@ -213,18 +212,18 @@ class DataStore:
         return held
 
     def folder(self) -> Path:
-        """Return the folder, made if need be."""
+        """Return the folder; create it if necessary."""
         with self._lock:
             if self._folder is None:
                 self._folder = self._make_folder(0)
             return self._folder
 
     def find(self, digest: str) -> DataRef | None:
-        """Look up a bundle that was put here."""
+        """Return a bundle by its digest."""
         return self._refs.get(digest)
 
     def digests(self) -> list[str]:
-        """All bundles that were put here."""
+        """Return the digests of all bundles."""
         return list(self._refs)
 
     def close(self) -> None:
@@ -264,13 +263,13 @@ class DataStore:
         return _ref_of(path, None, bundle.nbytes)
 
     def _upload(self, bundle: Bundle, path: Path, bucket: Store) -> DataRef:
-        """Write a bundle to the store, by way of a file, unless it is there."""
+        """Upload a bundle through a temporary file, unless the store has it."""
         found = [
             one for one in bucket.list(bundle.digest) if one.nbytes == bundle.nbytes
         ]
         if found:
-            if time.time() - found[0].modified > _TOUCH_AFTER_S:
-                bucket.touch(bundle.digest)  # in use, for those who tidy up
+            if time.time() - found[0].modified > _TOUCH_AFTER:
+                bucket.touch(bundle.digest)  # protects it from garbage collection
         else:
             try:
                 bundle.write(path)
@@ -301,17 +300,17 @@ class KnownObjects:
         self._by_id: dict[int, tuple[Any, DataRef]] = {}
 
     def put(self, value: Any, *, what: str) -> DataRef:
-        """Put an object into the data_store, unless this very object was put before."""
+        """Put an object into the data store, unless it was put before."""
         known = self._by_id.get(id(value))
         if known is None:
-            # The object is kept too, so that its id stays its own.
+            # A reference to the object keeps its id unique.
             ref = self._data_store.put(value, what=what)
             self._data_store.hold(ref)
             known = self._by_id[id(value)] = value, ref
         return known[1]
 
     def clear(self) -> None:
-        """Let go of the objects, and of bundles that nobody else here uses."""
+        """Release the objects, and their bundles."""
         refs = [ref for _, ref in self._by_id.values()]
         self._by_id.clear()
         self._data_store.release(refs)
@@ -320,7 +319,7 @@ class KnownObjects:
 def _ref_of(
     path: Path, made_from: DataRef | None, nbytes: int | None = None
 ) -> DataRef:
-    """Refer to a file; refs to files of one folder share its name, and are small."""
+    """Return the reference to a file; references into a folder share its name."""
     size = path.stat().st_size if nbytes is None else nbytes
     return DataRef(path.name, size, sys.intern(str(path.parent)), made_from)
 
@@ -328,26 +327,24 @@ def _ref_of(
 def _check_bundle(path: Path, reference: DataReference, what: str) -> None:
     try:
         verify(path, reference.digest)
-        os.utime(path)  # in use, for those who tidy up
+        os.utime(path)  # protects it from garbage collection
     except OSError as error:
         msg = (
-            f"the run's data {what!r} is gone or was altered: {error}. Put the file "
-            "back, or begin a new run"
+            f"the run's data {what!r} was deleted or altered: {error}. Restore the file, or "
+            "start a new run"
         )
         raise DataUnavailableError(msg) from error
 
 
 def _cache_of_driver() -> NodeCache:
-    # Workers import this module too, and have no need of signatures.
-
     return NodeCache.of_environment(paths.data_folder() / "cache", temporary=False)
 
 
 def _write_or_use(bundle: Bundle, path: Path) -> None:
-    """Write a bundle, or use one that is there, if it is whole and what it says."""
+    """Write a bundle, unless there is an intact one."""
     with contextlib.suppress(OSError, ValueError):
         verify(path, bundle.digest)
-        os.utime(path)  # in use, for those who tidy up
+        os.utime(path)  # protects it from garbage collection
         return
     path.unlink(missing_ok=True)
     bundle.write(path)
