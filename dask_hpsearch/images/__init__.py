@@ -1,1 +1,1 @@
-"""Images for scheduler, workers and operator: what goes in, and building them."""
+"""Container images of scheduler, workers and operator: content and build."""
