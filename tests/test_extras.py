@@ -196,7 +196,7 @@ def test_an_environment_without_extras_fits(tmp_path: Path) -> None:
     install = [python, "-m", "pip", "install", "--quiet"]
     constraints = str(ROOT / "constraints.txt")
     subprocess.run([*install, "--constraint", constraints, str(ROOT)], check=True)
-    path = tmp_path / "search/estimator.py"
+    path = tmp_path / "search.py"
     path.write_text(SEARCH, encoding="utf-8")
 
     found = subprocess.run(
