@@ -11,7 +11,15 @@ from dask_hpsearch.exceptions import StoreNameError
 from dask_hpsearch.stores.base import Listing, Store, StoredObject, check_name
 from dask_hpsearch.stores.file import open_folder
 
-__all__ = ["Listing", "Store", "StoredObject", "check_name", "open_store"]
+__all__ = [
+    "Listing",
+    "Store",
+    "StoredObject",
+    "check_name",
+    "errors",
+    "open_store",
+    "retry",
+]
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _KINDS = "a folder's path, file:///FOLDER, gs://BUCKET/FOLDER or memory://NAME"
