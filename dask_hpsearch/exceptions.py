@@ -233,7 +233,7 @@ class SpecError(HPSearchError, ValueError):
         self.name = name
         self.problems = problems
         lines = "".join(f"\n  - {problem}" for problem in problems)
-        super().__init__(f"{name} is no spec of a cluster; change:{lines}")
+        super().__init__(f"{name}: invalid cluster spec:{lines}")
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[str, list[str]]]:
         return type(self), (self.name, self.problems)

@@ -29,12 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        The command line without the program's name; the process's own by default.
+        The command line without the program's name; default: that of the process.
 
     Returns
     -------
     int
-        0; 1 after an error, told in one line on standard error; 130 after Ctrl-C.
+        0; 1 after an error, with one line on standard error; 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
     return _exit_code(lambda: arguments.run_command(arguments))
@@ -67,7 +67,7 @@ def _parser() -> ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"%(prog)s {__version__}"
     )
-    # Each command adds its own parser, and sets ``run_command`` to what carries it out.
+    # Each command adds its own parser, and sets ``run_command`` to its function.
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands.add_parser("demo", help="search a random forest on real data"))
     add_runs(commands)
@@ -82,19 +82,19 @@ def _parser() -> ArgumentParser:
 def _add_demo(parser: ArgumentParser) -> None:
     parser.description = (
         "Search a random forest's parameters on scikit-learn's handwritten digits, "
-        "on a Dask cluster of this machine; about a minute on two cores."
+        "on a Dask cluster of this machine. Takes about a minute on two cores."
     )
     parser.add_argument(
         "--n-iter",
         type=positive,
         metavar="N",
-        help="candidates to try (default: a minute's worth)",
+        help="number of candidates (default: for about a minute)",
     )
     parser.add_argument(
         "--slots",
         type=positive,
         metavar="N",
-        help="fits that run at a time (default: one per core)",
+        help="number of concurrent fits (default: one per core)",
     )
     parser.add_argument(
         "--output",
@@ -107,7 +107,7 @@ def _add_demo(parser: ArgumentParser) -> None:
 
 
 def _demo(arguments: Namespace) -> int:
-    # Imported here: it brings scikit-learn and Dask, which --help can do without.
+    # Imported here: it imports scikit-learn and Dask, which --help does not need.
     from dask_hpsearch.cli import demo
 
     options = {} if arguments.n_iter is None else {"n_iter": arguments.n_iter}
@@ -116,13 +116,13 @@ def _demo(arguments: Namespace) -> int:
 
 
 def _output(text: str) -> Path:
-    """Check the path now: the search would be lost if that came at its end."""
+    """Check the path before the search, whose result would be lost otherwise."""
     path = Path(text)
     if path.is_dir():
-        msg = f"{text!r} is a folder: name a file"
+        msg = f"must be a file, got the folder {text!r}"
         raise ArgumentTypeError(msg)
     target = path if path.exists() else path.parent
     if not os.access(target, os.W_OK):
-        msg = f"{text!r} cannot be written: choose another path"
+        msg = f"must be a writable path, got {text!r}"
         raise ArgumentTypeError(msg)
     return path

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, and kinds of arguments."""
+"""Exit codes and argument types that all commands share."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ EXIT_INTERRUPTED = 130
 
 
 def positive(text: str) -> int:
-    """Read a whole number of 1 or more."""
+    """Parse a positive integer."""
     if not text.isdecimal() or int(text) < 1:
-        msg = f"{text!r} is no whole number of 1 or more"
+        msg = f"must be a positive integer, got {text}"
         raise ArgumentTypeError(msg)
     return int(text)

@@ -1,4 +1,4 @@
-"""The command that shows the Dask clusters of a namespace, and ends one."""
+"""The command that lists the Dask clusters of a namespace, or deletes one."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ _NAMES = ("NAME", "AGE", "WORKERS", "OWNER", "STATE", "RUNS")
 def add_clusters(commands: Any) -> None:
     """Add the command to a parser's."""
     parser = commands.add_parser(
-        "clusters", help="list the Dask clusters on Kubernetes, or end one"
+        "clusters", help="list the Dask clusters on Kubernetes, or delete one"
     )
     parser.description = (
-        "List all Dask clusters of a namespace, of every owner: age, workers that are "
-        "ready of those wanted, owner, since when there has been no work, and runs."
+        "List all Dask clusters of a namespace, of every owner: age, ready and desired "
+        "workers, owner, how long it has been idle, and runs."
     )
-    parser.add_argument("--end", metavar="NAME", help="end this one, and all it runs")
-    parser.add_argument("--context", help="of the kubeconfig (default: its own)")
-    parser.add_argument("--namespace", help="default: the context's own")
+    parser.add_argument(
+        "--end", metavar="NAME", help="delete this Dask cluster, with its runs"
+    )
+    parser.add_argument(
+        "--context", help="context of the kubeconfig (default: the current one)"
+    )
+    parser.add_argument("--namespace", help="default: that of the context")
     parser.set_defaults(run_command=_clusters)
 
 
@@ -35,8 +39,8 @@ def _clusters(arguments: Namespace) -> int:
 
     where = {"context": arguments.context, "namespace": arguments.namespace}
     if arguments.end is not None:
-        asyncio.run(overview.end(arguments.end, where))
-        print(f"the cluster {arguments.end} has ended")
+        asyncio.run(overview.delete(arguments.end, where))
+        print(f"deleted the Dask cluster {arguments.end}")
         return 0
     namespace, rows = asyncio.run(overview.rows(where))
     if not rows:
@@ -47,9 +51,16 @@ def _clusters(arguments: Namespace) -> int:
 
 
 def table(rows: list[ClusterRow]) -> str:
-    """Write rows below each other, problems last."""
+    """Format rows as a table, problems last."""
     cells = [
-        (row.name, row.age, f"{row.ready}/{row.wanted}", row.owner, row.state, row.runs)
+        (
+            row.name,
+            row.age,
+            f"{row.ready}/{row.desired}",
+            row.owner,
+            row.state,
+            row.runs,
+        )
         for row in rows
     ]
     widths = [max(map(len, column)) for column in zip(_NAMES, *cells, strict=True)]

@@ -1,4 +1,4 @@
-"""The tutorial's own work: search a random forest on handwritten digits."""
+"""The tutorial's search: a random forest on handwritten digits."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ To go on:
 
 
 def run(output: Path, *, n_iter: int = N_ITER, slots: int | None = None) -> str | None:
-    """Search, tell what was found, and save the fitted search.
+    """Search, print the result, and save the fitted search.
 
     Parameters
     ----------

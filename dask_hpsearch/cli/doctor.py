@@ -1,4 +1,4 @@
-"""The commands ``doctor`` and ``cost``: what a spec needs of a project, and its price."""
+"""The commands ``doctor`` and ``cost``: check a spec's project, estimate its cost."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 def add_doctor(commands: Any) -> None:
     """Add the commands to a parser's."""
     doctor = commands.add_parser(
-        "doctor", help="look what a project lacks for a GKE cluster"
+        "doctor", help="check that a project has what a GKE cluster needs"
     )
     doctor.description = (
-        "Look at a Google Cloud project, change nothing, and say what it lacks for a "
-        "spec's GKE cluster, with the command that mends each."
+        "Check that a Google Cloud project has what a spec's GKE cluster needs. Nothing is "
+        "changed; each problem is printed with the command that fixes it."
     )
     doctor.add_argument(
         "--address",
@@ -28,15 +28,15 @@ def add_doctor(commands: Any) -> None:
         action="append",
         default=[],
         metavar="SERVICE=URL",
-        help="where a service is that is not at its usual address",
+        help="endpoint of a service, if it is not the public one",
     )
     cost = commands.add_parser("cost", help="estimate what a GKE cluster costs")
-    cost.description = "Estimate what a spec's GKE cluster costs, by list prices."
+    cost.description = "Estimate what a spec's GKE cluster costs, from list prices."
     cost.add_argument(
         "--prices",
         type=Path,
         metavar="FILE",
-        help="price table (default: the one that comes with the package)",
+        help="price table (default: that of the package)",
     )
     for parser, function in ((doctor, _doctor), (cost, _cost)):
         add_spec(parser)
@@ -46,7 +46,9 @@ def add_doctor(commands: Any) -> None:
 def _address(text: str) -> tuple[str, str]:
     service, equals, url = text.partition("=")
     if not equals or "://" not in url:
-        msg = f"{text!r} is no SERVICE=URL, as compute=https://compute.example.com"
+        msg = (
+            f"must be SERVICE=URL, as compute=https://compute.example.com, got {text!r}"
+        )
         raise ArgumentTypeError(msg)
     return service, url
 
@@ -57,7 +59,7 @@ def _doctor(arguments: Namespace) -> int:
     spec = spec_of(arguments)
     report = examine(spec, addresses=dict(arguments.address))
     print(
-        f"project {spec.project} has all that {arguments.spec} needs"
+        f"project {spec.project} has everything that {arguments.spec} needs"
         if report.ok
         else report
     )

@@ -1,4 +1,4 @@
-"""Commands about images."""
+"""Commands for images."""
 
 from __future__ import annotations
 
@@ -20,32 +20,40 @@ def add_images(commands: Any) -> None:
     image = commands.add_parser(
         "image", help="build the image of scheduler and workers"
     )
-    image.description = "Build the image that scheduler, workers and operator run on."
-    ways = image.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    build = ways.add_parser("build", help="build it, and print its name")
+    image.description = "Build the image of scheduler, workers and operator."
+    subcommands = image.add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    build = subcommands.add_parser("build", help="build it, and print its name")
     build.description = "Build the image; print its name."
     where = build.add_mutually_exclusive_group(required=True)
     where.add_argument(
         "--local",
         action="store_true",
-        help="on this machine, with buildah, podman or docker",
+        help="build on this machine, with buildah, podman or docker",
     )
     where.add_argument(
         "--cloud",
         action="store_true",
-        help="by Cloud Build, into Artifact Registry; --spec is a GKE cluster's",
+        help="build with Cloud Build, push to Artifact Registry; needs the --spec of a GKE cluster",
     )
-    build.add_argument("--tag", metavar="NAME", help="default: made from the content")
-    build.add_argument("--builder", metavar="PROGRAM", help="default: what there is")
+    build.add_argument(
+        "--tag", metavar="NAME", help="default: derived from the content"
+    )
+    build.add_argument(
+        "--builder", metavar="PROGRAM", help="default: the first one that is installed"
+    )
     build.add_argument(
         "--option",
         action="append",
         default=[],
         metavar="OPTION",
-        help="passed on to the builder, as --option=--network=host",
+        help="passed to the builder, as --option=--network=host",
     )
-    context = ways.add_parser("context", help="lay out the folder it is built from")
-    context.description = "Lay out the folder from which the image is built."
+    context = subcommands.add_parser(
+        "context", help="write the folder from which it is built"
+    )
+    context.description = "Write the folder from which the image is built."
     context.add_argument("folder", type=Path, metavar="FOLDER")
     for parser, function in ((build, _build), (context, _context)):
         _add_content(parser)
@@ -57,12 +65,12 @@ def _add_content(parser: ArgumentParser) -> None:
         "--spec",
         type=Path,
         metavar="FILE",
-        help="a cluster's spec: its requirements and modules go in",
+        help="spec of a cluster, for its requirements and modules",
     )
     parser.add_argument(
         "--extras",
         metavar="NAMES",
-        help="extras of dask-hpsearch, with commas (default: those installed here)",
+        help="extras of dask-hpsearch, comma-separated (default: those installed here)",
     )
 
 
@@ -71,7 +79,7 @@ def _build(arguments: Namespace) -> int:
         return _build_in_cloud(arguments)
     from dask_hpsearch.images.local import build, find_builder
 
-    find_builder(arguments.builder)  # say at once that there is none
+    find_builder(arguments.builder)  # fail early if there is none
     with tempfile.TemporaryDirectory(prefix="dask-hpsearch-image-") as folder:
         name = build(
             _lay_out(Path(folder), arguments),
@@ -96,7 +104,7 @@ def _build_in_cloud(arguments: Namespace) -> int:
 
 
 def _say(line: str) -> None:
-    """Show how far a build is, apart from its result."""
+    """Print the progress of a build, separate from its result."""
     print(line, file=sys.stderr, flush=True)
 
 

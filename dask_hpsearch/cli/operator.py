@@ -20,22 +20,30 @@ def add_operator(commands: Any) -> None:
         "operator", help="install, show or remove the Dask operator"
     )
     operator.description = (
-        "The Dask operator makes pods of what clusters ask for; a Kubernetes cluster "
-        "needs it once."
+        "The Dask operator creates the pods of Dask clusters. Install it once in each "
+        "Kubernetes cluster."
     )
-    ways = operator.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    install = ways.add_parser("install", help="install it, or bring it up to date")
+    subcommands = operator.add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    install = subcommands.add_parser("install", help="install it, or update it")
     install.add_argument(
-        "--image", required=True, help="an image that dask-hpsearch image build made"
+        "--image", required=True, help="an image built with dask-hpsearch image build"
     )
-    status = ways.add_parser("status", help="show what is there")
-    remove = ways.add_parser("remove", help="remove it; not while there are clusters")
+    status = subcommands.add_parser(
+        "status", help="show whether it is installed and ready"
+    )
+    remove = subcommands.add_parser(
+        "remove", help="remove it, if there are no Dask clusters"
+    )
     for parser, function in (
         (install, _install),
         (status, _status),
         (remove, _remove),
     ):
-        parser.add_argument("--context", help="of the kubeconfig (default: its own)")
+        parser.add_argument(
+            "--context", help="context of the kubeconfig (default: the current one)"
+        )
         parser.set_defaults(run_command=function)
 
 
@@ -51,12 +59,12 @@ def _status(arguments: Namespace) -> int:
     from dask_hpsearch.clusters.kubernetes import operator
 
     found = _with_api(arguments, operator.status)
-    print(f"kinds of resources: {found.definitions} of 4")
+    print(f"custom resource definitions: {found.definitions} of 4")
     if found.image is None:
         print("operator: not installed by dask-hpsearch")
     else:
-        word = "ready" if found.ready else "not ready"
-        print(f"operator: {word}, dask-kubernetes {found.version}, {found.image}")
+        state = "ready" if found.ready else "not ready"
+        print(f"operator: {state}, dask-kubernetes {found.version}, {found.image}")
     return 0 if found.ready else EXIT_ERROR
 
 
@@ -64,7 +72,7 @@ def _remove(arguments: Namespace) -> int:
     from dask_hpsearch.clusters.kubernetes import operator
 
     _with_api(arguments, operator.remove)
-    print("the Dask operator is removed")
+    print("removed the Dask operator")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Commands about runs, in the words of `SearchRun`."""
+"""Commands for runs, named as the methods of `SearchRun`."""
 
 from __future__ import annotations
 
@@ -25,35 +25,45 @@ def add_runs(commands: Any) -> None:
         "store",
         nargs="?",
         metavar="STORE",
-        help="folder or URL that holds runs (default: your own on this machine)",
+        help="folder or URL of runs (default: your own on this machine)",
     )
     run = ArgumentParser(add_help=False)
     run.add_argument(
         "run",
         metavar="RUN",
-        help="a run's URL or folder; its name alone if it is in the default store",
+        help="URL or folder of a run, or its name if it is in the default store",
     )
     on = ArgumentParser(add_help=False)
     on.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="Dask scheduler to go on with (default for resume: a local cluster)",
+        help="Dask scheduler to resume on (default for resume: a local cluster)",
     )
     for name, function, parents, says in (
         ("runs", _runs, [store], "list the runs of a store"),
-        ("show", _show, [run], "show how far a run is, and its log if it failed"),
+        (
+            "show",
+            _show,
+            [run],
+            "show the progress of a run, and its log if it has failed",
+        ),
         (
             "attach",
             _attach,
             [run, on],
-            "follow a run to its end; Ctrl-C leaves it going",
+            "follow a run to its end; Ctrl-C does not stop it",
         ),
-        ("resume", _resume, [run, on], "go on where a run was interrupted"),
-        ("stop", _stop, [run], "end a run with what has finished"),
+        ("resume", _resume, [run, on], "continue an interrupted run"),
+        ("stop", _stop, [run], "end a run with the results so far"),
         ("cancel", _cancel, [run], "end a run without a result"),
-        ("logs", _logs, [run], "print what its drivers wrote, and its cluster's pods"),
-        ("delete", _delete, [run], "delete a run that is not under way"),
-        ("gc", _gc, [store], "remove data that no run of a store refers to"),
+        (
+            "logs",
+            _logs,
+            [run],
+            "print the logs of a run's drivers and of its cluster's pods",
+        ),
+        ("delete", _delete, [run], "delete a run that is not active"),
+        ("gc", _gc, [store], "remove data that no run of a store uses"),
     ):
         parser = commands.add_parser(name, parents=parents, help=says)
         parser.description = f"{says[0].upper()}{says[1:]}."
@@ -65,17 +75,17 @@ def add_runs(commands: Any) -> None:
                 "--older-than",
                 type=positive,
                 metavar="DAYS",
-                help="also remove runs that ended and were begun before that",
+                help="also remove runs that have ended, and are older",
             )
 
 
 def _add_limits(parser: ArgumentParser) -> None:
     for name, unit, says in (
-        ("--max-time", "SECONDS", "end it after that with what has finished"),
-        ("--fit-timeout", "SECONDS", "end a single fit after that"),
-        ("--max-cost", "USD", "end it once it has cost so much"),
+        ("--max-time", "SECONDS", "end it after this time with the results so far"),
+        ("--fit-timeout", "SECONDS", "end a single fit after this time"),
+        ("--max-cost", "USD", "end it at this cost"),
     ):
-        more = " (default: as the run was begun; inf: no limit)"
+        more = " (default: as before; inf: no limit)"
         parser.add_argument(name, type=float, metavar=unit, help=says + more)
 
 
@@ -107,7 +117,7 @@ def _attach(arguments: Namespace) -> int:
         if not run.done():
             where = shlex.quote(run.url)
             hint = (
-                f"dask-hpsearch stop {where} ends the run with what has finished, "
+                f"dask-hpsearch stop {where} ends the run with the results so far, "
                 f"dask-hpsearch cancel {where} without a result"
             )
             try:
@@ -133,7 +143,7 @@ def _resume(arguments: Namespace) -> int:
 
 
 def _stop(arguments: Namespace) -> int:
-    return _ask(arguments, "stop", "to stop with what has finished")
+    return _ask(arguments, "stop", "to stop with the results so far")
 
 
 def _cancel(arguments: Namespace) -> int:
@@ -144,10 +154,10 @@ def _ask(arguments: Namespace, method: str, what: str) -> int:
     run = _run_of(arguments)
     state = run.state
     if state.has_result:
-        print(f"{run.run_id} is not under way, it is {state}")
+        print(f"{run.run_id} is not active, but {state}")
         return EXIT_ERROR
     getattr(run, method)()
-    print(f"{run.run_id} is asked {what}")
+    print(f"{run.run_id} was asked {what}")
     return 0
 
 
@@ -204,7 +214,7 @@ def _print_state(run: SearchRun) -> None:
     _print_progress(run)
     print(run.url)
     if run.state.has_ended and run.state != "finished":
-        print(f"dask-hpsearch resume {shlex.quote(run.url)} goes on")
+        print(f"dask-hpsearch resume {shlex.quote(run.url)} continues it")
 
 
 def _print_progress(run: SearchRun) -> None:

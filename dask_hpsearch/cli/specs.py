@@ -1,4 +1,4 @@
-"""The spec of a GKE cluster, as commands take it: a file, and fields that replace its own."""
+"""The spec argument of commands: a file, and options that replace its fields."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
     from dask_hpsearch.config.gke import GKESpec
 
 _FIELDS = {
-    "project": "the id of a Google Cloud project",
-    "store": "a folder in a bucket, as gs://BUCKET/searches",
-    "location": "a zone or a region",
-    "gke_name": "the GKE cluster's name",
+    "project": "ID of a Google Cloud project",
+    "store": "folder in a bucket, as gs://BUCKET/searches",
+    "location": "zone or region",
+    "gke_name": "name of the GKE cluster",
 }
 
 
 def add_spec(parser: ArgumentParser) -> None:
-    """Add the argument SPEC, and the options that take the place of its fields."""
-    parser.add_argument("spec", type=Path, metavar="SPEC", help="a GKE cluster's spec")
-    group = parser.add_argument_group("in place of the spec's")
-    for field, says in _FIELDS.items():
-        group.add_argument(f"--{_option(field)}", help=says)
+    """Add the argument SPEC, and the options that replace its fields."""
+    parser.add_argument("spec", type=Path, metavar="SPEC", help="spec of a GKE cluster")
+    group = parser.add_argument_group("replace fields of the spec")
+    for field, text in _FIELDS.items():
+        group.add_argument(f"--{_option(field)}", help=text)
 
 
 def spec_of(arguments: Namespace) -> GKESpec:
-    """Read the spec that a command is about.
+    """Read the spec of a command.
 
     Raises
     ------
     SpecError
-        If it cannot be read, or any field is wrong.
+        If it cannot be read, or a field is invalid.
     """
     from dask_hpsearch.config.load import load_gke_spec
 
@@ -47,7 +47,7 @@ def spec_of(arguments: Namespace) -> GKESpec:
 
 
 def as_options(arguments: Namespace) -> str:
-    """Write the spec and its changes as another command takes them."""
+    """Format the spec and its changes as arguments of a command."""
     changed = [
         f"--{_option(field)}={value}" for field, value in _changes(arguments).items()
     ]
@@ -55,7 +55,7 @@ def as_options(arguments: Namespace) -> str:
 
 
 def as_python(arguments: Namespace) -> str:
-    """Write the spec and its changes as `dask_hpsearch.gke_cluster` takes them."""
+    """Format the spec and its changes as arguments of `dask_hpsearch.gke_cluster`."""
     changed = [f"{field}={value!r}" for field, value in _changes(arguments).items()]
     return ", ".join([repr(str(arguments.spec)), *changed])
 

@@ -1,4 +1,4 @@
-"""A Dask cluster on this machine, made for searches."""
+"""A Dask cluster on this machine for searches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface
 from distributed.worker_memory import parse_memory_limit
 
-from dask_hpsearch.clusters.local_worker import DRAIN, NOTICE_S
+from dask_hpsearch.clusters.local_worker import DRAIN, NOTICE
 from dask_hpsearch.data.node_reader import DataReader
 from dask_hpsearch.engine.cluster_features import ClusterFeatures
 from dask_hpsearch.messages import THREADS_VARIABLE
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _logger = logging.getLogger(__name__)
-_END_WAIT_S = 3.0
-# On one machine, what Dask's processes do for themselves is taken from the fits. They
-# look every 20 ms whether their event loop is late, and sample their threads every 10 ms.
+_END_TIMEOUT = 3.0
+# On one machine, the overhead of Dask's processes slows down the fits. By default they check
+# every 20 ms whether their event loop is late, and sample their threads every 10 ms.
 _TICK = "500ms"
 _WORKER_ENVIRONMENT = {
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": _TICK,
     "DASK_DISTRIBUTED__WORKER__MEMORY__MONITOR_INTERVAL": _TICK,
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
 }
-_RESTART_PAUSE_S = 0.5
+_RESTART_PAUSE = 0.5
 
 
 def local_cluster(
@@ -132,7 +132,7 @@ def local_cluster(
 
 
 def _prepare_slots(cluster: LocalCluster) -> None:
-    """Give the workers slots as they come, so that the first search finds them ready."""
+    """Start slots on workers as they join, so that they are ready for the first search."""
     try:
         with Client(cluster, set_as_default=False) as client:
             plugin = SlotsPlugin.for_cluster_of(client, DataReader())
@@ -143,17 +143,17 @@ def _prepare_slots(cluster: LocalCluster) -> None:
 
 
 class _LocalCluster(LocalCluster, ClusterFeatures):
-    """Keeps a lost worker, however long it takes to come back.
+    """Keeps a lost worker until it comes back.
 
     Attributes
     ----------
     shared_bytes : int or None
-        Memory that its workers share, however many there are; None: each has its own.
+        Memory that all of its workers share; None: each has its own.
 
     Notes
     -----
-    A `SpecCluster` drops for good what is away 15 seconds after it was lost
-    (``distributed.deploy.lost-worker-timeout``). `LocalWorker` starts its process again.
+    A `SpecCluster` drops a worker that has not come back 15 seconds after it was lost
+    (``distributed.deploy.lost-worker-timeout``). `LocalWorker` restarts its process.
     """
 
     shared_bytes: int | None = None
@@ -163,7 +163,7 @@ class _LocalCluster(LocalCluster, ClusterFeatures):
         super().__init__(**options)  # type: ignore[no-untyped-call]
 
     def adapt(self, *args: Any, **options: Any) -> Any:
-        """Let Dask scale the cluster; the workers that go may end what they run."""
+        """Let Dask scale the cluster; workers that are removed drain first."""
         if not args:
             options.setdefault("Adaptive", _DrainingAdaptive)
         return super().adapt(*args, **options)
@@ -185,14 +185,14 @@ class _LocalCluster(LocalCluster, ClusterFeatures):
             sharing.add_done_callback(self._sharing.discard)
 
     async def _share_memory(self, nbytes: int) -> None:
-        """Share the memory among the workers that there are, or will be."""
+        """Share the memory among the present and starting workers."""
         workers: dict[str, Any] = self.scheduler_info["workers"]
         scheduler: Any = self.scheduler
         limit = nbytes // max(1, len(workers), len(self.worker_spec))
         others = [
             address
             for address, one in workers.items()
-            # One that leaves may be gone before it is told.
+            # A worker that leaves may be gone before the message arrives.
             if one["memory_limit"] != limit and one["name"] in self.worker_spec
         ]
         if not others:
@@ -211,7 +211,7 @@ class _LocalCluster(LocalCluster, ClusterFeatures):
 
 
 class _DrainingAdaptive(Adaptive):
-    """Leaves it to the cluster to end workers: the scheduler would close them at once."""
+    """Lets the cluster end workers: the scheduler would close them at once."""
 
     async def scale_down(self, workers: Any) -> None:
         cluster: Any = self.cluster
@@ -220,7 +220,7 @@ class _DrainingAdaptive(Adaptive):
 
 
 class LocalWorker(ProcessInterface):
-    """One worker process of a `LocalCluster`, started again if it dies.
+    """One worker process of a `LocalCluster`, restarted if it dies.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ class LocalWorker(ProcessInterface):
         self._cluster: Callable[[], Any] = lambda: None  # set by a SpecCluster
 
     async def start(self) -> None:
-        """Start the process; it registers with the scheduler by itself."""
+        """Start the process, which registers with the scheduler."""
         await self._start_process()
         self._watcher = asyncio.ensure_future(self._restart_when_lost())
         await super().start()  # type: ignore[no-untyped-call]
@@ -252,8 +252,8 @@ class LocalWorker(ProcessInterface):
     async def close(self, **_reasons: Any) -> None:
         """End the process, and its slots with it.
 
-        If the cluster stays, fits of a second or two may end first, and finished ones are
-        handed on.
+        If the cluster stays, fits of a second or two may end first, and results are handed
+        over.
         """
         if self._watcher is not None:
             self._watcher.cancel()
@@ -267,7 +267,7 @@ class LocalWorker(ProcessInterface):
         await super().close()  # type: ignore[no-untyped-call]
 
     def hurry(self) -> None:
-        """End it at once, if it is being closed."""
+        """End it at once, if it is closing."""
         if self._leaving and self._process is not None:
             _signal(self._process, signal.SIGTERM)
 
@@ -297,7 +297,7 @@ class LocalWorker(ProcessInterface):
         while self._process is not None:
             code = await self._process.wait()
             _logger.warning("local worker %s ended with code %s", self._name, code)
-            await asyncio.sleep(_RESTART_PAUSE_S)
+            await asyncio.sleep(_RESTART_PAUSE)
             await self._start_process()
 
 
@@ -305,7 +305,7 @@ async def _end(process: asyncio.subprocess.Process, *, drain: bool) -> None:
     _signal(process, DRAIN if drain else signal.SIGTERM)
     try:
         await asyncio.wait_for(
-            process.wait(), _END_WAIT_S + (NOTICE_S if drain else 0.0)
+            process.wait(), _END_TIMEOUT + (NOTICE if drain else 0.0)
         )
     except TimeoutError:
         _signal(process, signal.SIGKILL)
@@ -318,9 +318,9 @@ def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None
 
 
 def _worker_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that mean something to a worker in another process."""
-    left_out = {"security", "services", "silence_logs", "dashboard"}
-    kept = {key: value for key, value in options.items() if key not in left_out}
+    """Return the options that a worker in another process accepts."""
+    omitted = {"security", "services", "silence_logs", "dashboard"}
+    kept = {key: value for key, value in options.items() if key not in omitted}
     if isinstance(kept.get("memory_limit"), str):
         kept["memory_limit"] = parse_bytes(kept["memory_limit"])
     return {key: value for key, value in kept.items() if value is not None} | {

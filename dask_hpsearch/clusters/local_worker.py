@@ -1,8 +1,8 @@
 """The program of a local worker: ``python -m dask_hpsearch.clusters.local_worker``.
 
 Unlike a process that multiprocessing spawns, it does not import the user's main module,
-so that a script needs no ``if __name__ == "__main__"``. It joins the cluster only once its
-forkserver is ready: a worker that is there takes fits at once.
+so that a script needs no ``if __name__ == "__main__"``. It joins the cluster when its
+forkserver is ready, so that it can run fits at once.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from dask_hpsearch.slots.slot import Forkserver
 if TYPE_CHECKING:
     from distributed import Worker
 
-_PARENT_CHECK_S = 1.0
-_ORPHAN_GRACE_S = 3.0
-# The signal to drain and leave, and the time for that: fits have two seconds of it to end,
-# then they are given back.
+_PARENT_CHECK_INTERVAL = 1.0
+_ORPHAN_GRACE = 3.0
+# The signal to drain and leave, and the seconds for that: fits have two of them to end, then
+# they are returned to the scheduler.
 DRAIN = signal.SIGUSR1
-NOTICE_S = 5.0
+NOTICE = 5.0
 
 
 async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
@@ -38,7 +38,7 @@ async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
     worker = await make_worker(settings["scheduler"], forkserver, **settings["options"])
     leaving = _LeaveOnSignal(worker)
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(DRAIN, leaving.leave, NOTICE_S)
+    loop.add_signal_handler(DRAIN, leaving.leave, NOTICE)
     loop.add_signal_handler(signal.SIGTERM, leaving.leave, 0.0)
     if parent := settings.get("parent"):
         threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
@@ -47,47 +47,47 @@ async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
 
 
 class _LeaveOnSignal:
-    """Takes signals to leave; one to leave at once ends the draining."""
+    """Handles signals to leave; a signal to leave at once ends the draining."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._leaving: asyncio.Task[None] | None = None
 
-    def leave(self, notice_s: float) -> None:
-        """Begin to leave."""
-        # Dask's messages about tasks and connections that end with a worker do not help.
+    def leave(self, notice: float) -> None:
+        """Start to leave."""
+        # Dask's warnings about tasks and connections of a closing worker are of no use.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        if self._leaving is not None and notice_s:
+        if self._leaving is not None and notice:
             return
-        begun, leaves = self._leaving, _drain if notice_s else _close
-        self._leaving = asyncio.ensure_future(leaves(self._worker, notice_s))
+        begun, leaves = self._leaving, _drain if notice else _close
+        self._leaving = asyncio.ensure_future(leaves(self._worker, notice))
         if begun is not None:
             begun.cancel()
 
 
-async def _drain(worker: Worker, notice_s: float) -> None:
-    """Let running fits end first."""
+async def _drain(worker: Worker, notice: float) -> None:
+    """Leave after running fits have ended."""
     from dask_hpsearch.clusters.drain import drain
 
-    await drain(worker, notice_s)
+    await drain(worker, notice)
 
 
-async def _close(worker: Worker, notice_s: float) -> None:
-    """Leave at once: the slots end, the local folder goes."""
-    del notice_s
+async def _close(worker: Worker, notice: float) -> None:
+    """Leave at once: end the slots, delete the local folder."""
+    del notice
     await worker.close(timeout=1, executor_wait=False, reason="closed")
 
 
 def _end_with_parent(parent: int) -> None:
-    """End this process once the client's process has ended, however it ended.
+    """End this process when the client's process has ended, normally or not.
 
-    Dask's worker ends by itself when it loses its scheduler, but waits for ever for one
-    that it has not reached yet.
+    Dask's worker ends when it loses its scheduler, but waits forever for one that it has
+    never reached.
     """
     while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_S)
+        time.sleep(_PARENT_CHECK_INTERVAL)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_ORPHAN_GRACE_S)
+    time.sleep(_ORPHAN_GRACE)
     os._exit(1)  # the forkserver ends with this process, and the slots with it
 
 
@@ -102,8 +102,8 @@ def main() -> None:
         status = 1
     finally:
         forkserver.close()
-    # All is closed. The interpreter's own shutdown would take longer than all of that, and
-    # closing or scaling the cluster would wait for it.
+    # Everything is closed. The interpreter's shutdown would take longer than that, and
+    # closing or scaling a cluster waits for it.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

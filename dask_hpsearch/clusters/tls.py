@@ -1,9 +1,9 @@
-"""Mutual TLS between a Dask cluster's own parts, and nobody else.
+"""Mutual TLS between client, scheduler and workers of one Dask cluster.
 
-Every cluster has an authority of its own, whose key exists only while its certificates are
-made: afterwards nobody can make another one. Dask checks that a peer's certificate is from
-that authority, on both sides of each connection, and neither host name nor role. So whoever
-holds one of a cluster's certificates is part of that cluster.
+Each cluster has its own certificate authority, whose key is discarded after issuing the
+certificates: no other one can be issued later. On both sides of each connection, Dask checks
+that the peer's certificate is from that authority, but neither host name nor role. So the
+holder of any certificate of a cluster has access to all of it.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 Role = Literal["scheduler", "worker", "client"]
 ROLES: tuple[Role, ...] = ("scheduler", "worker", "client")
 CA_FILE = "ca.crt"
-# Longer than clusters live: nobody can make another certificate later. A copy that leaked is
-# worth nothing once its cluster is gone.
+# Longer than clusters live, since no certificate can be issued later. A leaked copy is
+# worthless after its cluster was deleted.
 LIFE = dt.timedelta(days=365)
-# Two machines' clocks never agree quite.
+# Clocks of two machines differ.
 _CLOCK_SKEW = dt.timedelta(minutes=5)
 _PRIVATE_FOLDER = 0o700
 _PRIVATE_FILE = 0o600
-_ANSWER_WAIT_S = 2.0
+_RESPONSE_TIMEOUT = 2.0
 _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
 
 _logger = logging.getLogger(__name__)
@@ -60,16 +60,16 @@ class Certificates:
     files: Mapping[str, str] = field(repr=False)
 
     def of(self, role: Role) -> Certificates:
-        """Return what one role needs, and no more."""
+        """Return the files that one role needs."""
         names = role_files(role)
         missing = [name for name in names if name not in self.files]
         if missing:
-            msg = f"there is no {missing[0]} among the certificates of this cluster"
+            msg = f"the certificates of this cluster lack {missing[0]}: create the cluster again"
             raise ClusterAccessError(msg)
         return Certificates({name: self.files[name] for name in names})
 
     def are_saved(self, folder: Path) -> bool:
-        """Whether a folder has these very files."""
+        """Whether a folder has exactly these files."""
         with contextlib.suppress(OSError):
             return all(
                 (folder / name).read_text("ascii") == text
@@ -78,7 +78,7 @@ class Certificates:
         return False
 
     def save(self, folder: Path) -> None:
-        """Write the files where their owner alone can read them."""
+        """Write the files so that only their owner can read them."""
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(_PRIVATE_FOLDER)
         for name, text in self.files.items():
@@ -91,23 +91,23 @@ class Certificates:
 
 
 def role_files(role: Role) -> tuple[str, str, str]:
-    """Name the files of a role: authority, certificate, key."""
+    """Return the file names of a role: authority, certificate, key."""
     return CA_FILE, f"{role}.crt", f"{role}.key"
 
 
 def issue(
     cluster: str, *, life: dt.timedelta = LIFE, now: dt.datetime | None = None
 ) -> Certificates:
-    """Make an authority for a cluster, and a certificate for each role.
+    """Create an authority for a cluster, and a certificate for each role.
 
     Parameters
     ----------
     cluster : str
-        The cluster's name, to be read in the certificates.
+        The cluster's name, for the subjects of the certificates.
     life : timedelta
-        How long they are valid.
+        Their validity.
     now : datetime, optional
-        When that begins; default: now.
+        Its beginning; default: the current time.
     """
     now = now or dt.datetime.now(tz=dt.UTC)
     valid = now - _CLOCK_SKEW, now + life
@@ -138,19 +138,19 @@ def issue(
 
 
 def client_security(folder: Path) -> Security:
-    """Return what a Dask client needs to be part of a cluster.
+    """Return the TLS settings of a Dask client of a cluster.
 
     Raises
     ------
     ClusterAccessError
-        If the folder has no certificate of a client.
+        If the folder lacks the client's certificate.
     """
     ca, certificate, key = (folder / name for name in role_files("client"))
     missing = [path for path in (ca, certificate, key) if not path.is_file()]
     if missing:
         msg = (
             f"there is no {missing[0]}: this user has no certificate of that cluster. "
-            "Attach as the user who made it, or with rights to read its Secret"
+            "Attach as the user who created it, or with permission to read its Secret"
         )
         raise ClusterAccessError(msg)
     return Security(
@@ -162,13 +162,13 @@ def client_security(folder: Path) -> Security:
 
 
 def pod_environment(role: Role, folder: str) -> dict[str, str]:
-    """Tell Dask in a pod where its certificates are, and to do nothing without them.
+    """Return the variables by which Dask in a pod finds and requires its certificates.
 
     Parameters
     ----------
     role : str
     folder : str
-        Where the pod has the files of its role.
+        Path of the files in the pod.
     """
     names = role_files(role)
     ca, certificate, key = (f"{folder}/{name}" for name in names)
@@ -178,7 +178,7 @@ def pod_environment(role: Role, folder: str) -> dict[str, str]:
         f"{prefix}REQUIRE_ENCRYPTION": "true",
         f"{prefix}TLS__CA_FILE": ca,
     }
-    # A worker is a client too, to those of its tasks that make one.
+    # A worker is also a client, in tasks that create one.
     for part in ("CLIENT", role.upper()):
         variables[f"{prefix}TLS__{part}__CERT"] = certificate
         variables[f"{prefix}TLS__{part}__KEY"] = key
@@ -196,11 +196,11 @@ def check_scheduler(
     security: Security,
     *,
     role: Role = "client",
-    timeout_s: float = _ANSWER_WAIT_S,
+    timeout: float = _RESPONSE_TIMEOUT,
 ) -> None:
-    """See whether a scheduler is the cluster's own, and takes this certificate.
+    """Check that a scheduler belongs to the cluster, and accepts this certificate.
 
-    Dask tries again until its own time-out, and then says little of the cause.
+    Dask retries until its own time-out, and then its error has no cause.
 
     Parameters
     ----------
@@ -208,91 +208,90 @@ def check_scheduler(
         As ``tls://HOST:PORT``.
     security : Security
     role : str
-        Whose certificate of the security is shown.
-    timeout_s : float
-        Seconds for each of connecting, the handshake and the first answer.
+        Whose certificate of the security is used.
+    timeout : float
+        Seconds for each of connection, handshake and first response.
 
     Raises
     ------
     ClusterAccessError
-        If either side refuses the other, or it is no scheduler with TLS.
+        If either side refuses the other, or it is not a scheduler with TLS.
     ClusterUnreachableError
-        If nothing answers there; trying again may help.
+        If nothing responds there; a retry may help.
     """
-    scheme, _, place = address.partition("://")
+    scheme, _, host_port = address.partition("://")
     if scheme != "tls":
-        msg = f"the scheduler's address {address!r} is not for TLS: use tls://{place}"
+        msg = (
+            f"the scheduler's address {address!r} is not for TLS: use tls://{host_port}"
+        )
         raise ClusterAccessError(msg)
-    host, _, port = place.rpartition(":")
+    host, _, port = host_port.rpartition(":")
     config = security.get_tls_config_for_role(role)
     if not config["ca_file"] or not config["cert"]:
         msg = (
-            f"the cluster at {address} takes nobody without one of its certificates: "
-            "give its own security, as cluster.security"
+            f"the cluster at {address} requires one of its certificates: pass its security, as "
+            "cluster.security"
         )
         raise ClusterAccessError(msg)
     _check_expiry(config["cert"])
     context = security.get_connection_args(role)["ssl_context"]
     try:
-        raw = socket.create_connection((host, int(port)), timeout=timeout_s)
+        raw = socket.create_connection((host, int(port)), timeout=timeout)
     except OSError as error:
-        msg = f"nothing answers at {address}: {error}"
+        msg = f"nothing responds at {address}: {error}"
         raise ClusterUnreachableError(msg) from error
     with raw:
-        _shake_hands(raw, context, address, timeout_s)
+        _handshake(raw, context, address, timeout)
 
 
-def _shake_hands(
-    raw: socket.socket, context: ssl.SSLContext, address: str, timeout_s: float
+def _handshake(
+    raw: socket.socket, context: ssl.SSLContext, address: str, timeout: float
 ) -> None:
-    raw.settimeout(timeout_s)
-    # A server may send a byte now and then to keep the handshake going for ever.
-    watchdog = threading.Timer(2 * timeout_s, _shut, [raw])
+    raw.settimeout(timeout)
+    # A server could send single bytes to keep the handshake going forever.
+    watchdog = threading.Timer(2 * timeout, _shut, [raw])
     watchdog.start()
-    shaken = False
+    complete = False
     try:
         with context.wrap_socket(raw) as connection:
-            shaken = True
-            # With TLS 1.3 it is only now that the server's opinion of us arrives.
+            complete = True
+            # With TLS 1.3 the server's verdict on the client's certificate arrives only now.
             if connection.recv(1):
                 return
-        reason = "closed the connection: it does not take this certificate"
+        reason = "closed the connection: it does not accept this certificate"
     except ssl.SSLCertVerificationError as error:
-        reason = _what_is_wrong_with_it(error)
+        reason = _verification_failure(error)
     except (OSError, ValueError) as error:
-        said = _refusal(error, shaken=shaken)
+        said = _refusal(error, complete=complete)
         if said is None:
-            msg = (
-                f"what listens at {address} does not answer as a scheduler with TLS "
-                f"does: {error!r}"
-            )
+            msg = f"the server at {address} does not respond like a scheduler with TLS: {error!r}"
             raise ClusterUnreachableError(msg) from error
         reason = said
     finally:
         watchdog.cancel()
-    msg = f"what answers at {address} {reason}"
+    msg = f"the server at {address} {reason}"
     raise ClusterAccessError(msg)
 
 
-def _what_is_wrong_with_it(error: ssl.SSLCertVerificationError) -> str:
+def _verification_failure(error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code == _EXPIRED:
-        return "has a certificate that has expired: make a new cluster"
+        return "has a certificate that has expired: create a new cluster"
     return (
         "is not this cluster's scheduler: its certificate is not from the cluster's "
-        f"own authority ({error.verify_message})"
+        f"authority ({error.verify_message})"
     )
 
 
-def _refusal(error: Exception, *, shaken: bool) -> str | None:
-    """Say why a connection broke; None if the scheduler may be just starting."""
+def _refusal(error: Exception, *, complete: bool) -> str | None:
+    """Return why a connection broke; None if the scheduler may be starting."""
     alert = str(getattr(error, "reason", None) or "").upper()
     if "CERTIFICATE_EXPIRED" in alert:
-        return "says that this client's certificate has expired: make a new cluster"
+        return "says that this client's certificate has expired: create a new cluster"
     if "UNKNOWN_CA" in alert or "CERTIFICATE" in alert:
-        return "does not take this client's certificate: it is not of this cluster"
+        return "does not accept this client's certificate: it is not of this cluster"
     if isinstance(error, TimeoutError):
         return None
-    if shaken:
+    if complete:
         return "refuses this client's certificate: it is not of this cluster"
     if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         return "does not speak TLS: it is not this cluster's scheduler"
@@ -301,11 +300,11 @@ def _refusal(error: Exception, *, shaken: bool) -> str | None:
 
 def _check_expiry(certificate: str) -> None:
     text = certificate if "\n" in certificate else Path(certificate).read_text("ascii")
-    until = x509.load_pem_x509_certificate(text.encode("ascii")).not_valid_after_utc
-    if until <= dt.datetime.now(tz=dt.UTC):
+    expiry = x509.load_pem_x509_certificate(text.encode("ascii")).not_valid_after_utc
+    if expiry <= dt.datetime.now(tz=dt.UTC):
         msg = (
-            f"this certificate of the cluster expired at {until:%Y-%m-%d %H:%M} UTC: "
-            "make a new cluster"
+            f"this certificate of the cluster expired at {expiry:%Y-%m-%d %H:%M} UTC: "
+            "create a new cluster"
         )
         raise ClusterAccessError(msg)
 

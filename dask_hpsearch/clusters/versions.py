@@ -1,4 +1,4 @@
-"""Compares what a client, a scheduler and workers have installed."""
+"""Compares the installed versions of client, scheduler and workers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distributed.protocol.pickle import dumps, loads
 from dask_hpsearch._version import __version__
 from dask_hpsearch.exceptions import ClusterUnreachableError, VersionSkewError
 
-# What one side pickles, and the other loads.
+# One side pickles their objects, the other loads them.
 MATCHING = (
     "cloudpickle",
     "dask",
@@ -26,7 +26,7 @@ MATCHING = (
 
 
 def versions_here() -> dict[str, str]:
-    """Return the versions that matter, of this process."""
+    """Return the relevant versions of this process."""
     found = {
         "dask-hpsearch": __version__,
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -40,7 +40,7 @@ def versions_here() -> dict[str, str]:
 
 
 async def versions_of(scheduler: Any) -> dict[str, str]:
-    """Ask a scheduler for its versions.
+    """Request the versions of a scheduler.
 
     Parameters
     ----------
@@ -49,23 +49,23 @@ async def versions_of(scheduler: Any) -> dict[str, str]:
     Raises
     ------
     ClusterUnreachableError
-        If it cannot tell them.
+        If it cannot return them.
     """
-    answer = await scheduler.run_function(function=dumps(versions_here))
-    if answer["status"] != "OK":
-        msg = f"the scheduler cannot tell its versions: {loads(answer['exception'])!r}"
+    response = await scheduler.run_function(function=dumps(versions_here))
+    if response["status"] != "OK":
+        msg = f"the scheduler cannot return its versions: {loads(response['exception'])!r}"
         raise ClusterUnreachableError(msg)
-    versions: dict[str, str] = answer["result"]
+    versions: dict[str, str] = response["result"]
     return versions
 
 
 def check_versions(client: dict[str, str], cluster: dict[str, str], image: str) -> None:
-    """Refuse a cluster whose image does not load what the client pickles.
+    """Check that a cluster's image has the client's versions.
 
     Raises
     ------
     VersionSkewError
-        With both lists, and how to build an image that fits.
+        With both lists, and the command that builds a matching image.
     """
     _compare(("client", client), ("image", cluster), image)
 
@@ -73,14 +73,14 @@ def check_versions(client: dict[str, str], cluster: dict[str, str], image: str) 
 def check_worker_versions(
     scheduler: dict[str, str], worker: dict[str, str], image: str
 ) -> None:
-    """Refuse to be a worker of a scheduler with other versions.
+    """Check that a worker has the scheduler's versions.
 
-    A scheduler's versions are its clients', who have compared them.
+    The clients have compared theirs with the scheduler's.
 
     Raises
     ------
     VersionSkewError
-        With both lists, and how to build an image that fits.
+        With both lists, and the command that builds a matching image.
     """
     _compare(("scheduler", scheduler), ("worker", worker), image)
 
@@ -88,18 +88,19 @@ def check_worker_versions(
 def _compare(
     one: tuple[str, dict[str, str]], other: tuple[str, dict[str, str]], image: str
 ) -> None:
-    # What the image has and the client lacks is never sent there, nor comes back.
-    (mine, here), (theirs, there) = one, other
-    differing = [name for name in here if here[name] != there.get(name)]
+    # Packages that only the image has are never pickled.
+    (name, versions), (other_name, other_versions) = one, other
+    differing = [key for key in versions if versions[key] != other_versions.get(key)]
     if not differing:
         return
 
-    def listed(versions: dict[str, str]) -> str:
-        return ", ".join(f"{name} {versions.get(name, 'none')}" for name in differing)
+    def listed(found: dict[str, str]) -> str:
+        return ", ".join(f"{key} {found.get(key, 'none')}" for key in differing)
 
     msg = (
-        f"the image {image} does not have the versions of this {mine}. "
-        f"{mine.title()}: {listed(here)}. {theirs.title()}: {listed(there)}. Build the "
-        "image anew from the client's environment: dask-hpsearch image build --local"
+        f"the image {image} does not have the versions of this {name}. "
+        f"{name.title()}: {listed(versions)}. {other_name.title()}: "
+        f"{listed(other_versions)}. Build the image again from the client's environment: "
+        "dask-hpsearch image build --local"
     )
     raise VersionSkewError(msg)

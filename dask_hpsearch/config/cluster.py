@@ -1,7 +1,8 @@
-"""What a Dask cluster on Kubernetes is to be: the fields of a spec, and what they allow.
+"""The spec of a Dask cluster on Kubernetes: its fields and their constraints.
 
-Every field says in its description what it may be; `dask_hpsearch.config.load` quotes
-that when the field is wrong. So a rule and its error are in one place.
+The description of each field completes the sentence "NAME must be …", which
+`dask_hpsearch.config.load` writes when the field is invalid: a rule and its error are in one
+place.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
 from dask_hpsearch.security.secret_scan import secret_in_address, secret_in_variable
 
 GIB = 2**30
-# Longer than a submitted run's driver may take until it starts, or goes on elsewhere.
+# Longer than a submitted run's driver may take to start, or to restart on another node.
 IDLE_TIMEOUT_S = 7200
 _LEAST_SCHEDULER = 256 * 2**20
 _LEAST_WORKER = 512 * 2**20
@@ -33,7 +34,7 @@ _IMAGE = re.compile(r"[a-z0-9][\w.:/-]*(@sha256:[0-9a-f]{64})?")
 _MUTABLE_TAGS = frozenset(
     {"latest", "main", "master", "dev", "develop", "edge", "nightly", "stable", "head"}
 )
-# Ours to set: with other values the cluster would be open, or would not come together.
+# Set by dask_hpsearch: with other values the cluster would be insecure, or would not start.
 _RESERVED = ("DASK_DISTRIBUTED__COMM__", "DASK_SCHEDULER_", "DASK_WORKER_", "LD_")
 _RESERVED_NAMES = frozenset(
     {"DASK_TEMPORARY_DIRECTORY", "HOME", "PATH", "PYTHONPATH", "PYTHONHOME", "TMPDIR"}
@@ -46,9 +47,9 @@ _LABEL_VALUE = r"([A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)?"
 
 
 def _cpu(value: Any) -> str:
-    """Accept a number of CPUs too, which YAML reads from ``cpu: 2``."""
+    """Accept also a number, which YAML reads from ``cpu: 2``."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        msg = "it is no amount of CPU"
+        msg = "not an amount of CPU"
         raise ValueError(msg)  # noqa: TRY004 (pydantic gathers ValueErrors)
     return cpu_text(cpu_millis(str(value)))
 
@@ -60,7 +61,7 @@ def _memory(text: str) -> str:
 
 def _fixed_image(text: str) -> str:
     if not _IMAGE.fullmatch(text):
-        msg = "it is no name of an image"
+        msg = "not the name of an image"
         raise ValueError(msg)
     if _DIGEST.search(text):
         return text
@@ -69,14 +70,14 @@ def _fixed_image(text: str) -> str:
         msg = "without a tag it means :latest, which changes"
         raise ValueError(msg)
     if tag.lower() in _MUTABLE_TAGS:
-        msg = f"the tag {tag!r} does not stay the same image"
+        msg = f"the tag {tag!r} may name another image later"
         raise ValueError(msg)
     return text
 
 
 def _own_name(name: str) -> str:
     if name.startswith(_RESERVED) or name in _RESERVED_NAMES:
-        msg = "dask_hpsearch sets it itself"
+        msg = "dask_hpsearch sets it"
         raise ValueError(msg)
     return name
 
@@ -85,26 +86,28 @@ def _requirement(text: str) -> str:
     kind = secret_in_address(text)
     if kind is not None:
         msg = (
-            f"it has {kind}, which the image would show to all who may pull it: name a place "
-            "where nobody has to log in, or put the package into modules:"
+            f"contains {kind}, which all users of the image could read: use a public URL, or "
+            "put the package into modules:"
         )
         raise ValueError(msg)
     try:
         Requirement(text)
     except InvalidRequirement as error:
-        msg = f"it is no requirement: {error}".splitlines()[0]
+        msg = f"not a requirement: {error}".splitlines()[0]
         raise ValueError(msg) from error
     return text
 
 
 def _no_secrets(variables: dict[str, str]) -> dict[str, str]:
-    """Refuse values that whoever may look at a pod would see."""
+    """Refuse secrets, which all users who may read pods could see."""
     kinds = {name: secret_in_variable(name, value) for name, value in variables.items()}
-    found = [f"{name} has {kind}" for name, kind in kinds.items() if kind is not None]
+    found = [
+        f"{name} contains {kind}" for name, kind in kinds.items() if kind is not None
+    ]
     if found:
         msg = (
-            f"{', '.join(found)}, and whoever may look at pods would see it: put it into a "
-            "Secret of the namespace, and name that in secrets:"
+            f"{', '.join(found)}, which all users who may read pods could see: put it into a "
+            "Secret of the namespace, and name the Secret in secrets:"
         )
         raise ValueError(msg)
     return variables
@@ -112,7 +115,7 @@ def _no_secrets(variables: dict[str, str]) -> dict[str, str]:
 
 def _not_default(name: str) -> str:
     if name == "default":
-        msg = "the default account is shared by all that runs in a namespace"
+        msg = "the default account is shared by all pods of a namespace"
         raise ValueError(msg)
     return name
 
@@ -137,31 +140,31 @@ VariableName = Annotated[
 NodesName = Literal["any", "on-demand", "spot"]
 
 AN_IMAGE = (
-    "an image by its digest (NAME@sha256:…), or by a tag that stays the same "
-    "(NAME:1.2; not latest, main and the like)"
+    "an image by its digest (NAME@sha256:…), or by a fixed tag (NAME:1.2; not latest, "
+    "main and the like)"
 )
 A_NAME = "lower-case letters, digits and dashes, up to 63"
-_A_CPU = "CPUs, as 2, 0.5 or '500m'"
+_A_CPU = "a number of CPUs, as 2, 0.5 or '500m'"
 _A_MEMORY = "an amount with its unit, as '512Mi' or '4Gi'"
 
 
 class Part(BaseModel):
-    """A part of a spec: read strictly, and never changed."""
+    """A part of a spec: validated strictly, immutable."""
 
-    # strict: what YAML took for another kind of value is told, not guessed at
+    # strict: a value of another type is an error, and is not converted
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 class Toleration(Part):
-    """A taint that pods put up with."""
+    """A taint that pods tolerate."""
 
-    key: LabelName = Field(description="the taint's key, as a label's name")
+    key: LabelName = Field(description="a taint's key, as a label's name")
     value: LabelValue | None = Field(
-        None, description="the taint's value; left out: any value"
+        None, description="a taint's value; omitted: any value"
     )
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
         None,
-        description="'NoSchedule', 'PreferNoSchedule', 'NoExecute'; left out: all",
+        description="'NoSchedule', 'PreferNoSchedule', 'NoExecute'; omitted: all",
     )
 
 
@@ -170,7 +173,7 @@ class NodeKind(Part):
 
     selector: dict[LabelName, LabelValue] = Field(
         default_factory=dict,
-        description="labels that a node must have, names and values as text",
+        description="labels of nodes, names and values as text",
     )
     tolerations: tuple[Toleration, ...] = Field(
         (),
@@ -180,7 +183,7 @@ class NodeKind(Part):
 
 
 class Nodes(Part):
-    """The two kinds of nodes that a spec can speak of."""
+    """The two kinds of nodes that a spec can name."""
 
     on_demand: NodeKind = Field(
         default=NodeKind(), description="selector and tolerations"
@@ -200,7 +203,7 @@ class Scheduler(Part):
     @model_validator(mode="after")
     def _enough(self) -> Self:
         if memory_bytes(self.memory) < _LEAST_SCHEDULER:
-            msg = f"memory {self.memory!r} is too little for a scheduler: 256Mi or more"
+            msg = f"memory {self.memory!r} is too little for a scheduler, which needs at least 256Mi"
             raise ValueError(msg)
         return self
 
@@ -211,28 +214,28 @@ class Workers(Part):
     cpu: Cpu = Field(description=_A_CPU)
     memory: Memory = Field(description=f"{_A_MEMORY}, at least 512Mi")
     slots: int = Field(
-        ge=1, le=1024, description="fits that run at once in a worker, 1 to 1024"
+        ge=1, le=1024, description="a number of concurrent fits, 1 to 1024"
     )
     cache: Memory = Field(
-        "10Gi", description=f"{_A_MEMORY}: disk for data and temporary files"
+        "10Gi", description=f"{_A_MEMORY}, of disk for data and temporary files"
     )
     initial: int = Field(
-        1, ge=0, le=10_000, description="workers to begin with, from min to max"
+        1, ge=0, le=10_000, description="a number of workers, from min to max"
     )
-    min: int = Field(0, ge=0, le=10_000, description="a whole number of 0 or more")
-    max: int = Field(10, ge=1, le=10_000, description="a whole number of 1 or more")
+    min: int = Field(0, ge=0, le=10_000, description="an integer, 0 or more")
+    max: int = Field(10, ge=1, le=10_000, description="a positive integer")
     nodes: NodesName = Field(
         "any", description="'on-demand', 'spot' or 'any' (of nodes:)"
     )
     one_per_node: bool = Field(
         default=True,
-        description="true: no two workers of a cluster on one node; or false",
+        description="true (at most one worker of a cluster on each node) or false",
     )
     notice: int = Field(
         25,
         ge=1,
         le=3600,
-        description="seconds that a worker which is to leave has, 1 to 3600",
+        description="seconds between a worker's termination notice and its end, 1 to 3600",
     )
 
     @model_validator(mode="after")
@@ -240,7 +243,7 @@ class Workers(Part):
         problems = []
         if memory_bytes(self.memory) < _LEAST_WORKER:
             problems.append(
-                f"memory {self.memory!r} is too little for a worker: 512Mi or more"
+                f"memory {self.memory!r} is too little for a worker, which needs at least 512Mi"
             )
         if self.min > self.max:
             problems.append(f"min {self.min} is more than max {self.max}")
@@ -254,11 +257,11 @@ class Workers(Part):
 
 
 class Driver(Part):
-    """The pod that drives a submitted run: as large as a worker, since it refits."""
+    """The pod that drives a submitted run; it refits, so it is as large as a worker."""
 
-    cpu: Cpu | None = Field(None, description=f"{_A_CPU}; left out: as a worker's")
+    cpu: Cpu | None = Field(None, description=f"{_A_CPU}; omitted: that of a worker")
     memory: Memory | None = Field(
-        None, description=f"{_A_MEMORY}; left out: as a worker's"
+        None, description=f"{_A_MEMORY}; omitted: that of a worker"
     )
     nodes: NodesName = Field(
         "on-demand", description="'on-demand', 'spot' or 'any' (of nodes:)"
@@ -266,26 +269,31 @@ class Driver(Part):
     service_account: Annotated[Name, AfterValidator(_not_default)] | None = Field(
         None,
         description=(
-            f"an account of the namespace, {A_NAME}, not 'default', which may reach the "
-            "store; left out: one of each run's own"
+            f"a service account with access to the store, {A_NAME}, not 'default'; "
+            "omitted: a new one for each run"
         ),
     )
 
 
 class ClusterFields(Part):
-    """A Dask cluster on Kubernetes, but for its image."""
+    """A Dask cluster on Kubernetes, without its image."""
 
     namespace: Name | None = Field(
-        None, description=f"{A_NAME}; left out: that of the kubeconfig's context"
+        None, description=f"{A_NAME}; omitted: that of the kubeconfig's context"
     )
     scheduler: Scheduler = Field(
-        default=Scheduler(), description="cpu, memory and nodes"
+        default=Scheduler(), description="the fields cpu, memory and nodes"
     )
-    workers: Workers = Field(description="cpu, memory, slots and what else they have")
+    workers: Workers = Field(
+        description="a mapping with at least cpu, memory and slots"
+    )
     driver: Driver = Field(
-        default=Driver(), description="cpu, memory, nodes and service_account"
+        default=Driver(),
+        description="the fields cpu, memory, nodes and service_account",
     )
-    nodes: Nodes = Field(default_factory=Nodes, description="on_demand and spot")
+    nodes: Nodes = Field(
+        default_factory=Nodes, description="the fields on_demand and spot"
+    )
     environment: Annotated[dict[VariableName, str], AfterValidator(_no_secrets)] = (
         Field(
             default_factory=dict,
@@ -299,25 +307,25 @@ class ClusterFields(Part):
         (),
         strict=False,
         description=(
-            "names of Secrets of the namespace, whose keys become environment "
-            f"variables of the workers; each {A_NAME}"
+            "names of Secrets of the namespace, whose keys become environment variables of "
+            f"the workers; each {A_NAME}"
         ),
     )
     requirements: tuple[Annotated[str, AfterValidator(_requirement)], ...] = Field(
         (),
         strict=False,
-        description="what pip is to install in the image, as 'xgboost==2.1.4'",
+        description="requirements that pip installs in the image, as 'xgboost==2.1.4'",
     )
     modules: tuple[str, ...] = Field(
         (),
         strict=False,
-        description="files or folders of modules of yours for the image, as text",
+        description="paths of files or folders of user modules",
     )
     service_account: Annotated[Name, AfterValidator(_not_default)] | None = Field(
         None,
         description=(
-            f"an account of the namespace, {A_NAME}, not 'default'; left out: one of "
-            "the cluster's own, without any rights"
+            f"a service account of the namespace, {A_NAME}, not 'default'; omitted: a new "
+            "one for the cluster, without permissions"
         ),
     )
     image_pull_secrets: tuple[Name, ...] = Field(
@@ -327,25 +335,24 @@ class ClusterFields(Part):
         IDLE_TIMEOUT_S,
         ge=1,
         description=(
-            "seconds without work after which the cluster ends, 1 or more; null: it "
-            "does not"
+            "seconds without work after which the cluster is deleted, 1 or more; null: never"
         ),
     )
     labels: dict[LabelName, LabelValue] = Field(
         default_factory=dict,
-        description="names and values of labels, as text, for all that is created",
+        description="names and values of labels, as text, for all objects",
     )
 
     @model_validator(mode="after")
-    def _labels_of_ours(self) -> Self:
+    def _no_reserved_labels(self) -> Self:
         taken = [name for name in self.labels if name.startswith("dask.org/")]
         if taken:
-            msg = f"labels {taken} are Dask's own: choose other names"
+            msg = f"labels {taken} are reserved for Dask: choose other names"
             raise ValueError(msg)
         return self
 
 
 class ClusterSpec(ClusterFields):
-    """A Dask cluster on Kubernetes, as a file of ``cluster_specs/`` describes it."""
+    """A Dask cluster on Kubernetes, as in the files of ``cluster_specs/``."""
 
     image: Image = Field(description=AN_IMAGE)

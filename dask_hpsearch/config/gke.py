@@ -1,7 +1,7 @@
-"""What a GKE cluster is to be: the fields of a spec, with careful defaults.
+"""The spec of a GKE cluster: its fields, with safe defaults.
 
-Each field's comment says what it is for, and which field of ``google.container.v1`` it
-sets; each default is the one that is safe to forget about. `gke_parts` has the parts.
+Each field's comment names its purpose, and the field of ``google.container.v1`` that it
+sets. Its parts are in `gke_parts`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from dask_hpsearch.config.gke_parts import (
 from dask_hpsearch.config.machines import machine, shortage
 from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
 
-NAMESPACE = "dask-hpsearch"  # where searches run, if the spec says nothing
-# Names of labels that say whose a resource is, and until when.
-OUR_LABELS = ("managed-by", "owner", "expires-at", "creation", "kept")
+NAMESPACE = "dask-hpsearch"  # default namespace of Dask clusters
+# Labels by which dask_hpsearch manages resources.
+RESERVED_LABELS = ("managed-by", "owner", "expires-at", "creation", "kept")
 LONGEST_TTL_HOURS = 24 * 7
-_NOTICE_MARGIN_S = 3  # between a worker's notice and its end
+_NOTICE_MARGIN = 3  # between a worker's notice and its end
 
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 _PROJECT = r"^([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]$"
@@ -57,24 +57,24 @@ class GKESpec(Part):
     """A GKE cluster, the image, and the Dask cluster that runs there."""
 
     project: Annotated[str, _text(_PROJECT)] = Field(
-        description="the id of a Google Cloud project"
+        description="the ID of a Google Cloud project"
     )
     location: Annotated[str, _text(_LOCATION)] = Field(
         description=(
-            "a zone, as 'europe-west4-a', or a region, as 'europe-west4' (the control "
-            "plane is in three zones then)"
+            "a zone, as 'europe-west4-a', or a region, as 'europe-west4' (with a control "
+            "plane in three zones)"
         )
     )
     zones: tuple[Zone, ...] = Field(
         (),
         strict=False,
-        description="zones of the region, for nodes; needed if location is a region",
+        description="zones of the region for nodes; required if location is a region",
     )
     name: Annotated[str, _text(_NAME)] = Field(
         "dask-hpsearch",
         description="lower-case letters, digits and dashes, up to 40, a letter first",
     )
-    # resource_labels: whom to ask. Left out: the user's name on this machine.
+    # resource_labels: the owner. Omitted: the user's name on this machine.
     owner: CloudLabelValue | None = Field(
         None, description="lower-case letters, digits, _ and -, up to 63"
     )
@@ -82,63 +82,69 @@ class GKESpec(Part):
         default_factory=dict,
         description="names and values: lower-case letters, digits, _ and -, up to 63",
     )
-    # After so many hours the cluster deletes itself, whatever has become of the notebook.
+    # The GKE cluster deletes itself after so many hours, even if no client is left.
     ttl_hours: float = Field(
-        8.0, gt=0, le=LONGEST_TTL_HOURS, description="hours, up to 168"
+        8.0,
+        gt=0,
+        le=LONGEST_TTL_HOURS,
+        description="hours, more than 0 and at most 168",
     )
-    # A pod in the cluster sees to that. False: `dask-hpsearch sweep` does, if it is run.
+    # A pod in the GKE cluster deletes it. False: `dask-hpsearch sweep` does, if it is run.
     reaper: bool = Field(default=True, description=A_SWITCH)
-    # Where runs and data are; sources of images pass through its bucket.
+    # Folder of runs and data; its bucket also holds sources of images during builds.
     store: Annotated[str, _text(_STORE)] = Field(
         description="a folder in a bucket, as 'gs://BUCKET/searches'"
     )
-    # Which image: one that is there, or left out: one that is built (see registry).
-    image: Image | None = Field(None, description=f"{AN_IMAGE}; left out: it is built")
-    # The Artifact Registry repository for images, in the cluster's region.
+    # An existing image. Omitted: one is built (see registry).
+    image: Image | None = Field(None, description=f"{AN_IMAGE}; omitted: it is built")
+    # The Artifact Registry repository for images, in the GKE cluster's region.
     registry: Annotated[str, _text(_REPOSITORY)] = Field(
         "dask-hpsearch", description="a repository's name"
     )
-    # Whose rights a build has. Left out: Cloud Build's own default.
+    # Service account of builds. Omitted: Cloud Build's default.
     build_service_account: Account | None = Field(None, description=AN_ACCOUNT)
     # release_channel.channel: GKE keeps the version up to date
     release_channel: Literal["RAPID", "REGULAR", "STABLE", "EXTENDED"] = Field(
         "REGULAR", description="'RAPID', 'REGULAR', 'STABLE' or 'EXTENDED'"
     )
-    # Pods act as accounts of their own: workload_identity_config.workload_pool
+    # Pods have their own identities: workload_identity_config.workload_pool
     workload_identity: bool = Field(default=True, description=A_SWITCH)
-    # Nodes prove that they are what they seem: shielded_nodes.enabled
+    # Nodes prove their identity: shielded_nodes.enabled
     shielded_nodes: bool = Field(default=True, description=A_SWITCH)
-    # Which nodes go when there is little to do: autoscaling.autoscaling_profile
+    # How eagerly idle nodes are removed: autoscaling.autoscaling_profile
     autoscaling_profile: Literal["OPTIMIZE_UTILIZATION", "BALANCED"] = Field(
         "OPTIMIZE_UTILIZATION", description="'OPTIMIZE_UTILIZATION' or 'BALANCED'"
     )
     # config.service_account of all nodes: with roles/container.defaultNodeServiceAccount
-    # and roles/artifactregistry.reader. Left out: dask-hpsearch-nodes@PROJECT….
+    # and roles/artifactregistry.reader. Omitted: dask-hpsearch-nodes@PROJECT….
     node_service_account: Account | None = Field(None, description=AN_ACCOUNT)
     control_plane: ControlPlane = Field(
-        default=ControlPlane(), description="who reaches the Kubernetes API, and how"
+        default=ControlPlane(), description="the fields of the control plane"
     )
-    network: Network = Field(default=Network(), description="where nodes and pods are")
-    pools: Pools = Field(default=Pools(), description="system and workers")
+    network: Network = Field(default=Network(), description="the fields of the network")
+    pools: Pools = Field(default=Pools(), description="the fields system and workers")
     endpoints: Endpoints = Field(
-        default=Endpoints(), description="container, cloudbuild and artifactregistry"
+        default=Endpoints(),
+        description="the fields container, cloudbuild and artifactregistry",
     )
     # The Dask cluster, as in a spec for kube_cluster, without image and nodes.
     dask: ClusterFields = Field(
-        description="workers, scheduler and what else a Dask cluster has"
+        description="the fields of a Dask cluster, at least workers"
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        problems = [*self._place_problems(), *self._pool_problems()]
-        taken = sorted(set(OUR_LABELS) & self.labels.keys())
+        problems = [*self._location_problems(), *self._pool_problems()]
+        taken = sorted(set(RESERVED_LABELS) & self.labels.keys())
         if taken:
-            problems.append(f"labels {taken} are ours: choose other names")
+            problems.append(
+                f"labels {taken} are reserved for dask-hpsearch: choose other names"
+            )
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
-    def _place_problems(self) -> list[str]:
+    def _location_problems(self) -> list[str]:
         regional = self.region == self.location
         if regional and not self.zones:
             return [
@@ -159,78 +165,78 @@ class GKESpec(Part):
         dask, pool, system = self.dask, self.pools.workers, self.pools.system
         parts = (dask, dask.workers, dask.scheduler, dask.driver)
         if any("nodes" in part.model_fields_set for part in parts):
-            problems.append("dask: pools say on which nodes pods run: leave out nodes")
+            problems.append("dask: pods run on the nodes of pools: omit nodes")
         if system.max_run_hours is not None and system.max_run_hours < self.ttl_hours:
             problems.append(
                 f"pools.system.max_run_hours {system.max_run_hours} is less than "
-                f"ttl_hours {self.ttl_hours:g}: the scheduler's node would go first"
+                f"ttl_hours {self.ttl_hours:g}: the scheduler's node would be removed first"
             )
         if dask.workers.one_per_node and dask.workers.max > pool.max_nodes:
             problems.append(
                 f"dask.workers.max {dask.workers.max} is more than pools.workers.max_nodes "
-                f"{pool.max_nodes}, and each worker has a node of its own"
+                f"{pool.max_nodes}, and each worker needs its own node"
             )
         given = "notice" in dask.workers.model_fields_set
-        longest = pool.pod_grace_s - _NOTICE_MARGIN_S
+        longest = pool.pod_grace - _NOTICE_MARGIN
         if pool.spot and given and dask.workers.notice > longest:
             problems.append(
                 f"dask.workers.notice {dask.workers.notice} is more than the {longest} s "
-                f"that spot nodes give with pools.workers.grace {pool.grace}"
+                f"that spot nodes allow with pools.workers.grace {pool.grace}"
             )
         return problems
 
     def _size_problems(self) -> list[str]:
-        """Tell which pods could never start, for want of a node that is large enough."""
+        """Return the pods that are larger than the nodes of their pool."""
         problems = []
-        for what, pod, pool, where in (
+        for name, pod, pool, pool_name in (
             ("workers", self.dask.workers, self.pools.workers, "workers"),
             ("scheduler", self.dask.scheduler, self.pools.system, "system"),
             ("driver", self.dask.driver, self.pools.system, "system"),
         ):
-            there = machine(pool.machine_type)
+            node = machine(pool.machine_type)
             cpu = cpu_millis(pod.cpu) if pod.cpu else 0
             memory = memory_bytes(pod.memory) if pod.memory else 0
-            lacking = there and shortage(there, cpu=cpu, memory=memory)
-            if lacking:
+            available = node and shortage(node, cpu=cpu, memory=memory)
+            if available:
                 problems.append(
-                    f"dask.{what} does not fit on a {pool.machine_type} of "
-                    f"pools.{where}, which has {lacking} for pods"
+                    f"dask.{name} does not fit on a {pool.machine_type} of "
+                    f"pools.{pool_name}, which has {available} for pods"
                 )
         return problems
 
     @property
     def region(self) -> str:
-        """The region that the location is, or is in."""
+        """The region of the location."""
         return "-".join(self.location.split("-")[:2])
 
     @property
     def node_zones(self) -> tuple[str, ...]:
-        """The zones in which nodes may be."""
+        """The zones of the nodes."""
         return self.zones or (self.location,)
 
     @property
     def parent(self) -> str:
-        """The location, as Google's APIs name it."""
+        """The location's resource name."""
         return f"projects/{self.project}/locations/{self.location}"
 
     @property
     def path(self) -> str:
-        """The GKE cluster, as Google's APIs name it."""
+        """The GKE cluster's resource name."""
         return f"{self.parent}/clusters/{self.name}"
 
     @property
     def namespace(self) -> str:
-        """The Kubernetes namespace in which searches run."""
+        """The Kubernetes namespace of Dask clusters."""
         return self.dask.namespace or NAMESPACE
 
     @property
     def bucket(self) -> str:
-        """The bucket that the store is in."""
+        """The bucket of the store."""
         return self.store.removeprefix("gs://").partition("/")[0]
 
     @property
     def workload_pool(self) -> str:
-        """Where the identities of pods come from."""
+        """The Workload Identity pool."""
         return f"{self.project}.svc.id.goog"
 
     @property
@@ -241,13 +247,13 @@ class GKESpec(Part):
 
     @property
     def repository(self) -> str:
-        """The repository of images, as Artifact Registry names it."""
-        place = f"projects/{self.project}/locations/{self.region}"
-        return f"{place}/repositories/{self.registry}"
+        """The resource name of the repository of images."""
+        parent = f"projects/{self.project}/locations/{self.region}"
+        return f"{parent}/repositories/{self.registry}"
 
     @property
     def image_name(self) -> str:
-        """What images are called, without tag and digest."""
+        """The name of images, without tag and digest."""
         project = self.project.replace(":", "/")
         return f"{self.region}-docker.pkg.dev/{project}/{self.registry}/dask-hpsearch"
 
@@ -257,7 +263,7 @@ class GKESpec(Part):
         Parameters
         ----------
         image : str
-            What `dask_hpsearch.gcp.images.images.ensure_image` returned.
+            As `dask_hpsearch.gcp.images.images.ensure_image` returns it.
         """
         pool = self.pools.workers
         taints = [{"key": WORKERS_LABEL, "value": "true", "effect": "NoSchedule"}]
@@ -266,7 +272,7 @@ class GKESpec(Part):
         content = self.dask.model_dump(exclude_unset=True)
         workers: dict[str, object] = {**content["workers"], "nodes": "spot"}
         if pool.spot:
-            notice = pool.pod_grace_s - _NOTICE_MARGIN_S
+            notice = pool.pod_grace - _NOTICE_MARGIN
             workers.setdefault("notice", min(notice, _longest_notice()))
         content |= {
             "image": image,
@@ -282,7 +288,7 @@ class GKESpec(Part):
         return ClusterSpec.model_validate(content)
 
     def _driver_size(self) -> dict[str, str]:
-        """Return a worker's size, as far as there is room for it on a system's node."""
+        """Return a worker's size, or the part of it that fits on a node of the system pool."""
         workers = self.dask.workers
         room = machine(self.pools.system.machine_type)
         if room is None or not shortage(
@@ -300,7 +306,7 @@ def _longest_notice() -> int:
 
 
 def _mail_domain(project: str) -> str:
-    """Return where a project's service accounts are; ``example.com:name`` is old style."""
+    """Return the domain of a project's service accounts; ``example.com:name`` is old style."""
     domain, colon, name = project.rpartition(":")
     where = f"{name}.{domain}" if colon else project
     return f"{where}.iam.gserviceaccount.com"

@@ -1,4 +1,4 @@
-"""The parts of a GKE cluster's spec: control plane, network, pools of nodes."""
+"""The parts of a GKE cluster's spec: control plane, network, node pools."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from dask_hpsearch.config.cluster import Part
 
 ON_DEMAND_LABEL = "dask-hpsearch/on-demand"  # of nodes: schedulers, drivers, operator
-WORKERS_LABEL = "dask-hpsearch/workers"  # of nodes, and their taint: workers alone
-SPOT_TAINT = "cloud.google.com/gke-spot"  # GKE gives the label of this name by itself
-# Seconds for pods when a spot node is taken back: GKE's default, and, of a longer
-# period, what is kept back for pods of the system.
-_DEFAULT_GRACE_S = 15
-SYSTEM_GRACE_S = 15
+WORKERS_LABEL = "dask-hpsearch/workers"  # of nodes, and their taint: workers only
+SPOT_TAINT = "cloud.google.com/gke-spot"  # GKE sets the label of this name
+# Seconds for pods when a spot node is preempted: GKE's default, and the part of a longer
+# period that is reserved for pods of the system.
+_DEFAULT_GRACE = 15
+SYSTEM_GRACE = 15
 
 _ZONE = r"^[a-z]+-[a-z]+[0-9]+-[a-z]$"
 _ACCOUNT = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?@[a-z0-9.-]+\.[a-z]+$"
@@ -48,28 +48,28 @@ AN_ACCOUNT = "a service account's address, as NAME@PROJECT.iam.gserviceaccount.c
 
 
 class ControlPlane(Part):
-    """How the Kubernetes API is reached, and who may do what there."""
+    """Access to the Kubernetes API."""
 
-    # Reached by a name of Google's, behind IAM; no address of the cluster's own is open.
+    # A DNS name of Google's, behind IAM; the GKE cluster has no open address of its own.
     # control_plane_endpoints_config.dns_endpoint_config.allow_external_traffic
     dns_endpoint: bool = Field(default=True, description=A_SWITCH)
-    # An address of its own, open to authorized_networks and nobody else.
+    # Its own address, open to authorized_networks only.
     # control_plane_endpoints_config.ip_endpoints_config.enabled
     ip_endpoint: bool = Field(default=False, description=A_SWITCH)
     # control_plane_endpoints_config.ip_endpoints_config.authorized_networks_config
     authorized_networks: tuple[NetworkRange, ...] = Field(
-        (), strict=False, description="ranges of addresses, as '203.0.113.0/24'"
+        (), strict=False, description="CIDR ranges of addresses, as '203.0.113.0/24'"
     )
-    # Whether roles may be bound to everyone who has any Google account, or none.
+    # Whether roles may be bound to all users with a Google account, or to all users.
     # rbac_binding_config.enable_insecure_binding_system_{authenticated,unauthenticated}
     bind_authenticated: bool = Field(default=False, description=A_SWITCH)
     bind_unauthenticated: bool = Field(default=False, description=A_SWITCH)
-    # Who is nobody may ask whether the control plane is healthy, and nothing else.
+    # Anonymous users may request the health of the control plane only.
     # anonymous_authentication_config.mode
     anonymous: Literal["LIMITED", "ENABLED"] = Field(
         "LIMITED", description="'LIMITED' or 'ENABLED'"
     )
-    # Rights by attributes, from before roles: legacy_abac.enabled
+    # Attribute-based access, older than roles: legacy_abac.enabled
     legacy_abac: bool = Field(default=False, description=A_SWITCH)
     # A certificate that cannot be revoked:
     # master_auth.client_certificate_config.issue_client_certificate
@@ -78,87 +78,87 @@ class ControlPlane(Part):
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         if not (self.dns_endpoint or self.ip_endpoint):
-            msg = "nobody could reach it: set dns_endpoint or ip_endpoint to true"
+            msg = "it would be unreachable: set dns_endpoint or ip_endpoint to true"
             raise ValueError(msg)
         if self.ip_endpoint and not self.authorized_networks:
             msg = (
-                "ip_endpoint needs authorized_networks, the addresses that it is for: "
-                "without them it would be open to the world"
+                "ip_endpoint needs authorized_networks: without them it would be open to the "
+                "internet"
             )
             raise ValueError(msg)
         return self
 
 
 class Network(Part):
-    """Where nodes and pods have their addresses."""
+    """Addresses of nodes and pods."""
 
-    # network, subnetwork. Nodes without addresses of their own reach Google's APIs if
+    # network, subnetwork. Nodes without external addresses reach Google's APIs if
     # the subnetwork has Private Google Access.
     network: Resource = Field("default", description="a network's name or path")
     subnetwork: Resource | None = Field(
-        None, description="a subnetwork's name or path; left out: the network's own"
+        None, description="a subnetwork's name or path; omitted: that of the network"
     )
     # ip_allocation_policy.{cluster,services}_secondary_range_name
     pods_range: Resource | None = Field(
-        None, description="a secondary range's name; left out: GKE makes one"
+        None, description="a secondary range's name; omitted: GKE creates one"
     )
     services_range: Resource | None = Field(
-        None, description="a secondary range's name; left out: GKE makes one"
+        None, description="a secondary range's name; omitted: GKE creates one"
     )
-    # Nodes have no address that the internet knows.
+    # Nodes have no external address.
     # network_config.default_enable_private_nodes
     private_nodes: bool = Field(default=True, description=A_SWITCH)
-    # ADVANCED_DATAPATH is what holds NetworkPolicies up: network_config.datapath_provider
+    # ADVANCED_DATAPATH enforces NetworkPolicies: network_config.datapath_provider
     datapath: Literal["ADVANCED_DATAPATH", "LEGACY_DATAPATH"] = Field(
         "ADVANCED_DATAPATH", description="'ADVANCED_DATAPATH' or 'LEGACY_DATAPATH'"
     )
 
 
 class Pool(Part):
-    """Nodes of one kind."""
+    """A node pool."""
 
     machine_type: Annotated[str, _text(r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$")] = Field(
         "e2-standard-4", description="a machine type, as 'n2-standard-8'"
     )
-    # config.spot: a fraction of the price, may be taken back at any time
+    # config.spot: a fraction of the price, may be preempted at any time
     spot: bool = Field(default=False, description=A_SWITCH)
     # autoscaling.{total_min_node_count,total_max_node_count}, over all zones
-    min_nodes: int = Field(1, ge=0, le=1000, description="a whole number, 0 to 1000")
-    max_nodes: int = Field(3, ge=1, le=1000, description="a whole number, 1 to 1000")
-    # autoscaling.location_policy: ANY takes nodes where there are any
+    min_nodes: int = Field(1, ge=0, le=1000, description="an integer, 0 to 1000")
+    max_nodes: int = Field(3, ge=1, le=1000, description="an integer, 1 to 1000")
+    # autoscaling.location_policy: ANY takes nodes from zones that have some
     location_policy: Literal["ANY", "BALANCED"] = Field(
         "ANY", description="'ANY' or 'BALANCED'"
     )
-    # config.{disk_type,disk_size_gb}: a node's disk; images and workers' caches lie on it
+    # config.{disk_type,disk_size_gb}: a node's disk, for images and workers' caches
     disk_type: Literal["pd-standard", "pd-balanced", "pd-ssd", "hyperdisk-balanced"] = (
         Field("pd-balanced", description="'pd-standard', 'pd-balanced', 'pd-ssd', …")
     )
-    disk_gb: int = Field(100, ge=20, le=65536, description="GB, 20 to 65536")
-    # config.shielded_instance_config: a boot with unsigned parts is stopped, or noticed
+    disk_gb: int = Field(100, ge=20, le=65536, description="a size in GB, 20 to 65536")
+    # config.shielded_instance_config: a boot with unsigned parts is prevented, or detected
     secure_boot: bool = Field(default=True, description=A_SWITCH)
     integrity_monitoring: bool = Field(default=True, description=A_SWITCH)
-    # A port without a password: kubelet_config.insecure_kubelet_readonly_port_enabled
+    # A port without authentication: kubelet_config.insecure_kubelet_readonly_port_enabled
     kubelet_readonly_port: bool = Field(default=False, description=A_SWITCH)
-    # Pods see their own identity, not the node's: workload_metadata_config.mode
+    # Pods have their own identity, not the node's: workload_metadata_config.mode
     metadata: Literal["GKE_METADATA", "GCE_METADATA"] = Field(
         "GKE_METADATA", description="'GKE_METADATA' or 'GCE_METADATA'"
     )
-    # Containers start before all of their image has arrived: config.gcfs_config.enabled
+    # Containers start before their image is complete: config.gcfs_config.enabled
     image_streaming: bool = Field(default=True, description=A_SWITCH)
-    # config.oauth_scopes: what the node's account may do is for its roles to say
+    # config.oauth_scopes: the roles of the node's account limit its permissions
     oauth_scopes: tuple[str, ...] = Field(
         ("https://www.googleapis.com/auth/cloud-platform",),
         strict=False,
         description="a list of URLs",
     )
-    # Seconds for pods when a spot node is taken back; GKE 1.35 or later. Left out: pods
-    # have 15. kubelet_config.shutdown_grace_period_seconds
+    # Seconds for pods when a spot node is preempted; GKE 1.35 or later. Omitted: 15.
+    # kubelet_config.shutdown_grace_period_seconds
     grace: Literal[30, 120] | None = Field(
-        None, description="30 or 120 seconds, on spot nodes alone; or left out"
+        None, description="30 or 120 seconds, on spot nodes only; or omitted"
     )
-    # No node lives longer, whatever else fails: config.max_run_duration
+    # Maximum age of a node: config.max_run_duration
     max_run_hours: int | None = Field(
-        24, ge=1, le=24 * 7, description="hours, 1 to 168; or null: for ever"
+        24, ge=1, le=24 * 7, description="hours, 1 to 168; or null: no limit"
     )
 
     @model_validator(mode="after")
@@ -167,33 +167,31 @@ class Pool(Part):
             msg = f"min_nodes {self.min_nodes} is more than max_nodes {self.max_nodes}"
             raise ValueError(msg)
         if self.grace is not None and not self.spot:
-            msg = (
-                f"grace {self.grace} is for spot nodes: leave it out, or set spot: true"
-            )
+            msg = f"grace {self.grace} is for spot nodes: omit it, or set spot: true"
             raise ValueError(msg)
         return self
 
 
 class SystemPool(Pool):
-    """A few small nodes that stay: schedulers, drivers, the operator, GKE's own pods."""
+    """A few small, permanent nodes: schedulers, drivers, the operator, GKE's own pods."""
 
     spot: Literal[False] = Field(
-        default=False, description="false: what runs here must not be taken back"
+        default=False, description="false: these pods must not be preempted"
     )
-    min_nodes: int = Field(1, ge=1, le=1000, description="a whole number, 1 to 1000")
+    min_nodes: int = Field(1, ge=1, le=1000, description="an integer, 1 to 1000")
 
 
 class WorkerPool(Pool):
-    """Nodes of workers, of which there are none until workers wait for them."""
+    """Nodes for workers; there are none until workers need them."""
 
     machine_type: Annotated[str, _text(r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$")] = Field(
         "n2-standard-8", description="a machine type, as 'n2-standard-8'"
     )
     spot: bool = Field(default=True, description=A_SWITCH)
-    min_nodes: int = Field(0, ge=0, le=1000, description="a whole number, 0 to 1000")
-    max_nodes: int = Field(10, ge=1, le=1000, description="a whole number, 1 to 1000")
+    min_nodes: int = Field(0, ge=0, le=1000, description="an integer, 0 to 1000")
+    max_nodes: int = Field(10, ge=1, le=1000, description="an integer, 1 to 1000")
     grace: Literal[30, 120] | None = Field(
-        None, description="30 or 120 seconds, on spot nodes alone; or left out"
+        None, description="30 or 120 seconds, on spot nodes only; or omitted"
     )
 
     @model_validator(mode="before")
@@ -204,31 +202,37 @@ class WorkerPool(Pool):
         return content
 
     @property
-    def pod_grace_s(self) -> int:
-        """Seconds that pods have when a node of this pool is taken back."""
+    def pod_grace(self) -> int:
+        """Seconds that pods have when a node of this pool is preempted."""
         if not self.grace:
-            return _DEFAULT_GRACE_S
-        return self.grace - SYSTEM_GRACE_S
+            return _DEFAULT_GRACE
+        return self.grace - SYSTEM_GRACE
 
 
 class Pools(Part):
-    """The two kinds of nodes."""
+    """The two node pools."""
 
     system: SystemPool = Field(
-        default=SystemPool(), description="fields of a pool of nodes that stay"
+        default=SystemPool(), description="the fields of a node pool"
     )
     workers: WorkerPool = Field(
         default=WorkerPool(grace=120),
-        description="fields of the pool of workers' nodes",
+        description="the fields of a node pool",
     )
 
 
 class Endpoints(Part):
-    """Where Google's APIs are reached; for networks with addresses of their own for them.
+    """Endpoints of Google's APIs, for networks with Private Service Connect.
 
-    As with Private Service Connect; left out: where everybody reaches them.
+    Omitted: the public ones.
     """
 
-    container: Endpoint | None = Field(None, description="HOST or HOST:PORT")
-    cloudbuild: Endpoint | None = Field(None, description="HOST or HOST:PORT")
-    artifactregistry: Endpoint | None = Field(None, description="HOST or HOST:PORT")
+    container: Endpoint | None = Field(
+        None, description="an address, as HOST or HOST:PORT"
+    )
+    cloudbuild: Endpoint | None = Field(
+        None, description="an address, as HOST or HOST:PORT"
+    )
+    artifactregistry: Endpoint | None = Field(
+        None, description="an address, as HOST or HOST:PORT"
+    )

@@ -1,4 +1,4 @@
-"""Reads a cluster's spec; tells all that is wrong with it at once."""
+"""Reads and validates specs; one error names all invalid fields."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from dask_hpsearch.config.gke import GKESpec
 from dask_hpsearch.exceptions import SpecError
 from dask_hpsearch.security.secret_scan import secret_in_address, secret_in_variable
 
-# What would give a pod rights over its node. No spec has such a field; whoever looks for
-# one is told that it is refused, not that it is unknown.
+# Fields that would give a pod rights over its node. No spec has them; the error says that
+# they are refused, not that they are unknown.
 _REFUSED = {
     "privileged": "pods run without privileges",
     "allowprivilegeescalation": "pods run without privileges",
     "capabilities": "pods run without capabilities",
-    "securitycontext": "dask_hpsearch sets what pods may do",
+    "securitycontext": "dask_hpsearch sets the security context of pods",
     "runasuser": "pods run as the image's own user, not as root",
-    "hostpath": "pods see nothing of their node's file system",
-    "hostnetwork": "pods have a network of their own",
-    "hostpid": "pods see no processes of their node",
+    "hostpath": "pods have no access to their node's file system",
+    "hostnetwork": "pods have their own network",
+    "hostpid": "pods have no access to their node's processes",
     "hostipc": "pods share no memory with their node",
     "volumes": "pods have the volumes that dask_hpsearch gives them",
     "limits": "limits equal requests: give cpu and memory",
@@ -38,14 +38,14 @@ Spec = TypeVar("Spec", bound=BaseModel)
 def load_spec(
     source: str | Path | Mapping[str, Any] | ClusterSpec, **changes: Any
 ) -> ClusterSpec:
-    """Read and check a cluster's spec.
+    """Read and validate the spec of a Dask cluster.
 
     Parameters
     ----------
     source : str, Path, mapping or ClusterSpec
-        A YAML file, or what such a file holds.
+        A YAML file, or the content of one.
     **changes
-        Values of fields that take the place of the file's, as ``image=...``.
+        Values that replace the file's, as ``image=...``.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def load_spec(
     Raises
     ------
     SpecError
-        If the file cannot be read, or any field is wrong; all of them are named.
+        If the file cannot be read, or a field is invalid; all of them are named.
     """
     name, content = _content(source)
     return _checked(ClusterSpec, name, content | changes)
@@ -63,15 +63,15 @@ def load_spec(
 def load_gke_spec(
     source: str | Path | Mapping[str, Any] | GKESpec, **changes: Any
 ) -> GKESpec:
-    """Read and check a GKE cluster's spec.
+    """Read and validate the spec of a GKE cluster.
 
     Parameters
     ----------
     source : str, Path, mapping or GKESpec
-        A YAML file, or what such a file holds. The modules that a file names are found
-        from its folder.
+        A YAML file, or the content of one. Modules that a file names are relative to its
+        folder.
     **changes
-        Values of fields that take the place of the file's, as ``project=...``.
+        Values that replace the file's, as ``project=...``.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def load_gke_spec(
     Raises
     ------
     SpecError
-        If the file cannot be read, or any field is wrong; all of them are named.
+        If the file cannot be read, or a field is invalid; all of them are named.
     """
     name, content = _content(source)
     spec = _checked(GKESpec, name, content | changes)
@@ -101,7 +101,7 @@ def _content(
         return "the spec", dict(source)
     content = _read(Path(source))
     if not isinstance(content, dict):
-        problem = f"it holds {_shown(content)}, not fields and values"
+        problem = f"must be a mapping of fields, got {_shown(content)}"
         raise SpecError(str(source), [problem])
     return str(source), content
 
@@ -117,16 +117,16 @@ def _read(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(str(path), [f"it cannot be read: {error}"]) from error
+        raise SpecError(str(path), [f"cannot be read: {error}"]) from error
     try:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise SpecError(str(path), [f"it is no YAML: {reason}"]) from error
+        raise SpecError(str(path), [f"is not valid YAML: {reason}"]) from error
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
-    """Refuses a field that is given twice, of which YAML's own keeps the last."""
+    """Refuses duplicate fields, of which YAML's own loader keeps the last."""
 
     def construct_mapping(
         self,
@@ -145,7 +145,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
 
 
 def _problems(error: ValidationError, spec: type[BaseModel]) -> list[str]:
-    """Put every wrong field into a line: where, which value, what is allowed."""
+    """Describe every invalid field in a line: where, what is allowed, which value."""
     found: dict[str, str] = {}
     for one in error.errors():
         path = ".".join(str(part) for part in one["loc"] if part != "[key]") or "spec"
@@ -155,7 +155,7 @@ def _problems(error: ValidationError, spec: type[BaseModel]) -> list[str]:
 
 def _problem(path: str, error: Any, spec: type[BaseModel]) -> str:
     kind, value = error["type"], error["input"]
-    owner, allowed = _described(error["loc"], spec)
+    owner, allowed = _field_of(error["loc"], spec)
     if kind == "extra_forbidden":
         name = str(error["loc"][-1])
         reason = _REFUSED.get(name.lower().replace("_", ""))
@@ -164,22 +164,22 @@ def _problem(path: str, error: Any, spec: type[BaseModel]) -> str:
         known = sorted(owner.model_fields)
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"{path} is no field: {hint}allowed are {', '.join(known)}"
+        return f"{path} is not a field: {hint}the fields are {', '.join(known)}"
     if kind == "missing":
-        return f"{path} is missing: {allowed}"
+        return f"{path} is missing: it must be {allowed}"
     reason = ""
     if kind == "value_error":
         reason = error["msg"].removeprefix("Value error, ")
         if isinstance(value, (dict, BaseModel)):  # a rule on several fields
             return reason if path == "spec" else f"{path}: {reason}"
         reason = f" ({reason})"
-    return f"{path} cannot be {_shown(value, path)}{reason}; allowed: {allowed}"
+    return f"{path} must be {allowed}, got {_shown(value, path)}{reason}"
 
 
-def _described(
+def _field_of(
     location: tuple[Any, ...], model: type[BaseModel]
 ) -> tuple[type[BaseModel], str]:
-    """Find the model that a location is in, and what its last field allows."""
+    """Return the model that has the last field of a location, and what that allows."""
     allowed = "fields and values"
     for part in location:
         field = model.model_fields.get(str(part))
@@ -193,11 +193,11 @@ def _described(
 
 
 def _shown(value: Any, path: str = "") -> str:
-    """Quote a value, unless it is, or may be, a secret."""
+    """Quote a value, unless it may be a secret."""
     text, name = repr(value), path.rpartition(".")[2]
     secret = secret_in_variable(name, str(value)) or secret_in_address(str(value))
     if secret is not None or (name == "environment" and value):
-        return "a value that is not shown here"
+        return "a value that may be a secret"
     if len(text) > _LONGEST_VALUE:
         text = text[: _LONGEST_VALUE - 1] + "…"
     return text

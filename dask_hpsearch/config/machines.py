@@ -1,6 +1,6 @@
-"""What a node of a machine type has for pods.
+"""CPU and memory that nodes of a machine type have for pods.
 
-The amounts that GKE keeps for itself are those of its page "Plan GKE Standard node sizes"
+The amounts that GKE reserves are those of its page "Plan GKE Standard node sizes"
 (cloud.google.com/kubernetes-engine/docs/concepts/plan-node-sizes).
 """
 
@@ -32,10 +32,10 @@ _MEMORY_PER_CPU = {
         "n1": 0.9,
     },
 }
-# Of each further piece of a node's memory (GiB), the share that GKE keeps.
-_KEPT_MEMORY = ((4, 0.25), (4, 0.20), (8, 0.10), (112, 0.06), (10_000, 0.02))
+# Of each further piece of a node's memory (GiB), the share that GKE reserves.
+_RESERVED_MEMORY = ((4, 0.25), (4, 0.20), (8, 0.10), (112, 0.06), (10_000, 0.02))
 _EVICTION = 100 * _MIB
-# About what GKE's own pods ask for on every node: network, logs, metrics, identity.
+# Approximate requests of GKE's own pods on every node: network, logs, metrics, identity.
 _SYSTEM_CPU_MILLIS = 400
 _SYSTEM_MEMORY = 500 * _MIB
 
@@ -56,24 +56,24 @@ class Machine:
 
     @property
     def pod_cpu_millis(self) -> int:
-        """Thousandths of a CPU that are left for pods of ours."""
-        kept = 60 + (10 if self.cpus > 1 else 0)
-        kept += 5 * min(max(self.cpus - 2, 0), 2)
-        kept += int(2.5 * max(self.cpus - 4, 0))
-        return self.cpus * 1000 - kept - _SYSTEM_CPU_MILLIS
+        """Thousandths of a CPU that are left for other pods."""
+        reserved = 60 + (10 if self.cpus > 1 else 0)
+        reserved += 5 * min(max(self.cpus - 2, 0), 2)
+        reserved += int(2.5 * max(self.cpus - 4, 0))
+        return self.cpus * 1000 - reserved - _SYSTEM_CPU_MILLIS
 
     @property
     def pod_memory(self) -> int:
-        """Bytes of memory that are left for pods of ours."""
-        rest, kept = self.memory / _GIB, 0.0
-        for piece, share in _KEPT_MEMORY:
-            kept += share * min(rest, piece)
+        """Bytes of memory that are left for other pods."""
+        rest, reserved = self.memory / _GIB, 0.0
+        for piece, share in _RESERVED_MEMORY:
+            reserved += share * min(rest, piece)
             rest -= min(rest, piece)
-        return self.memory - int(kept * _GIB) - _EVICTION - _SYSTEM_MEMORY
+        return self.memory - int(reserved * _GIB) - _EVICTION - _SYSTEM_MEMORY
 
 
 def machine(machine_type: str) -> Machine | None:
-    """Return a machine type's size; None if it is not known here."""
+    """Return a machine type's size; None if the type is unknown."""
     match = _PREDEFINED.fullmatch(machine_type)
     if match is None:
         return None
@@ -85,15 +85,15 @@ def machine(machine_type: str) -> Machine | None:
 
 
 def shortage(node: Machine, *, cpu: int, memory: int) -> str:
-    """Say what a node has for pods, if a pod asks for more; else say nothing.
+    """Return a description of what a node has for pods, if a pod requests more.
 
     Parameters
     ----------
     node : Machine
     cpu : int
-        Thousandths of a CPU that the pod asks for.
+        Thousandths of a CPU that the pod requests.
     memory : int
-        Bytes that the pod asks for.
+        Bytes that the pod requests.
     """
     if cpu <= node.pod_cpu_millis and memory <= node.pod_memory:
         return ""

@@ -24,16 +24,16 @@ def cpu_millis(text: str) -> int:
     Raises
     ------
     ValueError
-        If the text is no amount of CPU, or none at all.
+        If the text is not an amount of CPU.
     """
     match = _CPU.fullmatch(text)
     if match is None:
-        msg = "it is no amount of CPU"
+        msg = "not an amount of CPU"
         raise ValueError(msg)
     number = Decimal(match["number"])
     millis = number if match["unit"] else number * 1000
     if millis != int(millis) or millis < 1:
-        msg = "it is less than a thousandth of a CPU, or a fraction of one"
+        msg = "not a multiple of 1m"
         raise ValueError(msg)
     return int(millis)
 
@@ -44,20 +44,20 @@ def memory_bytes(text: str) -> int:
     Raises
     ------
     ValueError
-        If the text is no amount of memory with its unit.
+        If the text is not an amount of memory with a unit.
     """
     match = _MEMORY.fullmatch(text)
     if match is None:
-        msg = "it is no amount of memory with a unit"
+        msg = "not an amount of memory with a unit"
         raise ValueError(msg)
     nbytes = int(Decimal(match["number"]) * _UNITS[match["unit"]])
     if nbytes < 1:
-        msg = "it is nothing"
+        msg = "less than a byte"
         raise ValueError(msg)
     return nbytes
 
 
 def cpu_text(millis: int) -> str:
-    """Write an amount of CPU in the way in which the API gives it back."""
+    """Format an amount of CPU as the Kubernetes API does."""
     whole, rest = divmod(millis, 1000)
     return str(whole) if rest == 0 else f"{millis}m"

@@ -1,8 +1,8 @@
-"""Dask collections among data: computed once, where they can be.
+"""Computes Dask collections among the data, once, before the fits.
 
-Slots have no connection to a scheduler: a collection that was persisted means nothing to
-them, and a lazy one would be computed in every fit. So it is computed before, on the
-cluster, and handled like data in memory from then on.
+Slots have no connection to a scheduler: a persisted collection is useless there, and a lazy
+one would be computed in every fit. So it is computed on the cluster first, and then handled
+like data in memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dask_hpsearch.identity import IdentityMemo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_LOOK_EVERY_S = 0.5
+_POLL_INTERVAL = 0.5
 # Arguments of fit may have collections in lists and dicts, such as ``eval_set``; a list of
 # more items is data itself.
 _MOST_ITEMS = 100
@@ -38,7 +38,7 @@ def computed(
 ) -> dict[str, Any]:
     """Compute the Dask collections among values; others stay as they are.
 
-    What arrays, or dataframes, have in common is computed once.
+    Shared parts of their graphs are computed once.
 
     Parameters
     ----------
@@ -46,10 +46,10 @@ def computed(
         By their names in errors. Lists, tuples and dicts of a few items may have
         collections in them.
     client : Client or None
-        Where they are computed, except those that were persisted with another client:
-        with that one. None: Dask's own choice.
+        Computes them, except those that were persisted with another client. None: Dask's
+        default.
     still_waiting : callable
-        Called every half second with a client that computes; it may raise.
+        Called every half second with the computing client; it may raise.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def computed(
     DataTooLargeError
         If one does not fit into the memory of a worker, or of this process.
     DataUnavailableError
-        If one was persisted on a cluster, or with a client, that is gone.
+        If one was persisted with a closed client, or on a closed cluster.
     """
     found = dict(_found(values))
     if not found:
@@ -90,7 +90,7 @@ class Collections:
         self._local: IdentityMemo[Any] = IdentityMemo()
 
     def value(self, given: Any, *, what: str) -> Any:
-        """Return what a collection computes to; anything else as it is.
+        """Return the result of a collection; other values as they are.
 
         Parameters
         ----------
@@ -119,22 +119,22 @@ class Collections:
         return local
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all results."""
         self._values.clear()
         self._local.clear()
 
 
 def is_collection(value: Any) -> bool:
-    """Whether something is a Dask collection, of whichever kind.
+    """Whether a value is a Dask collection.
 
-    Dask's own answer includes the expressions that dataframes consist of.
+    Dask's own function includes the expressions of dataframes.
     """
     has_methods = hasattr(type(value), "__dask_postpersist__")
     return has_methods and bool(is_dask_collection(value))
 
 
 def current_client() -> Client | None:
-    """Return the Dask client that is in use where none is named; None without one."""
+    """Return Dask's current client; None if there is none."""
     try:
         client = Client.current(allow_global=True)
     except ValueError:
@@ -146,10 +146,10 @@ def _found(values: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """Find collections, with a name for each."""
     seen: set[int] = set()
     for name, value in values.items():
-        for place, one in _within(value, name, 0):
+        for path, one in _within(value, name, 0):
             if id(one) not in seen:
                 seen.add(id(one))
-                yield place, one
+                yield path, one
 
 
 def _within(value: Any, name: str, depth: int) -> Iterable[tuple[str, Any]]:
@@ -162,7 +162,7 @@ def _within(value: Any, name: str, depth: int) -> Iterable[tuple[str, Any]]:
 
 
 def _replaced(value: Any, results: dict[int, Any]) -> Any:
-    """Put results in the places of collections; copy what has them in it."""
+    """Replace collections by their results; copy containers that have some."""
     if id(value) in results:
         return results[id(value)]
     if type(value) not in (list, tuple, dict) or not any(_within(value, "", 0)):
@@ -178,7 +178,7 @@ def _replaced(value: Any, results: dict[int, Any]) -> Any:
 def _by_client(
     found: dict[str, Any], client: Client | None
 ) -> dict[Client | None, list[str]]:
-    """Group collections by who computes them: who has a part of them, else the client."""
+    """Group collections by the client that computes them: that of their futures, if any."""
     groups: dict[Client | None, list[str]] = {}
     for name, one in found.items():
         owners = {future.client for future in futures_of(one)}
@@ -192,8 +192,8 @@ def _by_client(
 def _gone(name: str) -> DataUnavailableError:
     return DataUnavailableError(
         f"{name} is a Dask collection that was persisted with a client that is closed, "
-        "or whose cluster is gone: persist it again with the search's client, or hand it "
-        "over unpersisted"
+        "or whose cluster is closed: persist it again with the search's client, or pass it "
+        "without persisting it"
     )
 
 
@@ -206,8 +206,8 @@ def _here(collections: dict[str, Any]) -> dict[int, Any]:
         _check_size(name, _known_bytes(one), limits={"this process": MEMORY_LIMIT})
     results: dict[int, Any] = {}
     for names in _of_one_kind(collections):
-        ours = [collections[name] for name in names]
-        results |= zip(map(id, ours), compute(*ours, traverse=False), strict=True)
+        group = [collections[name] for name in names]
+        results |= zip(map(id, group), compute(*group, traverse=False), strict=True)
     return results
 
 
@@ -216,13 +216,13 @@ def _on_cluster(
     client: Client,
     still_waiting: Callable[[Client], None],
 ) -> dict[int, Any]:
-    """Compute on a client's workers; what they share of a graph is computed once."""
+    """Compute on a client's workers; shared parts of graphs are computed once."""
     for name, one in collections.items():
         _check_size(name, _known_bytes(one), limits=_limits(client))
     persisted = _persisted(collections, client, still_waiting)
     results = {}
     for name, one in collections.items():
-        # One after the other: what has arrived may go from the workers.
+        # One after the other, so that the workers can release what has arrived.
         results[id(one)] = _gathered(persisted.pop(name), client, name)
     return results
 
@@ -232,7 +232,7 @@ def _persisted(
     client: Client,
     still_waiting: Callable[[Client], None],
 ) -> dict[str, Any]:
-    """Have the parts computed, and count them meanwhile."""
+    """Compute the parts, and check their sizes meanwhile."""
     persisted: dict[str, Any] = {}
     for names in _of_one_kind(collections):
         parts = client.persist([collections[name] for name in names])
@@ -240,8 +240,8 @@ def _persisted(
     done = False
     while not done:
         try:
-            with client.as_current():  # or it wants a default one
-                wait(futures_of(list(persisted.values())), timeout=_LOOK_EVERY_S)
+            with client.as_current():  # otherwise it requires a default client
+                wait(futures_of(list(persisted.values())), timeout=_POLL_INTERVAL)
             done = True
         except TimeoutError:
             still_waiting(client)
@@ -254,9 +254,9 @@ def _persisted(
 
 
 def _of_one_kind(collections: dict[str, Any]) -> list[list[str]]:
-    """Part those that consist of expressions from those with graphs.
+    """Separate collections of expressions from those with graphs.
 
-    Dask warns if it gets both at once, and does not optimise either then.
+    Dask warns if it gets both at once, and optimizes neither.
     """
     kinds: dict[bool, list[str]] = {}
     for name, one in collections.items():
@@ -265,9 +265,9 @@ def _of_one_kind(collections: dict[str, Any]) -> list[list[str]]:
 
 
 def _gathered(persisted: Any, client: Client, name: str) -> Any:
-    """Fetch the parts, and put them together as ``compute()`` does.
+    """Fetch the parts, and combine them as ``compute()`` does.
 
-    Not by a task that puts them together: that worker would need room for all of them.
+    Not in a task: its worker would need memory for all of them.
     """
     finish, arguments = persisted.__dask_postcompute__()
     keys = persisted.__dask_keys__()
@@ -275,13 +275,13 @@ def _gathered(persisted: Any, client: Client, name: str) -> Any:
 
 
 def _parts(persisted: Any, keys: list[Any], client: Client, name: str) -> Any:
-    """Fetch parts, laid out as their keys are."""
+    """Fetch parts, in the structure of their keys."""
     try:
         return client.get(persisted.__dask_graph__(), keys)
     except CancelledError as error:
         raise _gone(name) from error
     except Exception as error:
-        error.add_note(f"raised on the Dask workers, while {name} was computed")
+        error.add_note(f"raised on the Dask workers while computing {name}")
         raise
 
 
@@ -298,7 +298,7 @@ def _with_parts(collection: Any, client: Client) -> Any:
 
 
 def _known_bytes(collection: Any) -> float:
-    """Size of an array, if it can be told beforehand."""
+    """Return the size of an array, if it is known."""
     try:
         nbytes = getattr(collection, "nbytes", None)
     except NotImplementedError:  # of a dataframe
@@ -307,14 +307,14 @@ def _known_bytes(collection: Any) -> float:
 
 
 def _counted_bytes(persisted: Any, client: Client) -> float:
-    """Size of those parts that are computed."""
+    """Return the size of the computed parts."""
     keys = [future.key for future in futures_of(persisted)]
     sizes: dict[Any, int] = client.nbytes(keys=keys, summary=False)
     return float(sum(max(size, 0) for size in sizes.values()))
 
 
 def _limits(client: Client) -> dict[str, float]:
-    """Memory of the largest worker, if all have a limit, and of this process."""
+    """Return the memory of the largest worker, if all have limits, and of this process."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     limits = [worker["memory_limit"] or float("inf") for worker in workers]
     return {
@@ -324,11 +324,11 @@ def _limits(client: Client) -> dict[str, float]:
 
 
 def _check_size(name: str, nbytes: float, *, limits: dict[str, float]) -> None:
-    place, most = min(limits.items(), key=lambda limit: limit[1])
-    if nbytes > most:  # unknown sizes are never larger
+    owner, limit = min(limits.items(), key=lambda item: item[1])
+    if nbytes > limit:  # unknown sizes are never larger
         msg = (
-            f"{name} takes at least {format_bytes(int(nbytes))} in memory, and {place} has "
-            f"{format_bytes(int(most))}: every fit needs the data of its split in memory. "
+            f"{name} takes at least {format_bytes(int(nbytes))} in memory, and {owner} has "
+            f"{format_bytes(int(limit))}: every fit needs the data of its split in memory. "
             "Take a sample of it, or a smaller dtype (float32), or workers with more memory"
         )
         raise DataTooLargeError(msg)

@@ -1,9 +1,9 @@
-"""Puts data where workers find them: in a store, or in a folder of the client.
+"""Provides data to workers: through a store, a shared folder, or Dask.
 
-Every object is written once, under the hash of its content. Workers read a store that they
-can reach (``gs://``) by themselves. A worker that sees the client's folder maps its files;
-another asks for them on the search's event topic, and gets them once for all its slots. No
-copy stays on the scheduler, and none is part of a task.
+Each object is written once, under the hash of its content. Workers read a store that they can
+reach (``gs://``) themselves. Files in a folder of the client are mapped by workers that see
+the folder; other workers, late ones included, request them on the search's event topic, and
+receive them once for all slots. No copy stays on the scheduler or is part of a task.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.stores import Store
 
 DATA = "data"
-_TOUCH_AFTER_S = 600.0
+_TOUCH_AFTER = 600.0
 _WRITERS = 16
 
 
@@ -47,10 +47,10 @@ class DataStore:
     Parameters
     ----------
     store : Path or None
-        A folder that the workers may see too; the data stays there for later searches.
-        None: a folder of this machine, removed on `close`.
+        A folder that workers may see; the data stays there for later searches. None: a
+        folder of this machine, removed by `close`.
     bucket : Store, optional
-        Used instead: a store's folder of data, which workers read by themselves.
+        Instead: a store's folder of data, which workers read themselves.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class DataStore:
 
     @classmethod
     def of(cls, store: Store) -> Self:
-        """Return the data store of a store: in the store itself if workers can read it."""
+        """Return the data store of a store: in it, if workers can read it there."""
         if store.url.partition("://")[0] in REACHABLE:
             return cls(bucket=store.child(DATA))
         return cls(store.local_path())
@@ -88,7 +88,7 @@ class DataStore:
         return self._bucket is not None
 
     def put(self, value: Any, *, what: str) -> DataRef:
-        """Write an object, unless its content is in the data store already.
+        """Write an object, unless its content was written before.
 
         Parameters
         ----------
@@ -107,25 +107,25 @@ class DataStore:
         if pinned is not None:
             return pinned
         bundle = _encode(value, what)
-        # Several objects may be written at the same time, each of them once.
+        # Different objects may be written at the same time, each once.
         with self._writing[int(bundle.digest, 16) % _WRITERS]:
             ref = self._refs.get(bundle.digest) or self._write(bundle)
             self._refs[ref.digest] = ref
         return ref
 
     def pin(self, value: Any, ref: DataRef) -> None:
-        """Remember the bundle of an object for the life of the data store."""
+        """Remember the bundle of an object, as long as the data store exists."""
         if value is not None:
             self._pinned.put(value, value=ref)
         self._refs[ref.digest] = ref
 
     def hold(self, ref: DataRef) -> None:
-        """Count a user of a bundle."""
+        """Increase the reference count of a bundle."""
         with self._lock:
             self._held[ref.digest] = self._held.get(ref.digest, 0) + 1
 
     def release(self, refs: list[DataRef]) -> None:
-        """Count users down; a temporary bundle is removed with its last user."""
+        """Decrease reference counts; a temporary bundle is deleted at zero."""
         pinned = {ref.digest for ref in self._pinned.values()}
         with self._lock:
             for ref in refs:
@@ -136,9 +136,9 @@ class DataStore:
                     ref.path.unlink(missing_ok=True)
 
     def open(self, reference: Reference, *, what: str) -> Any:
-        """Return data from elsewhere, mapped from this node's only copy.
+        """Return referenced data; this node keeps one copy, which is mapped.
 
-        Writing to the data changes only this process's view.
+        Writing to it changes only this process's view.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class DataStore:
         DataChangedError
             If they have changed since they were pinned.
         DataUnavailableError
-            If they are gone or were altered.
+            If they were deleted or altered.
         HPSearchError
             If they cannot be read.
         """
@@ -160,12 +160,12 @@ class DataStore:
         return self._open_bundle(reference, what)
 
     def reference(self, ref: DataRef, *, n_samples: int | None) -> DataReference:
-        """Return a reference to a bundle of this data store, for any process."""
-        place = ref.place if ref.in_store else Path(ref.place).as_uri()
-        return DataReference(place, ref.digest, ref.nbytes, n_samples)
+        """Return the reference to a bundle, for any process."""
+        store = ref.place if ref.in_store else Path(ref.place).as_uri()
+        return DataReference(store, ref.digest, ref.nbytes, n_samples)
 
     def own(self, digest: str, nbytes: int) -> DataReference:
-        """Return the reference to a bundle in the store of this data store."""
+        """Return the reference to a bundle in this store."""
         if self._bucket is not None:
             return DataReference(self._bucket.url, digest, nbytes)
         return DataReference(self.folder().as_uri(), digest, nbytes)
@@ -181,7 +181,7 @@ class DataStore:
         held = self._keep(cache.hold(source.key, source.nbytes, make))
         value = bundles.load(str(held.path), writable=True)
         made_from = None
-        if source.reachable:  # workers elsewhere make the file by themselves
+        if source.reachable:  # workers on other machines build their own
             made_from = self.put(source, what=what)
         self.pin(value, _ref_of(held.path, made_from))
         return value
@@ -213,18 +213,18 @@ class DataStore:
         return held
 
     def folder(self) -> Path:
-        """Return the folder; create it if need be."""
+        """Return the folder; create it if necessary."""
         with self._lock:
             if self._folder is None:
                 self._folder = self._make_folder(0)
             return self._folder
 
     def find(self, digest: str) -> DataRef | None:
-        """Return the reference to a bundle of this data store; None if it has none."""
+        """Return a bundle by its digest."""
         return self._refs.get(digest)
 
     def digests(self) -> list[str]:
-        """Return the digests of all bundles of this data store."""
+        """Return the digests of all bundles."""
         return list(self._refs)
 
     def close(self) -> None:
@@ -264,13 +264,13 @@ class DataStore:
         return _ref_of(path, None, bundle.nbytes)
 
     def _upload(self, bundle: Bundle, path: Path, bucket: Store) -> DataRef:
-        """Write a bundle to the store by a temporary file, unless the store has it."""
+        """Upload a bundle through a temporary file, unless the store has it."""
         found = [
             one for one in bucket.list(bundle.digest) if one.nbytes == bundle.nbytes
         ]
         if found:
-            if time.time() - found[0].modified > _TOUCH_AFTER_S:
-                bucket.touch(bundle.digest)  # marks it as used
+            if time.time() - found[0].modified > _TOUCH_AFTER:
+                bucket.touch(bundle.digest)  # protects it from garbage collection
         else:
             try:
                 bundle.write(path)
@@ -319,7 +319,7 @@ class KnownObjects:
 def _ref_of(
     path: Path, made_from: DataRef | None, nbytes: int | None = None
 ) -> DataRef:
-    """Return the reference to a file; references share the interned folder name."""
+    """Return the reference to a file; references into a folder share its name."""
     size = path.stat().st_size if nbytes is None else nbytes
     return DataRef(path.name, size, sys.intern(str(path.parent)), made_from)
 
@@ -327,11 +327,11 @@ def _ref_of(
 def _check_bundle(path: Path, reference: DataReference, what: str) -> None:
     try:
         verify(path, reference.digest)
-        os.utime(path)  # marks it as used
+        os.utime(path)  # protects it from garbage collection
     except OSError as error:
         msg = (
-            f"the run's data {what!r} is gone or was altered: {error}. Restore the file, "
-            "or begin a new run"
+            f"the run's data {what!r} was deleted or altered: {error}. Restore the file, or "
+            "start a new run"
         )
         raise DataUnavailableError(msg) from error
 
@@ -341,10 +341,10 @@ def _cache_of_driver() -> NodeCache:
 
 
 def _write_or_use(bundle: Bundle, path: Path) -> None:
-    """Write a bundle, unless the file exists with the right content."""
+    """Write a bundle, unless there is an intact one."""
     with contextlib.suppress(OSError, ValueError):
         verify(path, bundle.digest)
-        os.utime(path)  # marks it as used
+        os.utime(path)  # protects it from garbage collection
         return
     path.unlink(missing_ok=True)
     bundle.write(path)

@@ -1,4 +1,4 @@
-"""Files of data, by format: what one holds, and its content as scikit-learn takes it."""
+"""Reads data files of each format, as arrays or tables for scikit-learn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SPARSE = {"data", "format", "shape"}
 
 
 def format_of(url: str) -> Format | None:
-    """Tell a format by the end of a name; None if it is none of ours."""
+    """Return the format of a file name by its suffix; None if it is unknown."""
     matching = [suffix for suffix in SUFFIXES if url.lower().endswith(suffix)]
     return SUFFIXES[max(matching, key=len)] if matching else None
 
@@ -47,22 +47,22 @@ def read(source: Source, one: ObjectPin, path: Path) -> Any:
     Raises
     ------
     DataFormatError
-        If the file is not what its name says, or lacks a column.
+        If the file has another format, or lacks a column.
     UntrustedObjectError
-        If it is a pickle that was not signed, or has one in it.
+        If it is, or contains, an unsigned pickle.
     """
     with _map_read_errors(source):
         return _READERS[source.format](source, one, path)
 
 
 def whole(source: Source, parts: list[Any]) -> Any:
-    """Put what was read of a source's objects together.
+    """Combine the parts of a source.
 
     Parameters
     ----------
     source : Source
     parts : list
-        In the order of its objects, as `read` returned them.
+        In the order of its objects, as `read` returns them.
 
     Returns
     -------
@@ -106,13 +106,13 @@ def _map_read_errors(source: Source) -> Iterator[None]:
 
 def _read_npy(source: Source, one: ObjectPin, path: Path) -> Any:
     del one
-    with refusing_pickles(source.name):
+    with map_pickle_errors(source.name):
         return np.load(path, mmap_mode="c").view(np.ndarray)
 
 
 def _read_npz(source: Source, one: ObjectPin, path: Path) -> Any:
     del one
-    with refusing_pickles(source.name), np.load(path) as arrays:
+    with map_pickle_errors(source.name), np.load(path) as arrays:
         if is_sparse(arrays.files):
             from scipy import sparse
 
@@ -140,7 +140,7 @@ def _whole_parquet(parts: list[Any]) -> Any:
     if len(parts) == 1:
         return parts[0].to_pandas()
     table = pa.concat_tables(parts, promote_options="default")
-    # What the first part says of its index is of that part only.
+    # The index metadata of the first part describes only that part.
     return table.replace_schema_metadata(None).to_pandas()
 
 
@@ -165,7 +165,7 @@ def _read_joblib(source: Source, one: ObjectPin, path: Path) -> Any:
     signed = one.checksum.startswith("sha256:")
     if not signed or checksum(path, "sha256") != one.checksum:
         raise unsigned(one.url)
-    return joblib.load(path)  # what this user has signed
+    return joblib.load(path)  # signed by this user
 
 
 _READERS: dict[str, Callable[[Source, ObjectPin, Path], Any]] = {
@@ -182,35 +182,35 @@ _WHOLE: dict[str, Callable[[list[Any]], Any]] = {
 
 
 def unsigned(url: str) -> UntrustedObjectError:
-    """Make the error of a pickle that this user has not signed."""
+    """Return the error of a pickle that this user has not signed."""
     way = f"sign it with dask_hpsearch.sign({url!r})"
     if format_of(url) is None:
         way = (
             "save it with joblib.dump as .joblib, and sign that with dask_hpsearch.sign"
         )
     return UntrustedObjectError(
-        f"{url} is a pickle that you have not signed, and was not loaded: loading one runs "
-        f"whatever its writer put in it. If you know who wrote it, {way}; or keep the "
-        "data as .npy or .parquet, or hand it over once with dask_hpsearch.upload"
+        f"{url} is a pickle that you have not signed, and was not loaded: loading a pickle runs "
+        f"the code in it. If you know who wrote it, {way}; or save the data as .npy or "
+        ".parquet, or pass it once to dask_hpsearch.upload"
     )
 
 
 @contextlib.contextmanager
-def refusing_pickles(name: str) -> Iterator[None]:
-    """Turn numpy's refusal of Python objects into the error of an unsigned pickle."""
+def map_pickle_errors(name: str) -> Iterator[None]:
+    """Map numpy's error for Python objects to that of an unsigned pickle."""
     try:
         yield
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         if "allow_pickle" in str(error):
             raise has_objects(name) from error
-        msg = f"{name} is no whole file of its kind: {error}"
+        msg = f"{name} is damaged or truncated: {error}"
         raise DataFormatError(msg) from error
 
 
 def has_objects(name: str) -> UntrustedObjectError:
-    """Make the error of an array of Python objects, which numpy keeps as a pickle."""
+    """Return the error of an array of Python objects, which numpy saves as a pickle."""
     return UntrustedObjectError(
-        f"{name} holds an array of Python objects, which is a pickle, and was not loaded: "
-        "save it with a numeric or text dtype, or as .parquet, or hand it over with "
+        f"{name} contains an array of Python objects, which is a pickle, and was not loaded: "
+        "save it with a numeric or text dtype, or as .parquet, or pass it to "
         "dask_hpsearch.upload"
     )

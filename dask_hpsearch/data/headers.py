@@ -1,4 +1,4 @@
-"""What data by URL holds, told by its first and last bytes alone."""
+"""Headers of data by URL: shape and columns, from its first and last bytes only."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _MOST_PARTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is known of data without reading it.
+    """Facts about data that are known without reading it.
 
     Attributes
     ----------
     shape : tuple of int or None
-        Of an array; of a table whose length is known.
+        Of an array, or of a table with a known length.
     columns : tuple of str or None
         Names of a table's columns, or of an ``.npz`` file's arrays.
     kind : str
@@ -43,14 +43,14 @@ class Header:
 
 
 def header_of(source: Source) -> Header:
-    """Look at what a source holds.
+    """Return the header of a source.
 
     Raises
     ------
     DataFormatError
-        If it is not what its name says.
+        If its format is not that of its name.
     UntrustedObjectError
-        If it holds Python objects.
+        If it contains Python objects.
     """
     try:
         return _HEADERS[source.format](source)
@@ -58,13 +58,13 @@ def header_of(source: Source) -> Header:
         raise
     except ImportError as error:
         msg = (
-            f"looking into {source.name} needs the package {error.name!r}, which is not "
+            f"reading {source.name} needs the package {error.name!r}, which is not "
             f"installed: {install_command('tables')}"
         )
         raise DataFormatError(msg) from error
     except Exception as error:
         msg = (
-            f"{source.name} is no {source.format} file, or not a whole one: "
+            f"{source.name} is not a {source.format} file, or not a whole one: "
             f"{type(error).__name__}: {error}"
         )
         raise DataFormatError(msg) from error
@@ -92,7 +92,7 @@ def _array_header(file: Any, name: str) -> tuple[Header, np.dtype[Any]]:
     elif version == (2, 0):
         shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     else:
-        msg = f"{name} has version {version} of numpy's format: save it anew"
+        msg = f"{name} has version {version} of numpy's format: save it again"
         raise DataFormatError(msg)
     if dtype.hasobject:
         raise formats.has_objects(name)
@@ -125,7 +125,7 @@ def _of_parquet(source: Source) -> Header:
     n_rows: int | None = 0
     columns: tuple[str, ...] | None = None
     for number, one in enumerate(source.objects):
-        if number == _MOST_PARTS:  # the rest is counted when it is read
+        if number == _MOST_PARTS:  # the other parts are counted when they are read
             n_rows = None
             break
         with remote_files.opened(one) as file, pq.ParquetFile(file) as parquet:
@@ -136,7 +136,7 @@ def _of_parquet(source: Source) -> Header:
 
 
 def _column_names(schema: Any) -> tuple[str, ...]:
-    """Columns of the table that pandas makes, without its index."""
+    """Return the columns of the table in pandas, without its index."""
     index = (schema.pandas_metadata or {}).get("index_columns", [])
     return tuple(name for name in schema.names if name not in index)
 
@@ -168,12 +168,12 @@ def _of_table(source: Source, n_rows: int | None, columns: tuple[str, ...]) -> H
 def check_column(
     source: Source, columns: tuple[str, ...], name: str | None = None
 ) -> None:
-    """Refuse a column that is not there.
+    """Check that a column exists.
 
     Raises
     ------
     DataFormatError
-        Names those that are.
+        Names the existing ones.
     """
     name = source.take if name is None else name
     if name not in columns:

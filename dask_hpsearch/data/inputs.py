@@ -1,7 +1,7 @@
-"""What a user hands to ``fit``: data itself, what `upload` returned, or where data lies.
+"""The arguments of ``fit``: data, references from `upload`, or URLs.
 
-A text in the place of data is a URL or a path; in the place of a target, of weights or of
-groups, it may also be the name of a column of the table that is X.
+A string for data is a URL or a path; for a target, weights or groups, it may also be the name
+of a column of the table X.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ _TWO = 2  # dimensions
 
 @dataclass(frozen=True, slots=True)
 class FitData:
-    """What a search's ``fit`` takes, each the data itself or a reference to it."""
+    """The arguments of a search's ``fit``, each data or a reference."""
 
     X: Any
     y: Any
     params: dict[str, Any]
 
     def named(self) -> dict[str, Any]:
-        """Return each by its name in errors and in a run's manifest."""
+        """Return them by their names in errors and in a run's manifest."""
         return {"X": self.X, "y": self.y} | self.params
 
 
 def is_reference(value: Any) -> bool:
-    """Whether something stands for data that lie elsewhere."""
+    """Whether a value is a reference to data."""
     return isinstance(value, Reference)
 
 
 def refer(X: Any, y: Any, params: dict[str, Any]) -> FitData:
-    """Find and pin what URLs name, and check what can be told without reading it all.
+    """Find and pin the objects of URLs, and check them without reading all of them.
 
     Parameters
     ----------
@@ -60,9 +60,9 @@ def refer(X: Any, y: Any, params: dict[str, Any]) -> FitData:
     Raises
     ------
     ObjectNotFoundError, StorePermissionError, StoreError
-        If an object is not there, or cannot be read.
+        If an object is missing, or cannot be read.
     DataFormatError
-        If it cannot be what it is for: shape, length, format, a column that is missing.
+        If shape, length or format is wrong, or a column is missing.
     UntrustedObjectError
         If it is a pickle that this user has not signed.
     """
@@ -88,7 +88,7 @@ def check(data: FitData) -> None:
     Raises
     ------
     DataFormatError
-        If data cannot be what they are for; names both where two do not fit together.
+        If a shape is wrong, or lengths differ; names the arguments.
     """
     lengths: dict[str, int] = {}
     for name, value in data.named().items():
@@ -109,19 +109,19 @@ def check(data: FitData) -> None:
 
 
 def _check_there(reference: DataReference) -> None:
-    """Look whether what was uploaded is still there."""
+    """Check that uploaded data still exists."""
     found = [
         one
         for one in open_store(reference.store).list(reference.digest)
         if one.name == reference.digest
     ]
     if not found:
-        msg = f"{reference.name}, which was uploaded, is gone: upload it again"
+        msg = f"the uploaded data {reference.name} was deleted: upload it again"
         raise ObjectNotFoundError(msg)
     if found[0].nbytes != reference.nbytes:
         msg = (
-            f"{reference.name} has {found[0].nbytes} bytes, {reference.nbytes} were "
-            "uploaded: somebody altered it. Delete it, and upload it again"
+            f"{reference.name} was altered: it has {found[0].nbytes} bytes, but "
+            f"{reference.nbytes} were uploaded. Delete it, and upload it again"
         )
         raise UntrustedObjectError(msg)
 
@@ -132,7 +132,7 @@ def check_values(values: dict[str, Any], data: FitData) -> None:
     Raises
     ------
     DataFormatError
-        Names those that differ.
+        Names the arguments that differ.
     """
     lengths = {}
     for name, reference in data.named().items():
@@ -152,7 +152,7 @@ def check_lengths(lengths: dict[str, int]) -> None:
     Raises
     ------
     DataFormatError
-        Names those that differ.
+        Names the arguments that differ.
     """
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name} has {length}" for name, length in lengths.items())
@@ -185,40 +185,40 @@ def _is_text(value: Any) -> bool:
 
 
 def _part(value: Any, name: str, X: Any) -> Source:
-    """Find a target or the like: by URL, or as a column of X."""
+    """Find a target or other argument: by URL, or as a column of X."""
     text = os.fspath(value)
     table = X if isinstance(X, Source) and X.format in (*_TABLES, "npz") else None
-    is_place = "://" in text or formats.format_of(text) is not None
-    if is_place or (os.sep in text and table is None):
+    is_url = "://" in text or formats.format_of(text) is not None
+    if is_url or (os.sep in text and table is None):
         source = replace(_located(value, name), flat=True)
         return _array_for(name, source, []) if source.format == "npz" else source
     if table is None:
-        what = X.name if is_reference(X) else "no data by URL"
+        kind = X.name if is_reference(X) else "no data by URL"
         msg = (
-            f"{name}={text!r} is no URL and no path to a file, and X ({what}) is no table "
-            "that could have such a column: give the data, their URL, or a table as X"
+            f"{name} must be data, a URL, a path, or a column of a table X, got {text!r}: X "
+            f"({kind}) is no table"
         )
         raise DataFormatError(msg)
     return replace(table, take=text)
 
 
 def _without(X: Any, others: list[Any]) -> Any:
-    """Leave columns that are something else out of X."""
+    """Exclude columns from X that are other arguments."""
     if not isinstance(X, Source):
         return X
     taken = [one.take for one in others if isinstance(one, Source) and one.take]
-    mine = [
+    excluded = [
         one.take
         for one in others
         if isinstance(one, Source) and one.take and one.objects == X.objects
     ]
     if X.format != "npz":
-        return replace(X, leave=tuple(dict.fromkeys(mine)))
+        return replace(X, leave=tuple(dict.fromkeys(excluded)))
     return _array_for("X", X, taken)
 
 
 def _array_for(name: str, source: Source, taken: list[str]) -> Source:
-    """Pick an array of several: the one of this name, or the only one left."""
+    """Select an array of several: the one of this name, or the only one left."""
     columns = header_of(source).columns
     if columns is None:  # a sparse matrix
         return source
@@ -229,13 +229,13 @@ def _array_for(name: str, source: Source, taken: list[str]) -> Source:
         return replace(source, take=left[0])
     msg = (
         f"{source.name} holds the arrays {', '.join(map(repr, columns))}: name the one "
-        f"for {name} {name!r}, or keep it in a file of its own"
+        f"for {name} {name!r}, or keep it in a separate file"
     )
     raise DataFormatError(msg)
 
 
 def _located(value: Any, name: str) -> Source:
-    """Pin the object or objects that a URL or a path names."""
+    """Pin the objects of a URL or a path."""
     url = remote_files.url_of(value)
     pattern = any(sign in url.partition("://")[2] for sign in "*?[")
     kind = formats.format_of(url)
@@ -266,8 +266,8 @@ def _parts(url: str, name: str) -> Source:
     partitioned = [one.url for one in pins if "=" in unquote(one.url[fixed:])]
     if partitioned:
         msg = (
-            f"{partitioned[0]} is a part of a table whose columns are partly in the names "
-            "of its folders, which is not supported: write the table without partitions"
+            f"{partitioned[0]} is part of a partitioned table, with columns in the names of "
+            "folders, which is not supported: write the table without partitions"
         )
         raise DataFormatError(msg)
     (kind,) = kinds
@@ -280,8 +280,8 @@ def _unknown(url: str, name: str) -> Exception:
         return formats.unsigned(url)
     suffixes = " ".join(formats.SUFFIXES)
     msg = (
-        f"{name}={url!r}: its name does not say what it is; known are {suffixes}, and "
-        "folders of .parquet"
+        f"{name} must be a file with a suffix of {suffixes}, or a folder of .parquet, got "
+        f"{url!r}"
     )
     return DataFormatError(msg)
 
@@ -296,7 +296,7 @@ def _check_shape(name: str, shown: str, header: Header) -> None:
     if not shape or not shape[0]:
         msg = f"{shown} has no samples: its shape is {shape}"
         raise DataFormatError(msg)
-    if name == "X":  # texts may be one a sample
+    if name == "X":  # texts may be one per sample
         fits = len(shape) >= _TWO or header.kind not in tuple("biufc")
         needed = "rows and columns, (n_samples, n_features)"
     elif name == "y":
@@ -306,5 +306,5 @@ def _check_shape(name: str, shown: str, header: Header) -> None:
         fits = name not in _BY_NAME or len(shape) == 1 or shape[1:] == (1,)
         needed = "one value per sample"
     if not fits:
-        msg = f"{shown} has the shape {shape}: {name} needs {needed}"
+        msg = f"{shown} must have {needed}, got the shape {shape}"
         raise DataFormatError(msg)

@@ -1,7 +1,7 @@
-"""Objects by URL: which version there is, and exactly that version as a local file.
+"""Objects by URL: pins their current version, and downloads exactly that version.
 
-``gs://`` is read through gcsfs, which does not check what it receives: every file is
-checked here against the size and the checksum that were pinned.
+``gs://`` is read through gcsfs, which does not verify checksums: every file is verified here
+against the pinned size and checksum.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from dask_hpsearch.exceptions import (
     MissingExtraError,
     ObjectNotFoundError,
     StoreError,
-    StorePermissionError,
 )
 from dask_hpsearch.extras import install_command
 from dask_hpsearch.localfs.checksums import checksum, kind_of
+from dask_hpsearch.stores.errors import map_storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,25 +36,25 @@ if TYPE_CHECKING:
 AT_ONCE = 8
 _ATTEMPTS = 3
 _CHUNK = 2**22
-_EMULATOR = "STORAGE_EMULATOR_HOST"  # it asks for no credentials
+_EMULATOR = "STORAGE_EMULATOR_HOST"  # needs no credentials
 _KINDS = "gs://BUCKET/NAME, file:///PATH, memory://NAME, or a path"
 _TIMEOUT_S = {"sock_connect": 20.0, "sock_read": 30.0}
 _logger = logging.getLogger(__name__)
 
 
-def url_of(place: str | os.PathLike[str]) -> str:
-    """Return the URL of what a URL or a path names."""
-    text = os.fspath(place)
+def url_of(path_or_url: str | os.PathLike[str]) -> str:
+    """Return the URL of a URL or a path."""
+    text = os.fspath(path_or_url)
     scheme, separator, rest = text.partition("://")
     if not separator:
         path = Path(text).expanduser().absolute()
-        # What is there has that very name; else it may be a pattern.
+        # An existing file has that very name; otherwise it may be a pattern.
         return f"file://{quote(str(path), safe='/' if path.exists() else '/*?[]')}"
     return f"{scheme.lower()}://{rest}"
 
 
 def pin(url: str) -> ObjectPin:
-    """Note which version of an object there is now.
+    """Return the current version of an object.
 
     Parameters
     ----------
@@ -64,16 +64,16 @@ def pin(url: str) -> ObjectPin:
     Raises
     ------
     ObjectNotFoundError
-        If there is no such object, or no such bucket.
+        If there is no such object or bucket.
     StorePermissionError
-        If it may not be read.
+        If reading is not permitted.
     StoreError
-        If the storage does not answer.
+        If the storage does not respond.
     DataFormatError
-        If there is no such kind of URL.
+        If the URL's scheme is not supported.
     """
     files, path = _opened(url)
-    with _map_storage_errors(url, "storage.objects.get"):
+    with _map_errors("read", url):
         return _pinned(url, files, files.info(path))
 
 
@@ -83,11 +83,11 @@ def pin_all(pattern: str) -> list[ObjectPin]:
     Returns
     -------
     list of ObjectPin
-        In order of their names; hidden ones, and those that begin with ``_``, are left
-        out, as Spark's and Dask's notes are.
+        In order of their names, without hidden ones and those that begin with ``_``, which
+        are metadata of Spark and Dask.
     """
     files, path = _opened(pattern)
-    with _map_storage_errors(pattern, "storage.objects.list"):
+    with _map_errors("list", pattern):
         if any(sign in path for sign in "*?["):
             found = files.glob(path, detail=True)
         else:
@@ -102,9 +102,9 @@ def pin_all(pattern: str) -> list[ObjectPin]:
 
 
 def is_folder(url: str) -> bool:
-    """Whether there are objects below a URL, and none of that very name."""
+    """Whether there are objects below a URL, and no object of exactly that name."""
     files, path = _opened(url)
-    with _map_storage_errors(url, "storage.objects.list"):
+    with _map_errors("list", url):
         try:
             return bool(files.info(path)["type"] == "directory")
         except FileNotFoundError:
@@ -112,31 +112,31 @@ def is_folder(url: str) -> bool:
 
 
 def read_part(one: ObjectPin, start: int, end: int) -> bytes:
-    """Read some bytes of an object, unchecked: only to look at what it is."""
+    """Read some bytes of an object, unverified: only for its header."""
     files, path = _opened(one.url)
-    with _map_storage_errors(one.url, "storage.objects.get"):
+    with _map_errors("read", one.url):
         return bytes(files.cat_file(path, start=start, end=min(end, one.nbytes)))
 
 
 @contextlib.contextmanager
 def opened(one: ObjectPin) -> Iterator[Any]:
-    """Open an object to look into here and there, unchecked."""
+    """Open an object for random access, unverified."""
     files, path = _opened(one.url)
-    with _map_storage_errors(one.url, "storage.objects.get"):
+    with _map_errors("read", one.url):
         file = files.open(path, "rb", block_size=2**18, cache_type="bytes")
     with file:
         yield file
 
 
 def sha256_of(one: ObjectPin) -> str:
-    """Hash an object's content as it is now; in hexadecimal."""
+    """Return the SHA-256 of an object's current content, in hexadecimal."""
     files, path = _opened(one.url)
-    with _map_storage_errors(one.url, "storage.objects.get"):
+    with _map_errors("read", one.url):
         return _sha256(files, path)
 
 
 def download(one: ObjectPin, path: Path) -> str:
-    """Write exactly the pinned version to a local file, which is checked.
+    """Download exactly the pinned version to a local file, and verify it.
 
     Returns
     -------
@@ -146,25 +146,25 @@ def download(one: ObjectPin, path: Path) -> str:
     Raises
     ------
     DataChangedError
-        If there is another version by now; names the object and both.
+        If there is another version; names the object and both.
     CorruptObjectError
-        If what arrives is not what was stored, time and again.
+        If the received content differs repeatedly from the stored one.
     ObjectNotFoundError, StorePermissionError, StoreError
     """
     files, remote = _opened(one.url)
     for _ in range(_ATTEMPTS):
-        if one.url.startswith("gs://"):  # of a file, the copy's checksum says it all
+        if one.url.startswith("gs://"):  # of a file, the copy's checksum suffices
             check_unchanged(one)
-        with _map_storage_errors(one.url, "storage.objects.get"):
+        with _map_errors("read", one.url):
             files.get_file(remote, str(path))
         found = checksum(path, kind_of(one.checksum))
         if found == one.checksum and path.stat().st_size == one.nbytes:
             return found
-        _logger.warning("%s arrived altered (%s): read again", one.url, found)
+        _logger.warning("%s arrived altered (%s): reading it again", one.url, found)
     check_unchanged(one)
     msg = (
         f"{one.url} arrived altered {_ATTEMPTS} times: {found} instead of "
-        f"{one.checksum}. Look at the network, and at any proxy on the way"
+        f"{one.checksum}. Check the network and its proxies"
     )
     raise CorruptObjectError(msg)
 
@@ -197,18 +197,20 @@ def check_unchanged(one: ObjectPin) -> None:
         now = None
     if now is not None and _same(now, one):
         return
-    is_now = "it is gone" if now is None else f"it is {now}"
+    is_now = "it was deleted" if now is None else f"it is {now}"
     msg = (
-        f"{one.url} was changed since the run began: it was {one}; now {is_now}. Put "
-        "that version back and resume, or begin a new run"
+        f"{one.url} was changed since the run began: it was {one}; now {is_now}. Restore "
+        "that version and resume, or start a new run"
     )
     raise DataChangedError(msg)
 
 
 def _same(now: ObjectPin, then: ObjectPin) -> bool:
-    if not now.url.startswith("gs://"):  # a file that was touched is the same file
+    if not now.url.startswith(
+        "gs://"
+    ):  # of a file, the modification time does not matter
         return (now.nbytes, now.checksum) == (then.nbytes, then.checksum)
-    # The checksum that was pinned may be of another kind than the storage's own.
+    # The pinned checksum may be of another kind than the storage's.
     return (now.nbytes, now.generation) == (then.nbytes, then.generation)
 
 
@@ -247,17 +249,17 @@ def _opened(url: str) -> tuple[Any, str]:
         return fsspec.filesystem("file"), unquote(rest.removeprefix("localhost"))
     if scheme == "memory":
         return fsspec.filesystem("memory"), f"/{rest.lstrip('/')}"
-    msg = f"{url!r} is no kind of URL that data can be read from: give {_KINDS}"
+    msg = f"data must be {_KINDS}, got {url!r}"
     raise DataFormatError(msg)
 
 
 def _bucket_files() -> Any:
-    """Return gcsfs's file system; it keeps one for all with the same options."""
+    """Return gcsfs's file system; gcsfs caches one for the same options."""
     try:
         import aiohttp
 
-        # Its class for ordinary buckets: the newer one asks for the kind of every bucket
-        # over gRPC first, which an emulator does not answer.
+        # Its class for ordinary buckets: the newer one requests the type of each bucket over
+        # gRPC first, to which an emulator does not respond.
         from gcsfs.core import GCSFileSystem
     except ModuleNotFoundError as error:
         msg = (
@@ -280,33 +282,25 @@ def _url_path(scheme: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _map_storage_errors(url: str, permission: str) -> Iterator[None]:
-    """Turn what a storage refuses into an error that says the way out."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except FileNotFoundError as error:
-        raise not_found(url) from error
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}".strip()
-        if "Forbidden" in text or isinstance(error, PermissionError) or _is_401(error):
-            raise _forbidden(url, permission, text) from error
-        if isinstance(error, OSError) and url.startswith("file://"):
-            msg = f"cannot read {url} ({error.strerror or error}): check its disk"
-            raise StoreError(error.errno, msg) from error
-        msg = f"cannot read {url} ({text}): is the storage reachable from here?"
-        raise StoreError(msg) from error
+def _map_errors(doing: str, url: str) -> Iterator[None]:
+    """Map errors of fsspec's file systems, which raise exceptions of many libraries."""
+    with map_storage_errors(doing, url, foreign=(Exception,)):
+        try:
+            yield
+        except StoreError:
+            raise
+        except FileNotFoundError as error:
+            raise not_found(url) from error
 
 
 def not_found(url: str) -> StoreError:
-    """Make the error of an object that is not there, or of its bucket."""
+    """Return the error of a missing object, or of its missing bucket."""
     if url.startswith("gs://"):
         bucket = url.removeprefix("gs://").partition("/")[0]
         if not _bucket_exists(bucket):
             msg = (
-                f"there is no bucket {bucket!r}, which {url} is in: check the name, and "
-                "the project that your credentials are for"
+                f"there is no bucket {bucket!r} for {url}: check the name, and the project of your "
+                "credentials"
             )
             return BucketNotFoundError(msg)
     return ObjectNotFoundError(f"there is no object {url}: check its name")
@@ -318,23 +312,6 @@ def _bucket_exists(bucket: str) -> bool:
         files.call("GET", "b/{}", bucket, json_out=True)
     except FileNotFoundError:
         return False
-    except Exception:  # noqa: BLE001 (it may be there, and not ours to look at)
+    except Exception:  # noqa: BLE001 (it may exist without permission to read it)
         return True
     return True
-
-
-def _is_401(error: Exception) -> bool:
-    return getattr(error, "code", None) in (401, "401")
-
-
-def _forbidden(url: str, permission: str, text: str) -> StorePermissionError:
-    if not url.startswith("gs://"):
-        msg = f"not allowed to read {url} ({text}): check its owner and permissions"
-        return StorePermissionError(msg)
-    bucket = url.removeprefix("gs://").partition("/")[0]
-    msg = (
-        f"not allowed to read {url}: the credentials here lack {permission} on the bucket "
-        f"{bucket!r}. Grant it (roles/storage.objectViewer has it), or log in as "
-        f"another (gcloud auth application-default login). The storage said: {text:.300}"
-    )
-    return StorePermissionError(msg)

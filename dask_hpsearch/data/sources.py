@@ -1,4 +1,4 @@
-"""Values that say where data lies, and which version of it is meant."""
+"""References to data: where it is, and which version."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Format = Literal["npy", "npz", "parquet", "csv", "joblib"]
-# Kinds of URL that workers on other machines can read as the client does.
+# Schemes of URLs that workers on other machines can read.
 REACHABLE = ("gs",)
 _DIGEST_LENGTH = 32
 
@@ -23,9 +23,9 @@ class ObjectPin:
     nbytes : int
         Its size.
     generation : str
-        The storage's name for the version; of a file, when it was last changed.
+        The storage's ID of the version; of a file, its modification time.
     checksum : str
-        Of its content, as `dask_hpsearch.localfs.checksums` writes it.
+        Of its content, as in `dask_hpsearch.localfs.checksums`.
     """
 
     url: str
@@ -35,7 +35,7 @@ class ObjectPin:
 
     @property
     def key(self) -> str:
-        """Name of its file in a cache."""
+        """The name of its file in a cache."""
         return _hash(asdict(self))
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class ObjectPin:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Data in objects by URL, pinned.
+    """Data in pinned objects.
 
     Attributes
     ----------
@@ -57,9 +57,9 @@ class Source:
     take : str or None
         Only this column of a table, or this array of an ``.npz`` file.
     leave : tuple of str
-        Columns of the table that are something else than these data.
+        Columns of the table that belong to other arguments.
     flat : bool
-        Make a single column of a table without ``take`` a plain column: for targets.
+        Whether a table with a single column becomes a Series: for targets.
     """
 
     objects: tuple[ObjectPin, ...]
@@ -70,7 +70,7 @@ class Source:
 
     @property
     def key(self) -> str:
-        """Name of its file in a cache."""
+        """The name of its file in a cache."""
         return _hash(asdict(self))
 
     @property
@@ -80,12 +80,12 @@ class Source:
 
     @property
     def reachable(self) -> bool:
-        """Whether workers on other machines can read it by themselves."""
+        """Whether workers on other machines can read it themselves."""
         return all(one.url.partition("://")[0] in REACHABLE for one in self.objects)
 
     @property
     def name(self) -> str:
-        """What it is called in errors."""
+        """Its name in errors."""
         first = self.objects[0].url
         more = f" and {len(self.objects) - 1} more" if len(self.objects) > 1 else ""
         part = f", column {self.take!r}" if self.take else ""
@@ -104,14 +104,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class DataReference:
-    """Data that was uploaded, for any number of searches; made by `upload`.
+    """Uploaded data, for any number of searches; created by `upload`.
 
     Attributes
     ----------
     store : str
         URL of the store's folder of data.
     digest : str
-        Hash of the content, which is its name there.
+        Hash of the content, and its name there.
     nbytes : int
     n_samples : int or None
         Its length, if it has one.
@@ -124,12 +124,12 @@ class DataReference:
 
     @property
     def reachable(self) -> bool:
-        """Whether workers on other machines can read it by themselves."""
+        """Whether workers on other machines can read it themselves."""
         return self.store.partition("://")[0] in REACHABLE
 
     @property
     def name(self) -> str:
-        """What it is called in errors."""
+        """Its name in errors."""
         return f"{self.store}/{self.digest}"
 
     def to_json(self) -> dict[str, Any]:

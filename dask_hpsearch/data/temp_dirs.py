@@ -1,4 +1,4 @@
-"""Folders of data that end with their process."""
+"""Temporary folders of data, which are removed after their process has ended."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import shutil
 import tempfile
 from pathlib import Path
 
-_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 (a folder of its own is made below it)
+_MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 (a private folder is created in it)
 
 
 def temporary_folder(nbytes: int) -> Path:
-    """Make a folder, in memory if there is plenty for so many bytes, else on the disk.
+    """Create a folder, in memory if there is plenty for so many bytes, else on disk.
 
-    Those of processes that were killed are removed.
+    Folders of processes that were killed are removed.
     """
     parent = _parent(nbytes)
-    for place in {parent, _MEMORY_FOLDER, Path(tempfile.gettempdir())}:
-        _remove_leftovers(place)
+    for folder in {parent, _MEMORY_FOLDER, Path(tempfile.gettempdir())}:
+        _remove_leftovers(folder)
     return Path(tempfile.mkdtemp(prefix=f"dask-hpsearch-{os.getpid()}-", dir=parent))
 
 
 def _parent(nbytes: int) -> Path:
     with contextlib.suppress(OSError):
-        room = shutil.disk_usage(_MEMORY_FOLDER).free
-        if os.access(_MEMORY_FOLDER, os.W_OK) and room > max(4 * nbytes, 2**30):
+        free = shutil.disk_usage(_MEMORY_FOLDER).free
+        if os.access(_MEMORY_FOLDER, os.W_OK) and free > max(4 * nbytes, 2**30):
             return _MEMORY_FOLDER
     return Path(tempfile.gettempdir())
 

@@ -1,4 +1,4 @@
-"""Sends bundles to the workers that see neither the client's folder nor its store."""
+"""Sends bundles to workers that see neither the client's folder nor its store."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _CHUNK_BYTES = 16 * 2**20
 
 
 class DataSender:
-    """Sends bundles to the workers that ask for them.
+    """Sends bundles to workers on request.
 
     Parameters
     ----------
     client : Client
     data_store : DataStore
     topic : str
-        Names the search to the workers, which may have the same data from another.
+        Identifies the search: workers may have the same data from another one.
     """
 
     def __init__(self, client: Client, data_store: DataStore, topic: str) -> None:
@@ -39,22 +39,22 @@ class DataSender:
             max_workers=4, thread_name_prefix="dask-hpsearch-data"
         )
         self._sent = False
-        self._under_way: set[tuple[str, str]] = set()
+        self._in_progress: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self.bytes_sent = 0
 
     def request(self, digest: str, worker: str) -> None:
-        """Send a bundle to a worker in the background, unless it is on its way."""
+        """Send a bundle to a worker in the background, unless it is being sent."""
         with self._lock, contextlib.suppress(RuntimeError):  # closed meanwhile
-            if (digest, worker) not in self._under_way:
-                self._under_way.add((digest, worker))
+            if (digest, worker) not in self._in_progress:
+                self._in_progress.add((digest, worker))
                 self._threads.submit(self._send, digest, worker)
 
     def close(self) -> None:
-        """Stop sending, and have the workers remove what was sent."""
+        """Stop sending, and remove the bundles from the workers."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         if self._sent and self._client.status == "running":
-            with contextlib.suppress(Exception):  # workers that left keep nothing
+            with contextlib.suppress(Exception):  # workers that have left keep nothing
                 self._client.run(forget_bundles, self._topic, on_error="ignore")
 
     def _send(self, digest: str, worker: str) -> None:
@@ -64,10 +64,10 @@ class DataSender:
                 self._sent = True
                 self._send_chunks(ref, worker)
         except Exception:
-            _logger.info("could not send data to %s", worker, exc_info=True)
+            _logger.info("cannot send data to %s", worker, exc_info=True)
         finally:
             with self._lock:
-                self._under_way.discard((digest, worker))
+                self._in_progress.discard((digest, worker))
 
     def _send_chunks(self, ref: DataRef, worker: str) -> None:
         with ref.path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""`upload`: data written once to a store, for many searches to refer to."""
+"""`upload`: write data to a store once, for many searches."""
 
 from __future__ import annotations
 
@@ -25,37 +25,36 @@ def upload(
 ) -> tuple[DataReference, ...]:
     """Write data to a store once, for any number of searches.
 
-    `DaskSearchCV.fit` and ``submit`` take what is returned in the place of the data, in this
-    process or another one: the references are small, and can be pickled. What the store has
-    already, by the hash of its content, is not written again.
+    `DaskSearchCV.fit` and ``submit`` accept the returned references instead of the data, in
+    this process or another one. The references are small, and can be pickled. Data that the
+    store has already, by the hash of its content, is not written again.
 
     Parameters
     ----------
     X : array, sparse matrix, DataFrame or Dask collection
-        A Dask collection is computed first, with the client that it was persisted with,
+        A Dask collection is computed first, with the client with which it was persisted,
         else with the current one.
     y, *others : array-like or Dask collection, optional
         Targets, weights, groups.
     store : str or Path, optional
-        A folder or a URL, best the one that the searches use. Workers read a ``gs://``
-        store by themselves. Default: the user's own on this machine.
+        A folder or a URL, preferably the one that the searches use. Workers read a
+        ``gs://`` store themselves. Default: the user's own on this machine.
 
     Returns
     -------
     tuple of DataReference
-        One for each of the arguments that was given.
+        One for each given argument.
 
     Raises
     ------
     UnpicklableError
         If it cannot be written.
     DataTooLargeError, DataUnavailableError
-        If a Dask collection does not fit into memory, or was persisted on a cluster that
-        is gone.
+        If a Dask collection does not fit into memory, or was persisted on a closed cluster.
     StoreError
         If the store cannot be written.
     UnsupportedSearchError
-        If the store is in this process's memory, which no reference outlives.
+        If the store is in this process's memory.
 
     Notes
     -----
@@ -71,7 +70,7 @@ def upload(
     values = computed(values, current_client())
     opened = open_store(paths.data_folder() / "store" if store is None else store)
     if opened.url.startswith("memory://"):
-        msg = f"{opened.url!r} ends with this process: upload to a folder or a bucket"
+        msg = f"the store must be a folder or a bucket, got {opened.url!r}, which ends with this process"
         raise UnsupportedSearchError(msg)
     with DataStore.of(opened) as data_store:
         return tuple(_put(data_store, what, value) for what, value in values.items())
@@ -82,10 +81,7 @@ def _put(data_store: DataStore, what: str, value: Any) -> DataReference:
         reference: DataReference = value
         return reference
     if isinstance(value, str):
-        msg = (
-            f"{what}={value!r} is a text, not data: what has a URL needs no upload, fit "
-            "takes the URL"
-        )
+        msg = f"{what} must be data, got {value!r}: pass a URL to fit directly, it needs no upload"
         raise UnsupportedSearchError(msg)
     return data_store.reference(
         data_store.put(value, what=what), n_samples=n_samples(value)

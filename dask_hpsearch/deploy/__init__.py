@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["cluster", "inspect", "provision"]
+__all__ = ["cluster", "context", "deprovision", "inspect", "provision", "scale"]

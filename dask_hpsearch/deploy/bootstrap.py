@@ -1,4 +1,4 @@
-"""What a new GKE cluster gets before Dask: a namespace, the operator, the reaper."""
+"""Prepares a new GKE cluster for Dask: namespace, Dask operator, reaper."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.clusters.kubernetes import api as kubernetes_api
 from dask_hpsearch.clusters.kubernetes import operator
 from dask_hpsearch.clusters.kubernetes.api import KubernetesConflictError
-from dask_hpsearch.clusters.kubernetes.diagnosis import last_words, pod_problem
+from dask_hpsearch.clusters.kubernetes.diagnosis import last_lines, pod_problem
 from dask_hpsearch.clusters.kubernetes.manifests import POD_SECURITY
+from dask_hpsearch.concurrency import Deadline
 from dask_hpsearch.exceptions import (
     ClusterError,
     KubernetesRightsError,
@@ -19,7 +20,7 @@ from dask_hpsearch.exceptions import (
     PodStartError,
 )
 from dask_hpsearch.gcp.gke import reaper_pod
-from dask_hpsearch.gcp.gke.reaper import LOOK_EVERY_S
+from dask_hpsearch.gcp.gke.reaper import CHECK_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,21 +30,21 @@ if TYPE_CHECKING:
     from dask_hpsearch.config.gke import GKESpec
 
 Manifest = dict[str, Any]
-_LOOK_EVERY_S = 1.0
-_RIGHTS_WITHIN_S = 30.0
-_LOOKS_WITHIN_S = 90.0  # rights that were just granted take a minute to spread
+_POLL_INTERVAL = 1.0
+_PERMISSIONS_TIMEOUT = 30.0
+_FIRST_CHECK_TIMEOUT = 90.0  # permissions take a minute after they were granted
 _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 
 
-async def prepare(
+async def bootstrap(
     spec: GKESpec,
     image: str,
     kubeconfig: Path,
     *,
     say: Callable[[str], None],
-    timeout_s: float,
+    timeout: float,
 ) -> None:
-    """Bring all that a Dask cluster needs onto a GKE cluster; nothing is done twice.
+    """Install on a GKE cluster what Dask clusters need, as far as it is missing.
 
     Parameters
     ----------
@@ -52,22 +53,22 @@ async def prepare(
     kubeconfig : Path
     say : callable
         Given a line at each step.
-    timeout_s : float
+    timeout : float
         Seconds for each step.
 
     Raises
     ------
     ClusterError
-        If a step fails; its kinds say why.
+        If a step fails.
     """
     say("waiting for its Kubernetes API")
-    await _until_answered(kubeconfig, timeout_s)
+    await _wait_for_api(kubeconfig, timeout)
     async with kubernetes_api.connected(kubeconfig=str(kubeconfig)) as api:
         await _ensure_namespace(api, spec.namespace)
-        await _ensure_operator(api, image, say=say, timeout_s=timeout_s)
+        await _ensure_operator(api, image, say=say, timeout=timeout)
         if spec.reaper:
-            say("starting what ends the cluster when its time is over")
-            await start_reaper(api, spec, image, timeout_s=timeout_s)
+            say("starting the reaper, which deletes the GKE cluster when it expires")
+            await start_reaper(api, spec, image, timeout=timeout)
 
 
 async def start_reaper(
@@ -75,73 +76,81 @@ async def start_reaper(
     spec: GKESpec,
     image: str,
     *,
-    timeout_s: float,
-    every_s: float = LOOK_EVERY_S,
+    timeout: float,
+    interval: float = CHECK_INTERVAL,
 ) -> None:
-    """Start the reaper, and wait until it has looked at its cluster.
+    """Start the reaper, and wait until it has checked its GKE cluster.
 
     Parameters
     ----------
     api : KubernetesApi
     spec : GKESpec
     image : str
-    timeout_s : float
-    every_s : float
-        Seconds between two of its looks.
+    timeout : float
+    interval : float
+        Seconds between two of its checks.
 
     Raises
     ------
     PodStartError
-        If it cannot; with what it says, and how to grant it what it needs.
+        If it does not start; with the end of its log, and the commands that grant its
+        permissions.
     """
-    for one in reaper_pod.manifests(spec, image, every_s=every_s):
+    for one in reaper_pod.manifests(spec, image, interval=interval):
         await api.apply(one)
-    place = type(api)(api.connection, reaper_pod.NAMESPACE)
-    until = time.monotonic() + timeout_s
-    running: dict[str, float] = {}
-    while not await _is_ready(place):
-        late = time.monotonic() > until
-        for pod in await _current_pods(place):
+    api = api.in_namespace(reaper_pod.NAMESPACE)
+    deadline = Deadline(timeout)
+    running_since: dict[str, float] = {}
+    while not await _is_ready(api):
+        late = deadline.expired
+        for pod in await _current_pods(api):
             problem = pod_problem(pod)
             if pod.get("status", {}).get("phase") == "Running":
-                since = running.setdefault(pod["metadata"]["name"], time.monotonic())
-                late = late or time.monotonic() - since > _LOOKS_WITHIN_S
+                now = time.monotonic()
+                since = running_since.setdefault(pod["metadata"]["name"], now)
+                late = late or now - since > _FIRST_CHECK_TIMEOUT
             if late or (problem is not None and problem.outlook != "wait"):
-                said = problem.message if problem else "it has not seen its cluster yet"
-                raise await _reaper_error(place, spec, pod, said)
+                reason = (
+                    problem.message if problem else "it has not checked its GKE cluster"
+                )
+                raise await _reaper_error(api, spec, pod, reason)
         if late:
-            msg = f"the reaper does not start: there is no pod after {timeout_s:g} s"
+            msg = (
+                f"the reaper does not start: it has no pod after {timeout:g} s; look with "
+                f"kubectl -n {reaper_pod.NAMESPACE} describe deployment {reaper_pod.NAME}"
+            )
             raise PodStartError(msg)
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_POLL_INTERVAL)
 
 
-async def _until_answered(kubeconfig: Path, timeout_s: float) -> None:
-    """Wait for the API: its name, and the user's rights, take a moment to spread."""
-    began = time.monotonic()
+async def _wait_for_api(kubeconfig: Path, timeout: float) -> None:
+    """Wait for the API: DNS and permissions take a moment."""
+    reachable = Deadline(timeout)
+    permitted = Deadline(min(timeout, _PERMISSIONS_TIMEOUT))
     while True:
         try:
             async with kubernetes_api.connected(kubeconfig=str(kubeconfig)) as api:
                 await api.list("Namespace")
         except KubernetesUnreachableError:
-            if time.monotonic() - began > timeout_s:
+            if reachable.expired:
                 raise
         except KubernetesRightsError:
-            if time.monotonic() - began > min(timeout_s, _RIGHTS_WITHIN_S):
+            if permitted.expired:
                 raise
         else:
             return
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_POLL_INTERVAL)
 
 
 async def _ensure_operator(
-    api: KubernetesApi, image: str, *, say: Callable[[str], None], timeout_s: float
+    api: KubernetesApi, image: str, *, say: Callable[[str], None], timeout: float
 ) -> None:
-    """Install the operator; one that acts stays as it is: clusters of others need it."""
+    """Install the operator, unless one that others may use is running."""
     found = await operator.status(api)
     if found.ready and found.version == version("dask-kubernetes"):
         return
     say("installing the Dask operator")
-    await operator.install(api, image, timeout_s=timeout_s)
+    await operator.install(api, image, timeout=timeout)
 
 
 async def _ensure_namespace(api: KubernetesApi, name: str) -> None:
@@ -155,44 +164,45 @@ async def _ensure_namespace(api: KubernetesApi, name: str) -> None:
     try:
         await api.create(manifest)
     except KubernetesConflictError:
-        return  # another client of ours was quicker
+        return  # another client was quicker
 
 
-async def _is_ready(place: KubernetesApi) -> bool:
-    found = await place.get("Deployment", reaper_pod.NAME)
+async def _is_ready(api: KubernetesApi) -> bool:
+    found = await api.get("Deployment", reaper_pod.NAME)
     if found is None:
         return False
-    now = found.get("status", {})
-    current = now.get("observedGeneration") == found["metadata"]["generation"]
+    status = found.get("status", {})
+    current = status.get("observedGeneration") == found["metadata"]["generation"]
     return bool(
-        current and now.get("updatedReplicas") == now.get("availableReplicas") == 1
+        current
+        and status.get("updatedReplicas") == status.get("availableReplicas") == 1
     )
 
 
-async def _current_pods(place: KubernetesApi) -> list[Manifest]:
+async def _current_pods(api: KubernetesApi) -> list[Manifest]:
     labels = ",".join(f"{key}={value}" for key, value in reaper_pod.SELECTOR.items())
     return [
         pod
-        for pod in await place.list("Pod", labels)
+        for pod in await api.list("Pod", labels)
         if not pod["metadata"].get("deletionTimestamp")
     ]
 
 
 async def _reaper_error(
-    place: KubernetesApi, spec: GKESpec, pod: Manifest, said: str
+    api: KubernetesApi, spec: GKESpec, pod: Manifest, reason: str
 ) -> PodStartError:
     log = ""
     for previous in (False, True):
         try:
-            log = log or await place.logs(
+            log = log or await api.logs(
                 pod["metadata"]["name"], lines=20, previous=previous
             )
         except ClusterError:
             continue
     commands = "\n".join(f"    {one}" for one in reaper_pod.role_commands(spec))
     return PodStartError(
-        f"the reaper, which ends this GKE cluster when its time is over, does not work: "
-        f"{said}. The end of its log:\n{last_words(log)}\nIf it lacks rights, grant "
-        f"them:\n{commands}\nOr set reaper: false in the spec, and see to the end "
-        "yourself (dask-hpsearch sweep)"
+        f"the reaper, which deletes this GKE cluster when it expires, does not work: {reason}. "
+        f"The end of its log:\n{last_lines(log)}\nIf it lacks permissions, grant them:\n"
+        f"{commands}\nOr set reaper: false in the spec, and delete expired GKE clusters "
+        "yourself with dask-hpsearch sweep"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,11 @@ from distributed.core import Status
 
 from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
 from dask_hpsearch.clusters.kubernetes.manifests import check_name
+from dask_hpsearch.concurrency import run_in_thread
 from dask_hpsearch.config.load import load_gke_spec
-from dask_hpsearch.deploy.provision import Provisioner
+from dask_hpsearch.deploy.context import DeployContext
+from dask_hpsearch.deploy.deprovision import deprovision_unused
+from dask_hpsearch.deploy.provision import provision, roll_back
 from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.gcp.clients import cloud_clients
 from dask_hpsearch.gcp.pricing import costs
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.deploy.provision import ProvisionedCluster
     from dask_hpsearch.gcp.clients import CloudClients
 
-_CLOSE_WAIT_S = 90.0
+_CLOSE_TIMEOUT = 90.0
 
 
 def gke_cluster(
@@ -43,33 +45,33 @@ def gke_cluster(
 ) -> SearchGKECluster:
     """Start a Dask cluster on GKE: image, GKE cluster, operator, workers.
 
-    What is there already is used: an image of the same content, the spec's GKE cluster.
-    When it closes, all that is removed again, unless it was there before with ``keep_gke``,
-    or others use it.
+    An image of the same content and the spec's GKE cluster are used if they exist. When the
+    Dask cluster closes, both are removed, unless the GKE cluster existed before with
+    ``keep_gke``, or others use it.
 
     Parameters
     ----------
     spec : str, Path, mapping or GKESpec
-        What is wanted, as ``cluster_specs/gke-spot.yaml`` says it.
+        As in ``cluster_specs/gke-spot.yaml``.
     n_workers : int, optional
-        Workers to begin with; default: the spec's ``dask.workers.initial``.
+        Initial number of workers; default: the spec's ``dask.workers.initial``.
     name : str, optional
-        Of the Dask cluster; default: one that is free.
+        Name of the Dask cluster; default: a unique one.
     gke_name : str, optional
-        The name of the GKE cluster; default: the spec's ``name``.
+        Name of the GKE cluster; default: the spec's ``name``.
     keep_gke : bool
-        Whether the GKE cluster stays for the next search, until its time is over; then
+        Whether the GKE cluster stays for the next search, until it expires or
         ``dask-hpsearch down`` removes it.
     quiet : bool
         Whether to print nothing while it starts.
     timeout : float
-        Seconds for each step inside Kubernetes, as until the scheduler is there.
+        Seconds for each step inside Kubernetes, such as starting the scheduler.
     clients : CloudClients, optional
         Google's clients; default: ordinary ones with Application Default Credentials.
     options : mapping, optional
-        For `dask_hpsearch.gcp.gke.clusters.GKEClusters`: retry, limits, clock.
+        For `dask_hpsearch.gcp.gke.clusters.GKEClusters`: retry, timeouts, clock.
     **changes
-        Fields that take the place of the spec's, as ``project="my-project"``.
+        Fields that replace the spec's, as ``project="my-project"``.
 
     Returns
     -------
@@ -79,14 +81,14 @@ def gke_cluster(
     Raises
     ------
     SpecError
-        If the spec is wrong.
+        If the spec is invalid.
     CloudError
-        If Google refuses or fails; its kinds say why, and what mends it.
+        If Google refuses or fails; the message says how to fix it.
     ImageBuildError
         If the image cannot be built.
     ClusterError
-        If Dask cannot be started there. After any error, what this call has created is
-        gone.
+        If Dask cannot be started. After any error, everything that this call has created
+        is removed.
 
     Examples
     --------
@@ -99,53 +101,53 @@ def gke_cluster(
     loaded = load_gke_spec(spec, **changes)
     if name is not None:
         check_name(name)
-    provisioner = Provisioner(
+    context = DeployContext(
         loaded,
         clients or cloud_clients(loaded.endpoints),
-        _silent if quiet else _written,
+        _ignore if quiet else _print,
         dict(options or {}),
         timeout,
     )
     if not quiet:
-        _show_cost(loaded, provisioner.say)
-    provisioned = provisioner.provision(keep=keep_gke)
-    provisioner.say("starting Dask")
+        _show_cost(loaded, context.say)
+    provisioned = provision(context, keep=keep_gke)
+    context.say("starting Dask")
     try:
         cluster = _dask_cluster(loaded, provisioned, name, n_workers, timeout)
     except BaseException as error:
-        provisioner.give_up(error, created=provisioned.created)
+        roll_back(context, error, created=provisioned.created)
         raise
     if not keep_gke and (provisioned.created or not provisioned.cluster.kept):
-        cluster.end_with(provisioner.leave)
+        cluster.call_when_closed(lambda: deprovision_unused(context))
     return cluster
 
 
 class SearchGKECluster(SearchKubeCluster):
-    """A Dask cluster on a GKE cluster of ours, which may end with it.
+    """A Dask cluster on a managed GKE cluster, which may be removed with it.
 
-    Made by `gke_cluster`.
+    Created by `gke_cluster`.
 
     Attributes
     ----------
     provisioned : ProvisionedCluster
         The GKE cluster, the image, and the kubeconfig.
     tariff : Tariff or None
-        What it costs by the hour; searches count with it.
+        Its hourly cost, from which searches estimate theirs.
     """
 
     def __init__(self, *, provisioned: ProvisionedCluster, **options: Any) -> None:
         self.provisioned = provisioned
         self.tariff = None
-        self._end: Callable[[], None] | None = None
+        self._on_closed: Callable[[], None] | None = None
         super().__init__(**options)
 
-    def end_with(self, end: Callable[[], None]) -> None:
-        """Do something once the Dask cluster is closed."""
-        self._end = end
+    def call_when_closed(self, function: Callable[[], None]) -> None:
+        """Call a function once the Dask cluster is closed."""
+        self._on_closed = function
 
     async def _close(
         self,
-        timeout: float = _CLOSE_WAIT_S,  # noqa: ASYNC109 (Dask's name)
+        timeout: float = _CLOSE_TIMEOUT,
         *,
         wait: bool = True,
     ) -> None:
@@ -154,9 +156,9 @@ class SearchGKECluster(SearchKubeCluster):
         try:
             await super()._close(timeout, wait=wait)
         finally:
-            end, self._end = self._end, None
-            if end is not None:
-                await _in_thread(end)
+            function, self._on_closed = self._on_closed, None
+            if function is not None:
+                await run_in_thread(function)
 
 
 def _dask_cluster(
@@ -174,23 +176,14 @@ def _dask_cluster(
         spec=dask,
         n_workers=dask.workers.initial if n_workers is None else n_workers,
         where={"kubeconfig": str(provisioned.kubeconfig)},
-        quiet=True,  # `provisioner.say` has said it
+        quiet=True,  # `DeployContext.say` prints instead
         timeout=timeout,
     )
     try:
         cluster.tariff = costs.estimate(spec).tariff
-    except HPSearchError:  # prices of its machines are not known
+    except HPSearchError:  # the prices of its machines are unknown
         cluster.tariff = None
     return cluster
-
-
-async def _in_thread(function: Callable[[], None]) -> None:
-    try:
-        await asyncio.to_thread(function)
-    except RuntimeError as error:
-        if "shutdown" not in str(error):
-            raise
-        function()  # the interpreter ends, and starts no threads any more
 
 
 def _show_cost(spec: GKESpec, say: Callable[[str], None]) -> None:
@@ -200,10 +193,10 @@ def _show_cost(spec: GKESpec, say: Callable[[str], None]) -> None:
         say(f"no estimate of the cost: {error}")
 
 
-def _written(line: str) -> None:
+def _print(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
-def _silent(line: str) -> None:
+def _ignore(line: str) -> None:
     del line

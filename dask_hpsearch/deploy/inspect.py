@@ -1,4 +1,4 @@
-"""What is on a GKE cluster: Dask clusters and nodes."""
+"""Inspects a GKE cluster: its Dask clusters, the drivers of runs, its nodes."""
 
 from __future__ import annotations
 
@@ -10,94 +10,90 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.clusters.kubernetes import api as kubernetes_api
 from dask_hpsearch.clusters.kubernetes.api import ObjectMissingError
 from dask_hpsearch.clusters.kubernetes.driver_job import RUN_LABEL
-from dask_hpsearch.clusters.kubernetes.lifecycle import Lifecycle
 from dask_hpsearch.clusters.kubernetes.manifests import CLUSTER_LABEL, COMPONENT_LABEL
+from dask_hpsearch.concurrency import run_coroutine
 from dask_hpsearch.config.gke_parts import ON_DEMAND_LABEL, WORKERS_LABEL
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
+    from dask_hpsearch.deploy.context import DeployContext
 
 Manifest = dict[str, Any]
-_GROUP = "default"  # the group of workers that every Dask cluster has
+DEFAULT_GROUP = "default"  # the worker group that every Dask cluster has
 
 
 @dataclass(frozen=True, slots=True)
-class DaskState:
+class DaskClusterState:
     """A Dask cluster.
 
     Attributes
     ----------
     namespace, name : str
-    wanted, ready : int
-        How many workers it is to have, and has.
+    desired, ready : int
+        Numbers of workers.
     """
 
     namespace: str
     name: str
-    wanted: int
+    desired: int
     ready: int
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
-    """What is on a GKE cluster right now.
+class GKEUsage:
+    """What runs on a GKE cluster now.
 
     Attributes
     ----------
-    dask : tuple of DaskState
+    dask_clusters : tuple of DaskClusterState
     drivers : tuple of str
-        Jobs that drive runs, and are not over.
+        Jobs of unfinished runs.
     nodes : tuple of (str, float)
-        The pool of each node, and when it came, in seconds since the epoch.
+        The node pool of each node, and when it was created, in seconds since the epoch.
     """
 
-    dask: tuple[DaskState, ...]
+    dask_clusters: tuple[DaskClusterState, ...]
     drivers: tuple[str, ...]
     nodes: tuple[tuple[str, float], ...]
 
 
-async def look_inside(kubeconfig: Path) -> Inside:
-    """Look what is on a GKE cluster.
+def inspect(context: DeployContext) -> GKEUsage:
+    """Return what runs on the spec's GKE cluster.
 
     Raises
     ------
+    CloudError
+        If there is no such GKE cluster.
     ClusterError
-        If Kubernetes does not tell.
+        If Kubernetes refuses or does not respond.
     """
+    kubeconfig = context.kubeconfig()
+    return run_coroutine(lambda: _inspect(kubeconfig))
+
+
+async def _inspect(kubeconfig: Path) -> GKEUsage:
     async with kubernetes_api.connected(kubeconfig=str(kubeconfig)) as api:
-        everywhere = type(api)(api.connection, "")
-        return Inside(
-            await _dask(everywhere), await _drivers(everywhere), await _nodes(api)
+        everywhere = api.in_namespace("")
+        return GKEUsage(
+            await _dask_clusters(everywhere),
+            await _drivers(everywhere),
+            await _nodes(api),
         )
 
 
-async def scale(kubeconfig: Path, dask: DaskState, workers: int) -> None:
-    """Change how many workers a Dask cluster is to have.
-
-    Raises
-    ------
-    ClusterError
-        If Kubernetes refuses.
-    """
-    async with kubernetes_api.connected(
-        kubeconfig=str(kubeconfig), namespace=dask.namespace
-    ) as api:
-        await Lifecycle(api, dask.name).scale(workers, _GROUP)
-
-
-async def _dask(everywhere: KubernetesApi) -> tuple[DaskState, ...]:
+async def _dask_clusters(everywhere: KubernetesApi) -> tuple[DaskClusterState, ...]:
     try:
         clusters = await everywhere.list("DaskCluster")
         groups = await everywhere.list("DaskWorkerGroup")
-    except ObjectMissingError:  # there is no operator yet
+    except ObjectMissingError:  # the operator is not installed yet
         return ()
     workers = await everywhere.list("Deployment", f"{COMPONENT_LABEL}=worker")
     ready = Counter(
-        _owner(one) for one in workers if one["status"].get("availableReplicas")
+        _cluster_of(one) for one in workers if one["status"].get("availableReplicas")
     )
-    wanted = {
+    desired = {
         (one["metadata"]["namespace"], one["metadata"]["name"]): one["spec"]["worker"][
             "replicas"
         ]
@@ -106,19 +102,19 @@ async def _dask(everywhere: KubernetesApi) -> tuple[DaskState, ...]:
     found = []
     for one in clusters:
         namespace, name = one["metadata"]["namespace"], one["metadata"]["name"]
-        count = wanted.get((namespace, f"{name}-{_GROUP}"), 0)
-        found.append(DaskState(namespace, name, count, ready[namespace, name]))
+        count = desired.get((namespace, f"{name}-{DEFAULT_GROUP}"), 0)
+        found.append(DaskClusterState(namespace, name, count, ready[namespace, name]))
     return tuple(found)
 
 
 async def _drivers(everywhere: KubernetesApi) -> tuple[str, ...]:
     jobs = await everywhere.list("Job", RUN_LABEL)
-    ended = {"Complete", "Failed"}
+    finished = {"Complete", "Failed"}
     return tuple(
         job["metadata"]["name"]
         for job in jobs
         if not any(
-            one["type"] in ended and one["status"] == "True"
+            one["type"] in finished and one["status"] == "True"
             for one in job.get("status", {}).get("conditions", [])
         )
     )
@@ -128,13 +124,13 @@ async def _nodes(api: KubernetesApi) -> tuple[tuple[str, float], ...]:
     found = []
     for node in await api.list("Node"):
         labels = node["metadata"].get("labels", {})
-        since = dt.datetime.fromisoformat(node["metadata"]["creationTimestamp"])
+        created = dt.datetime.fromisoformat(node["metadata"]["creationTimestamp"])
         for label, pool in ((ON_DEMAND_LABEL, "system"), (WORKERS_LABEL, "workers")):
             if label in labels:
-                found.append((pool, since.timestamp()))
+                found.append((pool, created.timestamp()))
     return tuple(found)
 
 
-def _owner(deployment: Manifest) -> tuple[str, str]:
+def _cluster_of(deployment: Manifest) -> tuple[str, str]:
     metadata = deployment["metadata"]
     return metadata["namespace"], metadata["labels"].get(CLUSTER_LABEL, "")

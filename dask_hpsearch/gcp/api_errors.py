@@ -1,14 +1,10 @@
-"""What Google Cloud refuses, as errors of ours that say the one command that mends it."""
+"""Maps errors of Google's APIs to those of dask_hpsearch, with the command that helps."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import re
 from typing import TYPE_CHECKING, Any
-
-from google.api_core import exceptions
-from google.api_core.retry import Retry as GoogleRetry
-from google.auth.exceptions import TransportError
 
 from dask_hpsearch.exceptions import (
     CloudApiDisabledError,
@@ -22,12 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _LONGEST = 600
-# An answer that may have been lost on its way. A quota that is used up is no such thing.
-LOST = (
-    exceptions.ServiceUnavailable,
-    exceptions.DeadlineExceeded,
-    exceptions.InternalServerError,
-    TransportError,
+_ACT_AS = "serviceAccountUser"
+# GKE reports an exhausted quota with HTTP status 403.
+_OUT_OF_QUOTA = re.compile(
+    r"(insufficient|exceed)[^.]*quota|quota[^.]*exceed", re.IGNORECASE
 )
 
 
@@ -35,24 +29,24 @@ LOST = (
 def map_google_errors(
     doing: str, project: str, service: str, role: str
 ) -> Iterator[None]:
-    """Turn what a service or the credentials refuse into our errors.
+    """Map errors of a Google API, or of the credentials for it, to a `CloudError`.
 
     Parameters
     ----------
     doing : str
-        What is tried, as "create the repository 'x'".
+        What is attempted, as "create the repository 'x'".
     project : str
     service : str
         The API, as ``cloudbuild.googleapis.com``.
     role : str
-        What gives the right to do it.
+        The IAM role that grants the permission.
 
     Raises
     ------
     CloudApiDisabledError, CloudRightsError, CloudQuotaError, CloudUnreachableError
-        For what has a way out of its own.
+        For errors with a remedy of their own.
     CloudError
-        For the rest; Google's words are in all of them.
+        For all others. Each message includes Google's.
     """
     from google.api_core import exceptions
     from google.auth.exceptions import GoogleAuthError
@@ -62,9 +56,9 @@ def map_google_errors(
     except exceptions.Forbidden as error:
         raise _forbidden(doing, project, service, role, error) from error
     except (exceptions.Unauthorized, GoogleAuthError) as error:
-        raise not_known(doing, error) from error
+        raise no_credentials(doing, error) from error
     except exceptions.TooManyRequests as error:  # ResourceExhausted is one
-        raise _exhausted(doing, project, service, error) from error
+        raise _quota_exhausted(doing, project, service, error) from error
     except (
         exceptions.ServerError,
         exceptions.RetryError,
@@ -72,8 +66,9 @@ def map_google_errors(
         TimeoutError,
     ) as error:
         msg = (
-            f"cannot {doing}: {service} does not answer ({_short(error)}). Look at "
-            "https://status.cloud.google.com and try again: what was begun is found then"
+            f"cannot {doing}: {service} does not respond ({_short(error)}). Check "
+            "https://status.cloud.google.com and try again: an operation that has begun "
+            "is continued then"
         )
         raise CloudUnreachableError(msg) from error
     except exceptions.GoogleAPIError as error:
@@ -94,12 +89,33 @@ def grant_command(project: str, role: str, member: str = "user:YOU") -> str:
     )
 
 
-def not_known(doing: str, error: Exception) -> CloudRightsError:
-    """Tell that there are no credentials, or none that Google takes."""
+def no_credentials(doing: str, error: Exception) -> CloudRightsError:
+    """Return the error of missing or invalid credentials."""
     return CloudRightsError(
         f"cannot {doing}: there are no valid credentials for Google Cloud. Log in with "
         f"gcloud auth application-default login. Google says: {_short(error)}"
     )
+
+
+def create_client(doing: str, factory: Callable[[], Any]) -> Any:
+    """Create a client of a Google API.
+
+    Parameters
+    ----------
+    doing : str
+    factory : callable
+
+    Raises
+    ------
+    CloudRightsError
+        If there are no credentials.
+    """
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        return factory()
+    except GoogleAuthError as error:
+        raise no_credentials(doing, error) from error
 
 
 def _forbidden(
@@ -119,75 +135,33 @@ def _forbidden(
             f"gcloud billing projects link {project} --billing-account=ACCOUNT. Google "
             f"says: {said}"
         )
+    if _OUT_OF_QUOTA.search(said):
+        return _quota_exhausted(doing, project, service, error)
+    if _ACT_AS in said:
+        return CloudRightsError(
+            f"cannot {doing}: you are not allowed to act as the service account. Ask its "
+            "owner to grant it: gcloud iam service-accounts add-iam-policy-binding "
+            f"ACCOUNT --member=user:YOU --role=roles/iam.{_ACT_AS} --project={project}. "
+            f"Google says: {said}"
+        )
     permission = metadata.get("permission", "")
-    lacking = f" ({permission})" if permission else ""
+    missing = f" ({permission})" if permission else ""
     return CloudRightsError(
-        f"not allowed to {doing}{lacking}. Let the owner of project {project!r} grant "
+        f"not allowed to {doing}{missing}. Ask the owner of project {project!r} to grant "
         f"it: {grant_command(project, role)}. Google says: {said}"
     )
 
 
-def _exhausted(doing: str, project: str, service: str, error: Any) -> CloudQuotaError:
+def _quota_exhausted(
+    doing: str, project: str, service: str, error: Any
+) -> CloudQuotaError:
     return CloudQuotaError(
-        f"cannot {doing}: a quota of project {project!r} is used up. Ask for more at "
+        f"cannot {doing}: a quota of project {project!r} is exhausted. Request more at "
         f"https://console.cloud.google.com/iam-admin/quotas?project={project}&service="
-        f"{service}, or ask for less. Google says: {_short(error)}"
+        f"{service}, or ask for fewer resources. Google says: {_short(error)}"
     )
 
 
 def _short(error: Any) -> str:
     message = getattr(error, "message", None) or str(error)
     return f"{type(error).__name__}: {message}"[:_LONGEST]
-
-
-def with_credentials(doing: str, client: Callable[[], Any]) -> Any:
-    """Make a client; tell how to log in if there are no credentials.
-
-    Raises
-    ------
-    CloudRightsError
-        If there are none.
-    """
-    from google.auth.exceptions import GoogleAuthError
-
-    try:
-        return client()
-    except GoogleAuthError as error:
-        raise not_known(doing, error) from error
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How long to wait for answers.
-
-    Attributes
-    ----------
-    timeout : float
-        For the answer to one request.
-    deadline : float
-        For a request with its repetitions, and for the end of an operation.
-    initial, maximum : float
-        Before a repetition; doubled each time, and drawn at random below that.
-    """
-
-    timeout: float = 30.0
-    deadline: float = 120.0
-    initial: float = 0.25
-    maximum: float = 8.0
-
-    @property
-    def reading(self) -> dict[str, Any]:
-        """Options of a request that changes nothing, or the same thing once: repeated."""
-        retry = GoogleRetry(
-            predicate=lambda error: isinstance(error, LOST),
-            initial=self.initial,
-            maximum=self.maximum,
-            multiplier=2,
-            timeout=self.deadline,
-        )
-        return {"retry": retry, "timeout": self.timeout}
-
-    @property
-    def once(self) -> dict[str, Any]:
-        """Options of a request that must not be repeated blindly."""
-        return {"retry": None, "timeout": self.timeout}

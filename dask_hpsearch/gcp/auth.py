@@ -1,7 +1,7 @@
-"""Credentials for GKE without gcloud: tokens on demand, and a kubeconfig that asks for them.
+"""Credentials for GKE without gcloud: tokens on demand, and a kubeconfig for them.
 
-No token is ever written down: the kubeconfig holds a command, which whoever speaks to
-Kubernetes runs, and which prints a token that lasts an hour at most.
+No token is stored: the kubeconfig holds a command, which Kubernetes clients run, and which
+prints a token that is valid for an hour at most.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from dask_hpsearch.gcp.api_errors import not_known
+from dask_hpsearch.gcp.api_errors import no_credentials
 from dask_hpsearch.localfs.atomic import replaced_whole
 from dask_hpsearch.paths import data_folder
 
@@ -42,17 +42,17 @@ def credentials() -> Any:
 
     try:
         with warnings.catch_warnings():
-            # It asks for a project to bill requests to; GKE needs none.
+            # It warns about a missing quota project, which GKE does not need.
             warnings.filterwarnings("ignore", message="Your application has authent")
             found, _ = google.auth.default(scopes=[SCOPE])
     except GoogleAuthError as error:
-        doing = "find out who you are"
-        raise not_known(doing, error) from error
+        doing = "find your credentials"
+        raise no_credentials(doing, error) from error
     return found
 
 
 def exec_credential(found: Any = None) -> str:
-    """Return what an exec plug-in of Kubernetes prints: a token, and when it ends.
+    """Return the output of an exec plug-in of Kubernetes: a token and its expiry.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def exec_credential(found: Any = None) -> str:
     Raises
     ------
     CloudRightsError
-        If there are no credentials, or Google does not take them.
+        If there are no credentials, or Google does not accept them.
     """
     from google.auth.exceptions import GoogleAuthError
     from google.auth.transport.requests import Request
@@ -72,26 +72,26 @@ def exec_credential(found: Any = None) -> str:
         found.refresh(Request())
     except GoogleAuthError as error:
         doing = "get a token for GKE"
-        raise not_known(doing, error) from error
+        raise no_credentials(doing, error) from error
     status = {"token": found.token}
-    if found.expiry is not None:  # without a zone, and in UTC
-        ends = found.expiry.replace(tzinfo=dt.UTC)
-        status["expirationTimestamp"] = ends.strftime("%Y-%m-%dT%H:%M:%SZ")
-    asked = json.loads(os.environ.get("KUBERNETES_EXEC_INFO") or "{}")
-    answer = {
-        "apiVersion": asked.get("apiVersion", _EXEC_VERSION),
+    if found.expiry is not None:  # naive, in UTC
+        expiry = found.expiry.replace(tzinfo=dt.UTC)
+        status["expirationTimestamp"] = expiry.strftime("%Y-%m-%dT%H:%M:%SZ")
+    request = json.loads(os.environ.get("KUBERNETES_EXEC_INFO") or "{}")
+    response = {
+        "apiVersion": request.get("apiVersion", _EXEC_VERSION),
         "kind": "ExecCredential",
         "status": status,
     }
-    return json.dumps(answer)
+    return json.dumps(response)
 
 
 def kubeconfig(cluster: GKECluster) -> dict[str, Any]:
-    """Return a kubeconfig for a GKE cluster: whom to ask for a token, and no token."""
+    """Return a kubeconfig for a GKE cluster, with a command for tokens."""
     name = f"gke_{cluster.project}_{cluster.location}_{cluster.name}"
     server: dict[str, Any] = {"server": cluster.server}
-    if cluster.authority:
-        server["certificate-authority-data"] = cluster.authority
+    if cluster.ca_certificate:
+        server["certificate-authority-data"] = cluster.ca_certificate
     plugin = {
         "apiVersion": _EXEC_VERSION,
         "command": sys.executable,
@@ -111,7 +111,7 @@ def kubeconfig(cluster: GKECluster) -> dict[str, Any]:
 
 
 def kubeconfig_path(path: str) -> Path:
-    """Return where this user has the kubeconfig of a GKE cluster.
+    """Return the path of this user's kubeconfig of a GKE cluster.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def kubeconfig_path(path: str) -> Path:
 
 
 def write_kubeconfig(cluster: GKECluster) -> Path:
-    """Write a kubeconfig that its owner alone can read.
+    """Write a kubeconfig that only its owner can read.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Google's clients for a spec: ordinary ones, with Application Default Credentials."""
+"""Creates Google's clients for a spec, with Application Default Credentials."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CloudClients:
-    """The services that a GKE cluster and its image need.
+    """Clients of the services that a GKE cluster and its image need.
 
     Attributes
     ----------
     clusters : ClusterManagerClient
     builds : CloudBuildClient or None
     registry : ArtifactRegistryClient or None
-        None: made when an image is needed.
+        None: created when an image is needed.
     """
 
     clusters: Any
@@ -30,12 +30,12 @@ class CloudClients:
 
 
 def cloud_clients(endpoints: Endpoints) -> CloudClients:
-    """Make the clients; nothing is contacted yet.
+    """Create the clients; no request is sent yet.
 
     Parameters
     ----------
     endpoints : Endpoints
-        Where Google's APIs are reached, if not where everybody reaches them.
+        Endpoints of Google's APIs that differ from the public ones.
 
     Raises
     ------
@@ -57,12 +57,12 @@ def cloud_clients(endpoints: Endpoints) -> CloudClients:
 
 
 def cluster_manager(endpoint: str | None = None) -> Any:
-    """Make a client of GKE alone, as a pod needs it.
+    """Create the client of GKE, which the reaper needs.
 
     Parameters
     ----------
     endpoint : str, optional
-        Where its API is reached.
+        Endpoint of its API; default: the public one.
     """
     from google.cloud.container_v1 import ClusterManagerClient
 

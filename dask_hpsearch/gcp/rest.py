@@ -1,4 +1,4 @@
-"""Questions to Google's REST interfaces, for which a client library each would be much."""
+"""Requests to Google's REST APIs that are too few for a client library each."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-_TIMEOUT_S = 20.0
-_TRIES = 4
-_BACKOFF_S = 0.3
-_AGAIN = (500, 502, 503, 504)
+_TIMEOUT = 20.0
+_MAX_RETRIES = 4
+_BACKOFF = 0.3
+_RETRY_STATUS = (500, 502, 503, 504)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a service said.
+class Response:
+    """A service's response.
 
     Attributes
     ----------
     status : int
-        Of HTTP.
+        HTTP status code.
     body : dict
-        The JSON that came.
+        The parsed JSON.
     """
 
     status: int
@@ -35,17 +35,17 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """Whether it is what was asked for."""
+        """Whether the request succeeded."""
         return self.status == HTTPStatus.OK
 
     @property
     def missing(self) -> bool:
-        """Whether there is no such thing."""
+        """Whether there is no such resource."""
         return self.status == HTTPStatus.NOT_FOUND
 
     @property
     def disabled_api(self) -> str:
-        """The API that must be enabled before this can be answered; else nothing."""
+        """The API that must be enabled for this request; empty if none."""
         for one in self.body.get("error", {}).get("details", []):
             if one.get("reason") == "SERVICE_DISABLED":
                 return str(one.get("metadata", {}).get("service", ""))
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def reason(self) -> str:
-        """Why it was refused, in Google's words and codes."""
+        """Google's message and codes of a refusal."""
         error = self.body.get("error", {})
         details = error.get("details", [])
         codes = " ".join(str(one.get("reason", "")) for one in details)
@@ -62,21 +62,21 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class GoogleRest:
-    """Google's services, asked in one user's name.
+    """Google's REST APIs, with one user's credentials.
 
     Attributes
     ----------
     session : AuthorizedSession
     addresses : mapping
-        Where services are that are not at their usual address, as ``{"compute":
+        Endpoints of services that differ from the public ones, as ``{"compute":
         "https://compute-xyz.p.googleapis.com"}``.
     """
 
     session: Any = field(repr=False)
     addresses: Mapping[str, str] = field(default_factory=dict)
 
-    def get(self, service: str, path: str, **query: Any) -> Answer:
-        """Ask a service something.
+    def get(self, service: str, path: str, **query: Any) -> Response:
+        """Send a GET request to a service.
 
         Parameters
         ----------
@@ -90,38 +90,40 @@ class GoogleRest:
         Raises
         ------
         CloudUnreachableError
-            If it does not answer.
+            If it does not respond.
         GoogleAuthError
-            If there are credentials, but none that Google takes.
+            If Google does not accept the credentials.
         """
-        return self._ask("GET", service, path, params=query)
+        return self._request("GET", service, path, params=query)
 
-    def post(self, service: str, path: str, body: Mapping[str, Any]) -> Answer:
-        """Ask a service something that takes more words; as `get`."""
-        return self._ask("POST", service, path, json=body)
+    def post(self, service: str, path: str, body: Mapping[str, Any]) -> Response:
+        """Send a POST request with a JSON body to a service; as `get`."""
+        return self._request("POST", service, path, json=body)
 
-    def _ask(self, method: str, service: str, path: str, **more: Any) -> Answer:
+    def _request(
+        self, method: str, service: str, path: str, **options: Any
+    ) -> Response:
         import requests
 
         base = self.addresses.get(service, f"https://{service}.googleapis.com")
         url = base.rstrip("/") + path
         try:
-            answer = self.session.request(method, url, timeout=_TIMEOUT_S, **more)
+            response = self.session.request(method, url, timeout=_TIMEOUT, **options)
         except requests.RequestException as error:
             msg = (
-                f"{url} does not answer ({type(error).__name__}): look at the network, "
-                "and at https://status.cloud.google.com"
+                f"{url} does not respond ({type(error).__name__}): check the network and "
+                "https://status.cloud.google.com"
             )
             raise CloudUnreachableError(msg) from error
         try:
-            body = answer.json()
+            body = response.json()
         except ValueError:
             body = {}
-        return Answer(answer.status_code, body if isinstance(body, dict) else {})
+        return Response(response.status_code, body if isinstance(body, dict) else {})
 
 
 def connect(addresses: Mapping[str, str] | None = None) -> GoogleRest:
-    """Connect with Application Default Credentials; nothing is asked yet.
+    """Prepare requests with Application Default Credentials; none is sent yet.
 
     Parameters
     ----------
@@ -143,14 +145,14 @@ def connect(addresses: Mapping[str, str] | None = None) -> GoogleRest:
 
 
 def with_retries(session: Any) -> Any:
-    """Let a session repeat what was not answered; all that is asked changes nothing."""
+    """Let a session retry failed requests; all of them are read-only."""
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
     retry = Retry(
-        total=_TRIES,
-        backoff_factor=_BACKOFF_S,
-        status_forcelist=_AGAIN,
+        total=_MAX_RETRIES,
+        backoff_factor=_BACKOFF,
+        status_forcelist=_RETRY_STATUS,
         allowed_methods=None,
         raise_on_status=False,
     )

@@ -1,4 +1,4 @@
-"""Images for scheduler, workers and operator: what goes in, and building them."""
+"""Container images of scheduler, workers and operator: content and build."""
 
 from __future__ import annotations
 

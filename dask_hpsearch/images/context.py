@@ -1,4 +1,4 @@
-"""Lays out the folder from which an image is built, with this environment's versions."""
+"""Writes the folder from which an image is built, with this environment's versions."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).parents[1]
 _PROJECT = "dask-hpsearch"
-# Extras that do something in a pod; an image has those that the client has.
+# Extras that are useful in a pod; an image has those that the client has.
 _USEFUL_EXTRAS = ("bayes", "gcp", "kubernetes")
-# What the client has of these goes into an image: the dashboard, and data frames.
-_WELCOME = ("bokeh", "pandas", "pyarrow")
+# Optional packages that an image has if the client has them: dashboard, data frames.
+_OPTIONAL = ("bokeh", "pandas", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Context:
     ----------
     folder : Path
     tag : str
-        Names the content: the package's version, and a digest of all files.
+        Identifies the content: the package's version, and a digest of all files.
     python : str
         Version of Python, as ``3.11``.
     """
@@ -54,14 +54,14 @@ def lay_out(
     modules: Iterable[Path] = (),
     extras: Sequence[str] | None = None,
 ) -> Context:
-    """Fill a folder with all that an image is made of.
+    """Write the build context of an image into a folder.
 
     Parameters
     ----------
     folder : Path
         A new or empty folder.
     requirements : sequence of str
-        What to install beside this package's own needs.
+        Additional requirements.
     modules : iterable of Path
         Files and folders of Python modules to put on the image's path.
     extras : sequence of str, optional
@@ -70,8 +70,8 @@ def lay_out(
     Raises
     ------
     ImageBuildError
-        If the folder holds something, or a module is not there. If anything that would go
-        in has a secret, or leads out of its folder; nothing is left in the folder then.
+        If the folder is not empty, or a module is missing; or if a file contains a secret,
+        or a link leads out of its folder: then nothing is left in the folder.
     """
     if folder.exists() and any(folder.iterdir()):
         msg = f"{folder} is not empty: name a new folder for the image's files"
@@ -91,7 +91,7 @@ def lay_out(
 
 def _add_modules(folder: Path, modules: Iterable[Path]) -> None:
     folder.mkdir()
-    _write(folder / "README", ["Modules of the user's own."])
+    _write(folder / "README", ["User modules."])
     for module in modules:
         copy_module(module, folder)
     refuse_secrets(folder)
@@ -102,14 +102,14 @@ def _fill(
 ) -> None:
     versions = installed_versions()
     chosen = _extras_here(versions) if extras is None else tuple(extras)
-    wanted = _own_requirements(chosen)
-    wanted += [f"{name}=={versions[name]}" for name in _WELCOME if name in versions]
-    _write(folder / "requirements.txt", [*wanted, *requirements])
+    own = _own_requirements(chosen)
+    own += [f"{name}=={versions[name]}" for name in _OPTIONAL if name in versions]
+    _write(folder / "requirements.txt", [*own, *requirements])
     named = {Requirement(text).name.lower().replace("_", "-") for text in requirements}
     pins = [
         f"{name}=={version}"
         for name, version in sorted(versions.items())
-        if name not in named  # the spec has the last word on what it names
+        if name not in named  # the spec's requirements take precedence
     ]
     _write(folder / "constraints.txt", pins)
     shutil.copy(_dockerfile(), folder / "Dockerfile")
@@ -129,16 +129,18 @@ def _check_requirements(requirements: Sequence[str]) -> None:
     for number, text in enumerate(requirements):
         kind = secret_in_address(text)
         if kind is not None:
-            msg = f"requirement {number} has {kind}, which the image would show: leave it out"
+            msg = (
+                f"requirement {number} contains {kind}, visible in the image: remove it"
+            )
             raise ImageBuildError(msg)
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of all packages here that a registry may have."""
+    """Return the versions of the installed packages that a registry may have."""
     found = {}
     for one in distributions():
         direct = json.loads(one.read_text("direct_url.json") or "{}")
-        metadata = one.metadata  # each look at it reads and parses the whole file
+        metadata = one.metadata  # each access parses the whole file
         name, version = metadata["Name"], metadata["Version"]
         name = name.lower().replace("_", "-")
         if "dir_info" not in direct and "+" not in version and name != "pip":
@@ -147,16 +149,16 @@ def installed_versions() -> dict[str, str]:
 
 
 def _own_requirements(extras: Sequence[str]) -> list[str]:
-    wanted = []
+    found = []
     for text in distribution(_PROJECT).requires or []:
-        need = Requirement(text)
-        applies = need.marker is None or any(
-            need.marker.evaluate({"extra": extra}) for extra in ("", *extras)
+        requirement = Requirement(text)
+        applies = requirement.marker is None or any(
+            requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)
         )
-        if applies and need.name.lower() != _PROJECT:
-            need.marker = None
-            wanted.append(str(need))
-    return sorted(set(wanted))
+        if applies and requirement.name.lower() != _PROJECT:
+            requirement.marker = None
+            found.append(str(requirement))
+    return sorted(set(found))
 
 
 def _extras_here(versions: dict[str, str]) -> tuple[str, ...]:
@@ -174,7 +176,7 @@ def _extras_here(versions: dict[str, str]) -> tuple[str, ...]:
 
 
 def _dockerfile() -> Path:
-    """Find it beside this module, where a wheel has it, or in the repository."""
+    """Return its path: beside this module (in a wheel), or in the repository."""
     for path in (
         Path(__file__).with_name("Dockerfile"),
         _PACKAGE.parent / "image" / "Dockerfile",

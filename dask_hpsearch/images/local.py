@@ -1,4 +1,4 @@
-"""Builds an image on this machine, with whichever builder it has."""
+"""Builds an image on this machine, with an installed builder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 
 
 def find_builder(name: str | None = None) -> str:
-    """Return the path of a builder: the one named, else the first there is.
+    """Return the path of a builder; default: the first installed one.
 
     Raises
     ------
@@ -32,8 +32,8 @@ def find_builder(name: str | None = None) -> str:
         path = shutil.which(candidate)
         if path is not None:
             return path
-    wanted = name or ", ".join(BUILDERS)
-    msg = f"there is no {wanted} on this machine: install one, or build the image elsewhere"
+    names = name or ", ".join(BUILDERS)
+    msg = f"there is no {names} on this machine: install one, or build the image elsewhere"
     raise ImageBuildError(msg)
 
 
@@ -51,18 +51,18 @@ def build(
     ----------
     context : Context
     tag : str, optional
-        The image's name; default: the one that its content has.
+        The image's name; default: derived from its content.
     builder : str, optional
-        ``buildah``, ``podman`` or ``docker``; default: the first there is.
+        ``buildah``, ``podman`` or ``docker``; default: the first installed one.
     options : sequence of str
-        Passed on to the builder.
+        Passed to the builder.
     say : callable
-        Given what the builder writes, line by line.
+        Given each line of the builder's output.
 
     Raises
     ------
     ImageBuildError
-        If there is no builder, or it fails; with the last lines that it wrote.
+        If there is no builder, or it fails; with the last lines of its output.
     """
     program = find_builder(builder)
     name = tag or context.tag
@@ -73,7 +73,7 @@ def build(
         str(context.folder),
     ]
     last: deque[str] = deque(maxlen=_LAST_LINES)
-    with subprocess.Popen(  # noqa: S603 (a builder, with arguments that are not a shell's)
+    with subprocess.Popen(  # noqa: S603 (no shell)
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -85,6 +85,6 @@ def build(
             say(line.rstrip())
     if process.returncode:
         lines = "\n".join(last)
-        msg = f"{program} could not build {name} (exit code {process.returncode}):\n{lines}"
+        msg = f"{program} failed to build {name} (exit code {process.returncode}):\n{lines}"
         raise ImageBuildError(msg)
     return name

@@ -1,4 +1,4 @@
-"""Signatures of pickles, and secrets that may not leave this machine."""
+"""Signatures of pickles, and detection of secrets."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Tells secrets by their form: keys, tokens, and addresses with a password in them.
+"""Detects secrets by their form: keys, tokens, and URLs with a password.
 
-Only forms that are hard to mistake are known: a fixed beginning and length, or a name and a
-value that belong together. What merely looks random is let pass, as is a password that looks
-like a word: whether that is a secret, its owner alone knows.
+Only unambiguous forms are detected: a fixed prefix and length, or a name with its value.
+Random-looking values and passwords that look like words are not.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _OVERLAP = 2**15  # no form is longer
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _WHITE = b" \t\r\n"
-# Names of variables whose value is a secret, whatever it looks like.
+# Names of variables with secret values.
 _SECRET_NAME = re.compile(
     r"(^|_)(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_KEY|SECRET_KEY"
     r"|PRIVATE_KEY|ACCOUNT_KEY)$",
@@ -40,10 +39,10 @@ class _Form:
     ----------
     kind : str
     needles : tuple of bytes
-        One of these is in each of its kind: looked for first, since that is fast.
+        Each secret of the kind contains one of these; searched first, since that is fast.
     pattern : re.Pattern
     compact : bool
-        Whether line breaks and spaces are nothing, as in base64.
+        Whether white space is ignored, as in base64.
     """
 
     kind: str
@@ -67,7 +66,7 @@ def _form(kind: str, needles: str, pattern: str, *, compact: bool = False) -> _F
 
 
 def _in_base64(text: str) -> list[str]:
-    """Return what a text looks like in base64, wherever it begins among three bytes."""
+    """Return a text in base64, at each of the three possible offsets."""
     found = []
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + text.encode())
@@ -78,7 +77,7 @@ def _in_base64(text: str) -> list[str]:
 
 
 _KEYS_IN_BASE64 = _in_base64("PRIVATE KEY")
-# What stands between the lines of a key: in JSON and in code that is not only a line's end.
+# Separators between the lines of a key, also in JSON and in code.
 _BREAK = r"""(?:\s|\\+[nr]|["'+,])"""
 _QUOTE = r"""\\?["']"""
 _VALUE = r"""[^\s"'\\{}$<>]"""
@@ -188,12 +187,12 @@ _FORMS = (
 
 
 def secret_in(content: bytes) -> str | None:
-    """Say what kind of secret is in some bytes, which may be of any kind.
+    """Return the kind of secret in some bytes.
 
     Returns
     -------
     str or None
-        As ``"a private key"``; None if no form is known.
+        As ``"a private key"``; None if none is found.
     """
     compact = content.translate(None, _WHITE)
     for form in _FORMS:
@@ -203,13 +202,13 @@ def secret_in(content: bytes) -> str | None:
 
 
 def secret_in_file(path: Path, *, piece_bytes: int = 2**20) -> str | None:
-    """Say what kind of secret is in a file; of any size, which is never read whole.
+    """Return the kind of secret in a file, which is read in pieces.
 
     Parameters
     ----------
     path : Path
     piece_bytes : int
-        How much of it is read at once.
+        Size of a piece.
     """
     for content in _pieces(path, piece_bytes):
         kind = secret_in(content)
@@ -219,7 +218,7 @@ def secret_in_file(path: Path, *, piece_bytes: int = 2**20) -> str | None:
 
 
 def _pieces(path: Path, nbytes: int) -> Iterator[bytes]:
-    """Read a file in pieces that overlap; text of two bytes per letter as of one."""
+    """Read a file in overlapping pieces; UTF-16 without its zero bytes."""
     with path.open("rb") as file:
         before = b""
         wide = False
@@ -232,18 +231,18 @@ def _pieces(path: Path, nbytes: int) -> Iterator[bytes]:
 
 
 def secret_in_address(text: str) -> str | None:
-    """Say what is secret in the address that a requirement or option has.
+    """Return the kind of secret in the URL of a requirement or option.
 
     Returns
     -------
     str or None
-        A user's name alone is a token for ``https``, and none for ``ssh``.
+        A user name alone may be a token for ``https``, not for ``ssh``.
     """
     for address in re.findall(r"[\w+.-]+://\S+", text):
         try:
             parts = urlsplit(address)
             named, password = parts.username, parts.password
-        except ValueError:  # no address at all
+        except ValueError:  # not a URL
             continue
         if password or (named and "ssh" not in parts.scheme):
             return "an address with a user's name or password"
@@ -253,7 +252,7 @@ def secret_in_address(text: str) -> str | None:
 
 
 def secret_in_variable(name: str, value: str) -> str | None:
-    """Say what is secret in an environment variable, by its name or its value."""
+    """Return the kind of secret in an environment variable, by its name or value."""
     kind = secret_in(value.encode(errors="replace"))
     if kind is None and re.search(r"://[^\s/@]*:[^\s/@]+@", value):
         kind = "an address with a password"

@@ -1,12 +1,12 @@
-"""Signatures that say which objects of a run may be unpickled.
+"""Signatures of the objects of runs: only signed pickles are loaded.
 
-A pickle is code. Whoever can write to a run's folder could put one there; so a pickle is
-loaded only after its Ed25519 signature was checked, which is made over the run's id, the
-object's name and the content together. An object that was altered, cut, signed by somebody
-else, or taken from another run or name, is refused before a byte of it is parsed.
+A pickle is code, and anyone with write access to a run's folder could put one there. So a
+pickle is loaded only after its Ed25519 signature was verified, which covers the run's ID, the
+object's name and its content. An object that was altered, truncated, signed by another key,
+or copied from another run or name, is refused before it is parsed.
 
-This protects those who read a folder from others who write to it. It does not protect a
-cluster from those who hold its certificates, nor a user from who can read the user's files.
+This protects readers of a folder from other writers. It does not protect a cluster from the
+holders of its certificates, nor a user from readers of the user's files.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 # An envelope: magic, public key, signature, length of the content; then the content.
 _MAGIC = b"hpsseal1"
 _HEAD = struct.Struct("<8s32s64sQ")
-# What is signed begins with this, so that no other use of the key can be mistaken for it.
+# Prefix of signed statements, which separates them from other uses of the key.
 _PURPOSE = b"dask_hpsearch object 1"
 _LENGTH = struct.Struct("<Q")
 
@@ -51,7 +51,7 @@ _LENGTH = struct.Struct("<Q")
 class SigningKey:
     """A private key that signs the objects of runs.
 
-    It is kept in a file or in memory: it is never pickled, and not shown.
+    It is kept in a file or in memory; it is never pickled or printed.
     """
 
     __slots__ = ("_private",)
@@ -61,7 +61,7 @@ class SigningKey:
 
     @classmethod
     def generate(cls) -> SigningKey:
-        """Make a new key."""
+        """Generate a new key."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
@@ -71,7 +71,7 @@ class SigningKey:
         Raises
         ------
         SigningKeyError
-            If the file is missing, holds no such key, or is open to others.
+            If the file is missing, contains no such key, or others may access it.
         """
         try:
             content = _read_secret(path)
@@ -82,12 +82,12 @@ class SigningKey:
 
     @classmethod
     def from_pem(cls, content: bytes, path: Path) -> SigningKey:
-        """Take a key from the content of a file, such as one that a Secret became.
+        """Parse a key from the content of a file, as that of a mounted Secret.
 
         Raises
         ------
         SigningKeyError
-            If it holds no such key; names the file.
+            If it contains no such key; names the file.
         """
         try:
             private = load_pem_private_key(content, password=None)
@@ -103,7 +103,7 @@ class SigningKey:
         Raises
         ------
         SigningKeyError
-            If there is a file already, or none can be written.
+            If the file exists, or cannot be written.
         """
         if not _write_secret(path, self.to_pem()):
             msg = f"there is a file {path} already: a signing key is never overwritten"
@@ -111,7 +111,7 @@ class SigningKey:
 
     @property
     def public(self) -> str:
-        """The public key that checks this key's signatures, in hexadecimal."""
+        """The public key that verifies this key's signatures, in hexadecimal."""
         return self._private.public_key().public_bytes_raw().hex()
 
     def sign(self, run_id: str, name: str, content: bytes) -> str:
@@ -120,7 +120,7 @@ class SigningKey:
         Parameters
         ----------
         run_id : str
-            The run that it belongs to.
+            Its run.
         name : str
             Its name in that run.
         content : bytes
@@ -133,7 +133,7 @@ class SigningKey:
         return self._private.sign(_statement(run_id, name, content)).hex()
 
     def to_pem(self) -> bytes:
-        """Return the key as text: for a file or a Secret that its owner alone can read."""
+        """Return the key in PEM format: for a private file or a Secret."""
         return self._private.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
         )
@@ -142,7 +142,7 @@ class SigningKey:
         return f"<SigningKey, public: {self.public}>"
 
     def __reduce__(self) -> NoReturn:
-        msg = "a signing key is never pickled: hand on its file, or its public key"
+        msg = "a signing key is never pickled: pass its file, or its public key"
         raise TypeError(msg)
 
 
@@ -157,7 +157,7 @@ def verify(public: str, run_id: str, name: str, content: bytes, signature: str) 
         The run and the name under which the object was found.
     content : bytes
     signature : str
-        As `SigningKey.sign` made it.
+        As `SigningKey.sign` returns it.
 
     Raises
     ------
@@ -169,18 +169,18 @@ def verify(public: str, run_id: str, name: str, content: bytes, signature: str) 
         key.verify(bytes.fromhex(signature), _statement(run_id, name, content))
     except (InvalidSignature, ValueError) as error:
         reason = (
-            "its signature does not fit: it was altered after it was signed, or comes "
-            "from another run or name"
+            "its signature is invalid: it was altered after it was signed, or copied from "
+            "another run or name"
         )
         raise _untrusted(run_id, name, reason) from error
 
 
 def seal(key: SigningKey, run_id: str, name: str, content: bytes) -> bytes:
-    """Put an object into one envelope with its signature.
+    """Put an object into an envelope with its signature.
 
     See Also
     --------
-    unseal : Checks the envelope and takes the object out.
+    unseal : Verifies the envelope and returns the object.
     """
     signature = bytes.fromhex(key.sign(run_id, name, content))
     head = _HEAD.pack(_MAGIC, bytes.fromhex(key.public), signature, len(content))
@@ -188,7 +188,7 @@ def seal(key: SigningKey, run_id: str, name: str, content: bytes) -> bytes:
 
 
 def unseal(public: str, run_id: str, name: str, sealed: bytes) -> bytes:
-    """Take an object out of its envelope, if it may be trusted.
+    """Return the object in an envelope, if its signature is valid.
 
     Parameters
     ----------
@@ -197,13 +197,13 @@ def unseal(public: str, run_id: str, name: str, sealed: bytes) -> bytes:
     run_id, name : str
         The run and the name under which the envelope was found.
     sealed : bytes
-        As `seal` made it.
+        As `seal` returns it.
 
     Raises
     ------
     UntrustedObjectError
-        If it is no envelope, is not whole, or was signed by another key, for another run
-        or name, or with another content.
+        If it is not an envelope, is truncated, or was signed by another key, for another
+        run or name, or with another content.
     """
     signer, signature, content = _opened(run_id, name, sealed)
     if signer != public.lower():
@@ -214,40 +214,40 @@ def unseal(public: str, run_id: str, name: str, sealed: bytes) -> bytes:
 
 
 def unseal_unchecked(run_id: str, name: str, sealed: bytes) -> bytes:
-    """Take an object out of its envelope without checking who signed what.
+    """Return the object in an envelope without verifying its signature.
 
-    Only for a user who said ``trust=True``.
+    Only for ``trust=True``.
 
     Raises
     ------
     UntrustedObjectError
-        If it is no envelope, or is not whole.
+        If it is not an envelope, or is truncated.
     """
     return _opened(run_id, name, sealed)[2]
 
 
 def user_key(folder: Path | None = None) -> SigningKey:
-    """Return this user's key, made on first use.
+    """Return this user's key, generated on first use.
 
     Parameters
     ----------
     folder : Path or None
-        Where it is kept; None: `data_folder`.
+        Its folder; None: `data_folder`.
 
     Raises
     ------
     SigningKeyError
-        If it cannot be read or made, or others can read it.
+        If it cannot be read or written, or others may access it.
     """
     path = (data_folder() if folder is None else folder) / _KEY_FILE
     if not path.exists():
-        # Of several at once one writes its key; all use that one.
+        # Of concurrent processes one writes its key, which all use.
         _write_secret(path, SigningKey.generate().to_pem())
     return SigningKey.from_file(path)
 
 
 def _statement(run_id: str, name: str, content: bytes) -> bytes:
-    """Return what is signed; every part has its length before it."""
+    """Return the signed statement; each part follows its length."""
     parts = (
         _PURPOSE,
         run_id.encode("utf-8", "surrogatepass"),
@@ -258,9 +258,9 @@ def _statement(run_id: str, name: str, content: bytes) -> bytes:
 
 
 def _opened(run_id: str, name: str, sealed: bytes) -> tuple[str, str, bytes]:
-    """Return signer, signature and content of an envelope; nothing is checked but form."""
+    """Return signer, signature and content of an envelope; only its form is checked."""
     if not sealed.startswith(_MAGIC):
-        reason = "it carries no signature"
+        reason = "it has no signature"
         raise _untrusted(run_id, name, reason)
     if len(sealed) < _HEAD.size:
         reason = f"it is cut off within its signature, after {len(sealed)} bytes"
@@ -276,8 +276,7 @@ def _opened(run_id: str, name: str, sealed: bytes) -> tuple[str, str, bytes]:
 def _untrusted(run_id: str, name: str, reason: str) -> UntrustedObjectError:
     return UntrustedObjectError(
         f"{name!r} of run {run_id!r} is not trusted, and was not loaded: {reason}. "
-        "If you know who wrote it, trust=True loads it all the same; loading a pickle "
-        "runs whatever its writer put in it"
+        "Loading a pickle runs the code in it: pass trust=True only if you know who wrote it"
     )
 
 
@@ -286,9 +285,9 @@ def _read_secret(path: Path) -> bytes:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & _OTHERS:
             msg = (
-                f"the signing key {path} is open to others (mode {mode:03o}): if nobody "
-                f"can have copied it, run `chmod 600 '{path}'`; else delete it, and a "
-                "new one is made on next use"
+                f"the signing key {path} is accessible to others (mode {mode:03o}): if it "
+                f"cannot have been copied, run `chmod 600 '{path}'`; otherwise delete it, "
+                "and a new one is generated on next use"
             )
             raise SigningKeyError(msg)
         return file.read()
@@ -301,13 +300,13 @@ def _write_secret(path: Path, content: bytes) -> bool:
     except OSError as error:
         msg = (
             f"the signing key {path} cannot be written ({error.strerror or error}): "
-            "name a folder of yours in the environment variable DASK_HPSEARCH_HOME"
+            "set the environment variable DASK_HPSEARCH_HOME to a writable folder"
         )
         raise SigningKeyError(msg) from error
 
 
 def _no_key(path: Path) -> SigningKeyError:
     return SigningKeyError(
-        f"{path} holds no Ed25519 key: move it away, and a new one is made on next use; "
-        "runs signed by the old one then need trust=True"
+        f"{path} contains no Ed25519 key: move it away, and a new one is generated on next "
+        "use; runs signed by the old one then need trust=True"
     )

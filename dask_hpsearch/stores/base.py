@@ -1,4 +1,4 @@
-"""What a store is: one folder of named objects, bytes in and bytes out."""
+"""The protocol of stores: folders of named, immutable objects."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Listing: TypeAlias = list[StoredObject]
 
 
 class Store(Protocol):
-    """One folder of immutable objects, shared by everyone who opens its URL.
+    """A folder of immutable objects, shared by all processes that open its URL.
 
     An object's name has one or more parts, joined by "/", none of them hidden (beginning
     with a dot). A name must not be the folder of another one. Objects never change:
-    there is no overwriting, and nobody ever sees a part of one.
+    they are not overwritten, and a reader never sees a part of one.
 
-    All methods raise `StoreNameError` for a name that is none, `StorePermissionError`
-    if they may not, and `StoreError` for what else the storage refuses.
+    All methods raise `StoreNameError` for an invalid name, `StorePermissionError` without
+    permission, and `StoreError` for other errors of the storage.
     """
 
     @property
@@ -54,20 +54,19 @@ class Store(Protocol):
         Raises
         ------
         ObjectNotFoundError
-            If there is none of this name.
+            If there is no object of this name.
         """
 
     def create(self, name: str, content: bytes) -> bool:
-        """Create an object, whole or not at all, unless there is one of this name.
+        """Create an object atomically, unless there is one of this name.
 
-        When it returns, the object outlasts the death of any process, and, where the
-        storage can promise it, a power cut.
+        When it returns, the object survives the end of any process and, if the storage
+        guarantees it, a power failure.
 
         Returns
         -------
         bool
-            Whether the object is this call's own; False if there was one before. Of
-            callers at the same time exactly one gets True.
+            Whether this call has created it. Of concurrent calls exactly one returns True.
 
         Raises
         ------
@@ -76,26 +75,26 @@ class Store(Protocol):
         """
 
     def fetch(self, name: str, path: Path) -> None:
-        """Read an object into a local file, whole or not at all, without holding it.
+        """Copy an object into a local file atomically, in chunks.
 
-        What the storage has noted of the content (size, checksum) is checked.
+        Size and checksum are compared with the storage's.
 
         Parameters
         ----------
         name : str
         path : Path
-            In a folder that exists; a file there is replaced.
+            In an existing folder; an existing file is replaced.
 
         Raises
         ------
         ObjectNotFoundError
-            If there is none of this name.
+            If there is no object of this name.
         OSError
             If the local file cannot be written.
         """
 
     def send(self, name: str, path: Path) -> bool:
-        """Create an object from a local file, as `create` does, without holding it.
+        """Create an object from a local file, as `create` does, in chunks.
 
         Parameters
         ----------
@@ -106,7 +105,7 @@ class Store(Protocol):
         Returns
         -------
         bool
-            Whether the object is this call's own; False if there was one before.
+            Whether this call has created it.
 
         Raises
         ------
@@ -127,48 +126,48 @@ class Store(Protocol):
         """
 
     def touch(self, name: str) -> None:
-        """Mark an object as used now, for those who remove what is old.
+        """Mark an object as used now, for the removal of old ones.
 
         Raises
         ------
         ObjectNotFoundError
-            If there is none of this name.
+            If there is no object of this name.
         """
 
     def delete(self, name: str) -> None:
-        """Delete an object; nothing is done if there is none."""
+        """Delete an object, if there is one."""
 
     def child(self, name: str) -> Store:
         """Return the store of the objects below a name."""
 
     def local_path(self) -> Path | None:
-        """Return the folder that holds the store, if it is one of this machine."""
+        """Return the folder of the store, if it is on this machine."""
 
 
 def check_name(name: str) -> str:
-    """Return a name that is one.
+    """Return a name, if it is valid.
 
     Raises
     ------
     StoreNameError
-        If it is empty, would lead out of the store, or could not be stored everywhere.
+        If it is empty, leads out of the store, or is not valid in all stores.
     """
     if not all(is_part(part) for part in name.split("/")):
         msg = (
-            f"{name!r} cannot name an object in a store: use printable parts joined by "
-            "'/', none of them empty, beginning with a dot or holding a backslash"
+            f"the name of an object must be printable parts joined by '/', none of them empty, "
+            f"starting with a dot or containing a backslash, got {name!r}"
         )
         raise StoreNameError(msg)
     return name
 
 
 def check_prefix(prefix: str) -> str:
-    """Return a prefix that names could have.
+    """Return a prefix, if a valid name may have it.
 
     Raises
     ------
     StoreNameError
-        If none could.
+        If it is invalid.
     """
     if prefix:
         check_name(prefix.removesuffix("/"))
@@ -176,7 +175,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def is_part(text: str) -> bool:
-    """Whether a text can stand between the slashes of a name."""
+    """Whether a text is a valid part of a name."""
     return (
         bool(text)
         and text.isprintable()

@@ -1,4 +1,4 @@
-"""Stores in a folder of this machine, or of a disk that several machines share."""
+"""Stores in a folder of this machine, or of a shared disk."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from dask_hpsearch.exceptions import (
-    ObjectNotFoundError,
-    StoreError,
-    StoreFullError,
-    StorePermissionError,
-)
+from dask_hpsearch.exceptions import ObjectNotFoundError, StoreError
 from dask_hpsearch.localfs.atomic import (
     fill_whole,
     remove_if_stale,
@@ -29,12 +24,11 @@ from dask_hpsearch.stores.base import (
     check_prefix,
     is_part,
 )
+from dask_hpsearch.stores.errors import map_storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 # A folder may vanish between two system calls, when its last object is deleted.
 _ATTEMPTS = 10
@@ -43,17 +37,17 @@ _CHUNK_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class FileStore:
-    """A folder; every object is a file below it.
+    """A folder with a file for each object.
 
-    The folder is made when its first object is created. Folders that become empty are
-    removed, except the one that was opened.
+    It is created with the first object. Folders that become empty are removed, except the
+    one that was opened.
 
     Attributes
     ----------
     root : Path
         Absolute.
     base : Path
-        The folder that was opened: ``root``, or one above it for a child.
+        The folder that was opened: ``root``, or its parent for a child.
     """
 
     root: Path
@@ -66,7 +60,10 @@ class FileStore:
 
     def read(self, name: str) -> bytes:
         """Read an object."""
-        with self._open(name) as file, _map_os_errors("read", self._path(name)):
+        with (
+            self._open(name) as file,
+            map_storage_errors("read", str(self._path(name))),
+        ):
             return file.read()
 
     def create(self, name: str, content: bytes) -> bool:
@@ -92,14 +89,14 @@ class FileStore:
         """List the objects whose names begin with a text, sorted by name."""
         parent, slash, _ = check_prefix(prefix).rpartition("/")
         folder = self.root / parent
-        with _map_os_errors("list", folder):
+        with map_storage_errors("list", str(folder)):
             found = _walk(folder, parent + slash, prefix)
             return sorted(found, key=lambda item: item.name)
 
     def touch(self, name: str) -> None:
         """Set a file's time to now."""
         path = self._path(name)
-        with _map_os_errors("touch", path):
+        with map_storage_errors("touch", str(path)):
             try:
                 os.utime(path)
             except _ABSENT as error:
@@ -108,7 +105,7 @@ class FileStore:
     def delete(self, name: str) -> None:
         """Delete an object, and the folders that it leaves empty."""
         path = self._path(name)
-        with _map_os_errors("delete", path):
+        with map_storage_errors("delete", str(path)):
             try:
                 path.unlink()
             except _ABSENT:
@@ -119,7 +116,7 @@ class FileStore:
             try:
                 folder.rmdir()
             except OSError:
-                break  # not empty, or not ours to remove
+                break  # not empty, or no permission
 
     def child(self, name: str) -> FileStore:
         """Return the store of the objects below a name."""
@@ -131,7 +128,7 @@ class FileStore:
 
     def _open(self, name: str) -> IO[bytes]:
         path = self._path(name)
-        with _map_os_errors("read", path):
+        with map_storage_errors("read", str(path)):
             try:
                 return path.open("rb")
             except _ABSENT as error:
@@ -145,7 +142,7 @@ class FileStore:
 
     def _fill(self, name: str, fill: Callable[[IO[bytes]], object]) -> bool:
         path = self._path(name)
-        with _map_os_errors("write", path):
+        with map_storage_errors("write", str(path)):
             created = _create(path, fill)
             if not created and path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a folder of other objects")
@@ -161,7 +158,7 @@ def open_folder(path: Path) -> FileStore:
     Raises
     ------
     StoreError
-        If there is something else of this name.
+        If it is a file.
     """
     root = path.resolve() if ".." in path.parts else path.absolute()
     if root.exists() and not root.is_dir():
@@ -187,7 +184,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _walk(folder: Path, above: str, prefix: str) -> Iterator[StoredObject]:
-    """Yield the objects of a folder, whose own name in the store is ``above``."""
+    """Yield the objects of a folder whose name in the store is ``above``."""
     try:
         entries = os.scandir(folder)
     except _ABSENT:
@@ -209,31 +206,3 @@ def _stored(entry: os.DirEntry[str], name: str) -> Iterator[StoredObject]:
         if entry.is_file():
             stat = entry.stat()
             yield StoredObject(name, stat.st_size, stat.st_mtime)
-
-
-@contextlib.contextmanager
-def _map_os_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into an error that says the way out."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in _FULL:
-            msg = (
-                f"no space left to {doing} {path}: free some there, or choose a folder "
-                "on another disk with store=; what was stored before is whole"
-            )
-            raise StoreFullError(msg) from error
-        if error.errno in _FORBIDDEN:
-            msg = (
-                f"not allowed to {doing} {path} ({reason}): check the owner and the "
-                "permissions of the folder, or choose another one with store="
-            )
-            raise StorePermissionError(msg) from error
-        msg = (
-            f"cannot {doing} {path} ({reason}): check the folder and its disk, or "
-            "choose another one with store="
-        )
-        raise StoreError(msg) from error

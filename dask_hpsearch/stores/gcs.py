@@ -16,10 +16,12 @@ from dask_hpsearch.stores.base import (
     check_prefix,
     is_part,
 )
-from dask_hpsearch.stores.gcs_bucket import CHUNK_BYTES, Bucket, Retry
+from dask_hpsearch.stores.gcs_bucket import CHUNK_BYTES, Bucket
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from dask_hpsearch.stores.retry import Retry
 
 _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 
@@ -28,13 +30,12 @@ _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 class GcsStore:
     """The objects of a bucket whose names begin with a prefix.
 
-    Its value is its URL: a copy in another process opens it there, with the credentials
-    of that process.
+    It is pickled as its URL: another process opens it with its own credentials.
 
     Attributes
     ----------
     prefix : str
-        Without slashes around it; empty: the whole bucket.
+        Without leading and trailing slashes; empty: the whole bucket.
     bucket : Bucket
     """
 
@@ -78,12 +79,12 @@ class GcsStore:
         return sorted(whole, key=lambda one: one.name)
 
     def touch(self, name: str) -> None:
-        """Change an object's metadata, and with them its time."""
+        """Update the time in an object's metadata."""
         if not self.bucket.touch(self._path(name)):
             raise self._absent(name)
 
     def delete(self, name: str) -> None:
-        """Delete an object; nothing is done if there is none."""
+        """Delete an object, if there is one."""
         self.bucket.delete(self._path(name))
 
     def child(self, name: str) -> GcsStore:
@@ -91,7 +92,7 @@ class GcsStore:
         return GcsStore(self._path(name), self.bucket)
 
     def local_path(self) -> None:
-        """Return None: no folder holds it."""
+        """Return None: it is not in a folder."""
 
     def _download(self, name: str, file: IO[bytes]) -> None:
         if not self.bucket.download(self._path(name), file):
@@ -114,33 +115,33 @@ class GcsStore:
 
 
 def open_bucket(
-    place: str, *, retry: Retry | None = None, chunk_bytes: int = CHUNK_BYTES
+    path: str, *, retry: Retry | None = None, chunk_bytes: int = CHUNK_BYTES
 ) -> GcsStore:
-    """Open a folder of a bucket; only credentials are looked for.
+    """Open a folder of a bucket; only credentials are checked.
 
     Parameters
     ----------
-    place : str
-        ``BUCKET`` or ``BUCKET/PREFIX``. As everywhere at Google, it is not quoted.
+    path : str
+        ``BUCKET`` or ``BUCKET/PREFIX``, not quoted.
     retry : Retry, optional
-        How long to wait for answers.
+        How requests are repeated.
     chunk_bytes : int
-        Of a large upload, what goes at once.
+        Size of the chunks of a large upload.
 
     Raises
     ------
     StoreNameError
-        If it cannot be the name of a bucket and a folder.
+        If it is not the name of a bucket and a folder.
     MissingExtraError
         If google-cloud-storage is not installed.
     StorePermissionError
         If there are no credentials.
     """
-    name, _, prefix = place.partition("/")
+    name, _, prefix = path.partition("/")
     if not _BUCKET_NAME.fullmatch(name):
         msg = (
-            f"{name!r} in 'gs://{place}' cannot be the name of a bucket: give "
-            "gs://BUCKET or gs://BUCKET/FOLDER, the bucket in lower case"
+            f"the store must be gs://BUCKET or gs://BUCKET/FOLDER, with the bucket in lower "
+            f"case, got 'gs://{path}'"
         )
         raise StoreNameError(msg)
     prefix = prefix.strip("/")

@@ -1,13 +1,13 @@
-"""One bucket: uploads that happen once, downloads that are checked, retry.
+"""A bucket: uploads that happen once, verified downloads, retries.
 
-What google-cloud-storage leaves to its caller, and why it is done here:
+It handles cases that google-cloud-storage leaves to its caller:
 
-- An upload whose answer is lost is sent again, and then refused: there is an object of
-  this name, its own. So every upload carries a token, by which it knows its object.
-- A download that was interrupted goes on where it stopped, and then its checksum is not
-  verified: it is here, over all that was written.
-- An upload in chunks that ends with another checksum than it should leaves an object for
-  a moment: so the checksum is announced at its beginning, and the storage refuses it.
+- If the response to an upload is lost, the retry is refused, since the object exists. Each
+  upload has a token, by which it recognizes its own object.
+- If a download is interrupted, it continues where it stopped, without verification of its
+  checksum: it is verified here, over all bytes that were written.
+- A chunked upload with a wrong checksum would leave an object for a moment: so the checksum
+  is sent at its beginning, and the storage refuses the upload.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import os
 import threading
 import time
 import uuid
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from dask_hpsearch.exceptions import CorruptObjectError
 from dask_hpsearch.extras import map_import_errors
-from dask_hpsearch.stores.gcs_errors import map_storage_errors, no_bucket
+from dask_hpsearch.stores.errors import bucket_not_found, map_storage_errors
+from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_RETRY = Retry(timeout=20.0)
 CHUNK_BYTES = 100 * 2**20  # google-cloud-storage's own
 _ONE_REQUEST_BYTES = 8 * 2**20  # google-cloud-storage's own limit
 _READ_BYTES = 2**20
-_TRIES = 3
+_ATTEMPTS = 3
 _CONNECTIONS = 32
 _FIRST_REFUSAL = 400
 _TOKEN = "dask-hpsearch-write"  # noqa: S105 (no secret)
@@ -38,29 +39,8 @@ _TOUCHED = "dask-hpsearch-touched"
 _CONTENT_TYPE = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How long to wait for the storage.
-
-    Attributes
-    ----------
-    connect_s, read_s : float
-        For a connection; for the next bytes of an answer.
-    deadline : float
-        For a request with all its repetitions. An outage of 20 s must be survived.
-    initial, maximum : float
-        Before a repetition; doubled each time, and drawn at random below that.
-    """
-
-    connect_s: float = 10.0
-    read_s: float = 20.0
-    deadline: float = 120.0
-    initial: float = 0.25
-    maximum: float = 8.0
-
-
 class Bucket:
-    """One bucket and the client that talks to it.
+    """A bucket and its client.
 
     Parameters
     ----------
@@ -68,7 +48,7 @@ class Bucket:
     name : str
     retry : Retry
     chunk_bytes : int
-        Of a large upload, what goes at once, and is in memory meanwhile: a multiple of
+        Size of the chunks of a large upload, each of which is in memory: a multiple of
         256 KiB.
     """
 
@@ -81,12 +61,10 @@ class Bucket:
         self._bucket = client.bucket(name)
         self._exists = threading.Event()
         repeated = DEFAULT_RETRY.with_delay(
-            initial=retry.initial,
-            maximum=retry.maximum,
-            multiplier=2,
+            initial=retry.initial, maximum=retry.maximum, multiplier=2
         ).with_timeout(retry.deadline)
-        self._waiting = {
-            "timeout": (retry.connect_s, retry.read_s),
+        self._request_options = {
+            "timeout": (retry.connect_timeout, retry.timeout),
             "retry": repeated,
         }
 
@@ -100,7 +78,7 @@ class Bucket:
     ) -> Bucket:
         """Open a bucket with Application Default Credentials.
 
-        With ``STORAGE_EMULATOR_HOST`` set, it is one of that emulator, without any.
+        With ``STORAGE_EMULATOR_HOST``, the bucket is in that emulator, without credentials.
 
         Raises
         ------
@@ -111,10 +89,10 @@ class Bucket:
         """
         with map_import_errors(f"gs://{name}"):
             from google.cloud import storage  # type: ignore[attr-defined]  # untyped part
-        with map_storage_errors("open", name):
+        with map_storage_errors("open", f"gs://{name}"):
             client = storage.Client(project="none")  # objects need no project
         _prepare(client)
-        return cls(client, name, retry or Retry(), chunk_bytes)
+        return cls(client, name, retry or _RETRY, chunk_bytes)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bucket) and self.name == other.name
@@ -128,11 +106,11 @@ class Bucket:
         Raises
         ------
         CorruptObjectError
-            If twice something else arrived than what the storage holds.
+            If the received content differed twice from the stored one.
         """
         from google.api_core import exceptions
 
-        with map_storage_errors("read", self.name, name):
+        with map_storage_errors("read", self._url(name)):
             for _ in range(2):
                 file.seek(0)
                 file.truncate()
@@ -140,26 +118,26 @@ class Bucket:
                     if self._download(name, file):
                         return True
                 except exceptions.RequestRangeNotSatisfiable:
-                    continue  # of an object that is shorter now than it was said to be
+                    continue  # the object is shorter now
                 except exceptions.NotFound as error:
                     self._check_exists(error)
                     return False
         msg = (
-            f"gs://{self.name}/{name} arrived twice with another checksum than the "
-            "storage gives for it: check the network and the disk, and try again"
+            f"gs://{self.name}/{name} arrived twice with a wrong checksum: check the network "
+            "and the disk, and try again"
         )
         raise CorruptObjectError(msg)
 
     def _download(self, name: str, file: IO[bytes]) -> bool:
-        """Download an object; False if that is not what the storage holds."""
+        """Download an object; False if its checksum is wrong."""
         blob = self._bucket.blob(name)
         checked = _Checked(file)
         blob.download_to_file(
-            checked, raw_download=True, checksum=None, **self._waiting
+            checked, raw_download=True, checksum=None, **self._request_options
         )
         self._exists.set()
         if blob.crc32c is None:  # of an answer without checksum, such as a part
-            blob.reload(**self._waiting)
+            blob.reload(**self._request_options)
         return blob.crc32c in (None, checked.crc32c())
 
     def upload(self, name: str, file: IO[bytes]) -> bool:
@@ -168,31 +146,31 @@ class Bucket:
         Raises
         ------
         CorruptObjectError
-            If the storage received something else than what was sent, repeatedly.
+            If the storage repeatedly received something else.
         """
         from google.api_core import exceptions
 
         token, crc32c = uuid.uuid4().hex, None
         size = file.seek(0, os.SEEK_END)
-        with map_storage_errors("create", self.name, name):
+        with map_storage_errors("create", self._url(name)):
             if size > _ONE_REQUEST_BYTES:
-                if self._token_of(name) is not None:  # or it would be told at the end
+                if self._token_of(name) is not None:  # fail before the upload
                     return False
                 crc32c = _crc32c_of(file)
-            for tries_left in reversed(range(_TRIES)):
+            for remaining in reversed(range(_ATTEMPTS)):
                 try:
                     self._upload(name, file, size, token=token, crc32c=crc32c)
                     break
                 except exceptions.PreconditionFailed:
                     return self._token_of(name) == token
                 except (exceptions.GoogleAPICallError, ValueError) as error:
-                    if not _may_go_well_later(error):
+                    if not _may_succeed_later(error):
                         raise
                     if self._token_of(name) == token:
                         return True
-                    self._exists.clear()  # the bucket may have gone meanwhile
+                    self._exists.clear()  # the bucket may have been deleted meanwhile
                     self._check_exists(error)
-                    if not tries_left:
+                    if not remaining:
                         raise _not_received(self.name, name, error) from error
         self._exists.set()
         return True
@@ -212,19 +190,19 @@ class Bucket:
             if_generation_match=0,
             checksum="crc32c" if crc32c is None else None,
             crc32c_checksum_value=crc32c,
-            **self._waiting,
+            **self._request_options,
         )
 
     def _token_of(self, name: str) -> str | None:
-        """Return the token that an object was uploaded with; None if there is none.
+        """Return the token with which an object was uploaded; None if there is no object.
 
-        Objects of others have an empty one.
+        Objects from other programs have an empty one.
         """
         from google.api_core.exceptions import NotFound
 
         blob = self._bucket.blob(name)
         try:
-            blob.reload(**self._waiting)
+            blob.reload(**self._request_options)
         except NotFound:
             return None
         return str((blob.metadata or {}).get(_TOKEN, ""))
@@ -233,34 +211,34 @@ class Bucket:
         """Yield name, size and time of the objects whose names begin with a text."""
         from google.api_core.exceptions import NotFound
 
-        with map_storage_errors("list", self.name, prefix):
+        with map_storage_errors("list", self._url(prefix)):
             try:
                 for blob in self._client.list_blobs(
                     self._bucket,
                     prefix=prefix,
                     fields="items(name,size,updated,metadata),nextPageToken",
-                    **self._waiting,
+                    **self._request_options,
                 ):
                     touched = float((blob.metadata or {}).get(_TOUCHED, 0.0))
                     modified = max(blob.updated.timestamp(), touched)
                     yield blob.name, int(blob.size), modified
             except NotFound as error:
-                raise no_bucket(self.name) from error
+                raise bucket_not_found(self.name) from error
         self._exists.set()
 
     def touch(self, name: str) -> bool:
-        """Change an object's metadata, and with them its time; False if there is none."""
+        """Update the time in an object's metadata; False if there is no object."""
         from google.api_core.exceptions import NotFound
 
         blob = self._bucket.blob(name)
-        with map_storage_errors("touch", self.name, name):
+        with map_storage_errors("touch", self._url(name)):
             try:
-                blob.reload(**self._waiting)
+                blob.reload(**self._request_options)
                 blob.metadata = {
                     **(blob.metadata or {}),
                     _TOUCHED: f"{time.time():.3f}",
                 }
-                blob.patch(**self._waiting)
+                blob.patch(**self._request_options)
             except NotFound as error:
                 self._check_exists(error)
                 return False
@@ -268,18 +246,21 @@ class Bucket:
         return True
 
     def delete(self, name: str) -> None:
-        """Delete an object; nothing is done if there is none."""
+        """Delete an object, if there is one."""
         from google.api_core.exceptions import NotFound
 
-        with map_storage_errors("delete", self.name, name):
+        with map_storage_errors("delete", self._url(name)):
             try:
-                self._bucket.blob(name).delete(**self._waiting)
+                self._bucket.blob(name).delete(**self._request_options)
             except NotFound as error:
                 self._check_exists(error)
         self._exists.set()
 
+    def _url(self, name: str) -> str:
+        return f"gs://{self.name}/{name}".removesuffix("/")
+
     def _check_exists(self, error: Exception) -> None:
-        """Tell an object that is missing from a bucket that is."""
+        """Raise if the bucket is missing, and not only the object."""
         from google.api_core.exceptions import Forbidden, NotFound
 
         if self._exists.is_set():
@@ -291,20 +272,20 @@ class Bucket:
                         self._bucket,
                         max_results=1,
                         fields="items(name)",
-                        **self._waiting,
+                        **self._request_options,
                     )
                 ),
                 None,
             )
         except NotFound:
-            raise no_bucket(self.name) from error
+            raise bucket_not_found(self.name) from error
         except Forbidden:
-            return  # it cannot be told
+            return  # unknown
         self._exists.set()
 
 
 class _Checked:
-    """Writes to a file, and sums up what was written."""
+    """Writes to a file, and computes the checksum."""
 
     def __init__(self, file: IO[bytes]) -> None:
         from google_crc32c import Checksum
@@ -317,7 +298,7 @@ class _Checked:
         return self._file.write(data)
 
     def crc32c(self) -> str:
-        """Checksum of all that was written, as the storage tells it."""
+        """Return the checksum of all written bytes, as the storage formats it."""
         return base64.b64encode(self._sum.digest()).decode()
 
 
@@ -331,11 +312,11 @@ def _crc32c_of(file: IO[bytes]) -> str:
     return base64.b64encode(found.digest()).decode()
 
 
-def _may_go_well_later(error: Exception) -> bool:
-    """Whether an upload, begun again, may succeed.
+def _may_succeed_later(error: Exception) -> bool:
+    """Whether an upload may succeed if it is started again.
 
-    The storage knows it no more (404, 410), kept less of it than was sent (308, or a
-    ValueError of google-cloud-storage's), or received another checksum (400).
+    The storage has lost it (404, 410), has kept less than was sent (308, or a ValueError of
+    google-cloud-storage), or has received another checksum (400).
     """
     code: int | None = getattr(error, "code", None)
     return isinstance(error, ValueError) or code in (308, 400, 404, 410)
@@ -343,20 +324,20 @@ def _may_go_well_later(error: Exception) -> bool:
 
 def _not_received(bucket: str, name: str, error: Exception) -> CorruptObjectError:
     return CorruptObjectError(
-        f"gs://{bucket}/{name} did not arrive as it was sent ({error}): check the "
-        "network, and that nobody changes the file meanwhile; there is no such object now"
+        f"gs://{bucket}/{name} did not arrive as it was sent ({error}): check the network, "
+        "and that the file is not changed meanwhile; the object was not created"
     )
 
 
 def _prepare(client: Any) -> None:
-    """Let many threads share a client, each with a connection that stays open."""
+    """Let many threads share a client, each with a persistent connection."""
     from requests.adapters import HTTPAdapter
 
-    # Meant for traces, it asks for the bucket's metadata in a thread of its own, traces
-    # or not, and needs a permission more for that.
-    client._bucket_metadata_cache = None  # noqa: SLF001 (the variable is for all of a process)
-    # As google-cloud-storage's own documentation does it.
-    session = client._http  # noqa: SLF001 (there is no other way)
+    # Used for traces, it requests the bucket's metadata in a thread even without traces, which
+    # needs another permission.
+    client._bucket_metadata_cache = None  # noqa: SLF001 (the environment variable is for the whole process)
+    # As in the documentation of google-cloud-storage.
+    session = client._http  # noqa: SLF001 (no public API)
     adapter = HTTPAdapter(pool_maxsize=_CONNECTIONS)
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)
@@ -364,6 +345,6 @@ def _prepare(client: Any) -> None:
 
 
 def _release_if_refused(response: Any, **_: Any) -> None:
-    """Read what a refusal says, so that its connection can be used again."""
+    """Read the body of a refusal, so that its connection can be reused."""
     if response.status_code >= _FIRST_REFUSAL:
         _ = response.content

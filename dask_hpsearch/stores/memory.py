@@ -1,6 +1,6 @@
 """Stores in this process's memory: the ``memory://`` file system of fsspec.
 
-All code of the process that opens the same URL, by us or by fsspec, sees the same objects.
+All code of the process that opens the same URL, also through fsspec, sees the same objects.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from dask_hpsearch.stores.base import Listing, StoredObject, check_name, check_p
 if TYPE_CHECKING:
     from pathlib import Path
 
-# fsspec's memory is one per process; so is the lock that makes creation exclusive.
+# fsspec has one memory per process; so there is one lock that makes creation exclusive.
 _creating = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryStore:
-    """A folder in memory, gone with the process.
+    """A folder in memory, which ends with the process.
 
     Attributes
     ----------
     root : str
-        Its name, without slashes around it.
+        Its name, without leading and trailing slashes.
     """
 
     root: str
@@ -58,7 +58,7 @@ class MemoryStore:
             try:
                 files.pipe_file(path, content)
             except OSError as error:
-                msg = f"cannot write {self.url}/{name}: another object is its folder"
+                msg = f"cannot write {self.url}/{name}: another object is its folder; choose another name"
                 raise StoreError(msg) from error
         return True
 
@@ -99,7 +99,7 @@ class MemoryStore:
             raise self._absent(name) from error
 
     def delete(self, name: str) -> None:
-        """Delete an object; nothing is done if there is none."""
+        """Delete an object, if there is one."""
         with contextlib.suppress(FileNotFoundError):
             _files().rm_file(self._path(name))
 
@@ -108,7 +108,7 @@ class MemoryStore:
         return MemoryStore(f"{self.root}/{check_name(name)}")
 
     def local_path(self) -> None:
-        """Return None: no folder holds it."""
+        """Return None: it is not in a folder."""
 
     def _absent(self, name: str) -> ObjectNotFoundError:
         return ObjectNotFoundError(

@@ -37,10 +37,10 @@ def test_the_version_is_the_packages_own(capsys: pytest.CaptureFixture[str]) -> 
     [
         ([], "required: COMMAND"),
         (["nonsense"], "invalid choice: 'nonsense'"),
-        (["demo", "--n-iter", "0"], "'0' is no whole number of 1 or more"),
-        (["demo", "--slots", "many"], "'many' is no whole number of 1 or more"),
-        (["demo", "--output", "."], "'.' is a folder"),
-        (["demo", "--output", "no/such/folder.pkl"], "cannot be written"),
+        (["demo", "--n-iter", "0"], "must be a positive integer, got 0"),
+        (["demo", "--slots", "many"], "must be a positive integer, got many"),
+        (["demo", "--output", "."], "must be a file, got the folder '.'"),
+        (["demo", "--output", "no/such/folder.pkl"], "must be a writable path"),
     ],
 )
 def test_a_wrong_command_line_is_told_at_once(

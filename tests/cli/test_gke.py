@@ -61,7 +61,9 @@ def test_clusters_are_listed_swept_and_removed(terminal: Terminal) -> None:
     removed = terminal.about_spec("down")
     again = terminal.about_spec("down")
 
-    assert f"{PATH}: RUNNING, 0 nodes, of ada, until 20" in listed.stdout, listed.stderr
+    assert f"{PATH}: RUNNING, 0 nodes, owner ada, expires 20" in listed.stdout, (
+        listed.stderr
+    )
     assert "theirs" not in listed.stdout
     assert "clusters/searches: RUNNING" in shown.stdout, shown.stderr
     assert "clusters/old: removed" in swept.stdout, swept.stderr
@@ -82,7 +84,7 @@ def test_a_strangers_cluster_is_refused_in_one_line(terminal: Terminal) -> None:
 
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
-        assert "has not made" in line
+        assert "will not be modified" in line
     assert list(terminal.project.gke.clusters) == [PATH]
 
 
@@ -144,7 +146,7 @@ def test_more_workers_than_the_spec_allows_are_refused(terminal: Terminal) -> No
     done = terminal.about_spec("scale", "11")
 
     assert done.returncode == 1
-    assert "dask.workers.max, 10" in done.stderr
+    assert "at most 10 (dask.workers.max" in done.stderr
     assert terminal.project.traffic.calls == []
 
 

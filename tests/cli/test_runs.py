@@ -82,7 +82,7 @@ def test_a_run_of_the_default_store_is_found_by_its_name(
     capsys.readouterr()
     assert cli.main(["stop", run.run_id]) == 1
     assert cli.main(["cancel", run.run_id]) == 1
-    assert "not under way, it is finished" in capsys.readouterr().out
+    assert "is not active, but finished" in capsys.readouterr().out
     assert cli.main(["delete", run.run_id]) == 0
     assert cli.main(["runs"]) == 0
     assert capsys.readouterr().out == f"deleted {run.run_id}\n"
@@ -125,11 +125,11 @@ def test_a_run_is_resumed_followed_and_stopped(
     assert run.state == "running"
 
     assert cli.main(["stop", run.url]) == 0
-    assert f"{run.run_id} is asked to stop" in capsys.readouterr().out
+    assert f"{run.run_id} was asked to stop" in capsys.readouterr().out
     assert cli.main(["attach", run.url]) == 1
     told = capsys.readouterr().out
     assert f"{run.run_id}: interrupted" in told
-    assert f"dask-hpsearch resume {run.url} goes on" in told
+    assert f"dask-hpsearch resume {run.url} continues it" in told
     with pytest.raises(RunFailedError, match="before any candidate had finished"):
         run.result()
 

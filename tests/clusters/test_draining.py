@@ -153,6 +153,6 @@ def test_a_worker_that_waits_for_its_scheduler_ends_when_told(
     )
     assert process.stderr is not None
     with process.stderr:
-        assert any("nothing answers" in line for line in process.stderr)
+        assert any("nothing responds" in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         assert process.wait(WAIT_S) == 0

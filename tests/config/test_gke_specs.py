@@ -62,20 +62,20 @@ def test_the_spot_example_shows_the_defaults() -> None:
         ({"name": "-x"}, ["name", "'-x'"]),
         ({"store": "bucket/folder"}, ["store", "gs://BUCKET"]),
         ({"labels": {"Team": "x"}}, ["labels", "lower-case"]),
-        ({"labels": {"owner": "x"}}, ["labels ['owner'] are ours"]),
+        ({"labels": {"owner": "x"}}, ["labels ['owner'] are reserved"]),
         ({"ttl_hours": 0}, ["ttl_hours", "0"]),
         ({"ttl_hours": 30}, ["max_run_hours 24 is less than ttl_hours 30"]),
         ({"image": "dask:latest"}, ["image", "latest"]),
-        ({"control_plane": {"dns_endpoint": False}}, ["nobody could reach it"]),
+        ({"control_plane": {"dns_endpoint": False}}, ["would be unreachable"]),
         (
             {"control_plane": {"ip_endpoint": True}},
-            ["authorized_networks", "open to the world"],
+            ["authorized_networks", "open to the internet"],
         ),
         (
             {"control_plane": {"authorized_networks": ["10.0.0.1/8"]}},
             ["authorized_networks", "10.0.0.1/8"],
         ),
-        ({"pools": {"system": {"spot": True}}}, ["pools.system.spot", "taken back"]),
+        ({"pools": {"system": {"spot": True}}}, ["pools.system.spot", "preempted"]),
         ({"pools": {"workers": {"grace": 60}}}, ["pools.workers.grace", "30 or 120"]),
         (
             {"pools": {"workers": {"spot": False, "grace": 30}}},
@@ -99,8 +99,8 @@ def test_the_spot_example_shows_the_defaults() -> None:
             ["dask.scheduler does not fit on a e2-highcpu-2"],
         ),
         ({"dask": {}}, ["dask.workers is missing"]),
-        ({"dask": {"image": "x:1"}}, ["dask.image is no field"]),
-        ({"autopilot": True}, ["autopilot is no field"]),
+        ({"dask": {"image": "x:1"}}, ["dask.image is not a field"]),
+        ({"autopilot": True}, ["autopilot is not a field"]),
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -115,7 +115,7 @@ def test_what_cannot_work_is_told(changes: dict[str, Any], says: list[str]) -> N
 @pytest.mark.parametrize(
     ("part", "value", "says"),
     [
-        ({"nodes": "spot"}, {}, "leave out nodes"),
+        ({"nodes": "spot"}, {}, "omit nodes"),
         ({"notice": 120}, {}, "notice 120 is more than the 102 s"),
         ({"notice": 20}, {"grace": 30}, "notice 20 is more than the 12 s"),
     ],

@@ -352,7 +352,7 @@ def test_an_error_of_the_collection_is_its_own(client: Client) -> None:
     with pytest.raises(OSError, match="a block that cannot be read") as caught:
         DaskSearchCV(grid(), client=client).fit(data, y)
 
-    assert any("while X was computed" in note for note in caught.value.__notes__)
+    assert any("while computing X" in note for note in caught.value.__notes__)
 
 
 def test_no_worker_computes_nothing() -> None:

@@ -1,15 +1,21 @@
-"""The provisioned of a Dask cluster: made whole or not at all, and removed without a trace."""
+"""A GKE cluster is provisioned completely or not at all, and removed without a trace."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 from google.cloud import artifactregistry_v1 as registry_v1
 from google.cloud import container_v1 as v1
 
-from dask_hpsearch.deploy.sync import run_apart
+from dask_hpsearch.concurrency import Clock
+from dask_hpsearch.deploy.deprovision import (
+    deprovision,
+    deprovision_unused,
+    is_in_use,
+)
+from dask_hpsearch.deploy.images import ensure_image
+from dask_hpsearch.deploy.provision import provision
 from dask_hpsearch.exceptions import (
     CloudError,
     CloudRightsError,
@@ -19,9 +25,8 @@ from dask_hpsearch.exceptions import (
     ImageBuildError,
 )
 from dask_hpsearch.gcp.auth import kubeconfig_path
-from dask_hpsearch.gcp.gke.labels import claims
-from dask_hpsearch.gcp.gke.operations import Clock
-from tests.deploy.bringing_up import provisioner
+from dask_hpsearch.gcp.gke.labels import active_claims
+from tests.deploy.contexts import context
 from tests.fakes.serving import Refused
 from tests.gcs.held import content_of, names_in, put
 
@@ -39,7 +44,7 @@ TYPES = v1.Operation.Type
 def test_without_kubernetes_nothing_is_left(project: Cloud, bucket: str) -> None:
     """Image and GKE cluster were made; the step after them fails, and they go."""
     with pytest.raises(ClusterError):
-        provisioner(project, bucket).provision()
+        provision(context(project, bucket))
 
     assert [name for name, _ in project.traffic.calls].count("CreateCluster") == 1
     assert [name for name, _ in project.traffic.calls].count("CreateBuild") == 1
@@ -53,7 +58,7 @@ def test_a_failure_at_any_step_leaves_nothing(
     """Whichever request fails once, of all that are made on the way up and down."""
     (tmp_path / "home").write_text("no folder: the last step fails, without Kubernetes")
     with pytest.raises(NotADirectoryError):
-        provisioner(project, bucket).provision()
+        provision(context(project, bucket))
     names = [name for name, _ in project.traffic.calls]
     down = len(names) - 1 - names[::-1].index("DeleteCluster")
 
@@ -65,7 +70,7 @@ def test_a_failure_at_any_step_leaves_nothing(
         refusal = BUSY if told else DENIED
         project.traffic.fail_at(number, refusal)
         with pytest.raises((HPSearchError, NotADirectoryError)):
-            provisioner(project, bucket).provision()
+            provision(context(project, bucket))
         assert project.ours(bucket) == [], (number, name)
 
 
@@ -74,7 +79,7 @@ def test_a_build_that_fails_makes_no_cluster(project: Cloud, bucket: str) -> Non
     project.builds.exit_code = 1
 
     with pytest.raises(ImageBuildError, match="non-zero code"):
-        provisioner(project, bucket).provision()
+        provision(context(project, bucket))
 
     assert "CreateCluster" not in [name for name, _ in project.traffic.calls]
     assert project.ours(bucket) == []
@@ -88,7 +93,7 @@ def test_a_cluster_that_fails_takes_the_image_with_it(
     project.gke.fails[TYPES.CREATE_CLUSTER] = stockout
 
     with pytest.raises(CloudError, match="N2_CPUS"):
-        provisioner(project, bucket).provision()
+        provision(context(project, bucket))
 
     assert project.registry.versions == {}
     assert project.ours(bucket) == []
@@ -101,7 +106,7 @@ def test_a_taken_name_is_told_before_anything_is_built(
     project.gke.add(PATH, resource_labels={"team": "theirs"})
 
     with pytest.raises(ForeignResourceError):
-        provisioner(project, bucket).provision()
+        provision(context(project, bucket))
 
     assert [name for name, _ in project.traffic.calls] == ["GetCluster"]
     assert list(project.gke.clusters) == [PATH]
@@ -111,26 +116,26 @@ def test_a_cluster_that_was_there_outlives_a_failure(
     project: Cloud, bucket: str
 ) -> None:
     """Somebody else may be using it: only what this call has made goes."""
-    provisioned = provisioner(project, bucket)
-    provisioned.gke.ensure(provisioned.spec, keep=True)
+    deployment = context(project, bucket)
+    deployment.gke.ensure(deployment.spec, keep=True)
 
     with pytest.raises(ClusterError):
-        provisioned.provision()
+        provision(deployment)
 
     assert list(project.gke.clusters) == [PATH]
 
 
 def test_all_goes_and_strangers_things_stay(project: Cloud, bucket: str) -> None:
     """Foreign clusters, pools, images and objects are as they were."""
-    provisioned = provisioner(project, bucket)
-    provisioned.gke.ensure(provisioned.spec)
+    deployment = context(project, bucket)
+    deployment.gke.ensure(deployment.spec)
     theirs = PATH.replace("searches", "theirs")
     project.gke.add(theirs, resource_labels={"managed-by": "terraform"})
-    parent = provisioned.spec.repository
+    parent = deployment.spec.repository
     project.registry.repositories[parent] = registry_v1.Repository(
         name=parent, labels={"team": "theirs"}
     )
-    image = project.registry.push(f"{provisioned.spec.image_name}:theirs", "sha256:1")
+    image = project.registry.push(f"{deployment.spec.image_name}:theirs", "sha256:1")
     put(project.storage_port, bucket, "runs/precious", b"mine")
     put(
         project.storage_port,
@@ -139,10 +144,10 @@ def test_all_goes_and_strangers_things_stay(project: Cloud, bucket: str) -> None
         b"mine",
     )
 
-    remains = provisioned.deprovision()
+    result = deprovision(deployment)
 
-    assert remains.gone == (PATH,)
-    assert any(image in line for line in remains.left)
+    assert result.removed == (PATH,)
+    assert any(image in line for line in result.remaining)
     assert list(project.gke.clusters) == [theirs]
     assert list(project.registry.versions) == [image]
     assert list(project.registry.repositories) == [parent]
@@ -155,14 +160,14 @@ def test_all_goes_and_strangers_things_stay(project: Cloud, bucket: str) -> None
 
 def test_what_is_left_is_listed(project: Cloud, bucket: str) -> None:
     """Another GKE cluster of ours, and who its owner is."""
-    provisioned = provisioner(project, bucket)
-    other = provisioner(project, bucket, name="other", owner="ada")
-    provisioned.gke.ensure(provisioned.spec)
+    deployment = context(project, bucket)
+    other = context(project, bucket, name="other", owner="ada")
+    deployment.gke.ensure(deployment.spec)
     other.gke.ensure(other.spec)
 
-    remains = provisioned.deprovision()
+    result = deprovision(deployment)
 
-    (left,) = [line for line in remains.left if "clusters/other" in line]
+    (left,) = [line for line in result.remaining if "clusters/other" in line]
     assert "of ada" in left
 
 
@@ -170,32 +175,32 @@ def test_down_leaves_what_a_cluster_of_the_same_name_uses(
     project: Cloud, bucket: str
 ) -> None:
     """In another zone: its image, and the files of a build that is under way there."""
-    here = provisioner(project, bucket)
-    there = provisioner(project, bucket, location="europe-west4-b")
-    for provisioned in (here, there):
-        provisioned.gke.ensure(provisioned.spec)
-        provisioned._image()
+    here = context(project, bucket)
+    there = context(project, bucket, location="europe-west4-b")
+    for deployment in (here, there):
+        deployment.gke.ensure(deployment.spec)
+        ensure_image(deployment)
     (image,) = project.registry.versions
     build = f"dask-hpsearch-builds/europe-west4-b/searches/source-1-{'0' * 8}.tgz"
     put(project.storage_port, bucket, build, b"")
 
-    first = here.deprovision()
+    first = deprovision(here)
 
-    assert first.gone == (PATH,)
-    assert any(image in line for line in first.left)
+    assert first.removed == (PATH,)
+    assert any(image in line for line in first.remaining)
     assert list(project.registry.versions) == [image]
     assert names_in(project.storage_port, bucket) == [build]
-    assert image in there.deprovision().gone
+    assert image in deprovision(there).removed
     assert project.ours(bucket) == []
 
 
 def test_down_twice_is_no_fault(project: Cloud, bucket: str) -> None:
     """What is gone is gone."""
-    provisioned = provisioner(project, bucket)
-    provisioned.gke.ensure(provisioned.spec)
+    deployment = context(project, bucket)
+    deployment.gke.ensure(deployment.spec)
 
-    assert provisioned.deprovision().gone == (PATH,)
-    assert provisioned.deprovision().gone == ()
+    assert deprovision(deployment).removed == (PATH,)
+    assert deprovision(deployment).removed == ()
 
 
 def test_what_cannot_be_removed_is_told(project: Cloud, bucket: str) -> None:
@@ -203,7 +208,7 @@ def test_what_cannot_be_removed_is_told(project: Cloud, bucket: str) -> None:
     project.traffic.fail("DeleteCluster", DENIED, times=100)
 
     with pytest.raises(ClusterError) as raised:
-        provisioner(project, bucket).provision()
+        provision(context(project, bucket))
 
     assert any("dask-hpsearch down" in note for note in raised.value.__notes__)
     assert PATH in project.gke.clusters
@@ -214,42 +219,18 @@ def test_rights_are_looked_at_first(project: Cloud, bucket: str) -> None:
     project.traffic.fail("GetCluster", DENIED, times=100)
 
     with pytest.raises(CloudRightsError):
-        provisioner(project, bucket).provision()
+        provision(context(project, bucket))
 
     assert {name for name, _ in project.traffic.calls} == {"GetCluster"}
 
 
-def test_a_coroutine_runs_where_a_loop_runs_already() -> None:
-    """A notebook's cell is code inside an event loop."""
-
-    async def answer() -> int:
-        await asyncio.sleep(0)
-        return 42
-
-    async def cell() -> int:
-        return run_apart(answer)
-
-    assert asyncio.run(cell()) == 42
-
-
-def test_an_error_of_a_coroutine_is_the_callers() -> None:
-    """It comes out as it went in."""
-
-    async def fail() -> None:
-        msg = "no"
-        raise ClusterError(msg)
-
-    with pytest.raises(ClusterError, match="no"):
-        run_apart(fail)
-
-
 def test_a_cluster_whose_use_is_unknown_stays(project: Cloud, bucket: str) -> None:
     """Somebody's searches may be on it; a message says how to remove it."""
-    own = provisioner(project, bucket)
+    own = context(project, bucket)
     own.gke.ensure(own.spec, keep=False)
     project.said.clear()
 
-    assert own.is_in_use()
+    assert is_in_use(own)
 
     assert "dask-hpsearch down" in project.said[-1]
     assert list(project.gke.clusters) == [PATH]
@@ -257,37 +238,38 @@ def test_a_cluster_whose_use_is_unknown_stays(project: Cloud, bucket: str) -> No
 
 def test_a_cluster_that_is_gone_is_not_in_use(project: Cloud, bucket: str) -> None:
     """There is nothing that could be kept."""
-    assert not provisioner(project, bucket).is_in_use()
+    assert not is_in_use(context(project, bucket))
 
 
 def test_a_cluster_that_others_are_about_to_use_stays(
     project: Cloud, bucket: str
 ) -> None:
     """Their Dask cluster is not there yet; who leaves takes his own claim along."""
-    leaving, coming = provisioner(project, bucket), provisioner(project, bucket)
+    leaving, coming = context(project, bucket), context(project, bucket)
     for one in (leaving, coming):
         one.gke.ensure(one.spec, claim=one.claim)
     project.said.clear()
 
-    leaving.leave()
+    deprovision_unused(leaving)
 
     (line,) = [line for line in project.said if "stays" in line]
-    assert "somebody is about to use it" in line
+    assert "about to be used" in line
     labels = project.gke.clusters[PATH].resource_labels
-    assert claims(labels, project.time.now()) == {coming.claim}
+    assert active_claims(labels, project.time.now()) == {coming.claim}
 
 
 def test_a_cluster_that_is_to_stay_by_now_stays(project: Cloud, bucket: str) -> None:
     """Who made it did not mean to keep it; another one does."""
-    first, second = provisioner(project, bucket), provisioner(project, bucket)
+    first, second = context(project, bucket), context(project, bucket)
     first.gke.ensure(first.spec, claim=first.claim)
     second.gke.ensure(second.spec, keep=True)
 
-    first.leave()
+    deprovision_unused(first)
 
     assert list(project.gke.clusters) == [PATH]
     assert (
-        claims(project.gke.clusters[PATH].resource_labels, project.time.now()) == set()
+        active_claims(project.gke.clusters[PATH].resource_labels, project.time.now())
+        == set()
     )
 
 
@@ -295,21 +277,21 @@ def test_who_fails_on_a_cluster_of_others_claims_it_no_longer(
     project: Cloud, bucket: str
 ) -> None:
     """Else it would stay for an hour, for nobody."""
-    there = provisioner(project, bucket)
+    there = context(project, bucket)
     there.gke.ensure(there.spec, claim=there.claim)
 
     with pytest.raises(ClusterError):
-        provisioner(project, bucket).provision()
+        provision(context(project, bucket))
 
     labels = project.gke.clusters[PATH].resource_labels
-    assert claims(labels, project.time.now()) == {there.claim}
+    assert active_claims(labels, project.time.now()) == {there.claim}
 
 
 def test_an_image_that_goes_with_an_old_cluster_is_built_again(
     project: Cloud, bucket: str
 ) -> None:
     """It was found just before those who remove the old GKE cluster removed it too."""
-    old, new = provisioner(project, bucket), provisioner(project, bucket)
+    old, new = context(project, bucket), context(project, bucket)
     old.gke.ensure(old.spec)
     project.clients.clusters.delete_cluster(v1.DeleteClusterRequest(name=PATH))
     removed: list[bool] = []
@@ -318,11 +300,11 @@ def test_an_image_that_goes_with_an_old_cluster_is_built_again(
         project.time.sleep(seconds)
         if project.registry.versions and not removed:
             removed.append(True)
-            old.deprovision()
+            deprovision(old)
 
     new.options["clock"] = Clock(project.time.now, sleep)
     with pytest.raises(ClusterError):  # there is no Kubernetes
-        new.provision()
+        provision(new)
 
     names = [name for name, _ in project.traffic.calls]
     assert names.count("CreateBuild") == 2

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dask_hpsearch.deploy.deprovision import deprovision, deprovision_unused
+from dask_hpsearch.deploy.images import ensure_image
+from dask_hpsearch.deploy.provision import provision
 from dask_hpsearch.exceptions import ClusterError
-from tests.deploy.bringing_up import provisioner
+from tests.deploy.contexts import context
 from tests.fakes.expected import check_calls, check_contents, content_of
 
 if TYPE_CHECKING:
@@ -65,12 +68,12 @@ def test_google_is_asked_for_exactly_what_the_spec_says(
     project: Cloud, bucket: str, changes: dict[str, Any]
 ) -> None:
     """On the way up and down; and nothing else is asked, or looked at."""
-    provisioned = provisioner(project, bucket, **changes)
+    deployment = context(project, bucket, **changes)
 
     with pytest.raises(ClusterError):
-        provisioned.provision()
+        provision(deployment)
 
-    check_calls(project.traffic.calls, provisioned.spec)
+    check_calls(project.traffic.calls, deployment.spec)
     assert [
         name for name, _ in groupby(one for one, _ in project.traffic.calls)
     ] == REQUESTS
@@ -80,41 +83,41 @@ def test_who_leaves_a_cluster_to_others_changes_its_labels_alone(
     project: Cloud, bucket: str
 ) -> None:
     """Nobody can tell whether they use it; it goes when it is said to."""
-    provisioned = provisioner(project, bucket, owner="ada")
-    provisioned._image()
-    provisioned.gke.ensure(provisioned.spec, claim=provisioned.claim)
+    deployment = context(project, bucket, owner="ada")
+    ensure_image(deployment)
+    deployment.gke.ensure(deployment.spec, claim=deployment.claim)
 
-    provisioned.leave()
-    provisioned.deprovision()
+    deprovision_unused(deployment)
+    deprovision(deployment)
 
     assert len(project.traffic.named("SetLabels")) == 1
-    check_calls(project.traffic.calls, provisioned.spec)
+    check_calls(project.traffic.calls, deployment.spec)
 
 
 def test_any_other_request_is_told(project: Cloud, bucket: str) -> None:
     """With a field that is missing or has another value, or one too many or too few."""
-    provisioned = provisioner(project, bucket, owner="ada")
+    deployment = context(project, bucket, owner="ada")
     with pytest.raises(ClusterError):
-        provisioned.provision()
+        provision(deployment)
     asked = [(name, content_of(request)) for name, request in project.traffic.calls]
-    check_contents(asked, provisioned.spec)
+    check_contents(asked, deployment.spec)
 
     unlike = 0
     for number, (name, content) in enumerate(asked):
         before, after = asked[:number], asked[number + 1 :]
         for other in others(content):
             with pytest.raises((AssertionError, LookupError)):
-                check_contents([*before, (name, other), *after], provisioned.spec)
+                check_contents([*before, (name, other), *after], deployment.spec)
             unlike += 1
         if not name.startswith(LOOKS):
             with pytest.raises((AssertionError, LookupError)):
-                check_contents([*before, *after], provisioned.spec)
+                check_contents([*before, *after], deployment.spec)
             twice = [(name, content)] * 2
             with pytest.raises(AssertionError):
-                check_contents([*before, *twice, *after], provisioned.spec)
+                check_contents([*before, *twice, *after], deployment.spec)
     assert unlike > 200
     with pytest.raises(AssertionError):
-        check_contents([*asked, ("GetCluster", {"name": "theirs"})], provisioned.spec)
+        check_contents([*asked, ("GetCluster", {"name": "theirs"})], deployment.spec)
 
 
 def others(content: Any) -> Iterator[Any]:

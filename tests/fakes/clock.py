@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from dask_hpsearch.gcp.gke.operations import Clock
+from dask_hpsearch.concurrency import Clock
 
 START = 1_800_000_000.0
 

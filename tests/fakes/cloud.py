@@ -53,7 +53,7 @@ class Cloud:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of `Provisioner`, to wait in fake time."""
+        """Options of `DeployContext`, to wait in fake time."""
         return {"retry": SHORT, "clock": self.time.clock}
 
     def ours(self, bucket: str) -> list[str]:

@@ -12,8 +12,8 @@ from google.cloud.container_v1.services.cluster_manager.transports import (
     ClusterManagerGrpcTransport,
 )
 
-from dask_hpsearch.gcp.api_errors import Retry
 from dask_hpsearch.gcp.gke.clusters import GKEClusters
+from dask_hpsearch.stores.retry import Retry
 from tests.fakes.clock import FakeClock
 from tests.fakes.gke import FakeClusters
 from tests.fakes.serving import Traffic, serving

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
+from dask_hpsearch.concurrency import Clock
 from dask_hpsearch.gcp.gke.clusters import GKEClusters
-from dask_hpsearch.gcp.gke.operations import Clock, Limits
+from dask_hpsearch.gcp.gke.operations import Timeouts
 from tests.fakes.gke_service import gke_client
 from tests.gcp.specs import spec
 
@@ -16,7 +17,7 @@ def main(address: str) -> None:
         clusters = GKEClusters(
             client,
             "some-project",
-            limits=Limits(poll_s=0.05),
+            timeouts=Timeouts(poll_interval=0.05),
             clock=Clock(time.time, time.sleep),
         )
         clusters.ensure(spec())

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dask_hpsearch.stores.gcs import GcsStore, open_bucket
-from dask_hpsearch.stores.gcs_bucket import Retry
+from dask_hpsearch.stores.retry import Retry
 from tests.gcs.held import new_bucket
 
 if TYPE_CHECKING:
     from tests.gcs.proxy import Proxy
 
 HASTY = Retry(
-    connect_s=5.0,
-    read_s=0.5,
+    connect_timeout=5.0,
+    timeout=0.5,
     deadline=8.0,
     initial=0.02,
     maximum=0.2,

@@ -20,7 +20,7 @@ from dask_hpsearch.exceptions import (
 )
 from dask_hpsearch.stores import open_store
 from dask_hpsearch.stores.gcs import GcsStore, open_bucket
-from dask_hpsearch.stores.gcs_bucket import Retry
+from dask_hpsearch.stores.retry import Retry
 from tests.gcs.conftest import HASTY
 from tests.gcs.faults import Fault
 from tests.gcs.held import held_by, names_in, put, remove, remove_bucket
@@ -216,17 +216,17 @@ def test_a_bucket_that_never_answers_is_an_error_in_the_end(
     faulty: Proxy, bucket: str
 ) -> None:
     """It says what was tried, and that nothing is lost."""
-    brief = Retry(read_s=0.1, deadline=0.5, initial=0.01, maximum=0.05)
+    brief = Retry(timeout=0.1, deadline=0.5, initial=0.01, maximum=0.05)
     store = open_bucket(bucket, retry=brief)
     faulty.faults.set(Fault("status", times=None))
 
     for refused in attempts(store):
         with pytest.raises(
-            StoreError, match="after many repetitions still HTTP status 503"
+            StoreError, match="after many retries still HTTP status 503"
         ):
             refused()
     faulty.faults.set(Fault("hang", times=None))
-    with pytest.raises(StoreError, match="after many repetitions still"):
+    with pytest.raises(StoreError, match="after many retries still"):
         store.read("a")
 
     assert names_in(faulty.port, bucket) == []
@@ -360,7 +360,7 @@ def test_a_missing_package_is_told() -> None:
 )
 def test_what_names_no_bucket_is_told(url: str) -> None:
     """Before anything is contacted."""
-    with pytest.raises(StoreNameError, match="cannot be the name of a bucket"):
+    with pytest.raises(StoreNameError, match="must be gs://BUCKET"):
         open_store(url)
 
 

@@ -99,7 +99,7 @@ def test_a_private_key_does_not_get_into_an_image(name: str, tmp_path: Path) -> 
     content = json.dumps({"private_key": key}) if name.endswith("json") else key
     (tmp_path / "mine" / name).write_text(content)
 
-    with pytest.raises(ImageBuildError, match=rf"mine/{name} has a private key"):
+    with pytest.raises(ImageBuildError, match=rf"mine/{name} contains a private key"):
         lay_out(tmp_path / "a", modules=[tmp_path / "mine"])
 
 

@@ -44,7 +44,10 @@ def test_an_operator_that_does_not_act_is_told(
 
     assert objects_of(untouched) == []
     assert cli.main(["operator", "status"]) != 0
-    assert "kinds of resources: 4 of 4\noperator: not ready" in capsys.readouterr().out
+    assert (
+        "custom resource definitions: 4 of 4\noperator: not ready"
+        in capsys.readouterr().out
+    )
 
 
 def test_installing_twice_is_installing_once(namespace: str, image: str) -> None:

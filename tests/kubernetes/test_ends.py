@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from tests.kubernetes.bucket import FarBucket
 
 NAMED_WITHIN_S, PATIENT_S = 120.0, 180.0
-NO_ROOM = r"asks for cpu 64, .*Nodes.*of cpu \d+, memory"
+NO_ROOM = r"requests cpu 64, .*nodes.*of cpu \d+, memory"
 
 
 @contextmanager
@@ -88,8 +88,8 @@ def test_a_driver_that_finds_no_room_is_told(
         with pytest.raises(PodStartError, match=NO_ROOM):
             run.wait(NAMED_WITHIN_S)
 
-    assert "asks for cpu 64" in run.logs()
-    assert "asks for cpu 64" in run._job_watch.text
+    assert "requests cpu 64" in run.logs()
+    assert "requests cpu 64" in run._job_watch.text
     run.cancel()
 
 
@@ -145,10 +145,10 @@ def test_clusters_are_listed_and_ended(
     assert getpass.getuser() in row
     assert "0/0" in row
     assert "idle for" in row
-    assert ended == f"the cluster {made.name} has ended\n"
+    assert ended == f"deleted the Dask cluster {made.name}\n"
     assert made.name not in after
     assert cluster.name in after
-    assert "there is no cluster 'nosuch'" in listed(namespace, "--end", "nosuch")
+    assert "there is no Dask cluster 'nosuch'" in listed(namespace, "--end", "nosuch")
 
 
 def test_certificates_of_an_earlier_cluster_of_the_name_are_renewed(

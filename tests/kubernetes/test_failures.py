@@ -121,14 +121,14 @@ async def add_namespace(api: KubernetesApi, name: str, quota: dict[str, str]) ->
     ("name", "kind", "says"),
     [
         ("image", PodStartError, r"localhost/nowhere:1.*cannot be pulled"),
-        ("crash", PodStartError, r"(?s)ends again and again.*log:.*TypeError"),
+        ("crash", PodStartError, r"(?s)ends repeatedly.*log:.*TypeError"),
         ("no-scheduler", PodStartError, "exceeded quota: small"),
         ("no-worker", NoWorkersError, "within 60 s: .*exceeded quota: small"),
         ("memory", NoWorkersError, r"within 180 s: .*pod memory-.*\(OOMKilled\)"),
         (
             "vast-scheduler",
             PodStartError,
-            "asks for cpu 64, .*Nodes.*of cpu .*, memory",
+            "requests cpu 64, .*nodes.*of cpu .*, memory",
         ),
     ],
 )

@@ -16,7 +16,9 @@ from skopt import BayesSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun, gke_cluster, kube_cluster, upload
 from dask_hpsearch.config.load import load_spec
-from dask_hpsearch.deploy.provision import Provisioner
+from dask_hpsearch.deploy.context import DeployContext
+from dask_hpsearch.deploy.deprovision import deprovision, is_in_use
+from dask_hpsearch.deploy.inspect import inspect
 from dask_hpsearch.exceptions import PodStartError
 from dask_hpsearch.gcp.auth import kubeconfig_path
 from tests.fakes.expected import check_calls
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from dask_hpsearch.config.gke import GKESpec
     from dask_hpsearch.deploy.cluster import SearchGKECluster
     from tests.kubernetes.bucket import FarBucket
 
@@ -100,11 +103,9 @@ def test_the_whole_way(project: LabProject, caplog: pytest.LogCaptureFixture) ->
             assert difference(grid.fit(X, y), wide.search_) is None
             assert len(deep.cv_results_["params"]) == 6
             assert isinstance(deep.search_, BayesSearchCV)
-        inside = Provisioner(
-            spec, project.cloud.clients, options=project.cloud.options
-        ).inside()
-        own = [one for one in inside.dask if one.namespace == project.namespace]
-        assert [(one.name, one.wanted) for one in own] == [(cluster.name, 2)]
+        usage = inspect(_context(project, spec))
+        own = [one for one in usage.dask_clusters if one.namespace == project.namespace]
+        assert [(one.name, one.desired) for one in own] == [(cluster.name, 2)]
 
     _leave_to_others(project)
     assert project.cloud.ours(bucket_of(project)) == []
@@ -120,13 +121,16 @@ def _leave_to_others(project: LabProject) -> None:
 
     Those of other tests are there until the last test has ended.
     """
-    provisioner = Provisioner(
-        project.spec(), project.cloud.clients, options=project.cloud.options
-    )
+    context = _context(project, project.spec())
     if PATH in project.cloud.gke.clusters:
-        others = {one.namespace for one in provisioner.inside().dask}
+        others = {one.namespace for one in inspect(context).dask_clusters}
         assert others - {project.namespace}
-        provisioner.deprovision()
+        deprovision(context)
+
+
+def _context(project: LabProject, spec: GKESpec) -> DeployContext:
+    clients, options = project.cloud.clients, project.cloud.options
+    return DeployContext(spec, clients, options=options)
 
 
 def _check_secret(project: LabProject, log: str, run: SearchRun) -> None:
@@ -160,9 +164,7 @@ def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -
     spec = project.spec()
     with gke_cluster(spec, keep_gke=True, n_workers=0, **project.options) as cluster:
         kubeconfig = cluster.provisioned.kubeconfig
-        assert Provisioner(
-            spec, project.cloud.clients, options=project.cloud.options
-        ).is_in_use()
+        assert is_in_use(_context(project, spec))
     assert PATH in project.cloud.gke.clusters
     assert kubeconfig.exists()
     project.cloud.traffic.calls.clear()
@@ -173,10 +175,7 @@ def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -
     changes = [name for name, _ in project.cloud.traffic.calls]
     assert not {"CreateCluster", "CreateBuild", "DeleteCluster"} & set(changes)
     assert PATH in project.cloud.gke.clusters
-    provisioner = Provisioner(
-        spec, project.cloud.clients, options=project.cloud.options
-    )
-    assert PATH in provisioner.deprovision().gone
+    assert PATH in deprovision(_context(project, spec)).removed
     assert project.cloud.ours(bucket_of(project)) == []
     wait_until(lambda: not kubeconfig.exists())
 
@@ -184,16 +183,16 @@ def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -
 def up_to_down(terminal: Terminal, dask: str) -> None:
     """Walk through all commands; the Dask cluster is there already, without workers."""
     up = terminal.shown("up")
-    assert "searches is ready, until 20" in up
+    assert "searches is ready, and expires 20" in up
     assert f"dask-hpsearch down {terminal.spec} --project=some-project" in up
     assert f"Dask cluster {dask}: 0 of 0 workers" in terminal.shown("status")
 
     scaled = terminal.shown("scale", "2", "--cluster", dask)
 
-    assert f"{dask} is to have 2 workers" in scaled
+    assert f"scaled {dask} to 2 workers" in scaled
     status = terminal.shown("status")
     assert re.search(rf"Dask cluster {dask}: [0-2] of 2 workers", status), status
-    assert "has cost at least $" in status
+    assert "cost so far at least $" in status
     listed = terminal.run("ls", "--spec", str(terminal.spec), *terminal.where[:1])
     assert f"{PATH}: RUNNING" in listed.stdout, listed.stderr
     assert f"removed {PATH}" in terminal.shown("down")

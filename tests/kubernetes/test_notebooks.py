@@ -23,7 +23,7 @@ SPECS = ROOT / "cluster_specs"
 SETTINGS = """
 import contextlib
 from dask_hpsearch.gcp.clients import CloudClients
-from dask_hpsearch.gcp.gke.operations import Limits
+from dask_hpsearch.gcp.gke.operations import Timeouts
 from tests.fakes.gke_service import SHORT, gke_client
 from tests.fakes.google_cloud import clients_for
 
@@ -33,7 +33,7 @@ project, store = changes.pop("project"), changes.pop("store")
 n_iter, regularisations, components = 4, [0.1, 1.0], [8]
 workers, more_workers = 1, 2
 addresses = {addresses!r}
-options = {{"retry": SHORT, "limits": Limits(poll_s=0.1)}}
+options = {{"retry": SHORT, "timeouts": Timeouts(poll_interval=0.1)}}
 stack = contextlib.ExitStack()
 images = stack.enter_context(clients_for({address!r}))
 clients = CloudClients(

@@ -119,7 +119,7 @@ def create_reaper(google: Google, image: str) -> None:
 
     What is applied later leaves what others have added.
     """
-    made = reaper_pod.manifests(google.spec, image, every_s=EVERY_S)
+    made = reaper_pod.manifests(google.spec, image, interval=EVERY_S)
     *others, deployment = copy.deepcopy(made)
     pod = deployment["spec"]["template"]["spec"]
     pod["volumes"].append({"name": "google", "secret": {"secretName": "google"}})
@@ -139,7 +139,7 @@ def create_reaper(google: Google, image: str) -> None:
     async def create(api: KubernetesApi) -> None:
         for one in others:
             await api.create(one)
-        place = type(api)(api.connection, reaper_pod.NAMESPACE)
+        place = api.in_namespace(reaper_pod.NAMESPACE)
         await place.create(_secret(google.files))
         await place.create(deployment)
 
@@ -213,7 +213,7 @@ def test_a_pod_ends_a_cluster_whose_time_is_over(
         create_reaper(google, image)
         asked(
             lambda api: start_reaper(
-                api, google.spec, image, timeout_s=200, every_s=EVERY_S
+                api, google.spec, image, timeout=200, interval=EVERY_S
             )
         )
         assert "DeleteCluster" not in google.log()
@@ -234,6 +234,6 @@ def test_a_reaper_that_cannot_look_is_told(google: Google, image: str) -> None:
     nowhere = at("nowhere.invalid")
 
     with pytest.raises(PodStartError, match="gcloud iam roles create") as raised:
-        asked(lambda api: start_reaper(api, nowhere, image, timeout_s=150))
+        asked(lambda api: start_reaper(api, nowhere, image, timeout=150))
 
     assert "cannot look after" in str(raised.value)

@@ -154,7 +154,7 @@ def test_a_foreign_signature_under_our_name_is_refused() -> None:
         bytes.fromhex(FOREIGN.public), bytes.fromhex(KEY.public)
     )
 
-    with pytest.raises(UntrustedObjectError, match="signature does not fit"):
+    with pytest.raises(UntrustedObjectError, match="signature is invalid"):
         unseal(KEY.public, "run-1", "search.pkl", forged)
 
 
@@ -236,7 +236,7 @@ def test_a_key_file_that_holds_none_is_told(tmp_path: Path) -> None:
     for content in [b"", b"garbage", other]:
         path.write_bytes(content)
         path.chmod(0o600)
-        with pytest.raises(SigningKeyError, match="holds no Ed25519 key"):
+        with pytest.raises(SigningKeyError, match="contains no Ed25519 key"):
             SigningKey.from_file(path)
 
 

@@ -1,6 +1,6 @@
-"""The few calls to the Kubernetes API that clusters need, with errors of ours.
+"""The calls to the Kubernetes API that clusters need, with mapped errors.
 
-kr8s makes them: it knows kubeconfigs, tokens and certificates.
+kr8s sends them: it reads kubeconfigs, tokens and certificates.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ FIELD_MANAGER = "dask-hpsearch"
 _FORBIDDEN = 403
 _UNAUTHORIZED = 401
 _NOT_FOUND = 404
-_ANSWER_WAIT_S = 30.0
-_NO_CREDENTIALS = "Process exited"  # how kr8s tells that the command for them failed
+_RESPONSE_TIMEOUT = 30.0
+_NO_CREDENTIALS = "Process exited"  # kr8s' message if the command for them has failed
 _LOG_LINES = 5000
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _logger = logging.getLogger(__name__)
-# What clusters are made of: the API's version, and the word for it in a URL.
+# By kind: API version, name in URLs, whether it has a namespace.
 _RESOURCES = {
     "ClusterRole": ("rbac.authorization.k8s.io/v1", "clusterroles", False),
     "ClusterRoleBinding": (
@@ -69,22 +69,33 @@ _RESOURCES = {
 
 @dataclass(frozen=True, slots=True)
 class KubernetesApi:
-    """A connection to the API, and the namespace that is meant when none is named."""
+    """A connection to the API, and a default namespace.
+
+    Attributes
+    ----------
+    connection : kr8s.asyncio.Api
+    namespace : str
+        Empty: all namespaces.
+    """
 
     connection: Any
     namespace: str
 
+    def in_namespace(self, namespace: str) -> KubernetesApi:
+        """Return the same connection with another default namespace; empty: all."""
+        return KubernetesApi(self.connection, namespace)
+
     async def close(self) -> None:
         """Close its sockets; a later call opens new ones.
 
-        kr8s 0.20 has no word for it.
+        kr8s 0.20 has no method for it.
         """
         session = self.connection._session  # noqa: SLF001
         if session is not None:
             await session.aclose()
 
     async def get(self, kind: str, name: str) -> Manifest | None:
-        """Return an object; None if there is none of that name."""
+        """Return an object; None if there is none."""
         try:
             found: Manifest = await self._call("GET", kind, name)
         except ObjectMissingError:
@@ -101,21 +112,21 @@ class KubernetesApi:
         )
         return list(answer["items"])
 
-    async def create(self, manifest: Manifest, *, rehearsal: bool = False) -> Manifest:
+    async def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Create an object; a `KubernetesConflictError` if there is one.
 
-        A rehearsal creates nothing, and fails as the creation itself would.
+        A dry run creates nothing, and fails as the creation would.
         """
         created: Manifest = await self._call(
             "POST",
             manifest["kind"],
             body=manifest,
-            params={"dryRun": "All"} if rehearsal else None,
+            params={"dryRun": "All"} if dry_run else None,
         )
         return created
 
     async def apply(self, manifest: Manifest) -> Manifest:
-        """Create an object, or make the one that is there the same."""
+        """Create an object, or update the existing one (server-side apply)."""
         applied: Manifest = await self._call(
             "PATCH",
             manifest["kind"],
@@ -146,15 +157,15 @@ class KubernetesApi:
         return True
 
     async def logs(self, pod: str, lines: int = 50, *, previous: bool = False) -> str:
-        """Return the last lines that a pod wrote, or its container before a restart."""
-        version, words, _ = _RESOURCES["Pod"]
+        """Return the last lines of a pod's log, or of its container before a restart."""
+        version, plural, _ = _RESOURCES["Pod"]
         params = {"tailLines": str(lines), "previous": str(previous).lower()}
         async with (
             map_kubernetes_errors(f"read the logs of pod {pod}"),
             self.connection.call_api(
                 "GET",
                 version=version,
-                url=f"{words}/{pod}/log",
+                url=f"{plural}/{pod}/log",
                 namespace=self.namespace,
                 params=params,
             ) as response,
@@ -165,17 +176,17 @@ class KubernetesApi:
     async def log_lines(
         self, pod: str, *, since: str | None, follow: bool
     ) -> AsyncIterator[tuple[str, str]]:
-        """Yield what a pod has written, and writes, as times and lines.
+        """Yield the lines of a pod's log with their times.
 
         Parameters
         ----------
         pod : str
         since : str, optional
-            Begin here, as a time of a line says it; default: the last few thousand lines.
+            Time of a line to start from; default: the last few thousand lines.
         follow : bool
-            Whether to wait for more, until the container ends.
+            Whether to wait for new lines, until the container ends.
         """
-        version, words, _ = _RESOURCES["Pod"]
+        version, plural, _ = _RESOURCES["Pod"]
         first = (
             {"tailLines": str(_LOG_LINES)} if since is None else {"sinceTime": since}
         )
@@ -184,11 +195,11 @@ class KubernetesApi:
             self.connection.call_api(
                 "GET",
                 version=version,
-                url=f"{words}/{pod}/log",
+                url=f"{plural}/{pod}/log",
                 namespace=self.namespace,
                 params={"timestamps": "true", "follow": str(follow).lower(), **first},
                 stream=True,
-                timeout=httpx.Timeout(_ANSWER_WAIT_S, read=None),
+                timeout=httpx.Timeout(_RESPONSE_TIMEOUT, read=None),
             ) as response,
         ):
             async for line in response.aiter_lines():
@@ -208,40 +219,40 @@ class KubernetesApi:
         content_type: str = "application/json",
         params: dict[str, str] | None = None,
     ) -> Any:
-        version, words, namespaced = _RESOURCES[kind]
+        version, plural, namespaced = _RESOURCES[kind]
         named = (body or {}).get("metadata", {}).get("namespace")
         namespace = named or self.namespace
         verb = {"GET": "read", "POST": "create", "PATCH": "change"}.get(
             method, "delete"
         )
-        place = f" in namespace {namespace}" if namespaced else ""
+        where = f" in namespace {namespace}" if namespaced else ""
         async with (
-            map_kubernetes_errors(f"{verb} {kind} {name}".rstrip() + place),
+            map_kubernetes_errors(f"{verb} {kind} {name}".rstrip() + where),
             self.connection.call_api(
                 method,
                 version=version,
-                url=f"{words}/{name}" if name else words,
+                url=f"{plural}/{name}" if name else plural,
                 namespace=namespace if namespaced else None,
                 params=params,
                 headers={"Content-Type": content_type},
                 content=None if body is None else json.dumps(body),
             ) as response,
         ):
-            answer = response.json()
-        return answer  # noqa: RET504 (a context may end otherwise)
+            content = response.json()
+        return content  # noqa: RET504 (a context may end otherwise)
 
 
 def split_log_line(line: str) -> tuple[str, str] | None:
-    """Split a log's line into time and text; None if it is the kubelet's own word.
+    """Split a line of a log into time and text; None if it is a message of the kubelet.
 
-    Where it cannot read a log, it answers with the reason instead.
+    If it cannot read a log, it responds with the reason instead.
     """
     moment, _, text = line.partition(" ")
     return (moment, text) if _TIMESTAMP.match(moment) else None
 
 
 class ObjectMissingError(ClusterError, LookupError):
-    """Kubernetes has no such object, or no such kind of objects."""
+    """Kubernetes has no such object, or no such resource."""
 
 
 class KubernetesConflictError(ClusterError):
@@ -249,7 +260,7 @@ class KubernetesConflictError(ClusterError):
 
 
 class KubernetesRefusalError(ClusterError):
-    """Kubernetes does not take an object, for a reason that it gives."""
+    """Kubernetes refuses an object; the message has the reason."""
 
 
 async def connect(
@@ -258,24 +269,24 @@ async def connect(
     kubeconfig: str | None = None,
     context: str | None = None,
 ) -> KubernetesApi:
-    """Reach Kubernetes as the kubeconfig, or a pod's own account, says.
+    """Connect to Kubernetes with the kubeconfig, or with a pod's service account.
 
-    The connection becomes the one that kr8s uses in this event loop when none is named.
+    The connection becomes kr8s' default in this event loop.
 
     Raises
     ------
     KubernetesUnreachableError
-        If there is no kubeconfig, no such context in it, or nothing answers.
+        If there is no kubeconfig, no such context, or no response.
     """
-    with _connecting(context):
+    with _map_kubeconfig_errors(context):
         connection = await kr8s.asyncio.api(kubeconfig=kubeconfig, context=context)
-        connection.timeout = _ANSWER_WAIT_S
+        connection.timeout = _RESPONSE_TIMEOUT
     return KubernetesApi(connection, namespace or connection.namespace)
 
 
 @contextlib.asynccontextmanager
 async def connected(**where: Any) -> AsyncIterator[KubernetesApi]:
-    """Reach Kubernetes, as `connect` does, for a while."""
+    """Connect to Kubernetes, as `connect` does; close the connection at the end."""
     api = await connect(**where)
     try:
         yield api
@@ -284,21 +295,21 @@ async def connected(**where: Any) -> AsyncIterator[KubernetesApi]:
 
 
 @contextlib.contextmanager
-def _connecting(context: str | None) -> Iterator[None]:
+def _map_kubeconfig_errors(context: str | None) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        msg = f"the kubeconfig lacks {error}: mend it, or name another with KUBECONFIG"
+        msg = f"the kubeconfig lacks {error}: fix it, or set KUBECONFIG to another one"
         raise KubernetesUnreachableError(msg) from error
     except (ValueError, OSError, IndexError) as error:
         named = f" with context {context!r}" if context else ""
         msg = (
-            f"no way to Kubernetes{named}: {error}. Look at the kubeconfig "
+            f"cannot connect to Kubernetes{named}: {error}. Check the kubeconfig "
             "(KUBECONFIG, ~/.kube/config) and its contexts"
         )
         raise KubernetesUnreachableError(msg) from error
     except (httpx.HTTPError, kr8s.APITimeoutError, kr8s.ServerError) as error:
-        msg = f"Kubernetes does not answer: {error!r}. Look at the kubeconfig"
+        msg = f"Kubernetes does not respond: {error!r}. Check the kubeconfig"
         raise KubernetesUnreachableError(msg) from error
     except RuntimeError as error:
         if not str(error).startswith(_NO_CREDENTIALS):
@@ -307,14 +318,28 @@ def _connecting(context: str | None) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def map_kubernetes_errors(what: str) -> AsyncIterator[None]:
-    """Make kr8s' errors ours."""
+async def map_kubernetes_errors(doing: str) -> AsyncIterator[None]:
+    """Map errors of requests to Kubernetes to a `ClusterError`.
+
+    Parameters
+    ----------
+    doing : str
+        As "create Pod x in namespace y".
+
+    Raises
+    ------
+    KubernetesRightsError, KubernetesUnreachableError, ObjectMissingError
+    KubernetesConflictError, KubernetesRefusalError
+    """
     try:
         yield
     except kr8s.ServerError as error:
-        raise _refused(what, error) from error
+        raise _refused(doing, error) from error
     except (httpx.HTTPError, kr8s.APITimeoutError, ssl.SSLError, OSError) as error:
-        msg = f"Kubernetes did not answer when asked to {what}: {error!r}"
+        msg = (
+            f"cannot {doing}: Kubernetes does not respond ({error!r}). Check the network "
+            "and the kubeconfig"
+        )
         raise KubernetesUnreachableError(msg) from error
     except RuntimeError as error:
         if not str(error).startswith(_NO_CREDENTIALS):
@@ -323,25 +348,25 @@ async def map_kubernetes_errors(what: str) -> AsyncIterator[None]:
 
 
 def _credentials_error(error: RuntimeError) -> KubernetesRightsError:
-    """Tell that the kubeconfig's command failed, which kr8s says with a plain error."""
+    """Return the error of a failed command of the kubeconfig, a RuntimeError in kr8s."""
     said = str(error).strip().splitlines()[-1]
     msg = (
-        f"the command that the kubeconfig has for credentials failed: {said}. Log in "
-        "again, or use another context"
+        f"the kubeconfig's command for credentials failed: {said}. Log in again, or use "
+        "another context"
     )
     return KubernetesRightsError(msg)
 
 
-def _refused(what: str, error: kr8s.ServerError) -> ClusterError:
+def _refused(doing: str, error: kr8s.ServerError) -> ClusterError:
     code = error.response.status_code if error.response is not None else 0
     if code in (_FORBIDDEN, _UNAUTHORIZED) and "exceeded quota" not in str(error):
         msg = (
-            f"Kubernetes does not allow this user to {what}: {error}. Ask for the right, "
-            "or use another context of the kubeconfig"
+            f"not allowed to {doing}: {error}. Ask for the permission, or use another context "
+            "of the kubeconfig"
         )
         return KubernetesRightsError(msg)
     if code == _NOT_FOUND:
-        return ObjectMissingError(f"could not {what}: {error}")
+        return ObjectMissingError(f"cannot {doing}: {error}")
     if code == httpx.codes.CONFLICT:
-        return KubernetesConflictError(f"could not {what}: {error}")
-    return KubernetesRefusalError(f"Kubernetes refused to {what}: {error}")
+        return KubernetesConflictError(f"cannot {doing}: {error}")
+    return KubernetesRefusalError(f"cannot {doing}: Kubernetes refuses it: {error}")

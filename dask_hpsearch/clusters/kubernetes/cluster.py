@@ -1,4 +1,4 @@
-"""A Dask cluster on Kubernetes, made for searches."""
+"""A Dask cluster on Kubernetes for searches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import re
-import time
 import uuid
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,6 +28,7 @@ from dask_hpsearch.clusters.versions import (
     versions_here,
     versions_of,
 )
+from dask_hpsearch.concurrency import Deadline
 from dask_hpsearch.config.load import load_spec
 from dask_hpsearch.engine.cluster_features import ClusterFeatures
 from dask_hpsearch.exceptions import (
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _LINK = re.compile(r'<a href="(?P<link>[^"]*)"[^>]*>[^<]*</a>')
-_TRY_AGAIN_S = 0.2
-_CLOSE_WAIT_S = 90.0
+_RETRY_INTERVAL = 0.2
+_CLOSE_TIMEOUT = 90.0
 
 
 def kube_cluster(
@@ -71,24 +71,24 @@ def kube_cluster(
 ) -> SearchKubeCluster:
     """Start a Dask cluster on Kubernetes, or attach to one by its name.
 
-    Every worker is a pod with slots, in which fits run. All that client, scheduler and
-    workers say to each other is encrypted, and needs a certificate of this one cluster.
+    Every worker is a pod with slots, in which fits run. Client, scheduler and workers
+    communicate with mutual TLS, with certificates of this cluster only.
 
     Parameters
     ----------
     spec : str, Path, mapping or ClusterSpec, optional
-        What the cluster is to be, as a file of ``cluster_specs/`` says it. Left out:
-        the cluster called ``name`` is there already, and stays when this object closes.
+        As in the files of ``cluster_specs/``. Omitted: attach to the cluster ``name``, which
+        stays when this object closes.
     name : str, optional
-        The cluster's name; default: one that is free.
+        Name of the Dask cluster; default: a unique one.
     n_workers : int, optional
-        Workers to begin with; default: the spec's ``workers.initial``.
+        Initial number of workers; default: the spec's ``workers.initial``.
     image, namespace : str, optional
-        Take the place of the spec's.
+        Replace the spec's.
     kubeconfig, context : str, optional
-        How Kubernetes is reached; default: as kubectl does.
+        Access to Kubernetes; default: as kubectl.
     timeout : float
-        Seconds until the scheduler must be there.
+        Seconds until the scheduler must be ready.
     quiet : bool
         Whether to print nothing while it starts.
 
@@ -100,11 +100,11 @@ def kube_cluster(
     Raises
     ------
     SpecError
-        If the spec is wrong.
+        If the spec is invalid.
     ClusterError
-        If the cluster cannot be made or reached; its kinds say why. Nothing is left.
+        If the cluster cannot be created or reached. Nothing is left.
     VersionSkewError
-        If the image has not the client's versions.
+        If the image has other versions than the client.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def kube_cluster(
     options: dict[str, Any] = {"timeout": timeout, "quiet": quiet, "where": where}
     if spec is None:
         if name is None:
-            msg = "give a spec for a new cluster, or the name of one that is there"
+            msg = "give a spec for a new cluster, or the name of an existing one"
             raise ValueError(msg)
         manifests.check_name(name)
         return SearchKubeCluster(name=name, namespace=namespace, **options)
@@ -137,15 +137,15 @@ def kube_cluster(
 
 
 class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # no types
-    """dask-kubernetes' cluster, with TLS, slots, and pods that may do little.
+    """dask-kubernetes' cluster, with TLS, slots, and unprivileged pods.
 
-    Made by `kube_cluster`. ``scale``, ``adapt``, ``get_logs``, ``dashboard_link``,
+    Created by `kube_cluster`. ``scale``, ``adapt``, ``get_logs``, ``dashboard_link``,
     ``get_client`` are Dask's.
 
     Attributes
     ----------
     security : Security
-        What a Dask client needs; ``Client(cluster)`` takes it from here.
+        TLS settings of clients; ``Client(cluster)`` uses them.
     """
 
     security: Security
@@ -154,7 +154,7 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
     image: str
     status: Status
     on_kubernetes = True
-    _leaves_to_runs = True
+    _stays_for_runs = True
     _instances: ClassVar[Any] = KubeCluster._instances  # noqa: SLF001 (closed at exit)
 
     def __init__(
@@ -190,32 +190,32 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
 
     @property
     def dashboard_link(self) -> str:
-        """Where this machine's browser finds Dask's dashboard."""
+        """URL of Dask's dashboard on this machine; empty if there is none."""
         if self._forward is None or not self._forward.is_alive:
             return ""
         port = self._forward.port(manifests.DASHBOARD_PORT)
         return str(format_dashboard_link("127.0.0.1", port))
 
     def _repr_html_(self, cluster_status: Any = None) -> str:
-        """Describe it, with the one dashboard link that leads somewhere.
+        """Return Dask's HTML, with only the dashboard link that works from here.
 
-        What the scheduler and the workers say of theirs are addresses of pods.
+        The links of scheduler and workers have addresses of pods.
         """
         text = str(super()._repr_html_(cluster_status))
         return without_other_links(text, self.dashboard_link)
 
     @property
     def attach_options(self) -> dict[str, Any]:
-        """What `kube_cluster` takes in another process, to attach to this cluster."""
+        """Arguments of `kube_cluster` to attach to this cluster from another process."""
         return {"name": self.name, **self._where}
 
     def why_no_workers(self, *, permanent: bool = False) -> HPSearchError | None:
-        """Return an error that says what keeps workers from running; None if nothing does.
+        """Return an error that says why workers do not run; None if there is no problem.
 
         Parameters
         ----------
         permanent : bool
-            Whether to tell only of what does not pass by itself.
+            Whether to return only problems that do not pass by themselves.
         """
         error: HPSearchError | None = self.sync(self._why_no_workers, permanent)
         return error
@@ -225,7 +225,7 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
         return await lifecycle.why_no_workers(permanent=permanent)
 
     def problems(self) -> list[Problem]:
-        """Return what is wrong with the pods of scheduler and workers, now."""
+        """Return the current problems of the pods of scheduler and workers."""
         found: list[Problem] = self.sync(self._problems)
         return found
 
@@ -235,11 +235,11 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
 
     @property
     def runs_drivers(self) -> bool:
-        """Whether it can run drivers beside its workers: it must know its spec."""
+        """Whether it can run drivers beside its workers: its spec must be known."""
         return self.spec is not None
 
     def start_driver(self, job: DriverJobSpec) -> dict[str, Any]:
-        """Start a Job that drives a run; return how to connect to Kubernetes from here."""
+        """Start a Job that drives a run; return the options to access Kubernetes."""
 
         async def start() -> None:
             lifecycle, spec = self._parts()
@@ -249,30 +249,30 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
         return dict(self._where)
 
     def end_with_runs(self) -> None:
-        """Let the cluster end as soon as no submitted run is under way on it."""
+        """Let the cluster be deleted as soon as it has no active run."""
 
-        async def say() -> None:
+        async def annotate() -> None:
             lifecycle, _ = self._parts()
             await lifecycle.end_with_runs()
 
-        self.sync(say)
+        self.sync(annotate)
 
     def end(self) -> None:
-        """Close, and delete the cluster, whoever made it, and whatever runs on it."""
-        self.shutdown_on_close, self._leaves_to_runs = True, False
+        """Close, and delete the cluster with its runs, also if it was attached."""
+        self.shutdown_on_close, self._stays_for_runs = True, False
         self.close()
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Close; after an error nothing is left, not even for runs that are under way."""
+        """Close; after an error delete the cluster even if runs are active."""
         if isinstance(error, (Exception, KeyboardInterrupt)):
-            self._leaves_to_runs = False
+            self._stays_for_runs = False
         self.close()
 
     async def _start(self) -> None:
-        """Make or find the cluster and connect to it.
+        """Create or find the cluster, and connect to it.
 
-        Upstream's method also draws a table of components, which asks the API for each
-        of them every second.
+        Upstream's method also draws a table of components, for which it requests each of
+        them every second.
         """
         try:
             api = await kubernetes_api.connect(namespace=self.namespace, **self._where)
@@ -291,7 +291,7 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
         self._log(f"Ready, dashboard available at {self.dashboard_link}")
 
     def _log(self, log: str) -> None:
-        """Note a step, and print it unless quiet; upstream's draws a table instead."""
+        """Log a step, and print it unless quiet; upstream's draws a table instead."""
         Cluster._log(self, log)  # noqa: SLF001
 
     _began = False
@@ -313,21 +313,21 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
         if found is None:
             msg = (
                 f"there is no cluster {self.name!r} in namespace {self.namespace!r}: "
-                "look for its name, or give a spec to make one"
+                "check the name, or give a spec to create one"
             )
             raise ClusterNotFoundError(msg)
         worker = found["spec"]["worker"]
         self.image = worker["spec"]["containers"][0]["image"]
-        self.spec = spec_told_by(found)
+        self.spec = spec_of(found)
         self.n_workers = worker["replicas"]
         if not (self._folder() / tls.CA_FILE).is_file():
             certificates = await lifecycle.read_certificates()
             certificates.of("client").save(self._folder())
         await lifecycle.wait_for_scheduler(self._timeout)
-        await self._connect_as_it_is_now(lifecycle)
+        await self._connect_to_current(lifecycle)
 
-    async def _connect_as_it_is_now(self, lifecycle: Lifecycle) -> None:
-        """Connect; another cluster of this name may have been made since the last time."""
+    async def _connect_to_current(self, lifecycle: Lifecycle) -> None:
+        """Connect; the saved certificates may be of an earlier cluster of this name."""
         try:
             await self._connect(self.image)
         except ClusterAccessError as error:
@@ -339,22 +339,23 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
                 error.add_note(
                     f"(the certificates in {self._folder()} may be of an earlier cluster "
                     f"{self.name}; newer ones cannot be read: {refused}. Attach as the user "
-                    "who made the cluster)"
+                    "who created the cluster)"
                 )
                 raise error from refused
             if certificates.are_saved(self._folder()):
                 raise
             _logger.info(
-                "the cluster %s is another one now: new certificates", self.name
+                "the cluster %s was created again: using its new certificates",
+                self.name,
             )
             certificates.save(self._folder())
             await self._connect(self.image)
 
     async def _connect(self, image: str) -> None:
-        """Reach the scheduler, see that it is ours, and that versions fit."""
+        """Connect to the scheduler; check its certificate and its versions."""
         self.security = tls.client_security(self._folder())
         address = await self._scheduler_address()
-        await self._until_answered(address)
+        await self._wait_until_reachable(address)
         self.scheduler_comm = rpc(
             address, connection_args=self.security.get_connection_args("client")
         )
@@ -362,7 +363,7 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
         check_versions(versions_here(), theirs, image)
 
     async def _scheduler_address(self) -> str:
-        """Return the service's name inside Kubernetes, else a forwarded port."""
+        """Return the address of the service inside Kubernetes, else of a forwarded port."""
         if os.environ.get("KUBERNETES_SERVICE_HOST"):
             return manifests.scheduler_address(self.name, str(self.namespace))
         forward = PortForward(
@@ -373,22 +374,22 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
         self._forward = await asyncio.to_thread(forward.start)
         return f"tls://127.0.0.1:{self._forward.port(manifests.TUNNEL_PORT)}"
 
-    async def _until_answered(self, address: str) -> None:
-        """Check who answers; a service takes a moment until it does."""
-        until = time.monotonic() + self._timeout
+    async def _wait_until_reachable(self, address: str) -> None:
+        """Wait until the scheduler answers, and check its certificate."""
+        deadline = Deadline(self._timeout)
         while True:
             try:
                 await asyncio.to_thread(tls.check_scheduler, address, self.security)
             except ClusterUnreachableError:
-                if time.monotonic() > until:
+                if deadline.expired:
                     raise
-                await asyncio.sleep(_TRY_AGAIN_S)
+                await asyncio.sleep(_RETRY_INTERVAL)
             else:
                 return
 
     async def _close(
         self,
-        timeout: float = _CLOSE_WAIT_S,  # noqa: ASYNC109 (Dask's name)
+        timeout: float = _CLOSE_TIMEOUT,
         *,
         wait: bool = True,
     ) -> None:
@@ -401,26 +402,26 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
         if forward is not None:
             await asyncio.to_thread(forward.close)
         if self.shutdown_on_close and wait and self._lifecycle is not None:
-            left = self._leaves_to_runs and await self._lifecycle.leave_to_runs()
+            left = self._stays_for_runs and await self._lifecycle.leave_to_runs()
             if not left:
-                await self._lifecycle.delete(min(timeout, _CLOSE_WAIT_S))
+                await self._lifecycle.delete(min(timeout, _CLOSE_TIMEOUT))
                 tls.forget(self._folder())
-        await self._let_go()
+        await self._disconnect()
 
-    async def _let_go(self) -> None:
-        """Close the sockets to Kubernetes, which clusters of one event loop share."""
+    async def _disconnect(self) -> None:
+        """Close the connection to Kubernetes, unless other clusters share it."""
         if self._lifecycle is None:
             return
-        self._lifecycle.rest()
+        self._lifecycle.cancel_pending()
         api, self._lifecycle = self._lifecycle.api, None
         users = [one for one in self._instances if isinstance(one, SearchKubeCluster)]
         if not any(user.uses(api.connection) for user in users):
             await api.close()
 
     def uses(self, connection: Any) -> bool:
-        """Whether this cluster speaks to Kubernetes by some connection."""
-        mine = self._lifecycle
-        return mine is not None and mine.api.connection is connection
+        """Whether this cluster uses a connection to Kubernetes."""
+        lifecycle = self._lifecycle
+        return lifecycle is not None and lifecycle.api.connection is connection
 
     async def _scale(self, n: int, worker_group: str = "default") -> None:
         if self.spec is not None:
@@ -449,7 +450,7 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
         return logs
 
     def _folder(self) -> Path:
-        """Where this user has the cluster's certificates."""
+        """Return the folder of this user's certificates of the cluster."""
         return data_folder() / "clusters" / f"{self.namespace}.{self.name}"
 
     def _parts(self) -> tuple[Lifecycle, ClusterSpec]:
@@ -464,14 +465,14 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
 
 
 def without_other_links(text: str, link: str) -> str:
-    """Take the links of dashboards out of a page, but for one.
+    """Remove the links of dashboards from a page, except one.
 
     Parameters
     ----------
     text : str
         HTML, as Dask writes it.
     link : str
-        What is kept; empty: nothing.
+        The one to keep; empty: none.
     """
 
     def kept(found: re.Match[str]) -> str:
@@ -485,14 +486,14 @@ def without_other_links(text: str, link: str) -> str:
 def _check_count(n_workers: int, spec: ClusterSpec) -> None:
     if not 0 <= n_workers <= spec.workers.max:
         msg = (
-            f"{n_workers} workers are not from 0 to {spec.workers.max}, which is the "
-            "spec's workers.max: raise that, or ask for fewer"
+            f"the number of workers must be from 0 to {spec.workers.max} (workers.max in the "
+            f"spec), got {n_workers}: raise the maximum, or ask for fewer"
         )
         raise ValueError(msg)
 
 
-def spec_told_by(cluster: dict[str, Any]) -> ClusterSpec | None:
-    """Read the spec that a DaskCluster was made from; None if it does not tell."""
+def spec_of(cluster: dict[str, Any]) -> ClusterSpec | None:
+    """Read the spec of a DaskCluster from its annotation; None if there is none."""
     annotations = cluster["metadata"].get("annotations") or {}
     with contextlib.suppress(KeyError, ValueError, SpecError):  # or of another version
         return load_spec(json.loads(annotations[manifests.SPEC_ANNOTATION]))

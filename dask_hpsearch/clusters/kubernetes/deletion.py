@@ -1,15 +1,15 @@
-"""Deletes all that a cluster consists of, whoever made it, and waits until it is gone."""
+"""Deletes the objects of a Dask cluster, and waits until they are gone."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.clusters.kubernetes import job_control
 from dask_hpsearch.clusters.kubernetes.api import ObjectMissingError
 from dask_hpsearch.clusters.kubernetes.manifests import CLUSTER_LABEL, ENDS_ANNOTATION
+from dask_hpsearch.concurrency import Deadline
 from dask_hpsearch.config.cluster import IDLE_TIMEOUT_S
 from dask_hpsearch.exceptions import ClusterError, KubernetesRightsError
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 
-_LOOK_EVERY_S = (0.25, 1.0)  # at first, and in the end
-# It does nothing as a cluster ends, but ask an ending scheduler whether it is idle: that may
-# hang for five minutes, and the cluster would stay for so long (dask-kubernetes 2026.3.0).
-_OPERATOR_MAY_TAKE_S = 3.0
-# What a cluster consists of; all of it has the cluster's label.
+_POLL_INTERVALS = 0.25, 1.0  # the first, and the longest
+# The operator may ask an ending scheduler whether it is idle; that may hang for five minutes,
+# and its finalizers keep the cluster for so long (dask-kubernetes 2026.3.0).
+_OPERATOR_TIMEOUT = 3.0
+# Kinds of the objects of a cluster; each has the cluster's label.
 KINDS: tuple[str, ...] = (
     "DaskCluster",
     "DaskWorkerGroup",
@@ -35,10 +35,10 @@ KINDS: tuple[str, ...] = (
     "ServiceAccount",
     "Pod",
 )
-# What is deleted by itself, if it has no owner, or has it a moment later only. The operator
-# gives a group of workers its owner a moment after making it: of a cluster that is deleted in
-# between, the group would stay (dask-kubernetes 2026.3.0).
-_BY_ITSELF = (
+# Deleted explicitly: they have no owner, or get it late. The operator sets the owner of a
+# worker group a moment after creating it: if the cluster is deleted in between, the group
+# would stay (dask-kubernetes 2026.3.0).
+_EXPLICIT = (
     "DaskWorkerGroup",
     "Deployment",
     "Secret",
@@ -49,10 +49,10 @@ _logger = logging.getLogger(__name__)
 
 
 def ending_with_runs(cluster: Manifest) -> Manifest:
-    """Return what changes in a cluster that is to end as soon as no run needs it.
+    """Return the patch of a cluster that is deleted as soon as no run needs it.
 
-    The last driver sees to that. One that Kubernetes has given up cannot: so a cluster
-    that would wait for ever ends when there has been no work for long.
+    The last driver deletes it. If Kubernetes has given up that driver, an idle time-out
+    deletes the cluster, which is set if there is none.
 
     Parameters
     ----------
@@ -65,46 +65,45 @@ def ending_with_runs(cluster: Manifest) -> Manifest:
     return change
 
 
-async def delete_cluster(api: KubernetesApi, name: str, timeout_s: float) -> None:
-    """Delete all objects of a cluster, and wait until they are gone.
+async def delete_cluster(api: KubernetesApi, name: str, timeout: float) -> None:
+    """Delete all objects of a Dask cluster, and wait until they are gone.
 
     Parameters
     ----------
     api : KubernetesApi
     name : str
-    timeout_s : float
+    timeout : float
 
     Raises
     ------
     ClusterError
-        If any is there after ``timeout_s``; it is named.
+        If any is left after ``timeout`` seconds; it is named.
     """
     for job in await job_control.all_of(api, name):
         await api.delete("Job", job["metadata"]["name"])
     await api.delete("DaskCluster", name)
-    began = time.monotonic()
-    freed = False
+    deadline, operator_deadline = Deadline(timeout), Deadline(_OPERATOR_TIMEOUT)
+    released = False
     kinds = KINDS
-    pause, longest = _LOOK_EVERY_S
+    pause, longest = _POLL_INTERVALS
     while True:
         left = await _delete_what_is_left(api, name, kinds)
         if not left and kinds == KINDS:
             return
-        # Whatever was gone is looked for once more when nothing else is left.
+        # All kinds are checked once more when nothing else is left.
         kinds = tuple(left) or KINDS
         if not left:
             continue
-        waited = time.monotonic() - began
-        if waited > timeout_s:
+        if deadline.expired:
             msg = (
-                f"of the cluster {name}, these are left after {timeout_s:g} s: "
+                f"of the Dask cluster {name}, these objects are left after {timeout:g} s: "
                 f"{', '.join(one for names in left.values() for one in names)}. "
                 "Delete them with kubectl"
             )
             raise ClusterError(msg)
-        if waited > _OPERATOR_MAY_TAKE_S and not freed:
-            freed = True
-            await _free(api, name)
+        if operator_deadline.expired and not released:
+            released = True
+            await _remove_finalizers(api, name)
         await asyncio.sleep(pause)
         pause = min(1.5 * pause, longest)
 
@@ -112,19 +111,19 @@ async def delete_cluster(api: KubernetesApi, name: str, timeout_s: float) -> Non
 async def _delete_what_is_left(
     api: KubernetesApi, name: str, kinds: tuple[str, ...]
 ) -> dict[str, list[str]]:
-    """Delete what is there of some kinds; return it by kind."""
+    """Delete the objects of some kinds; return their names by kind."""
     left: dict[str, list[str]] = {}
     for kind in kinds:
-        for one in await _seen(api, kind, name):
+        for one in await _list_visible(api, kind, name):
             own = one["metadata"]["name"]
             left.setdefault(kind, []).append(f"{kind} {own}")
-            if kind in _BY_ITSELF and "deletionTimestamp" not in one["metadata"]:
+            if kind in _EXPLICIT and "deletionTimestamp" not in one["metadata"]:
                 await _delete_if_allowed(api, kind, own)
     return left
 
 
-async def _seen(api: KubernetesApi, kind: str, name: str) -> list[Manifest]:
-    """List the cluster's objects of a kind; what one may not see, one did not make."""
+async def _list_visible(api: KubernetesApi, kind: str, name: str) -> list[Manifest]:
+    """List the cluster's objects of a kind; none if this user may not list them."""
     try:
         return await api.list(kind, f"{CLUSTER_LABEL}={name}")
     except KubernetesRightsError as error:
@@ -136,11 +135,11 @@ async def _delete_if_allowed(api: KubernetesApi, kind: str, name: str) -> None:
     try:
         await api.delete(kind, name)
     except KubernetesRightsError as error:
-        _logger.debug("left to its owner's end: %s", error)
+        _logger.debug("left to the garbage collector: %s", error)
 
 
-async def _free(api: KubernetesApi, name: str) -> None:
-    """Let objects go that wait for an operator which is busy, or not there."""
+async def _remove_finalizers(api: KubernetesApi, name: str) -> None:
+    """Remove finalizers of an operator that is busy or missing."""
     for kind in ("DaskCluster", "DaskAutoscaler"):
         try:
             await api.patch(kind, name, {"metadata": {"finalizers": None}})

@@ -309,7 +309,7 @@ def _pod(
         container,
         nodes=spec.driver.nodes,
         scratch=spec.workers.cache,
-        grace_s=_GRACE_S,
+        grace=_GRACE_S,
     )
     container["name"] = COMPONENT
     mount = {"name": "run", "mountPath": KEY_FOLDER, "readOnly": True}

@@ -1,4 +1,4 @@
-"""A cluster's objects in Kubernetes: made, watched, changed, and gone."""
+"""The objects of a Dask cluster in Kubernetes: created, watched, scaled, deleted."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from dask_hpsearch.clusters.kubernetes.diagnosis import (
 )
 from dask_hpsearch.clusters.kubernetes.pod_status import problem_of_pod, problems_of
 from dask_hpsearch.clusters.tls import Certificates
+from dask_hpsearch.concurrency import Deadline, poll_until_async
 from dask_hpsearch.exceptions import (
     ClusterAccessError,
     ClusterError,
@@ -46,24 +47,26 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 
-_LOOK_EVERY_S = 0.25
-_OPERATOR_WAIT_S = 20.0  # it acts within a second or two
-_STUCK_FOR_S = 5.0  # longer than what passes by itself
-_FINALIZER_WAIT_S = 30.0
+_POLL_INTERVAL = 0.25
+_OPERATOR_TIMEOUT = 20.0  # it acts within a second or two
+_STUCK_AFTER = 5.0  # longer than what passes by itself
+_CLEANUP_TIMEOUT = 30.0
 _LOG_LINES = 2000
-_SETTLED_AFTER_S = 10.0
-_ENDING_S = 3.0  # that a driver may take from its last look at the cluster to its end
+_SETTLE_TIME = 10.0
+_ENDING_TIMEOUT = (
+    3.0  # that a driver may take from its last look at the cluster to its end
+)
 _logger = logging.getLogger(__name__)
 
 
 class Lifecycle:
-    """One cluster's objects.
+    """The objects of a Dask cluster.
 
     Parameters
     ----------
     api : KubernetesApi
     name : str
-        The cluster's name.
+        Of the Dask cluster.
     """
 
     def __init__(self, api: KubernetesApi, name: str) -> None:
@@ -82,7 +85,7 @@ class Lifecycle:
     async def create(
         self, spec: ClusterSpec, certificates: Certificates, n_workers: int
     ) -> None:
-        """Create all objects; those that exist are removed if one cannot be created.
+        """Create all objects; delete those created if one cannot be.
 
         Raises
         ------
@@ -93,50 +96,51 @@ class Lifecycle:
         cluster = manifests.dask_cluster(self.name, self.api.namespace, spec, n_workers)
         cluster["metadata"]["annotations"][manifests.OWNER_ANNOTATION] = _owner()
         try:
-            await self._rehearse(cluster, spec, certificates)
+            await self._dry_run(cluster, spec, certificates)
             owner = await self.api.create(cluster)
         except KubernetesConflictError as error:
             raise self._taken() from error
         except ObjectMissingError as error:
-            raise self._no_such_place(error) from error
+            raise self._not_found(error) from error
         try:
             for one in manifests.companions(self.name, spec, certificates, owner):
                 await self.api.create(one)
         except BaseException as error:
             try:
-                await self.delete(_FINALIZER_WAIT_S)
+                await self.delete(_CLEANUP_TIMEOUT)
             except ClusterError as left:
-                error.add_note(f"(while tidying up: {left})")
+                error.add_note(f"(during the cleanup: {left})")
             raise
 
-    async def _rehearse(
+    async def _dry_run(
         self, cluster: Manifest, spec: ClusterSpec, certificates: Certificates
     ) -> None:
-        """See that all that goes with a cluster can be created, before the operator acts.
+        """Check that all objects can be created, before the operator acts.
 
-        What it makes at the moment at which the cluster goes again would stay, for users
-        who may not delete that (dask-kubernetes 2026.3.0).
+        Objects that it creates while the DaskCluster is deleted again would stay, for
+        users who may not delete them (dask-kubernetes 2026.3.0).
         """
         metadata = cluster["metadata"] | {"uid": str(uuid.UUID(int=0))}
         owner = cluster | {"metadata": metadata}
         for one in manifests.companions(self.name, spec, certificates, owner):
-            await self.api.create(one, rehearsal=True)
+            await self.api.create(one, dry_run=True)
 
-    async def wait_for_scheduler(self, timeout_s: float) -> None:
-        """Wait until the scheduler's pod is ready, or cannot become so.
+    async def wait_for_scheduler(self, timeout: float) -> None:
+        """Wait until the scheduler's pod is ready, or cannot start.
 
         Raises
         ------
         OperatorMissingError
-            If nothing acts on the DaskCluster.
+            If no operator acts on the DaskCluster.
         PodStartError
-            If its pod cannot start; with what Kubernetes, or its log, says.
+            If its pod cannot start; with Kubernetes' message, or the end of its log.
         """
-        began = quiet_since = time.monotonic()
+        deadline = Deadline(timeout)
+        quiet_since = time.monotonic()
         seen: dict[str, float] = {}
         pending = 0
         problem: Problem | None = None
-        while time.monotonic() - began < timeout_s:
+        while not deadline.expired:
             pending = await self._settle_phase(pending)
             pods = await self.api.list("Pod", self._scheduler_labels)
             if any(is_ready(pod) for pod in pods):
@@ -144,16 +148,16 @@ class Lifecycle:
             problem = await self._problem(pods)
             if problem is not None and problem.outlook != "wait":
                 first = seen.setdefault(problem.pod, time.monotonic())
-                if time.monotonic() - first >= _STUCK_FOR_S:
+                if time.monotonic() - first >= _STUCK_AFTER:
                     raise await self._start_error(problem)
-            if not pods and time.monotonic() - quiet_since > _OPERATOR_WAIT_S:
+            if not pods and time.monotonic() - quiet_since > _OPERATOR_TIMEOUT:
                 await self._check_operator()
                 quiet_since = time.monotonic()
-            await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_POLL_INTERVAL)
         if problem is not None:
             raise await self._start_error(problem)
         msg = (
-            f"the scheduler of {self.name} was not ready within {timeout_s:g} s: look "
+            f"the scheduler of {self.name} was not ready within {timeout:g} s: look "
             f"at it with kubectl -n {self.api.namespace} describe pod "
             f"-l {self._scheduler_labels}, or give timeout= more seconds"
         )
@@ -169,7 +173,7 @@ class Lifecycle:
         """
         secret = await self.api.get("Secret", f"{self.name}-tls")
         if secret is None:
-            msg = f"the cluster {self.name} has no Secret with certificates: it is not ours"
+            msg = f"the cluster {self.name} has no Secret with certificates: it was not created by dask-hpsearch"
             raise ClusterAccessError(msg)
         files = {
             name: base64.b64decode(text).decode("ascii")
@@ -178,11 +182,11 @@ class Lifecycle:
         return Certificates(files).of("client")
 
     async def scale(self, n: int, group: str) -> None:
-        """Change how many workers there are to be; adapting ends.
+        """Set the number of workers; ends adaptive scaling.
 
-        Workers whose pods have not started go first. The operator counts all, but
-        chooses among those that have joined (dask-kubernetes 2026.3.0), and would
-        leave too many.
+        Workers whose pods have not started are removed first. The operator counts all, but
+        chooses among those that have joined (dask-kubernetes 2026.3.0), and would leave too
+        many.
         """
         await self.api.delete("DaskAutoscaler", self.name)
         workers = await self.api.list("Deployment", self._worker_labels)
@@ -190,7 +194,7 @@ class Lifecycle:
         idle = [one for one in workers if not one["status"].get("availableReplicas")]
         for one in idle[: max(surplus, 0)]:
             await self.api.delete("Deployment", one["metadata"]["name"])
-        self.rest()
+        self.cancel_pending()
         change = {"spec": {"worker": {"replicas": n}}}
         await self.api.patch("DaskWorkerGroup", f"{self.name}-{group}", change)
         if surplus > 0:
@@ -199,32 +203,32 @@ class Lifecycle:
     async def _settle_scale(self, n: int, group: str) -> None:
         """Delete the workers that a scale-down has missed.
 
-        The operator asks the scheduler once which workers are to leave. Those that are not
-        connected at that moment, because they retire or restart, would stay.
+        The operator requests once from the scheduler which workers to remove. Workers that
+        are not connected then, because they retire or restart, would stay.
         """
-        await asyncio.sleep(_SETTLED_AFTER_S)
+        await asyncio.sleep(_SETTLE_TIME)
         with contextlib.suppress(ClusterError, OSError):
             name = f"{self.name}-{group}"
             groups = await self.api.list("DaskWorkerGroup", self._labels)
-            wanted = [
+            desired = [
                 one["spec"]["worker"]["replicas"]
                 for one in groups
                 if one["metadata"]["name"] == name
             ]
-            if wanted != [n]:  # scaled again meanwhile
+            if desired != [n]:  # scaled again meanwhile
                 return
             workers = await self.api.list("Deployment", self._worker_labels)
             staying = [
                 one for one in workers if "deletionTimestamp" not in one["metadata"]
             ]
-            # Those that are not ready first, then those that came last.
+            # Unready ones first, then the newest.
             staying.sort(key=lambda one: one["metadata"]["creationTimestamp"])
             staying.sort(key=lambda one: not one["status"].get("availableReplicas"))
             for one in staying[n:]:
                 await self.api.delete("Deployment", one["metadata"]["name"])
 
     async def adapt(self, minimum: int, maximum: int) -> None:
-        """Let the operator choose how many workers there are, within bounds."""
+        """Let the operator scale the workers adaptively, within bounds."""
         await self.api.apply(
             {
                 "apiVersion": "kubernetes.dask.org/v1",
@@ -242,23 +246,23 @@ class Lifecycle:
         )
 
     async def worker_problem(self) -> Problem | None:
-        """Return the worst of what keeps workers from running; None if nothing does."""
+        """Return the worst problem of the workers; None if there is none."""
         pods = await self.api.list("Pod", self._worker_labels)
         problems = [
             await problem_of_pod(self.api, pod) or starting(pod)
             for pod in pods
-            if not is_ready(pod) and not _is_going(pod)
+            if not is_ready(pod) and not _is_ending(pod)
         ]
         deployments = await self.api.list("Deployment", self._worker_labels)
         return worst([*problems, *map(deployment_problem, deployments)])
 
     async def why_no_workers(self, *, permanent: bool) -> HPSearchError | None:
-        """Return an error that says what keeps workers from running; None if nothing does.
+        """Return an error that says why workers do not run; None if there is no problem.
 
         Parameters
         ----------
         permanent : bool
-            Whether to tell only of what does not pass by itself.
+            Whether to return only problems that do not pass by themselves.
         """
         problem = await self.worker_problem()
         if problem is None or (permanent and not problem.lasts):
@@ -269,12 +273,12 @@ class Lifecycle:
         return NoWorkersError(said, lasts=problem.outlook in ("late", "stuck"))
 
     async def problems(self) -> list[Problem]:
-        """Return what is wrong with scheduler and workers, those that ended included."""
+        """Return the problems of scheduler and workers, including those that have ended."""
         return await problems_of(self.api, self.name)
 
     async def quoted(self, problem: Problem) -> str:
-        """Say what is wrong, with the end of the pod's log if that says more."""
-        logs = [problem.words]
+        """Describe a problem, with the end of the pod's log if that says more."""
+        logs = [problem.log]
         for previous in (True, False) if problem.outlook == "crash" else ():
             try:
                 logs.append(await self.api.logs(problem.pod, previous=previous))
@@ -287,75 +291,79 @@ class Lifecycle:
         return await self.api.list("Pod", self._labels)
 
     async def log_of(self, pod: str, lines: int = _LOG_LINES) -> str:
-        """Return the end of a pod's log; why there is none, if there is none."""
+        """Return the end of a pod's log, or the reason why there is none."""
         try:
             return await self.api.logs(pod, lines)
         except ClusterError as error:
             return f"no log: {error}"
 
     async def end_with_runs(self) -> None:
-        """Let the cluster end as soon as no run needs it; the last driver sees to that.
+        """Let the last driver delete the cluster as soon as no run needs it.
 
         Raises
         ------
         ClusterNotFoundError
-            If it has ended.
+            If it was deleted.
         """
         cluster = await self.find()
         if cluster is None:
-            msg = f"there is no cluster {self.name!r} any more: make another"
+            msg = f"the Dask cluster {self.name!r} does not exist any more: create another one"
             raise ClusterNotFoundError(msg)
         await self.api.patch("DaskCluster", self.name, ending_with_runs(cluster))
 
     async def leave_to_runs(self) -> bool:
-        """Leave the cluster to the runs that are under way on it, if there are any."""
+        """Leave the cluster to its active runs, if there are any."""
         drivers = await job_control.under_way(self.api, self.name)
         if not drivers:
             return False
-        with contextlib.suppress(ClusterNotFoundError):  # it has ended, they have not
+        with contextlib.suppress(
+            ClusterNotFoundError
+        ):  # it was deleted, they are still active
             await self.end_with_runs()
-        # A driver that has just ended may have looked at the cluster before that.
-        until = time.monotonic() + _ENDING_S
-        while drivers and time.monotonic() < until:
-            await asyncio.sleep(_LOOK_EVERY_S)
-            drivers = await job_control.under_way(self.api, self.name)
+        # A driver that is ending may have read the DaskCluster before.
+        drivers = await poll_until_async(
+            lambda: job_control.under_way(self.api, self.name),
+            lambda drivers: not drivers,
+            timeout=_ENDING_TIMEOUT,
+            interval=_POLL_INTERVAL,
+        )
         if drivers:
             _logger.warning(
-                "the cluster %s stays for %s, and ends with it",
+                "the cluster %s stays for %s, and is deleted when it ends",
                 self.name,
                 ", ".join(drivers),
             )
         return bool(drivers)
 
-    async def delete(self, timeout_s: float) -> None:
+    async def delete(self, timeout: float) -> None:
         """Delete all objects, and wait until they are gone.
 
         Raises
         ------
         ClusterError
-            If any is there after ``timeout_s``; it is named.
+            If any is left after ``timeout`` seconds; it is named.
         """
-        self.rest()
-        await delete_cluster(self.api, self.name, timeout_s)
+        self.cancel_pending()
+        await delete_cluster(self.api, self.name, timeout)
 
-    def rest(self) -> None:
-        """Do nothing more that was begun and not waited for."""
+    def cancel_pending(self) -> None:
+        """Cancel background work."""
         if self._settling is not None:
             self._settling.cancel()
 
     async def _settle_phase(self, pending: int) -> int:
-        """Set the phase that the operator may have overwritten itself.
+        """Set the phase that the operator may have overwritten.
 
         Its handler that creates components ends by setting "Pending", and one that the
         new Service starts sets "Running"; nothing orders the two (dask-kubernetes
-        2026.3.0). We wait for the pod itself, but others who attach read the phase.
+        2026.3.0). We wait for the pod, but clients that attach read the phase.
         """
         cluster = await self.find()
         phase = (cluster or {}).get("status", {}).get("phase")
         service = await self.api.get("Service", f"{self.name}-scheduler")
         if phase != "Pending" or service is None:
             return 0
-        if pending >= 2:  # not just on its way  # noqa: PLR2004
+        if pending >= 2:  # not just delayed  # noqa: PLR2004
             await self.api.patch(
                 "DaskCluster", self.name, {"status": {"phase": "Running"}}
             )
@@ -382,14 +390,14 @@ class Lifecycle:
         )
 
     async def _check_operator(self) -> None:
-        """See whether somebody acts on the cluster; an operator that starts will."""
+        """Check that an operator acts on the DaskCluster, or is starting."""
         cluster = await self.find()
         if cluster is None or cluster.get("status", {}).get("phase"):
             return
         if not await operator.is_starting(self.api):
             msg = (
-                f"nothing acts on the DaskCluster {self.name}: is the Dask operator "
-                "running? Look with dask-hpsearch operator status"
+                f"no operator acts on the DaskCluster {self.name}: check the Dask operator with "
+                "dask-hpsearch operator status"
             )
             raise OperatorMissingError(msg)
 
@@ -400,20 +408,20 @@ class Lifecycle:
             "or choose another name"
         )
 
-    def _no_such_place(self, error: ObjectMissingError) -> ClusterError:
+    def _not_found(self, error: ObjectMissingError) -> ClusterError:
         if 'namespaces "' in str(error):  # else a part of the URL that is not there
             return ClusterError(
                 f"there is no namespace {self.api.namespace!r}: create it with kubectl "
                 f"create namespace {self.api.namespace}, or name another"
             )
         return OperatorMissingError(
-            "Kubernetes knows no DaskCluster: install the Dask operator with "
+            "Kubernetes has no resource DaskCluster: install the Dask operator with "
             "dask-hpsearch operator install, or use another context"
         )
 
 
 def _owner() -> str:
-    """Tell who makes a cluster, for those who see it later."""
+    """Return who creates a cluster, for other users."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container without users
@@ -421,7 +429,7 @@ def _owner() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _is_going(pod: Manifest) -> bool:
-    """Whether a pod has ended, or is about to: another one takes its place."""
+def _is_ending(pod: Manifest) -> bool:
+    """Whether a pod has ended, or is ending: another one replaces it."""
     failed = pod.get("status", {}).get("phase") == "Failed"
     return failed or bool(pod["metadata"].get("deletionTimestamp"))

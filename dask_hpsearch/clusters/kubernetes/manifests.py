@@ -1,7 +1,7 @@
-"""The Kubernetes objects of a cluster, made from its spec: pure values.
+"""Builds the Kubernetes objects of a Dask cluster from its spec: pure functions.
 
-Pods run as a user of their own on a file system that they cannot write, without an account's
-token and without capabilities. What they write goes to one volume, which ends with them.
+Pods run as an unprivileged user on a read-only file system, without a service account's token
+and without capabilities. They write to one volume, which is deleted with them.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ Manifest = dict[str, Any]
 
 COMM_PORT = 8786
 HTTP_PORT = 8787
-DASHBOARD_PORT = 8788  # on a pod's own loopback: reached by whoever may forward ports
+DASHBOARD_PORT = 8788  # on a pod's loopback: reached by port forwarding only
 WORKER_HTTP_PORT = 8789
-TUNNEL_PORT = 8790  # on a scheduler's own loopback: where clients' streams arrive
-SLOTS_VARIABLE = "DASK_HPSEARCH_SLOTS"  # tells a scheduler what a worker would have
+TUNNEL_PORT = 8790  # on a scheduler's loopback: the tunnel of clients' streams
+SLOTS_VARIABLE = "DASK_HPSEARCH_SLOTS"  # slots of each worker, for the scheduler
 OPERATOR_LABEL = "dask-hpsearch/operator"
 CLUSTER_LABEL = "dask.org/cluster-name"
 COMPONENT_LABEL = "dask.org/component"
 SPEC_ANNOTATION = "dask-hpsearch/spec"
-OWNER_ANNOTATION = "dask-hpsearch/owner"  # who made a DaskCluster: USER@MACHINE
-# Set on a DaskCluster that is to go when no run needs it any more.
+OWNER_ANNOTATION = "dask-hpsearch/owner"  # of a DaskCluster: USER@MACHINE
+# Set on a DaskCluster that is deleted when no run needs it any more.
 ENDS_ANNOTATION = "dask-hpsearch/ends-with-runs"
-# Labels of a namespace in which no pod may do more than ours: Kubernetes refuses others.
+# Labels of a namespace in which Kubernetes refuses privileged pods.
 POD_SECURITY = {
     "pod-security.kubernetes.io/enforce": "restricted",
     "pod-security.kubernetes.io/warn": "restricted",
@@ -48,31 +48,31 @@ POD_SECURITY = {
 SCRATCH = "/scratch"
 CERTIFICATES = "/etc/dask-hpsearch/tls"
 USER_ID = 1000
-EXIT_REFUSED = 3  # a worker that its scheduler does not take
+EXIT_REFUSED = 3  # a worker that its scheduler refuses
 EXIT_SKEW = 4  # a worker with other versions than its scheduler
 # The worker and its forkserver; the rest of a pod's memory is for the slots.
 _WORKER_OVERHEAD = 320 * 2**20
 _SCHEDULER_SCRATCH = "1Gi"
-_SCHEDULER_GRACE_S = 5
-_KILL_MARGIN_S = 3
+_SCHEDULER_GRACE = 5
+_KILL_MARGIN = 3
 # Of the objects named after a cluster, its scheduler's Service has the strictest rules.
 _LONGEST_NAME = 63 - len("-scheduler")
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that a cluster cannot have.
+    """Check the name of a Dask cluster.
 
     Raises
     ------
     ClusterNameError
-        If Kubernetes would refuse what is named after it.
+        If Kubernetes would refuse the objects that are named after it.
     """
     if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
         msg = (
-            f"{name!r} cannot be the name of a cluster: it must begin with a lowercase letter, "
-            "have lowercase letters, digits and hyphens only, not end with a hyphen, and be of "
-            f"at most {_LONGEST_NAME} characters"
+            f"the name of a cluster must begin with a lowercase letter, contain lowercase "
+            "letters, digits and hyphens only, not end with a hyphen, and have at most "
+            f"{_LONGEST_NAME} characters, got {name!r}"
         )
         raise ClusterNameError(msg)
 
@@ -80,14 +80,14 @@ def check_name(name: str) -> None:
 def dask_cluster(
     name: str, namespace: str, spec: ClusterSpec, n_workers: int
 ) -> Manifest:
-    """Make what the operator makes pods from."""
+    """Build the DaskCluster, from which the operator creates pods."""
     return {
         "apiVersion": "kubernetes.dask.org/v1",
         "kind": "DaskCluster",
         "metadata": {
             "name": name,
             "labels": labels_of(name, spec),
-            # Who attaches by name learns from it what the cluster is to be.
+            # For clients that attach by name.
             "annotations": {SPEC_ANNOTATION: spec.model_dump_json(exclude_unset=True)},
         },
         "spec": {
@@ -107,7 +107,7 @@ def dask_cluster(
 def companions(
     name: str, spec: ClusterSpec, certificates: Certificates, owner: Manifest
 ) -> list[Manifest]:
-    """Make what a cluster needs beside its DaskCluster, and what ends with it.
+    """Build the objects that a DaskCluster owns: Secret, policies, service account.
 
     Parameters
     ----------
@@ -129,20 +129,20 @@ def companions(
         ],
     }
 
-    def made(kind: str, version: str, ending: str, **content: Any) -> Manifest:
+    def build(kind: str, version: str, suffix: str, **content: Any) -> Manifest:
         return {
             "apiVersion": version,
             "kind": kind,
-            "metadata": {"name": f"{name}{ending}", **metadata},
+            "metadata": {"name": f"{name}{suffix}", **metadata},
             **content,
         }
 
     members = {CLUSTER_LABEL: name}
     manifests = [
-        made(
+        build(
             "Secret", "v1", "-tls", type="Opaque", stringData=dict(certificates.files)
         ),
-        made(
+        build(
             "NetworkPolicy",
             "networking.k8s.io/v1",
             "-scheduler",
@@ -154,7 +154,7 @@ def companions(
                 http_port=HTTP_PORT,
             ),
         ),
-        made(
+        build(
             "NetworkPolicy",
             "networking.k8s.io/v1",
             "-worker",
@@ -163,37 +163,37 @@ def companions(
     ]
     if spec.service_account is None:
         manifests.append(
-            made("ServiceAccount", "v1", "", automountServiceAccountToken=False)
+            build("ServiceAccount", "v1", "", automountServiceAccountToken=False)
         )
     return manifests
 
 
 def scheduler_address(name: str, namespace: str) -> str:
-    """Return where a cluster's pods find its scheduler."""
+    """Return the scheduler's address inside Kubernetes."""
     return f"tls://{name}-scheduler.{namespace}.svc:{COMM_PORT}"
 
 
 def slot_memory(spec: ClusterSpec) -> int:
-    """Return the bytes of a worker's memory that its slots share."""
+    """Return how many bytes of a worker's memory its slots share."""
     whole = memory_bytes(spec.workers.memory)
     return whole - min(_WORKER_OVERHEAD, whole // 2)
 
 
 def cache_limit(spec: ClusterSpec) -> dict[str, str]:
-    """Keep data within a pod's volume: Kubernetes ends a pod that outgrows it."""
+    """Limit the node cache to a pod's volume: Kubernetes evicts a pod that exceeds it."""
     share = memory_bytes(spec.workers.cache) * 4 // 5
     return {} if SIZE_VARIABLE in spec.environment else {SIZE_VARIABLE: str(share)}
 
 
 def node_kind(spec: ClusterSpec, nodes: str) -> NodeKind | None:
-    """Return the selector and tolerations of the kind of nodes that a pod is for."""
+    """Return the selector and tolerations of a kind of nodes; None for any."""
     if nodes == "spot":
         return spec.nodes.spot
     return spec.nodes.on_demand if nodes == "on-demand" else None
 
 
 def pod_security() -> Manifest:
-    """Tell as whom the processes of a pod run."""
+    """Return the security context of a pod."""
     return {
         "runAsNonRoot": True,
         "runAsUser": USER_ID,
@@ -204,7 +204,7 @@ def pod_security() -> Manifest:
 
 
 def container_security() -> Manifest:
-    """Tell what the processes of a container may do: compute."""
+    """Return the security context of a container."""
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
@@ -214,7 +214,7 @@ def container_security() -> Manifest:
 
 
 def _scheduler_pod(name: str, spec: ClusterSpec) -> Manifest:
-    # ASCII text that Dask reads as Python literals.
+    # Dask parses the values as Python literals.
     environment = {
         SLOTS_VARIABLE: str(spec.workers.slots),
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1000000",
@@ -252,7 +252,7 @@ def _scheduler_pod(name: str, spec: ClusterSpec) -> Manifest:
         container,
         nodes=spec.scheduler.nodes,
         scratch=_SCHEDULER_SCRATCH,
-        grace_s=_SCHEDULER_GRACE_S,
+        grace=_SCHEDULER_GRACE,
     )
 
 
@@ -273,7 +273,7 @@ def _worker_pod(name: str, namespace: str, spec: ClusterSpec) -> Manifest:
             *("--disk", str(memory_bytes(spec.workers.cache))),
         ],
         "ports": [{"name": "http", "containerPort": WORKER_HTTP_PORT}],
-        # Ready is a worker that has joined: it takes fits at once.
+        # A worker is ready when it has joined the scheduler.
         "readinessProbe": _health("http", periodSeconds=1, timeoutSeconds=5),
         "resources": resources(spec.workers.cpu, spec.workers.memory),
     }
@@ -285,7 +285,7 @@ def _worker_pod(name: str, namespace: str, spec: ClusterSpec) -> Manifest:
         container,
         nodes=spec.workers.nodes,
         scratch=spec.workers.cache,
-        grace_s=spec.workers.notice + _KILL_MARGIN_S,
+        grace=spec.workers.notice + _KILL_MARGIN,
     )
     if spec.workers.one_per_node:
         term = {
@@ -303,7 +303,7 @@ def _worker_pod(name: str, namespace: str, spec: ClusterSpec) -> Manifest:
 def container_of(
     role: Role, spec: ClusterSpec, environment: Mapping[str, str]
 ) -> Manifest:
-    """Make a container that has the certificate of a role, and one folder to write to."""
+    """Build a container with the certificate of a role, and one writable folder."""
     variables = {
         **spec.environment,
         **pod_environment(role, CERTIFICATES),
@@ -316,9 +316,9 @@ def container_of(
     return {
         "name": role,
         "image": spec.image,
-        "imagePullPolicy": "IfNotPresent",  # its tag or digest names one image
+        "imagePullPolicy": "IfNotPresent",  # its tag or digest is fixed
         "env": [{"name": key, "value": value} for key, value in variables.items()],
-        # The end of its log stays with the pod when the container has gone.
+        # Keeps the end of its log after the container has ended.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": container_security(),
         "volumeMounts": [
@@ -335,21 +335,23 @@ def pod_of(
     *,
     nodes: str,
     scratch: str,
-    grace_s: int,
+    grace: int,
 ) -> Manifest:
-    """Make the pod of a container, without an account's token.
+    """Build the pod of a container, without a service account's token.
 
     Parameters
     ----------
     name : str
-        The cluster's.
+        Of the Dask cluster.
     spec : ClusterSpec
     container : dict
-        As `container_of` made it.
+        As `container_of` builds it.
     nodes : str
-        Which kind of the spec's nodes it is for.
-    scratch, grace_s
-        Room for what it writes; seconds that it has once it is told to end.
+        The kind of nodes that it runs on.
+    scratch : str
+        Size of its volume.
+    grace : int
+        Seconds between SIGTERM and SIGKILL.
     """
     items = [{"key": file, "path": file} for file in role_files(container["name"])]
     secret = {"secretName": f"{name}-tls", "items": items, "defaultMode": 0o440}
@@ -359,7 +361,7 @@ def pod_of(
         "enableServiceLinks": False,
         "securityContext": pod_security(),
         "serviceAccountName": spec.service_account or name,
-        "terminationGracePeriodSeconds": grace_s,
+        "terminationGracePeriodSeconds": grace,
         "volumes": [
             {"name": "scratch", "emptyDir": {"sizeLimit": scratch}},
             {"name": "tls", "secret": secret},
@@ -382,7 +384,7 @@ def pod_of(
 
 
 def resources(cpu: str, memory: str) -> Manifest:
-    """Ask for exactly what may be used."""
+    """Return equal requests and limits."""
     amounts = {"cpu": cpu, "memory": memory}
     return {"limits": amounts, "requests": dict(amounts)}
 
@@ -415,7 +417,7 @@ def _selector(name: str, component: str) -> dict[str, str]:
 
 
 def labels_of(name: str, spec: ClusterSpec) -> dict[str, str]:
-    """Return the labels of all that belongs to a cluster."""
+    """Return the labels of the objects of a Dask cluster."""
     return {
         **spec.labels,
         "app.kubernetes.io/managed-by": "dask-hpsearch",

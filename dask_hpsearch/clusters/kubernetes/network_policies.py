@@ -1,6 +1,6 @@
-"""Who may connect to a cluster's pods: NetworkPolicies, as pure values.
+"""Builds the NetworkPolicies of a Dask cluster: pure functions.
 
-They are enforced if the Kubernetes cluster's network plug-in does that.
+They take effect if the network plug-in of Kubernetes enforces them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def scheduler_policy(
     comm_port: int,
     http_port: int,
 ) -> Manifest:
-    """Admit the cluster's own pods to Dask's port, and the operator to HTTP alone.
+    """Allow the cluster's pods to connect to Dask's port, and the operator to HTTP only.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def scheduler_policy(
         Labels of the cluster's pods, and of the operator's pod and namespace.
     comm_port, http_port : int
     """
-    asks = {
+    operator_pods = {
         "namespaceSelector": {"matchLabels": operator},
         "podSelector": {"matchLabels": operator},
     }
@@ -40,13 +40,16 @@ def scheduler_policy(
                 "from": [{"podSelector": {"matchLabels": cluster}}],
                 "ports": [{"protocol": "TCP", "port": comm_port}],
             },
-            {"from": [asks], "ports": [{"protocol": "TCP", "port": http_port}]},
+            {
+                "from": [operator_pods],
+                "ports": [{"protocol": "TCP", "port": http_port}],
+            },
         ],
     }
 
 
 def worker_policy(selector: dict[str, str], *, cluster: dict[str, str]) -> Manifest:
-    """Admit the cluster's own pods to its workers."""
+    """Allow the cluster's pods to connect to its workers."""
     return {
         "podSelector": {"matchLabels": selector},
         "policyTypes": ["Ingress"],
@@ -55,5 +58,5 @@ def worker_policy(selector: dict[str, str], *, cluster: dict[str, str]) -> Manif
 
 
 def driver_policy(selector: dict[str, str]) -> Manifest:
-    """Admit nobody to a driver: it connects to others."""
+    """Allow no connections to a driver."""
     return {"podSelector": {"matchLabels": selector}, "policyTypes": ["Ingress"]}

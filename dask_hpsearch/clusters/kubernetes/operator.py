@@ -1,10 +1,9 @@
-"""Installs the Dask operator of the installed dask_kubernetes, with few rights."""
+"""Installs the Dask operator of the installed dask_kubernetes, with few permissions."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
-import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from dask_hpsearch.clusters.kubernetes.manifests import (
     container_security,
     pod_security,
 )
+from dask_hpsearch.concurrency import Deadline, poll_until_async
 from dask_hpsearch.exceptions import (
     ClusterError,
     KubernetesRightsError,
@@ -38,14 +38,14 @@ NAME = "dask-operator"
 NAMESPACE = "dask-operator"
 _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 _HEALTH_PORT = 8080
-_LOOK_EVERY_S = 0.5
+_POLL_INTERVAL = 0.5
 _CRDS = "operator/deployment/helm/dask-kubernetes-operator/crds"
 
-# What the controller of dask-kubernetes 2026.3.0 does, handler by handler; its own chart
-# asks for "*" on pods, services, deployments and events, and for more.
+# The permissions that the handlers of dask-kubernetes 2026.3.0 need; its own chart requests
+# "*" on pods, services, deployments and events, and more.
 RULES: tuple[Manifest, ...] = (
-    # kopf watches these, and notes on them what it has handled; clusters, groups and
-    # pods of jobs are created by the controller, clusters are deleted when idle.
+    # kopf watches these, and annotates them; the controller creates clusters, groups and
+    # pods of jobs, and deletes idle clusters.
     {
         "apiGroups": ["kubernetes.dask.org"],
         "resources": ["daskclusters"],
@@ -66,7 +66,7 @@ RULES: tuple[Manifest, ...] = (
         "resources": ["daskjobs", "daskjobs/status"],
         "verbs": ["get", "list", "watch", "patch"],
     },
-    # Of jobs, whose pods it creates and watches; of clusters, it looks at the scheduler's.
+    # It creates and watches the pods of jobs, and reads the scheduler's.
     {
         "apiGroups": [""],
         "resources": ["pods"],
@@ -83,7 +83,7 @@ RULES: tuple[Manifest, ...] = (
         "resources": ["deployments"],
         "verbs": ["get", "list", "create", "delete"],
     },
-    # kopf posts what it does, and follows namespaces and kinds of resources.
+    # kopf posts events, and watches namespaces and resource definitions.
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
     {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]},
     {
@@ -96,18 +96,18 @@ RULES: tuple[Manifest, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class OperatorStatus:
-    """What is there of the operator.
+    """The state of the operator's installation.
 
     Attributes
     ----------
     definitions : int
-        How many of the four kinds of resources Kubernetes knows.
+        Number of its four custom resource definitions that are installed.
     image : str or None
-        What it runs on; None if it is not installed by us.
+        Its image; None if it was not installed by dask_hpsearch.
     version : str or None
-        Version of dask_kubernetes that it was installed from.
+        Version of dask_kubernetes from which it was installed.
     ready : bool
-        Whether it acts.
+        Whether it is running.
     """
 
     definitions: int
@@ -116,95 +116,101 @@ class OperatorStatus:
     ready: bool
 
 
-async def install(api: KubernetesApi, image: str, *, timeout_s: float = 120.0) -> None:
-    """Install the operator, or make the one that is there the same.
+async def install(api: KubernetesApi, image: str, *, timeout: float = 120.0) -> None:
+    """Install the operator, or update it.
 
     Parameters
     ----------
     api : KubernetesApi
     image : str
-        An image with dask_kubernetes, as ``dask-hpsearch image build`` makes it.
-    timeout_s : float
-        Seconds until it must act.
+        An image with dask_kubernetes, as ``dask-hpsearch image build`` builds it.
+    timeout : float
+        Seconds until it must be ready.
 
     Raises
     ------
     ClusterError
-        If another Dask operator is there, or ours does not start.
+        If there is another Dask operator, or this one does not start.
     """
     definitions = crds()
-    await _refuse_another(api, definitions)
+    await _check_no_other(api, definitions)
     for one in definitions:
         await api.apply(_labelled(one))
     for one in manifests(image):
         await api.apply(one)
-    until = time.monotonic() + timeout_s
+    deadline = Deadline(timeout)
     while not (await status(api)).ready:
-        await _check_start(api, image, late=time.monotonic() > until)
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await _check_start(api, image, late=deadline.expired)
+        await asyncio.sleep(_POLL_INTERVAL)
 
 
 async def status(api: KubernetesApi) -> OperatorStatus:
-    """Look what is there."""
+    """Return the state of the operator's installation."""
     known = [await api.get(one["kind"], one["metadata"]["name"]) for one in crds()]
-    place = _in_namespace(api)
-    deployment = await place.get("Deployment", NAME)
-    there = sum(one is not None for one in known)
+    deployment = await api.in_namespace(NAMESPACE).get("Deployment", NAME)
+    n_known = sum(one is not None for one in known)
     if deployment is None:
-        return OperatorStatus(there, None, None, ready=False)
+        return OperatorStatus(n_known, None, None, ready=False)
     container = deployment["spec"]["template"]["spec"]["containers"][0]
-    now = deployment.get("status", {})
-    current = now.get("observedGeneration") == deployment["metadata"]["generation"]
-    ready = current and now.get("updatedReplicas") == now.get("availableReplicas") == 1
+    state = deployment.get("status", {})
+    current = state.get("observedGeneration") == deployment["metadata"]["generation"]
+    ready = (
+        current and state.get("updatedReplicas") == state.get("availableReplicas") == 1
+    )
     labels = deployment["metadata"]["labels"]
-    made_by = labels.get("app.kubernetes.io/version")
-    return OperatorStatus(there, container["image"], made_by, ready=bool(ready))
+    installed_from = labels.get("app.kubernetes.io/version")
+    return OperatorStatus(
+        n_known, container["image"], installed_from, ready=bool(ready)
+    )
 
 
 async def is_starting(api: KubernetesApi) -> bool:
-    """Whether it is about to act: there, not ready, and nothing keeps it from running.
+    """Whether it is installed, not ready, and has a pod without problems.
 
-    False too if this user may not see.
+    False also if this user may not read its pods.
     """
-    place = _in_namespace(api)
     try:
         if (await status(api)).ready:
             return False
-        pods = await place.list("Pod", f"{OPERATOR_LABEL}=true")
+        pods = await api.in_namespace(NAMESPACE).list("Pod", f"{OPERATOR_LABEL}=true")
     except KubernetesRightsError:
         return False
     return any(pod_problem(pod) is None for pod in pods)
 
 
-async def remove(api: KubernetesApi, *, timeout_s: float = 60.0) -> None:
-    """Remove the operator, and the kinds of resources that it brought.
+async def remove(api: KubernetesApi, *, timeout: float = 60.0) -> None:
+    """Remove the operator and its custom resource definitions.
 
     Raises
     ------
     ClusterError
-        If there are Dask clusters, which would be left without anybody to end them.
+        If there are Dask clusters, which could not be deleted without it.
     """
     clusters = await _all_clusters(api)
     if clusters:
         msg = (
-            f"there are Dask clusters: {', '.join(clusters)}. Close them first; without "
-            "the operator nothing ends them"
+            f"the Dask operator is needed to delete the Dask clusters {', '.join(clusters)}: "
+            "close them first"
         )
         raise ClusterError(msg)
     for one in reversed(manifests("none:0")):
-        await _in_namespace(api).delete(one["kind"], one["metadata"]["name"])
+        await api.in_namespace(NAMESPACE).delete(one["kind"], one["metadata"]["name"])
     for one in crds():
         await api.delete(one["kind"], one["metadata"]["name"])
-    until = time.monotonic() + timeout_s
-    while await api.get("Namespace", NAMESPACE) is not None:
-        if time.monotonic() > until:
-            msg = f"namespace {NAMESPACE} is still there after {timeout_s:g} s"
-            raise ClusterError(msg)
-        await asyncio.sleep(_LOOK_EVERY_S)
+    await poll_until_async(
+        lambda: api.get("Namespace", NAMESPACE),
+        lambda found: found is None,
+        timeout=timeout,
+        interval=_POLL_INTERVAL,
+        on_timeout=lambda _: ClusterError(
+            f"namespace {NAMESPACE} is still there after {timeout:g} s: look at it with "
+            f"kubectl describe namespace {NAMESPACE}"
+        ),
+    )
 
 
 def crds() -> list[Manifest]:
-    """Return the definitions that the installed dask_kubernetes brings.
+    """Return the custom resource definitions of the installed dask_kubernetes.
 
     Raises
     ------
@@ -212,17 +218,17 @@ def crds() -> list[Manifest]:
         If it is not installed.
     """
     found = importlib.util.find_spec("dask_kubernetes")
-    places = list((found.submodule_search_locations or []) if found else [])
-    if not places:
+    folders = list((found.submodule_search_locations or []) if found else [])
+    if not folders:
         msg = f"dask_kubernetes is not installed: {install_command('kubernetes')}"
         raise OperatorMissingError(msg)
-    files = sorted((Path(places[0]) / _CRDS).glob("*.yaml"))
+    files = sorted((Path(folders[0]) / _CRDS).glob("*.yaml"))
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [yaml.load(file.read_text("utf-8"), loader) for file in files]  # noqa: S506
 
 
 def manifests(image: str) -> list[Manifest]:
-    """Return all that the operator is, but for its definitions."""
+    """Return the operator's manifests, without its custom resource definitions."""
     role = {
         "apiGroup": "rbac.authorization.k8s.io",
         "kind": "ClusterRole",
@@ -230,7 +236,7 @@ def manifests(image: str) -> list[Manifest]:
     }
     account = {"kind": "ServiceAccount", "name": NAME, "namespace": NAMESPACE}
 
-    def made(kind: str, api_version: str, **content: Any) -> Manifest:
+    def build(kind: str, api_version: str, **content: Any) -> Manifest:
         metadata: Manifest = {"name": NAME, "labels": _labels()}
         if kind == "Namespace":
             metadata["labels"] |= POD_SECURITY
@@ -245,11 +251,11 @@ def manifests(image: str) -> list[Manifest]:
 
     rbac = "rbac.authorization.k8s.io/v1"
     return [
-        made("Namespace", "v1"),
-        made("ServiceAccount", "v1", automountServiceAccountToken=False),
-        made("ClusterRole", rbac, rules=list(RULES)),
-        made("ClusterRoleBinding", rbac, roleRef=role, subjects=[account]),
-        made("Deployment", "apps/v1", spec=_deployment(image)),
+        build("Namespace", "v1"),
+        build("ServiceAccount", "v1", automountServiceAccountToken=False),
+        build("ClusterRole", rbac, rules=list(RULES)),
+        build("ClusterRoleBinding", rbac, roleRef=role, subjects=[account]),
+        build("Deployment", "apps/v1", spec=_deployment(image)),
     ]
 
 
@@ -277,7 +283,7 @@ def _deployment(image: str) -> Manifest:
     }
     pod = {
         "serviceAccountName": NAME,
-        "automountServiceAccountToken": True,  # acting on Kubernetes is what it is for
+        "automountServiceAccountToken": True,  # it uses the Kubernetes API
         "enableServiceLinks": False,
         "securityContext": pod_security(),
         "containers": [container],
@@ -287,15 +293,18 @@ def _deployment(image: str) -> Manifest:
     selector = {OPERATOR_LABEL: "true"}
     return {
         "replicas": 1,
-        "strategy": {"type": "Recreate"},  # two at once would act twice
+        "strategy": {"type": "Recreate"},  # two at once would create everything twice
         "selector": {"matchLabels": selector},
         "template": {"metadata": {"labels": selector | _MANAGED}, "spec": pod},
     }
 
 
 def _labels() -> dict[str, str]:
-    made_by = version("dask-kubernetes")
-    return _MANAGED | {OPERATOR_LABEL: "true", "app.kubernetes.io/version": made_by}
+    installed_from = version("dask-kubernetes")
+    return _MANAGED | {
+        OPERATOR_LABEL: "true",
+        "app.kubernetes.io/version": installed_from,
+    }
 
 
 def _labelled(definition: Manifest) -> Manifest:
@@ -304,32 +313,29 @@ def _labelled(definition: Manifest) -> Manifest:
     return definition | {"metadata": metadata | {"labels": labels}}
 
 
-def _in_namespace(api: KubernetesApi) -> KubernetesApi:
-    return type(api)(api.connection, NAMESPACE)
-
-
-async def _refuse_another(api: KubernetesApi, definitions: list[Manifest]) -> None:
+async def _check_no_other(api: KubernetesApi, definitions: list[Manifest]) -> None:
     for one in definitions:
-        there = await api.get(one["kind"], one["metadata"]["name"])
-        labels = (there or {}).get("metadata", {}).get("labels") or {}
-        if there is not None and OPERATOR_LABEL not in labels:
+        found = await api.get(one["kind"], one["metadata"]["name"])
+        labels = (found or {}).get("metadata", {}).get("labels") or {}
+        if found is not None and OPERATOR_LABEL not in labels:
             msg = (
-                f"{one['metadata']['name']} is there, from another installation of a Dask "
+                f"{one['metadata']['name']} exists, from another installation of a Dask "
                 "operator: use that one (kube_cluster works with it), or remove it first; "
-                "two of them would make every worker twice"
+                "two operators would create every worker twice"
             )
             raise ClusterError(msg)
 
 
 async def _check_start(api: KubernetesApi, image: str, *, late: bool) -> None:
-    place = _in_namespace(api)
+    api = api.in_namespace(NAMESPACE)
     problems = [
         pod_problem(pod)
-        for pod in await place.list("Pod", f"{OPERATOR_LABEL}=true")
+        for pod in await api.list("Pod", f"{OPERATOR_LABEL}=true")
         if not pod["metadata"].get("deletionTimestamp")
-        and pod["spec"]["containers"][0]["image"] == image  # not one that is replaced
+        and pod["spec"]["containers"][0]["image"]
+        == image  # not one that is being replaced
     ]
-    deployment = await place.get("Deployment", NAME)
+    deployment = await api.get("Deployment", NAME)
     if deployment is not None:
         problems.append(deployment_problem(deployment))
     reasons = [
@@ -343,7 +349,7 @@ async def _check_start(api: KubernetesApi, image: str, *, late: bool) -> None:
 
 async def _all_clusters(api: KubernetesApi) -> list[str]:
     try:
-        everywhere = type(api)(api.connection, "")
+        everywhere = api.in_namespace("")
         found = await everywhere.list("DaskCluster")
     except ObjectMissingError:
         return []

@@ -1,4 +1,4 @@
-"""The Dask clusters of a namespace at a glance, and the end of one."""
+"""Lists the Dask clusters of a namespace, and deletes one."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ if TYPE_CHECKING:
     from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
 
 Manifest = dict[str, Any]
-_END_WAIT_S = 120.0
-_ANSWER_WAIT_S = 10.0
-_LIVING = ("Pending", "Running")
+_DELETE_TIMEOUT = 120.0
+_RESPONSE_TIMEOUT = 10.0
+_ACTIVE = ("Pending", "Running")
 _logger = logging.getLogger(__name__)
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterRow:
-    """One Dask cluster, in words.
+    """A Dask cluster, as a row of a table.
 
     Attributes
     ----------
     name, age, owner : str
-    wanted, ready : int
-        How many workers it is to have, and has.
+    desired, ready : int
+        Numbers of workers.
     state : str
-        "starting", "working", or since when it has been idle, as far as that is known.
+        "starting", "running", "working", "ending", or how long it has been idle.
     runs : str
-        How many drivers of submitted runs it has.
+        Number of drivers of submitted runs.
     problem : str
         What keeps its pods from running; empty if nothing does.
     """
 
     name: str
     age: str
-    wanted: int
+    desired: int
     ready: int
     owner: str
     state: str
@@ -69,12 +69,12 @@ class ClusterRow:
 
 
 async def rows(where: dict[str, Any]) -> tuple[str, list[ClusterRow]]:
-    """Look at all Dask clusters of a namespace; return its name, too.
+    """Return the name of a namespace, and its Dask clusters.
 
     Raises
     ------
     ClusterError
-        If Kubernetes does not tell.
+        If Kubernetes refuses or does not respond.
     """
     async with connected(**where) as api:
         try:
@@ -114,24 +114,24 @@ async def rows(where: dict[str, Any]) -> tuple[str, list[ClusterRow]]:
         return api.namespace, found
 
 
-async def end(name: str, where: dict[str, Any]) -> None:
-    """End a Dask cluster of any owner, and the searches that run on it.
+async def delete(name: str, where: dict[str, Any]) -> None:
+    """Delete a Dask cluster of any owner, and the searches that run on it.
 
     Raises
     ------
     ClusterNotFoundError
         If there is none of that name.
     ClusterError
-        If Kubernetes does not do it.
+        If Kubernetes refuses or does not respond.
     """
     async with connected(**where) as api:
         if await api.get("DaskCluster", name) is None:
             msg = (
-                f"there is no cluster {name!r} in namespace {api.namespace!r}: "
-                "dask-hpsearch clusters lists those that there are"
+                f"there is no Dask cluster {name!r} in namespace {api.namespace!r}: list them "
+                "with dask-hpsearch clusters"
             )
             raise ClusterNotFoundError(msg)
-        await delete_cluster(api, name, _END_WAIT_S)
+        await delete_cluster(api, name, _DELETE_TIMEOUT)
 
 
 def row_of(
@@ -143,7 +143,7 @@ def row_of(
     idle_since: float | None = None,
     problem: str = "",
 ) -> ClusterRow:
-    """Describe a cluster.
+    """Return the row of a Dask cluster.
 
     Parameters
     ----------
@@ -152,28 +152,30 @@ def row_of(
     groups : list of dict
         All DaskWorkerGroups of the namespace.
     pods : list of dict
-        Those of the cluster.
+        The pods of the Dask cluster.
     now : datetime
     idle_since : float, optional
-        When there was work last, in seconds since the epoch; 0: now; None: not known.
+        Time of the last work, in seconds since the epoch; 0: now; None: unknown.
     problem : str
     """
     metadata = cluster["metadata"]
     name = metadata["name"]
     ready = Counter(_part_of(pod) for pod in pods if is_ready(pod))
-    wanted = sum(
+    desired = sum(
         one["spec"]["worker"]["replicas"]
         for one in groups
         if one["spec"].get("cluster") == name
     )
     drivers = sum(
-        _part_of(pod) == COMPONENT and pod["status"].get("phase") in _LIVING
+        _part_of(pod) == COMPONENT and pod["status"].get("phase") in _ACTIVE
         for pod in pods
     )
     return ClusterRow(
         name=name,
-        age=_in_words(now - dt.datetime.fromisoformat(metadata["creationTimestamp"])),
-        wanted=wanted,
+        age=_format_duration(
+            now - dt.datetime.fromisoformat(metadata["creationTimestamp"])
+        ),
+        desired=desired,
         ready=ready["worker"],
         owner=(metadata.get("annotations") or {}).get(OWNER_ANNOTATION, "unknown"),
         state=_state(cluster, ready["scheduler"], idle_since, now),
@@ -194,19 +196,19 @@ def _state(
     idle = now - dt.datetime.fromtimestamp(idle_since, tz=dt.UTC)
     timeout = cluster["spec"].get("idleTimeout")
     after = dt.timedelta(seconds=timeout or 0)
-    ends = f", ends after {_in_words(after)}" if timeout else ""
-    return f"idle for {_in_words(idle)}{ends}"
+    ends = f", ends after {_format_duration(after)}" if timeout else ""
+    return f"idle for {_format_duration(idle)}{ends}"
 
 
 def _idle_since(name: str, where: dict[str, Any], pods: list[Manifest]) -> float | None:
-    """Ask a scheduler since when there has been nothing to do; None if it does not say."""
+    """Return since when a scheduler has been idle; None if it does not respond."""
     if not any(is_ready(pod) and _part_of(pod) == "scheduler" for pod in pods):
         return None
     forward = PortForward(f"{name}-scheduler", [HTTP_PORT], where)
     try:
         port = forward.start().port(HTTP_PORT)
         url = f"http://127.0.0.1:{port}/api/v1/check_idle"
-        with urllib.request.urlopen(url, timeout=_ANSWER_WAIT_S) as answer:
+        with urllib.request.urlopen(url, timeout=_RESPONSE_TIMEOUT) as answer:
             return float(json.loads(answer.read())["idle_since"])
     except (ClusterError, OSError, ValueError, KeyError) as error:
         _logger.debug("%s does not say whether it is idle: %s", name, error)
@@ -218,10 +220,10 @@ def _idle_since(name: str, where: dict[str, Any], pods: list[Manifest]) -> float
 async def _problem(
     api: KubernetesApi, pods: list[Manifest], deployments: list[Manifest]
 ) -> Problem | None:
-    living = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
-    found = [await problem_of_pod(api, pod) for pod in living if not is_ready(pod)]
-    standing = [one for one in found if one is not None and not one.over]
-    return worst([*standing, *map(deployment_problem, deployments)])
+    present = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    found = [await problem_of_pod(api, pod) for pod in present if not is_ready(pod)]
+    current = [one for one in found if one is not None and not one.over]
+    return worst([*current, *map(deployment_problem, deployments)])
 
 
 def _cluster_of(one: Manifest) -> str:
@@ -232,7 +234,7 @@ def _part_of(pod: Manifest) -> str:
     return str(pod["metadata"]["labels"].get(COMPONENT_LABEL, ""))
 
 
-def _in_words(time: dt.timedelta) -> str:
+def _format_duration(time: dt.timedelta) -> str:
     seconds = max(time.total_seconds(), 0.0)
     for size, unit in _UNITS:
         if seconds >= size:

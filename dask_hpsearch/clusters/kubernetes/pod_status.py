@@ -1,4 +1,4 @@
-"""Looks at a cluster's pods, and at what Kubernetes says of those that do not run."""
+"""Returns the problems of a cluster's pods, from their status, events and nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dask_hpsearch.clusters.kubernetes.diagnosis import (
     deployment_problem,
     needs_events,
     pod_problem,
-    without_room,
+    with_node_sizes,
 )
 from dask_hpsearch.clusters.kubernetes.driver_job import COMPONENT
 from dask_hpsearch.clusters.kubernetes.manifests import CLUSTER_LABEL, COMPONENT_LABEL
@@ -25,27 +25,27 @@ _logger = logging.getLogger(__name__)
 
 
 async def problem_of_pod(api: KubernetesApi, pod: Manifest) -> Problem | None:
-    """Return what keeps a pod from running, with what its events and the nodes say of it."""
+    """Return the problem of a pod, from its status, its events and the nodes."""
     if not needs_events(pod):
         return None
     events = await events_of(api, pod["metadata"]["name"])
     problem = pod_problem(pod, events)
     if problem is None or problem.reason != "Unschedulable":
         return problem
-    return without_room(problem, await _seen(api, "Node"))
+    return with_node_sizes(problem, await _list_visible(api, "Node"))
 
 
 async def problems_of(
     api: KubernetesApi, cluster: str, *, job: str | None = None
 ) -> list[Problem]:
-    """Return what is wrong with the pods of a cluster, those that have ended included.
+    """Return the problems of the pods of a cluster, including those that have ended.
 
     Parameters
     ----------
     api : KubernetesApi
     cluster : str
     job : str, optional
-        The Job whose pods count among the drivers; default: none does.
+        The Job whose driver pods are included; default: none.
     """
     labels = f"{CLUSTER_LABEL}={cluster}"
     found = []
@@ -54,17 +54,17 @@ async def problems_of(
         foreign = own.get(COMPONENT_LABEL) == COMPONENT and own.get("job-name") != job
         if not foreign and "deletionTimestamp" not in pod["metadata"]:
             found.append(await problem_of_pod(api, pod))
-    deployments = await _seen(api, "Deployment", labels)
+    deployments = await _list_visible(api, "Deployment", labels)
     found += map(deployment_problem, deployments)
     return [one for one in found if one is not None]
 
 
 async def events_of(api: KubernetesApi, name: str) -> list[Manifest]:
-    """Return the events of an object; none if this user may not see them."""
-    return await _seen(api, "Event", fields=f"involvedObject.name={name}")
+    """Return the events of an object; none if this user may not list them."""
+    return await _list_visible(api, "Event", fields=f"involvedObject.name={name}")
 
 
-async def _seen(
+async def _list_visible(
     api: KubernetesApi, kind: str, labels: str = "", fields: str = ""
 ) -> list[Manifest]:
     try:

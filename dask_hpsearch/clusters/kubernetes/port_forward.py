@@ -1,6 +1,6 @@
-"""Ports of this machine that lead into a pod, for as long as they are needed.
+"""Forwards ports of this machine to a pod, through Kubernetes' API server.
 
-Kubernetes' API server carries the bytes, so that nothing of a cluster is open to the outside.
+The cluster has no ports that are open to the outside.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
 
-_START_WAIT_S = 20.0
+_START_TIMEOUT = 20.0
 _logger = logging.getLogger(__name__)
 
 
 class PortForward:
-    """Forwards ports of this machine's loopback to a service's pod, in a thread of its own.
+    """Forwards ports of this machine's loopback to a service's pod, in its own thread.
 
-    Each connection looks for the pod anew: one that took the place of another is found.
-    Streams to the scheduler's tunnel outlast the connections that carry them.
+    Each connection looks up the pod again, which may have been replaced. Streams to the
+    scheduler's tunnel survive the connections that carry them.
 
     Parameters
     ----------
     service : str
-        Service whose pod is meant.
+        Service of the pod.
     ports : sequence of int
         Ports in the pod.
     where : dict
@@ -45,7 +45,7 @@ class PortForward:
         self, service: str, ports: Sequence[int], where: dict[str, Any]
     ) -> None:
         self._service = service
-        self._wanted = tuple(ports)
+        self._ports = tuple(ports)
         self._where = where
         self._local: dict[int, int] = {}
         self._error: BaseException | None = None
@@ -57,7 +57,7 @@ class PortForward:
         )
 
     def start(self) -> Self:
-        """Listen; returns once connections are taken.
+        """Listen; returns when connections are accepted.
 
         Raises
         ------
@@ -65,32 +65,32 @@ class PortForward:
             If the forward cannot be set up.
         """
         self._thread.start()
-        if not self._started.wait(_START_WAIT_S) or self._error is not None:
+        if not self._started.wait(_START_TIMEOUT) or self._error is not None:
             self.close()
-            msg = f"no port could be forwarded to {self._service}: {self._error!r}"
+            msg = f"cannot forward a port to {self._service}: {self._error!r}"
             raise ClusterUnreachableError(msg) from self._error
         return self
 
     def port(self, port: int) -> int:
-        """Return the port of this machine that leads to a port of the pod."""
+        """Return the port of this machine for a port of the pod."""
         return self._local[port]
 
     @property
     def is_alive(self) -> bool:
-        """Whether its ports lead anywhere."""
+        """Whether its ports are open."""
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """End it, with the connections that it carries."""
+        """Close its ports and connections."""
         if self._loop is not None and self._end is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._end.set)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(_START_WAIT_S)
+            self._thread.join(_START_TIMEOUT)
 
     def _run(self) -> None:
         try:
             asyncio.run(self._forward())
-        except BaseException as error:  # noqa: BLE001 (told by start)
+        except BaseException as error:  # noqa: BLE001 (raised by start)
             self._error = error
             _logger.debug("the forward to %s ended: %r", self._service, error)
         finally:
@@ -98,7 +98,7 @@ class PortForward:
 
     async def _forward(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(_note)
+        self._loop.set_exception_handler(_log_error)
         self._end = asyncio.Event()
         async with kubernetes_api.connected(**self._where) as api:
             await self._serve(api, self._end)
@@ -109,8 +109,8 @@ class PortForward:
         service = await Service.get(
             self._service, namespace=api.namespace, api=api.connection
         )
-        forwards = [service.portforward(port, "auto") for port in self._wanted]
-        for port, forward in zip(self._wanted, forwards, strict=True):
+        forwards = [service.portforward(port, "auto") for port in self._ports]
+        for port, forward in zip(self._ports, forwards, strict=True):
             self._local[port] = await forward.start()
         entry = None
         if manifests.TUNNEL_PORT in self._local:
@@ -124,7 +124,7 @@ class PortForward:
         for forward in forwards:
             for server in forward.servers:
                 server.close()
-        # kr8s leaves the connections that it carries to their own tasks.
+        # kr8s does not end the tasks of its connections.
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
@@ -132,6 +132,6 @@ class PortForward:
         await asyncio.sleep(0)  # closes the sockets
 
 
-def _note(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Take note of a connection that could not be carried; its client sees it closed."""
+def _log_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log a failed connection; its client sees it closed."""
     _logger.debug("a forwarded connection ended: %s", context.get("exception"))

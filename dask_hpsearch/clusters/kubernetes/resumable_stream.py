@@ -1,11 +1,11 @@
-"""Streams that outlast the connections which carry them.
+"""Streams that survive the connections which carry them.
 
-A forwarded port breaks when the network, the API server or a proxy does; Dask's client then
-gives up all that it waits for. Here both ends keep what the other has not confirmed, and a
-new connection goes on where the old one was cut: neither client nor scheduler notices.
+A forwarded port breaks when the network, the API server or a proxy does, and Dask's client
+then gives up its futures. Here both ends keep what the other has not confirmed, and a new
+connection continues where the old one was cut: neither client nor scheduler notices.
 
-On a connection, after a greeting (who: 16 bytes, and how much has been received: 8), each
-side sends frames: a kind of one byte, a number of 8 bytes, and for data as many bytes.
+On a connection, after a greeting (ID of the stream: 16 bytes; bytes received: 8), each side
+sends frames: a kind of one byte, a number of 8 bytes, and for data as many bytes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ ID_BYTES = 16
 _FRAME = struct.Struct(">cQ")
 _DATA, _CONFIRM, _END = b"d", b"c", b"e"
 _CHUNK = 256 * 1024
-_MOST_UNCONFIRMED = 16 * 2**20
+_MAX_UNCONFIRMED = 16 * 2**20
 _CONFIRM_EVERY = 1 * 2**20
 _CONFIRM_AFTER_S = 0.2
-_QUIET_S = 10.0  # a connection that says nothing for so long is taken for cut
+_QUIET_S = 10.0  # a connection that is silent for so long counts as cut
 
 
 class ResumableStream:
@@ -39,11 +39,11 @@ class ResumableStream:
     def __init__(self, local: Pipe) -> None:
         self._reader, self._writer = local
         self._unconfirmed: deque[bytes] = deque()
-        self._confirmed = 0  # bytes of ours that the other side has
+        self._confirmed = 0  # bytes sent that the other side has confirmed
         self._read = 0  # bytes taken from the local connection
-        self._received = 0  # bytes of theirs that we have
-        self._confirmed = 0  # of which they know
-        self._ended = False  # the local connection has said all
+        self._received = 0  # bytes from the other side
+        self._acknowledged = 0  # those of them that it knows to have arrived
+        self._ended = False  # the local connection has sent everything
         self._changed = asyncio.Condition()
         self.closed = asyncio.Event()
 
@@ -54,16 +54,16 @@ class ResumableStream:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing more to carry, either way."""
-        all_said = self._ended and self._confirmed == self._read
-        return self.closed.is_set() or all_said
+        """Whether there is nothing more to carry in either direction."""
+        all_confirmed = self._ended and self._confirmed == self._read
+        return self.closed.is_set() or all_confirmed
 
     async def pump(self) -> None:
-        """Take bytes from the local connection, until it ends."""
+        """Read the local connection until it ends."""
         while not self.closed.is_set():
             async with self._changed:
                 await self._changed.wait_for(
-                    lambda: self._read - self._confirmed < _MOST_UNCONFIRMED
+                    lambda: self._read - self._confirmed < _MAX_UNCONFIRMED
                 )
             try:
                 chunk = await self._reader.read(_CHUNK)
@@ -108,7 +108,7 @@ class ResumableStream:
         self._writer.close()
 
     def _confirm(self, count: int) -> None:
-        """Forget what the other side has."""
+        """Drop bytes that the other side has received."""
         while self._unconfirmed and self._confirmed < count:
             first = self._unconfirmed.popleft()
             if self._confirmed + len(first) > count:
@@ -118,35 +118,37 @@ class ResumableStream:
             self._confirmed += len(first)
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
-        """Send all that is not confirmed, then what comes."""
-        sent, end_said = self._confirmed, False
+        """Send what is not confirmed, then new data."""
+        sent, end_sent = self._confirmed, False
         while True:
             chunks = self._after(sent)
             for chunk in chunks:
                 writer.write(_FRAME.pack(_DATA, len(chunk)) + chunk)
                 sent += len(chunk)
                 await writer.drain()
-            if self._ended and sent == self._read and not end_said:
+            if self._ended and sent == self._read and not end_sent:
                 writer.write(_FRAME.pack(_END, 0))
-                end_said = True
-            self._confirmed = self._received
-            # Also says that this side is there.
-            writer.write(_FRAME.pack(_CONFIRM, self._confirmed))
+                end_sent = True
+            self._acknowledged = self._received
+            # Also a heartbeat.
+            writer.write(_FRAME.pack(_CONFIRM, self._acknowledged))
             await writer.drain()
-            await self._something_to_send(sent, end_said=end_said)
+            await self._wait_for_data(sent, end_sent=end_sent)
 
-    async def _something_to_send(self, sent: int, *, end_said: bool) -> None:
-        def news() -> bool:
-            late = self._received - self._confirmed >= _CONFIRM_EVERY
-            return self._read > sent or late or (self._ended and not end_said)
+    async def _wait_for_data(self, sent: int, *, end_sent: bool) -> None:
+        def has_news() -> bool:
+            late = self._received - self._acknowledged >= _CONFIRM_EVERY
+            return self._read > sent or late or (self._ended and not end_sent)
 
-        wait_s = _CONFIRM_AFTER_S if self._received > self._confirmed else _QUIET_S / 4
+        wait_s = (
+            _CONFIRM_AFTER_S if self._received > self._acknowledged else _QUIET_S / 4
+        )
         with contextlib.suppress(TimeoutError):
             async with self._changed, asyncio.timeout(wait_s):
-                await self._changed.wait_for(news)
+                await self._changed.wait_for(has_news)
 
     def _after(self, position: int) -> list[bytes]:
-        """Return what comes after a position, of what is kept."""
+        """Return the kept bytes after a position."""
         at, found = self._confirmed, []
         for chunk in self._unconfirmed:
             if at + len(chunk) > position:
@@ -155,7 +157,7 @@ class ResumableStream:
         return found
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
-        """Hand on what arrives, until the connection breaks or the other side ends."""
+        """Write what arrives to the local connection, until the carrier breaks or ends."""
         while True:
             async with asyncio.timeout(_QUIET_S):
                 kind, number = _FRAME.unpack(await reader.readexactly(_FRAME.size))

@@ -1,7 +1,7 @@
-"""What a scheduler in a pod has beside Dask's own: slots, a dashboard, a tunnel's end.
+"""Preload of a scheduler in a pod: slots plugin, dashboard, the exit of the tunnel.
 
-Dashboard and tunnel listen on the pod's own loopback: whoever may forward ports to the pod
-reaches them, and no other pod. The tunnel leads to Dask's port, and TLS goes through it.
+Dashboard and tunnel listen on the pod's loopback: they are reached by port forwarding only,
+not from other pods. The tunnel connects to Dask's port; its clients use TLS.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _logger = logging.getLogger(__name__)
 
 
 async def dask_setup(scheduler: Scheduler) -> None:
-    """Prepare a scheduler; Dask calls this as it starts."""
+    """Prepare a scheduler; Dask calls this when it starts."""
     await scheduler.register_worker_plugin(
         comm=None,
         plugin=dumps(SlotsPlugin(DataReader(), scheduler=str(scheduler.id))),
@@ -49,7 +49,7 @@ async def dask_setup(scheduler: Scheduler) -> None:
 
 
 async def dask_teardown(scheduler: Scheduler) -> None:
-    """End what was prepared."""
+    """Stop what `dask_setup` has started."""
     tunnel = scheduler.extensions.pop(_TUNNEL, None)
     if tunnel is not None:
         await tunnel.close()

@@ -1,8 +1,8 @@
-"""What a scheduler in a pod answers over HTTP: the three questions of the Dask operator.
+"""HTTP routes of a scheduler in a pod: the three that the Dask operator needs.
 
-Dask's own routes also tell tasks, workers and addresses to whoever asks, without a password
-(https://github.com/dask/distributed/issues/6407). These tell three numbers, and whom to let
-go.
+Dask's own routes also return tasks, workers and addresses without authentication
+(https://github.com/dask/distributed/issues/6407). These return three numbers, and the workers
+to remove.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
     from distributed import Scheduler
 
-_LEAVING = "dask-hpsearch-leaving"  # when workers were chosen to leave, by name
+_CHOSEN = "dask-hpsearch-leaving"  # when workers were chosen for removal, by name
 _JSON = "application/json"
-# Until a worker that was chosen has heard of it, and is paused. If it never hears, because
-# our answer was lost, the operator asks again after a minute, and it may be chosen again.
-_CHOSEN_FOR_S = 30.0
-_STILL_RUNS_S = 5.0  # one that was told to end is paused by then: this one was not told
+# Until the pod of a chosen worker is terminated. If it is not, because the response was lost,
+# the operator repeats its request after a minute, and the worker may be chosen again.
+_CHOSEN_FOR = 30.0
+_STILL_RUNS_AFTER = 5.0  # a worker that drains is paused by then
 _CLOSING = (Status.closing_gracefully, Status.closing)
-_MAY_COME_BACK_S = 60.0
+_MAY_RESTART_WITHIN = 60.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Load:
-    """What a worker has: those with little can leave at little cost."""
+    """The load of a worker: the least loaded ones are removed first."""
 
     processing: int
     nbytes: int
@@ -47,20 +47,20 @@ class Load:
 
 
 def choose_leaving(loads: Iterable[Load], n: int) -> list[Load]:
-    """Choose the workers that leave when a cluster becomes smaller."""
+    """Choose the workers that are removed when a cluster is scaled down."""
     return sorted(loads)[: max(n, 0)]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A worker that may leave.
+    """A worker that may be removed.
 
     Attributes
     ----------
     load : Load
     closing : bool
-        Whether it leaves by itself, or because a client has asked it to: its pod would
-        begin it again.
+        Whether it is closing, by itself or on a client's request: its pod would restart
+        it.
     chosen_for : float
         Seconds since it was chosen last.
     """
@@ -70,21 +70,21 @@ class Candidate:
     chosen_for: float = math.inf
 
 
-def who_leaves(candidates: Iterable[Candidate], n: int) -> list[Load]:
-    """Choose so many workers, if there are so many.
+def choose_retiring(candidates: Iterable[Candidate], n: int) -> list[Load]:
+    """Choose ``n`` workers, or fewer if there are fewer.
 
-    The operator asks once and removes the workers that it is given: fewer than it asked
-    for would leave the cluster too large. So workers that were chosen for an earlier request
-    and still run count if there are no others.
+    The operator sends one request and removes the workers in the response: with too few of
+    them the cluster would stay too large. So workers that were chosen for an earlier request
+    and still run are chosen again if there are no others.
     """
     known = list(candidates)
-    fresh = [one for one in known if one.chosen_for >= _CHOSEN_FOR_S]
+    fresh = [one for one in known if one.chosen_for >= _CHOSEN_FOR]
     closing = [one.load for one in fresh if one.closing]
     running = [one.load for one in fresh if not one.closing]
     again = [
         one.load
         for one in known
-        if not one.closing and _STILL_RUNS_S <= one.chosen_for < _CHOSEN_FOR_S
+        if not one.closing and _STILL_RUNS_AFTER <= one.chosen_for < _CHOSEN_FOR
     ]
     chosen: list[Load] = []
     for group in (closing, running, again):
@@ -93,7 +93,7 @@ def who_leaves(candidates: Iterable[Candidate], n: int) -> list[Load]:
 
 
 class GoneWorkers(SchedulerPlugin):
-    """Remembers workers that are gone, and may be about to begin again in their pods."""
+    """Remembers workers that have left, and may restart in their pods."""
 
     name = "dask-hpsearch-gone-workers"
 
@@ -102,41 +102,41 @@ class GoneWorkers(SchedulerPlugin):
         self._gone: dict[str, float] = {}
 
     def names(self, now: float) -> list[str]:
-        """Name those that went a moment ago, and have not come back."""
+        """Return the names of those that left recently, and have not come back."""
         self._gone = {
             name: since
             for name, since in self._gone.items()
-            if now - since < _MAY_COME_BACK_S
+            if now - since < _MAY_RESTART_WITHIN
         }
         return list(self._gone)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
-        """Take note of one that comes, perhaps again."""
+        """Note a worker that joins, perhaps again."""
         name = self._known[worker] = str(scheduler.workers[worker].name)
         self._gone.pop(name, None)
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **kwargs: Any) -> None:
-        """Remember one that goes."""
+        """Remember a worker that leaves."""
         del scheduler, kwargs
         name = self._known.pop(worker, None)
         if name is not None:
             self._gone[name] = time.monotonic()
 
 
-def wanted_workers(tasks: int, slots_per_worker: int) -> int:
-    """Return how many workers would take up all that is to be done now."""
+def target_workers(tasks: int, slots_per_worker: int) -> int:
+    """Return how many workers can run all unfinished tasks at once."""
     return math.ceil(tasks / max(slots_per_worker, 1))
 
 
 class RetireWorkersHandler(RequestHandler):
-    """Names the workers that leave; they drain as their pods are told to end."""
+    """Names the workers to remove; they drain when their pods are terminated."""
 
     def post(self) -> None:
-        """Answer with the chosen ones, by address."""
+        """Respond with the chosen workers, by address."""
         scheduler: Any = self.server
-        asked = json.loads(self.request.body or b"{}")
+        request = json.loads(self.request.body or b"{}")
         now = time.monotonic()
-        chosen_at: dict[str, float] = scheduler.extensions.setdefault(_LEAVING, {})
+        chosen_at: dict[str, float] = scheduler.extensions.setdefault(_CHOSEN, {})
         gone: GoneWorkers | None = scheduler.plugins.get(GoneWorkers.name)
         candidates = [
             Candidate(
@@ -153,37 +153,37 @@ class RetireWorkersHandler(RequestHandler):
             for name in lost
             if name not in chosen_at
         ]
-        chosen = who_leaves(candidates, int(asked.get("n") or 0))
+        chosen = choose_retiring(candidates, int(request.get("n") or 0))
         chosen_at |= {load.name: now for load in chosen}
         self.set_header("Content-Type", _JSON)
         self.write(json.dumps({load.address: {"name": load.name} for load in chosen}))
 
 
 class AdaptiveTargetHandler(RequestHandler):
-    """Tells how many workers there is work for."""
+    """Returns for how many workers there is work."""
 
     def get(self) -> None:
-        """Answer with their number."""
+        """Respond with their number."""
         slots = int(os.environ.get(SLOTS_VARIABLE, "1"))
         scheduler: Any = self.server
         announced = demand.total(scheduler.get_events(demand.TOPIC), time.time())
         tasks = unfinished_tasks(scheduler) + announced
         self.set_header("Content-Type", _JSON)
-        self.write(json.dumps({"workers": wanted_workers(tasks, slots)}))
+        self.write(json.dumps({"workers": target_workers(tasks, slots)}))
 
 
 class CheckIdleHandler(RequestHandler):
-    """Tells since when there has been nothing to do."""
+    """Returns since when the scheduler has been idle."""
 
     def get(self) -> None:
-        """Answer with a time, or with 0 if there is something to do."""
+        """Respond with a time, or with 0 if there is work."""
         scheduler: Any = self.server
         self.set_header("Content-Type", _JSON)
         self.write(json.dumps({"idle_since": scheduler.check_idle() or 0}))
 
 
 def unfinished_tasks(scheduler: Scheduler) -> int:
-    """Count what runs, waits for a slot, or waits for a first worker."""
+    """Count tasks that run, or wait for a slot or a worker."""
     processing = sum(len(ws.processing) for ws in scheduler.workers.values())
     return processing + len(scheduler.queued) + len(scheduler.unrunnable)
 

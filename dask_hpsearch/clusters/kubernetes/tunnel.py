@@ -1,4 +1,4 @@
-"""The two ends of a tunnel of lasting streams: one beside the client, one in the pod."""
+"""The two ends of a tunnel of resumable streams: entry at the client, exit in the pod."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 _COUNT = struct.Struct(">Q")
 _GONE = 2**64 - 1
 _LOOPBACK = "127.0.0.1"
-_GREETING_WAIT_S = 10.0
-_KEPT_S = 60.0  # how long an end waits for the other to come back
-_PAUSES_S = (0.05, 0.1, 0.2, 0.5, 1.0)
+_GREETING_TIMEOUT = 10.0
+_KEEP_TIME = 60.0  # seconds that an end waits for the other to reconnect
+_RECONNECT_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 _logger = logging.getLogger(__name__)
 
 
 class TunnelEntry:
-    """The client's end: listens on this machine, and keeps going into the pod.
+    """The client's end: listens on this machine, and reconnects to the pod.
 
     Parameters
     ----------
     carrier_port : int
-        Port of this machine from which each connection leads to the pod's end.
+        Port of this machine that is forwarded to the pod's end.
     """
 
     def __init__(self, carrier_port: int) -> None:
@@ -43,7 +43,7 @@ class TunnelEntry:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         assert self._server is not None  # noqa: S101 (after start)
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -53,7 +53,7 @@ class TunnelEntry:
         return self
 
     async def close(self) -> None:
-        """End it, with all that it carries."""
+        """Close it, with its streams."""
         if self._server is not None:
             self._server.close()
         await _end_all(self._tasks)
@@ -69,20 +69,22 @@ class TunnelEntry:
         stream = ResumableStream((reader, writer))
         pump = asyncio.ensure_future(stream.pump())
         try:
-            await self._keep_going(stream)
+            await self._carry_until_over(stream)
         finally:
             pump.cancel()
             stream.close()
             await asyncio.gather(pump, return_exceptions=True)
             await _closed(writer)
 
-    async def _keep_going(self, stream: ResumableStream) -> None:
+    async def _carry_until_over(self, stream: ResumableStream) -> None:
         name = os.urandom(ID_BYTES)
         failures, alive = 0, time.monotonic()
-        while not stream.is_over and time.monotonic() - alive < _KEPT_S:
+        while not stream.is_over and time.monotonic() - alive < _KEEP_TIME:
             carrier = await self._connect(name, stream)
             if carrier is None:
-                await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S) - 1)])
+                await asyncio.sleep(
+                    _RECONNECT_PAUSES[min(failures, len(_RECONNECT_PAUSES) - 1)]
+                )
                 failures += 1
                 continue
             pipe, confirmed = carrier
@@ -98,14 +100,14 @@ class TunnelEntry:
     async def _connect(
         self, name: bytes, stream: ResumableStream
     ) -> tuple[Pipe, int] | None:
-        """Return a connection and what the other end has; None if it cannot be had."""
+        """Return a connection and how much the other end has received; None if it fails."""
         try:
             pipe = await asyncio.open_connection(_LOOPBACK, self._carrier_port)
         except OSError:
             return None
         reader, writer = pipe
         try:
-            async with asyncio.timeout(_GREETING_WAIT_S):
+            async with asyncio.timeout(_GREETING_TIMEOUT):
                 writer.write(name + _COUNT.pack(stream.received))
                 await writer.drain()
                 [confirmed] = _COUNT.unpack(await reader.readexactly(_COUNT.size))
@@ -116,23 +118,23 @@ class TunnelEntry:
 
 
 class TunnelExit:
-    """The pod's end: hands each stream to a port of the pod.
+    """The pod's end: connects each stream to a port of the pod.
 
     Parameters
     ----------
     target_port : int
-        Port of this machine that streams lead to.
+        Port of this machine to which streams are connected.
     """
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._server: asyncio.Server | None = None
-        self._streams: dict[bytes, _Held] = {}
+        self._streams: dict[bytes, _OpenStream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         assert self._server is not None  # noqa: S101 (after start)
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -142,7 +144,7 @@ class TunnelExit:
         return self
 
     async def close(self) -> None:
-        """End it, with all that it carries."""
+        """Close it, with its streams."""
         if self._server is not None:
             self._server.close()
         for held in list(self._streams.values()):
@@ -158,7 +160,7 @@ class TunnelExit:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         try:
-            async with asyncio.timeout(_GREETING_WAIT_S):
+            async with asyncio.timeout(_GREETING_TIMEOUT):
                 name = await reader.readexactly(ID_BYTES)
                 [confirmed] = _COUNT.unpack(await reader.readexactly(_COUNT.size))
             held = self._streams.get(name) or await self._begin(name, confirmed)
@@ -171,20 +173,22 @@ class TunnelExit:
         finally:
             await _closed(writer)
 
-    async def _begin(self, name: bytes, confirmed: int) -> _Held | None:
-        if confirmed:  # a stream that was begun with another process than this
+    async def _begin(self, name: bytes, confirmed: int) -> _OpenStream | None:
+        if confirmed:  # the stream was begun with an earlier process
             return None
         try:
             local = await asyncio.open_connection(_LOOPBACK, self._target_port)
         except OSError:
             return None
-        held = _Held(ResumableStream(local), lambda: self._streams.pop(name, None))
+        held = _OpenStream(
+            ResumableStream(local), lambda: self._streams.pop(name, None)
+        )
         self._streams[name] = held
         return held
 
 
-class _Held:
-    """A stream that the pod's end has, with or without a carrier."""
+class _OpenStream:
+    """A stream of the pod's end, with or without a carrier."""
 
     def __init__(self, stream: ResumableStream, forget: Callable[[], object]) -> None:
         self.stream = stream
@@ -194,7 +198,7 @@ class _Held:
         self._expiry: asyncio.TimerHandle | None = None
 
     async def take_over(self) -> int:
-        """End the carrier there may be, and return what has been received."""
+        """Close the carrier, if there is one; return how much was received."""
         if self._expiry is not None:
             self._expiry.cancel()
         if self._carrying is not None:
@@ -203,18 +207,18 @@ class _Held:
         return self.stream.received
 
     async def carry(self, pipe: Pipe, confirmed: int) -> None:
-        """Use a connection until it breaks; then wait for another, for a while."""
+        """Use a connection until it breaks; then wait some time for another one."""
         self._carrying = asyncio.ensure_future(self.stream.carry(pipe, confirmed))
-        mine = self._carrying
-        await asyncio.gather(mine, return_exceptions=True)
-        if self._carrying is not mine:
+        own = self._carrying
+        await asyncio.gather(own, return_exceptions=True)
+        if self._carrying is not own:
             return
         if self.stream.is_over:
             await self.end()
         else:
             loop = asyncio.get_running_loop()
             self._expiry = loop.call_later(
-                _KEPT_S, lambda: asyncio.ensure_future(self.end())
+                _KEEP_TIME, lambda: asyncio.ensure_future(self.end())
             )
 
     async def end(self) -> None:
@@ -230,9 +234,9 @@ class _Held:
 
 
 def _begin(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
-    """Begin a task, and remember it until it is done.
+    """Start a task, and keep a reference until it is done.
 
-    asyncio's own way of serving a connection complains of tasks that were cancelled.
+    asyncio's own server logs errors of cancelled tasks.
     """
     task = asyncio.ensure_future(work)
     tasks.add(task)
@@ -240,7 +244,7 @@ def _begin(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> N
 
 
 async def _closed(writer: asyncio.StreamWriter) -> None:
-    """Close a connection, and wait until its socket is."""
+    """Close a connection, and wait until its socket is closed."""
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()

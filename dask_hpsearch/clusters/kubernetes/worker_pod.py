@@ -52,13 +52,13 @@ if TYPE_CHECKING:
 
     from distributed import Worker
 
-_TRY_AGAIN_S = 0.5
-_AGAIN = "DASK_HPSEARCH_AGAIN"  # set when a worker begins again in the same container
+_RETRY_INTERVAL = 0.5
+_RESTARTED = "DASK_HPSEARCH_AGAIN"  # set when a worker restarts in the same container
 _logger = logging.getLogger("distributed.worker.dask_hpsearch")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one worker until its pod is to end."""
+    """Run one worker until its pod is terminated."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if arguments.disk:
@@ -74,31 +74,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     finally:
         forkserver.close()
     if not left:
-        _logger.warning("the scheduler is gone: looking for it again")
-        os.environ[_AGAIN] = "1"
+        _logger.warning("lost the scheduler: looking for it again")
+        os.environ[_RESTARTED] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="pod_worker")
     parser.add_argument("--slots", type=int, required=True)
-    parser.add_argument("--memory", type=int, required=True, help="bytes of all slots")
-    parser.add_argument("--notice", type=float, required=True, help="seconds to leave")
+    parser.add_argument("--memory", type=int, required=True, help="bytes for all slots")
+    parser.add_argument("--notice", type=float, required=True, help="seconds to drain")
     parser.add_argument("--http-port", type=int, default=WORKER_HTTP_PORT)
     parser.add_argument("--scratch", default=SCRATCH)
-    parser.add_argument("--disk", type=int, default=0, help="bytes of the scratch")
+    parser.add_argument(
+        "--disk", type=int, default=0, help="bytes of the scratch volume"
+    )
     return parser
 
 
 def _prepare_disk(scratch: Path) -> None:
-    """Begin with an empty disk: what the container before this one left may have filled it."""
-    if _AGAIN not in os.environ:
+    """Start with an empty disk, which an earlier container may have filled."""
+    if _RESTARTED not in os.environ:
         empty(scratch, but=[OOM_RECORD_FILE])
     give_slots_folders(scratch)
 
 
 async def _work(arguments: Namespace, forkserver: Forkserver) -> bool:
-    """Return whether the worker was told to leave; else its scheduler is gone."""
+    """Return True if the worker was terminated, False if it has lost its scheduler."""
     leave = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave.set)
     leaving = asyncio.ensure_future(leave.wait())
@@ -106,7 +108,7 @@ async def _work(arguments: Namespace, forkserver: Forkserver) -> bool:
     await asyncio.wait({leaving, joining}, return_when=asyncio.FIRST_COMPLETED)
     if not joining.done():
         joining.cancel()
-        forkserver.close()  # or its imports would be waited for
+        forkserver.close()  # do not wait for its imports
         return True
     worker = joining.result()
     finished = asyncio.ensure_future(worker.finished())
@@ -120,7 +122,7 @@ async def _work(arguments: Namespace, forkserver: Forkserver) -> bool:
 
 
 async def _join(arguments: Namespace, forkserver: Forkserver) -> Worker:
-    security = Security()  # what the environment says
+    security = Security()  # from the environment
     address = os.environ["DASK_SCHEDULER_ADDRESS"]
     await _find(address, security)
     await _check_versions(address, security)
@@ -143,7 +145,7 @@ async def _join(arguments: Namespace, forkserver: Forkserver) -> Worker:
     )
     crashed = read_oom_record(scratch)
     await worker
-    if crashed is not None:  # this container's predecessor, in the same pod
+    if crashed is not None:  # the previous container of the pod
         report = {
             "crashed": crashed.number,
             "nbytes": crashed.nbytes,
@@ -154,19 +156,19 @@ async def _join(arguments: Namespace, forkserver: Forkserver) -> Worker:
 
 
 async def _find(address: str, security: Security) -> None:
-    """Wait for the scheduler; give up if it is not ours."""
+    """Wait for the scheduler; give up if it is of another cluster."""
     while True:
         try:
             await asyncio.to_thread(check_scheduler, address, security, role="worker")
         except ClusterUnreachableError as error:
             _logger.info("%s", error)
-            await asyncio.sleep(_TRY_AGAIN_S)
+            await asyncio.sleep(_RETRY_INTERVAL)
         else:
             return
 
 
 async def _check_versions(address: str, security: Security) -> None:
-    """See that the scheduler has the versions of this worker, before it gets a task."""
+    """Check that the scheduler has the versions of this worker."""
     arguments = security.get_connection_args("worker")
     async with rpc(address, connection_args=arguments) as scheduler:
         theirs = await versions_of(scheduler)
@@ -175,8 +177,8 @@ async def _check_versions(address: str, security: Security) -> None:
 
 
 def _leave_full_disk() -> None:
-    """End as if told to: the next container of the pod begins with an empty disk."""
-    _logger.warning("the disk is full of what earlier fits have left: beginning anew")
+    """End as if terminated: the next container of the pod starts with an empty disk."""
+    _logger.warning("the disk is full of files of earlier fits: restarting")
     os.kill(os.getpid(), signal.SIGTERM)
 
 

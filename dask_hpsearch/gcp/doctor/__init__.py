@@ -1,4 +1,4 @@
-"""What a Google Cloud project lacks before clusters can be made in it."""
+"""Checks that a Google Cloud project has what a spec needs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Looks at a project before anything is created there: what it lacks, and how to mend it.
+"""Checks a project before a GKE cluster is created there, and says how to fix it.
 
-Nothing is changed. Each check asks Google for a few facts, and judges them; one that may
-not ask is reported, and stops no other.
+Nothing is changed. Each check requests a few facts from Google, and evaluates them. A check
+that is not permitted is reported, and the others go on.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.gcp.doctor import permissions, project, quotas, storage_network
-from dask_hpsearch.gcp.doctor.findings import Finding, Report, UnseenError
+from dask_hpsearch.gcp.doctor.findings import Finding, Report, UncheckedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Check = Callable[[GKESpec, GoogleRest], Iterable[Finding]]
 
-# In the order in which one would mend what they find.
+# In the order in which their findings should be fixed.
 CHECKS: tuple[Check, ...] = (
     project.check_apis,
     project.check_billing,
@@ -41,25 +41,25 @@ def examine(
     rest: GoogleRest | None = None,
     addresses: Mapping[str, str] | None = None,
 ) -> Report:
-    """Look at all that a spec needs of its project.
+    """Check everything that a spec needs of its project.
 
     Parameters
     ----------
     spec : GKESpec
     rest : GoogleRest, optional
-        Default: Application Default Credentials, at Google's usual addresses.
+        Default: Application Default Credentials, and Google's public endpoints.
     addresses : mapping, optional
-        Of services that are elsewhere, as `dask_hpsearch.gcp.rest.GoogleRest` takes them.
+        Of services with other endpoints, as `dask_hpsearch.gcp.rest.GoogleRest` takes them.
 
     Returns
     -------
     Report
-        Everything that is wrong, each with the command that mends it.
+        All problems, each with the command that fixes it.
 
     Raises
     ------
     CloudUnreachableError
-        If Google does not answer.
+        If Google does not respond.
     """
     from google.auth.exceptions import GoogleAuthError
 
@@ -67,30 +67,30 @@ def examine(
 
     try:
         if rest is not None:
-            return _look(spec, rest)
+            return _check(spec, rest)
         own = connect(addresses)
         with own.session:
-            return _look(spec, own)
+            return _check(spec, own)
     except GoogleAuthError as error:
         return Report((_no_credentials(error),))
 
 
-def _look(spec: GKESpec, rest: GoogleRest) -> Report:
+def _check(spec: GKESpec, rest: GoogleRest) -> Report:
     first = tuple(project.check_project(spec, rest))
-    if first:  # without a project there is nothing else to look at
+    if first:  # without a project there is nothing else to check
         return Report(first)
     findings: list[Finding] = []
-    unseen: list[str] = []
+    unchecked: list[str] = []
     for check in CHECKS:
         try:
-            for finding in check(spec, rest):  # what it found before it could not go on
+            for finding in check(spec, rest):  # also those before an error
                 findings.append(finding)  # noqa: PERF402
-        except UnseenError as error:
+        except UncheckedError as error:
             if not error.disabled_api:
-                unseen.append(str(error))
+                unchecked.append(str(error))
             elif not any(error.disabled_api in one.command for one in findings):
                 findings.append(project.not_enabled(spec, error.disabled_api))
-    return Report(tuple(findings), tuple(dict.fromkeys(unseen)))
+    return Report(tuple(findings), tuple(dict.fromkeys(unchecked)))
 
 
 def _no_credentials(error: Exception) -> Finding:

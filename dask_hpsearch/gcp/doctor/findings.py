@@ -1,4 +1,4 @@
-"""What `doctor` finds in a project: what is wrong, and the one command that mends it."""
+"""The findings of `doctor`: problems of a project, and commands that fix them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dask_hpsearch.gcp.rest import Answer
+    from dask_hpsearch.gcp.rest import Response
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong.
+    """A problem of a project.
 
     Attributes
     ----------
     about : str
-        A word for it, as "quota".
+        Its subject, as "quota".
     problem : str
     command : str
-        Mends it; words in capitals are the user's to replace.
+        Fixes it; the user replaces words in capitals.
     """
 
     about: str
@@ -29,39 +29,39 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that was found.
+    """All findings.
 
     Attributes
     ----------
     findings : tuple of Finding
-    unseen : tuple of str
-        What could not be looked at, and why.
+    unchecked : tuple of str
+        What could not be checked, and why.
     """
 
     findings: tuple[Finding, ...] = ()
-    unseen: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong, and everything could be looked at."""
-        return not self.findings and not self.unseen
+        """Whether everything was checked, without findings."""
+        return not self.findings and not self.unchecked
 
     def __str__(self) -> str:
         lines = [
             f"{number}. {one.about}: {one.problem}\n   {one.command}"
             for number, one in enumerate(self.findings, 1)
         ]
-        lines += [f"?  could not look at {unseen}" for unseen in self.unseen]
-        return "\n".join(lines) or "nothing is lacking"
+        lines += [f"?  could not check {one}" for one in self.unchecked]
+        return "\n".join(lines) or "no problems found"
 
 
-class UnseenError(Exception):
-    """Something cannot be looked at; the report says so, and goes on.
+class UncheckedError(Exception):
+    """A check is not possible; the report says so, and the others go on.
 
     Attributes
     ----------
     disabled_api : str
-        What must be enabled for that; empty if it is something else.
+        API to enable; empty if there is another reason.
     """
 
     def __init__(self, text: str, disabled_api: str = "") -> None:
@@ -69,6 +69,6 @@ class UnseenError(Exception):
         self.disabled_api = disabled_api
 
     @classmethod
-    def of(cls, answer: Answer, what: str) -> UnseenError:
-        """Say that a service refused to tell something."""
-        return cls(f"{what}: {answer.reason}", answer.disabled_api)
+    def of(cls, response: Response, subject: str) -> UncheckedError:
+        """Return the error of a refused request."""
+        return cls(f"{subject}: {response.reason}", response.disabled_api)

@@ -1,11 +1,11 @@
-"""Whether a project is there, is paid for, and has enabled what is needed."""
+"""Checks that a project exists, has a billing account, and has enabled the APIs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.gcp.api_errors import enable_command, grant_command
-from dask_hpsearch.gcp.doctor.findings import Finding, UnseenError
+from dask_hpsearch.gcp.doctor.findings import Finding, UncheckedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,40 +24,40 @@ APIS = (
 
 
 def check_project(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
-    """Look whether there is such a project, and the user may see it."""
-    answer = rest.get("cloudresourcemanager", f"/v3/projects/{spec.project}")
-    if answer.disabled_api:
-        yield not_enabled(spec, answer.disabled_api)
-    elif not answer.ok:
-        # For who may not see it, a project that is not there looks the same.
+    """Check that the project exists and is visible to the user."""
+    response = rest.get("cloudresourcemanager", f"/v3/projects/{spec.project}")
+    if response.disabled_api:
+        yield not_enabled(spec, response.disabled_api)
+    elif not response.ok:
+        # Google responds the same for both.
         yield Finding(
             "project",
-            f"there is no project {spec.project!r}, or you may not see it "
-            f"({answer.reason})",
+            f"there is no project {spec.project!r}, or you may not view it "
+            f"({response.reason})",
             grant_command(spec.project, "roles/viewer"),
         )
-    elif answer.body.get("state", "ACTIVE") != "ACTIVE":
+    elif response.body.get("state", "ACTIVE") != "ACTIVE":
         yield Finding(
             "project",
-            f"the project {spec.project!r} is to be deleted",
+            f"the project {spec.project!r} is scheduled for deletion",
             f"gcloud projects undelete {spec.project}",
         )
 
 
 def number_of(spec: GKESpec, rest: GoogleRest) -> str:
-    """Return the number of a project, by which some of its accounts are named."""
-    answer = rest.get("cloudresourcemanager", f"/v3/projects/{spec.project}")
-    if not answer.ok:
-        raise UnseenError.of(answer, "the project's number")
-    return str(answer.body.get("name", "")).rpartition("/")[2]
+    """Return the project number, which is part of the names of some accounts."""
+    response = rest.get("cloudresourcemanager", f"/v3/projects/{spec.project}")
+    if not response.ok:
+        raise UncheckedError.of(response, "the project's number")
+    return str(response.body.get("name", "")).rpartition("/")[2]
 
 
 def check_billing(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
-    """Look whether somebody pays."""
-    answer = rest.get("cloudbilling", f"/v1/projects/{spec.project}/billingInfo")
-    if not answer.ok:
-        raise UnseenError.of(answer, "whether there is a billing account")
-    if not answer.body.get("billingEnabled", False):
+    """Check that the project has a billing account."""
+    response = rest.get("cloudbilling", f"/v1/projects/{spec.project}/billingInfo")
+    if not response.ok:
+        raise UncheckedError.of(response, "whether there is a billing account")
+    if not response.body.get("billingEnabled", False):
         yield Finding(
             "billing",
             f"the project {spec.project!r} has no billing account",
@@ -66,24 +66,24 @@ def check_billing(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
 
 
 def check_apis(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
-    """Look which APIs are not enabled."""
+    """Check that the APIs are enabled."""
     path = f"/v1/projects/{spec.project}/services"
     names = [f"projects/{spec.project}/services/{api}" for api in APIS]
-    answer = rest.get("serviceusage", f"{path}:batchGet", names=names)
-    if not answer.ok:
-        raise UnseenError.of(answer, "which APIs are enabled")
+    response = rest.get("serviceusage", f"{path}:batchGet", names=names)
+    if not response.ok:
+        raise UncheckedError.of(response, "which APIs are enabled")
     enabled = {
         str(one["name"]).rpartition("/")[2]
-        for one in answer.body.get("services", [])
+        for one in response.body.get("services", [])
         if one.get("state") == "ENABLED"
     }
-    lacking = [api for api in APIS if api not in enabled]
-    if lacking:
-        yield not_enabled(spec, *lacking)
+    missing = [api for api in APIS if api not in enabled]
+    if missing:
+        yield not_enabled(spec, *missing)
 
 
 def not_enabled(spec: GKESpec, *apis: str) -> Finding:
-    """Say which APIs are not enabled."""
+    """Return the finding of APIs that are not enabled."""
     return Finding(
         "API",
         f"not enabled in project {spec.project!r}: {', '.join(apis)}",

@@ -1,11 +1,11 @@
-"""Whether there are the machines that a spec asks for, and a quota for them."""
+"""Checks that the spec's machine types exist, and that quotas suffice for them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.config.machines import machine
-from dask_hpsearch.gcp.doctor.findings import Finding, UnseenError
+from dask_hpsearch.gcp.doctor.findings import Finding, UncheckedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from dask_hpsearch.config.gke_parts import Pool
     from dask_hpsearch.gcp.rest import GoogleRest
 
-_SHARED = ("e2", "n1")  # families that the quota of plain CPUS is for
+_SHARED = ("e2", "n1")  # families that count for the quota CPUS
 _SSD = ("pd-balanced", "pd-ssd")
 _SPOT = "PREEMPTIBLE_CPUS"
 
 
 def check_machines(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
-    """Look whether the zones have the machine types."""
+    """Check that the zones have the machine types."""
     for machine_type in dict.fromkeys(_machine_types(spec)):
         for zone in spec.node_zones:
             base = f"/compute/v1/projects/{spec.project}/zones/{zone}"
-            answer = rest.get("compute", f"{base}/machineTypes/{machine_type}")
-            if answer.missing:
+            response = rest.get("compute", f"{base}/machineTypes/{machine_type}")
+            if response.missing:
                 yield Finding(
                     "machine type",
                     f"there is no {machine_type} in {zone}: choose another, or a zone "
@@ -33,8 +33,8 @@ def check_machines(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
                     f"gcloud compute machine-types list --project={spec.project} "
                     f"--filter=name={machine_type}",
                 )
-            elif not answer.ok:
-                raise UnseenError.of(answer, "machine types")
+            elif not response.ok:
+                raise UncheckedError.of(response, "machine types")
 
 
 def _machine_types(spec: GKESpec) -> tuple[str, str]:
@@ -42,21 +42,21 @@ def _machine_types(spec: GKESpec) -> tuple[str, str]:
 
 
 def check_quotas(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
-    """Look whether the quotas of the region have room for the cluster at its largest."""
+    """Check that the region's quotas suffice for the GKE cluster at its maximum size."""
     base = f"/compute/v1/projects/{spec.project}/regions/{spec.region}"
-    answer = rest.get("compute", base)
-    if not answer.ok:
-        raise UnseenError.of(answer, f"quotas in {spec.region}")
-    quotas = {str(one["metric"]): one for one in answer.body.get("quotas", [])}
-    for metric, wanted in needs(spec, quotas).items():
+    response = rest.get("compute", base)
+    if not response.ok:
+        raise UncheckedError.of(response, f"quotas in {spec.region}")
+    quotas = {str(one["metric"]): one for one in response.body.get("quotas", [])}
+    for metric, needed in needs(spec, quotas).items():
         found = quotas.get(metric)
-        if found is None or wanted <= found["limit"] - found["usage"]:
+        if found is None or needed <= found["limit"] - found["usage"]:
             continue
-        preferred = round(found["usage"] + wanted)
+        preferred = round(found["usage"] + needed)
         yield Finding(
             "quota",
-            f"{metric} in {spec.region}: the cluster may need {wanted:g}, of "
-            f"{found['limit']:g} are {found['limit'] - found['usage']:g} free",
+            f"{metric} in {spec.region}: the GKE cluster may need {needed:g}, but only "
+            f"{found['limit'] - found['usage']:g} of {found['limit']:g} are available",
             f"gcloud beta quotas preferences create --project={spec.project} "
             f"--service=compute.googleapis.com --dimensions=region={spec.region} "
             f"--quota-id={metric.replace('_', '-')}-per-project-region "
@@ -65,15 +65,15 @@ def check_quotas(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
 
 
 def needs(spec: GKESpec, quotas: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a cluster needs of each quota at its largest.
+    """Return what the GKE cluster needs of each quota at its maximum size.
 
-    The nodes that stay count as many as there are at least, those of workers as many as
-    there may be. Spot machines have a quota of their own only where it is not 0.
+    That is the minimum of system nodes, and the maximum of worker nodes. Spot machines have
+    a separate quota only where it is not 0.
     """
-    wanted: dict[str, float] = {}
+    needed: dict[str, float] = {}
 
     def add(metric: str, amount: float) -> None:
-        wanted[metric] = wanted.get(metric, 0.0) + amount
+        needed[metric] = needed.get(metric, 0.0) + amount
 
     pools: tuple[tuple[Pool, int], ...] = (
         (spec.pools.system, spec.pools.system.min_nodes),
@@ -86,7 +86,7 @@ def needs(spec: GKESpec, quotas: Mapping[str, Any]) -> dict[str, float]:
         size = machine(pool.machine_type)
         if size is not None:
             add(_cpus_metric(pool, quotas), count * size.cpus)
-    return wanted
+    return needed
 
 
 def _cpus_metric(pool: Pool, quotas: Mapping[str, Any]) -> str:

@@ -1,10 +1,10 @@
-"""Whether bucket and network are there, and who may use the bucket."""
+"""Checks bucket and network: that they exist, where, and who may use the bucket."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.gcp.doctor.findings import Finding, UnseenError
+from dask_hpsearch.gcp.doctor.findings import Finding, UncheckedError
 from dask_hpsearch.gcp.doctor.permissions import bindings_of, build_account
 from dask_hpsearch.gcp.doctor.project import number_of
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 ROLE = "roles/storage.objectUser"
 _ENOUGH = (ROLE, "roles/storage.objectAdmin", "roles/storage.admin")
-# Roles of the whole project that contain what a build needs of a bucket.
+# Roles of the project that include what a build needs of a bucket.
 _BUILDERS = ("roles/cloudbuild.builds.builder", "roles/editor", "roles/owner")
-_NEEDS = tuple(
-    f"storage.objects.{what}" for what in ("create", "delete", "get", "list", "update")
+_PERMISSIONS = tuple(
+    f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list", "update")
 )
 
 
 def check_bucket(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
-    """Look whether there is the bucket, where it is, and whether the user may use it."""
-    answer = rest.get("storage", f"/storage/v1/b/{spec.bucket}")
-    if answer.missing:
+    """Check that the bucket exists in the region, and that the user may use it."""
+    response = rest.get("storage", f"/storage/v1/b/{spec.bucket}")
+    if response.missing:
         yield Finding(
             "bucket",
             f"there is no bucket {spec.bucket!r}",
@@ -34,28 +34,28 @@ def check_bucket(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
             f"--location={spec.region} --uniform-bucket-level-access",
         )
         return
-    if answer.ok:
-        yield from _judge_bucket(spec, answer.body)
+    if response.ok:
+        yield from _check_settings(spec, response.body)
     path = f"/storage/v1/b/{spec.bucket}/iam/testPermissions"
-    held = rest.get("storage", path, permissions=list(_NEEDS))
+    held = rest.get("storage", path, permissions=list(_PERMISSIONS))
     if not held.ok:
-        raise UnseenError.of(held, f"what you may do in the bucket {spec.bucket!r}")
-    lacking = set(_NEEDS) - set(held.body.get("permissions", []))
-    if lacking:
+        raise UncheckedError.of(held, f"your permissions in the bucket {spec.bucket!r}")
+    missing = set(_PERMISSIONS) - set(held.body.get("permissions", []))
+    if missing:
         yield Finding(
             "bucket role",
-            f"you lack {', '.join(sorted(lacking))} on the bucket {spec.bucket!r}",
+            f"you lack {', '.join(sorted(missing))} on the bucket {spec.bucket!r}",
             _bind(spec, "user:YOU"),
         )
 
 
-def _judge_bucket(spec: GKESpec, bucket: dict[str, Any]) -> Iterator[Finding]:
+def _check_settings(spec: GKESpec, bucket: dict[str, Any]) -> Iterator[Finding]:
     uniform = bucket.get("iamConfiguration", {}).get("uniformBucketLevelAccess", {})
     if spec.workload_identity and not uniform.get("enabled", False):
         yield Finding(
             "bucket",
-            f"the bucket {spec.bucket!r} has rights for single objects, and so none can "
-            "be given to pods",
+            f"the bucket {spec.bucket!r} has fine-grained access, which cannot grant roles to "
+            "pods",
             f"gcloud storage buckets update gs://{spec.bucket} "
             "--uniform-bucket-level-access",
         )
@@ -64,26 +64,26 @@ def _judge_bucket(spec: GKESpec, bucket: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "bucket",
             f"the bucket {spec.bucket!r} is in {location}, the nodes are in "
-            f"{spec.region}: reading is slow, and traffic is paid for",
+            f"{spec.region}: reads are slow, and their traffic is billed",
             f"gcloud storage buckets create gs://ANOTHER --project={spec.project} "
             f"--location={spec.region} --uniform-bucket-level-access",
         )
 
 
 def check_pods_access(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
-    """Look whether pods and builds may use the bucket."""
-    answer = rest.get("storage", f"/storage/v1/b/{spec.bucket}/iam")
-    if answer.missing:  # check_bucket has said it
+    """Check that pods and builds may use the bucket."""
+    response = rest.get("storage", f"/storage/v1/b/{spec.bucket}/iam")
+    if response.missing:  # check_bucket reports it
         return
-    if not answer.ok:
-        raise UnseenError.of(answer, f"who may use the bucket {spec.bucket!r}")
-    members = _members(answer.body.get("bindings", []), _ENOUGH)
+    if not response.ok:
+        raise UncheckedError.of(response, f"who may use the bucket {spec.bucket!r}")
+    members = _members(response.body.get("bindings", []), _ENOUGH)
     pods = pods_member(spec, number_of(spec, rest))
-    ways = {pods, *_other_ways(spec, pods)}
-    if not members & ways and not _by_project(spec, rest, _ENOUGH) & ways:
-        what = "Workload Identity" if spec.workload_identity else "node account"
+    names = {pods, *_other_names(spec, pods)}
+    if not members & names and not _by_project(spec, rest, _ENOUGH) & names:
+        about = "Workload Identity" if spec.workload_identity else "node account"
         yield Finding(
-            what,
+            about,
             f"pods of the namespace {spec.namespace!r} may not use the bucket "
             f"{spec.bucket!r}",
             _bind(spec, pods),
@@ -101,7 +101,7 @@ def check_pods_access(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
 
 
 def pods_member(spec: GKESpec, number: str) -> str:
-    """Return the name that pods of the spec's namespace have in IAM."""
+    """Return the IAM principal of the pods of the spec's namespace."""
     if not spec.workload_identity:
         return f"serviceAccount:{spec.nodes_run_as}"
     return (
@@ -110,8 +110,8 @@ def pods_member(spec: GKESpec, number: str) -> str:
     )
 
 
-def _other_ways(spec: GKESpec, pods: str) -> set[str]:
-    """Names that contain those pods, or are those of their account alone."""
+def _other_names(spec: GKESpec, pods: str) -> set[str]:
+    """Return IAM principals that include those pods, or only their service account."""
     if not spec.workload_identity:
         return set()
     pool = pods.rpartition("/namespace/")[0]
@@ -122,7 +122,7 @@ def _other_ways(spec: GKESpec, pods: str) -> set[str]:
 
 
 def _members(bindings: Iterable[dict[str, Any]], roles: Container[str]) -> set[str]:
-    """Return who has one of some roles."""
+    """Return the members that have one of some roles."""
     return {
         member
         for one in bindings
@@ -132,7 +132,7 @@ def _members(bindings: Iterable[dict[str, Any]], roles: Container[str]) -> set[s
 
 
 def _by_project(spec: GKESpec, rest: GoogleRest, roles: Container[str]) -> set[str]:
-    """Return who has one of some roles for all buckets of the project."""
+    """Return the members that have one of some roles in the project."""
     return _members(bindings_of(spec, rest), roles)
 
 
@@ -144,36 +144,38 @@ def _bind(spec: GKESpec, member: str) -> str:
 
 
 def check_network(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
-    """Look whether there is the network, and whether its nodes reach Google."""
+    """Check that the network exists, and that its nodes reach Google's APIs."""
     network = spec.network.network.rpartition("/")[2]
     base = f"/compute/v1/projects/{spec.project}"
-    answer = rest.get("compute", f"{base}/global/networks/{network}")
-    if answer.missing:
+    response = rest.get("compute", f"{base}/global/networks/{network}")
+    if response.missing:
         yield Finding(
             "network",
             f"there is no network {network!r} in project {spec.project!r}",
             f"gcloud compute networks create {network} --project={spec.project}",
         )
         return
-    if not answer.ok:
-        raise UnseenError.of(answer, "the network")
-    part = (spec.network.subnetwork or network).rpartition("/")[2]
-    found = rest.get("compute", f"{base}/regions/{spec.region}/subnetworks/{part}")
+    if not response.ok:
+        raise UncheckedError.of(response, "the network")
+    subnetwork = (spec.network.subnetwork or network).rpartition("/")[2]
+    found = rest.get(
+        "compute", f"{base}/regions/{spec.region}/subnetworks/{subnetwork}"
+    )
     if found.missing:
         yield Finding(
             "network",
-            f"there is no subnetwork {part!r} in {spec.region}",
-            f"gcloud compute networks subnets create {part} --project={spec.project} "
+            f"there is no subnetwork {subnetwork!r} in {spec.region}",
+            f"gcloud compute networks subnets create {subnetwork} --project={spec.project} "
             f"--network={network} --region={spec.region} --range=10.0.0.0/20 "
             "--enable-private-ip-google-access",
         )
     elif not found.ok:
-        raise UnseenError.of(found, "the subnetwork")
+        raise UncheckedError.of(found, "the subnetwork")
     elif spec.network.private_nodes and not found.body.get("privateIpGoogleAccess"):
         yield Finding(
             "network",
-            f"nodes in the subnetwork {part!r} have no address of their own, and so do "
-            "not reach the registry or the bucket",
-            f"gcloud compute networks subnets update {part} --project={spec.project} "
+            f"nodes in the subnetwork {subnetwork!r} have no external address, and cannot "
+            "reach the registry or the bucket",
+            f"gcloud compute networks subnets update {subnetwork} --project={spec.project} "
             f"--region={spec.region} --enable-private-ip-google-access",
         )

@@ -1,66 +1,91 @@
-"""Requests to GKE: looks at clusters, changes of them, and their labels."""
+"""The client of GKE's API: reads, waits for and changes the GKE clusters of a project."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions
 from google.cloud import container_v1 as v1
 
+from dask_hpsearch.concurrency import Clock, Deadline, poll_until
 from dask_hpsearch.exceptions import (
     CloudError,
     CloudNotFoundError,
     CloudTimeoutError,
     ForeignResourceError,
 )
-from dask_hpsearch.gcp.api_errors import LOST
-from dask_hpsearch.gcp.gke.labels import is_ours
+from dask_hpsearch.gcp.api_errors import map_google_errors
+from dask_hpsearch.gcp.gke.labels import is_managed
 from dask_hpsearch.gcp.gke.operations import (
+    Timeouts,
+    check_operation,
     conditions,
-    failure,
     is_busy,
-    map_gke_errors,
+    is_done,
+    operation_error,
+    operation_timeout,
+    stage_of,
 )
-from dask_hpsearch.gcp.gke.state import GKECluster, described
+from dask_hpsearch.gcp.gke.state import GKECluster, parse_cluster
+from dask_hpsearch.gcp.retry import TRANSIENT, with_retries, without_retries
+from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
-    from dask_hpsearch.gcp.gke.operations import Follower
-
-
+SERVICE = "container.googleapis.com"
+ADMIN = "roles/container.admin"
 _STATUS = v1.Cluster.Status
-_TRIES = 3  # to change labels that others change meanwhile
+_LABEL_ATTEMPTS = 3  # labels may be changed by others at the same time
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class GKEReader:
-    """Looks at the clusters of one project.
+class GKEApi:
+    """GKE's API for one project.
+
+    Changes do not check whether dask_hpsearch manages the GKE cluster: callers do, with
+    `get_managed` or `check_managed`. Each change may be requested twice.
 
     Attributes
     ----------
-    follower : Follower
-        Its client is the one that is asked.
+    client : ClusterManagerClient
+    project : str
+    retry : Retry
+        How single requests are repeated.
+    say : callable
+        Given a line of progress.
+    clock : Clock
+    timeouts : Timeouts
+        Of operations.
     """
 
-    follower: Follower
+    client: Any
+    project: str
+    retry: Retry = field(default_factory=Retry)
+    say: Callable[[str], None] = _logger.info
+    clock: Clock = field(default_factory=Clock)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    # --- reads ----------------------------------------------------------------------
 
     def get(self, path: str) -> v1.Cluster | None:
-        """Return a cluster as GKE has it; None if there is none."""
+        """Return a GKE cluster; None if there is none."""
         request = v1.GetClusterRequest(name=path)
-        follower = self.follower
-        with map_gke_errors(f"look for {path}", follower.project):
+        with self.map_errors(f"look up {path}"):
             try:
-                found: v1.Cluster = follower.client.get_cluster(
-                    request, **follower.retry.reading
+                found: v1.Cluster = self.client.get_cluster(
+                    request, **with_retries(self.retry)
                 )
             except exceptions.NotFound:
                 return None
         return found
 
-    def mine(self, path: str) -> v1.Cluster:
-        """Return a cluster that is there and ours.
+    def get_managed(self, path: str) -> v1.Cluster:
+        """Return a GKE cluster that dask_hpsearch manages.
 
         Raises
         ------
@@ -70,125 +95,153 @@ class GKEReader:
         if found is None:
             msg = f"there is no GKE cluster {path}: create it with dask-hpsearch up"
             raise CloudNotFoundError(msg)
-        check_ours(path, found)
+        check_managed(path, found)
         return found
 
-    def until_ready(self, path: str) -> GKECluster:
-        """Wait until a cluster can be used.
+    def list_clusters(self) -> list[v1.Cluster]:
+        """Return the GKE clusters of the project, in all locations."""
+        request = v1.ListClustersRequest(parent=f"projects/{self.project}/locations/-")
+        with self.map_errors("list GKE clusters"):
+            response = self.client.list_clusters(request, **with_retries(self.retry))
+        if response.missing_zones:
+            zones = ", ".join(response.missing_zones)
+            self.say(f"no response from {zones}: list the GKE clusters again later")
+        return list(response.clusters)
+
+    # --- waits ----------------------------------------------------------------------
+
+    def wait_until_ready(self, path: str) -> GKECluster:
+        """Wait until a GKE cluster can be used.
 
         Raises
         ------
         CloudError
-            If it cannot, or goes, or takes too long.
+            If it fails, disappears, or takes too long.
         """
-        clock, limits = self.follower.clock, self.follower.limits
-        until = clock.now() + limits.create_s
-        while True:
+
+        def check() -> GKECluster:
             found = self.get(path)
             if found is None:
-                msg = f"{path} has gone while it was being created"
+                msg = f"{path} was deleted while it was being created: create it again"
                 raise CloudNotFoundError(msg)
             if found.status in (_STATUS.ERROR, _STATUS.STOPPING):
-                doing = f"bring up {path}"
-                raise failure(doing, conditions(found))
-            cluster = described(self.follower.project, found)
-            if found.status != _STATUS.PROVISIONING and cluster.server:
-                return cluster
-            if clock.now() > until:
-                msg = f"{path} is still {found.status.name}: look at it in the console"
-                raise CloudTimeoutError(msg)
-            clock.sleep(limits.poll_s)
+                doing = f"create {path}"
+                raise operation_error(doing, conditions(found))
+            return parse_cluster(self.project, found)
 
-    def until_settled(self, path: str) -> None:
-        """Wait until another client's creation has ended, well or not.
-
-        Raises
-        ------
-        CloudTimeoutError
-            If it takes too long.
-        """
-        clock, limits = self.follower.clock, self.follower.limits
-        until = clock.now() + limits.create_s
-        while True:
-            found = self.get(path)
-            if found is None or found.status != _STATUS.PROVISIONING:
-                return
-            if clock.now() > until:
-                msg = f"{path} is still being created: look at it in the console"
-                raise CloudTimeoutError(msg)
-            clock.sleep(limits.poll_s)
-
-    def until_gone(self, path: str) -> None:
-        """Wait until a cluster that is being deleted is gone.
-
-        Raises
-        ------
-        CloudTimeoutError
-            If it takes too long.
-        """
-        clock, limits = self.follower.clock, self.follower.limits
-        until = clock.now() + limits.delete_s
-        while (found := self.get(path)) is not None:
-            if found.status != _STATUS.STOPPING:
-                return
-            if clock.now() > until:
-                msg = f"{path} is still being deleted: try again later"
-                raise CloudTimeoutError(msg)
-            clock.sleep(limits.poll_s)
-
-
-def check_ours(path: str, found: v1.Cluster) -> None:
-    """See that we have made a cluster, before it is changed.
-
-    Raises
-    ------
-    ForeignResourceError
-        If somebody else has.
-    """
-    if not is_ours(found.resource_labels):
-        msg = (
-            f"{path} is a GKE cluster that dask-hpsearch has not made, and does not "
-            "touch: choose another name. (Dask runs on it all the same: get its "
-            "kubeconfig, and use kube_cluster)"
+        return poll_until(
+            check,
+            lambda cluster: cluster.status != "PROVISIONING" and cluster.server,
+            timeout=self.timeouts.create,
+            interval=self.timeouts.poll_interval,
+            on_timeout=lambda cluster: _still(path, cluster.status),
+            clock=self.clock,
         )
-        raise ForeignResourceError(msg)
 
+    def wait_until_created(self, path: str) -> None:
+        """Wait until another client's creation has ended, successfully or not.
 
-class Changes:
-    """Changes of the clusters of one project.
+        Raises
+        ------
+        CloudTimeoutError
+        """
+        self._wait_while(path, "PROVISIONING", self.timeouts.create)
 
-    Whoever calls has looked at the labels. All changes may be asked for twice.
+    def wait_until_deleted(self, path: str) -> None:
+        """Wait until a GKE cluster that is being deleted is gone.
 
-    Parameters
-    ----------
-    follower : Follower
-        Its client is the one that is asked.
-    """
+        Raises
+        ------
+        CloudTimeoutError
+        """
+        self._wait_while(path, "STOPPING", self.timeouts.delete)
 
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-        self._client = follower.client
+    def _wait_while(self, path: str, status: str, timeout: float) -> None:
+        poll_until(
+            lambda: self.get(path),
+            lambda found: found is None or found.status.name != status,
+            timeout=timeout,
+            interval=self.timeouts.poll_interval,
+            on_timeout=lambda _: _still(path, status),
+            clock=self.clock,
+        )
+
+    def wait_for_operation(
+        self, parent: str, operation: v1.Operation, doing: str, timeout: float
+    ) -> None:
+        """Wait until an operation has succeeded.
+
+        Parameters
+        ----------
+        parent : str
+            The location, as ``projects/P/locations/L``.
+        operation : Operation
+        doing : str
+            What it does, as "create the GKE cluster 'x'".
+        timeout : float
+
+        Raises
+        ------
+        OperationFailedError, CloudQuotaError, CloudRightsError
+            If it failed; with Google's message.
+        CloudTimeoutError
+            If it has not finished in time.
+        CloudError
+            If its status is unknown.
+        """
+        name = f"{parent}/operations/{operation.name}"
+        deadline = Deadline(timeout, self.clock.now)
+        said = ""
+        while not is_done(operation):
+            if deadline.expired:
+                raise operation_timeout(doing, parent, operation, timeout)
+            stage = stage_of(operation)
+            if stage != said:
+                said = stage
+                self.say(f"{doing}: {stage}")
+            self.clock.sleep(self.timeouts.poll_interval)
+            found = self._get_operation(name, doing)
+            if found is None:  # it ended long ago: the resource has its outcome
+                return
+            operation = found
+        check_operation(doing, operation)
+
+    def _get_operation(self, name: str, doing: str) -> v1.Operation | None:
+        request = v1.GetOperationRequest(name=name)
+        with self.map_errors(doing):
+            try:
+                found: v1.Operation = self.client.get_operation(
+                    request, **with_retries(self.retry)
+                )
+            except exceptions.NotFound:
+                return None
+        return found
+
+    # --- changes --------------------------------------------------------------------
 
     def delete_cluster(self, path: str) -> None:
-        """Delete a cluster; nothing happens if it is gone."""
+        """Delete a GKE cluster, unless it is gone."""
         request = v1.DeleteClusterRequest(name=path)
-        limit_s = self._follower.limits.delete_s
+        timeout = self.timeouts.delete
         self._change(
-            f"delete {path}", path, self._client.delete_cluster, request, limit_s
+            f"delete {path}", path, self.client.delete_cluster, request, timeout
         )
 
-    def delete_now_or_never(self, path: str) -> bool:
-        """Ask once for the deletion of a cluster; False if GKE is busy with it.
+    def try_delete_cluster(self, path: str) -> bool:
+        """Request the deletion of a GKE cluster once.
 
-        False also if the answer was lost: nothing of it is repeated later.
+        Returns
+        -------
+        bool
+            False if GKE is busy with the cluster, or if the response was lost.
         """
         request = v1.DeleteClusterRequest(name=path)
-        with map_gke_errors(f"delete {path}", self._follower.project):
+        with self.map_errors(f"delete {path}"):
             try:
-                self._client.delete_cluster(request, **self._follower.retry.once)
+                self.client.delete_cluster(request, **without_retries(self.retry))
             except exceptions.NotFound:
                 return True
-            except LOST:
+            except TRANSIENT:
                 return False
             except (exceptions.FailedPrecondition, exceptions.Aborted) as error:
                 if not is_busy(error):
@@ -196,45 +249,80 @@ class Changes:
                 return False
         return True
 
-    def delete_pool(self, path: str, pool: str) -> None:
-        """Delete a pool; nothing happens if it is gone."""
+    def delete_node_pool(self, path: str, pool: str) -> None:
+        """Delete a node pool, unless it is gone."""
         request = v1.DeleteNodePoolRequest(name=f"{path}/nodePools/{pool}")
-        doing = f"delete the pool {pool!r} of {path}"
-        self._change(doing, path, self._client.delete_node_pool, request)
+        doing = f"delete the node pool {pool!r} of {path}"
+        self._change(doing, path, self.client.delete_node_pool, request)
 
-    def create_pool(self, path: str, pool: v1.NodePool) -> None:
-        """Create a pool; nothing happens if it is there."""
+    def create_node_pool(self, path: str, pool: v1.NodePool) -> None:
+        """Create a node pool, unless it exists."""
         request = v1.CreateNodePoolRequest(parent=path, node_pool=pool)
-        doing = f"create the pool {pool.name!r} of {path}"
-        self._change(doing, path, self._client.create_node_pool, request)
+        doing = f"create the node pool {pool.name!r} of {path}"
+        self._change(doing, path, self.client.create_node_pool, request)
 
     def set_autoscaling(
-        self, path: str, pool: str, scaling: v1.NodePoolAutoscaling
+        self, path: str, pool: str, autoscaling: v1.NodePoolAutoscaling
     ) -> None:
-        """Change between which numbers a pool's nodes come and go."""
+        """Set the limits of a node pool's autoscaler."""
         request = v1.SetNodePoolAutoscalingRequest(
-            name=f"{path}/nodePools/{pool}", autoscaling=scaling
+            name=f"{path}/nodePools/{pool}", autoscaling=autoscaling
         )
-        doing = f"change how the pool {pool!r} of {path} grows"
-        self._change(doing, path, self._client.set_node_pool_autoscaling, request)
+        doing = f"set the autoscaling of the node pool {pool!r} of {path}"
+        self._change(doing, path, self.client.set_node_pool_autoscaling, request)
 
-    def set_size(self, path: str, pool: str, nodes: int) -> None:
-        """Change how many nodes a pool has, in each of its zones."""
+    def set_node_pool_size(self, path: str, pool: str, nodes: int) -> None:
+        """Set how many nodes a node pool has, in each of its zones."""
         request = v1.SetNodePoolSizeRequest(
             name=f"{path}/nodePools/{pool}", node_count=nodes
         )
-        doing = f"change the size of the pool {pool!r} of {path}"
-        self._change(doing, path, self._client.set_node_pool_size, request)
+        doing = f"set the size of the node pool {pool!r} of {path}"
+        self._change(doing, path, self.client.set_node_pool_size, request)
 
     def set_labels(
         self, path: str, labels: Mapping[str, str], fingerprint: str
     ) -> None:
-        """Change all labels, unless somebody has changed them meanwhile."""
+        """Replace all labels, unless they have changed since the fingerprint."""
         request = v1.SetLabelsRequest(
             name=path, resource_labels=dict(labels), label_fingerprint=fingerprint
         )
         doing = f"change the labels of {path}"
-        self._change(doing, path, self._client.set_labels, request)
+        self._change(doing, path, self.client.set_labels, request)
+
+    def update_labels(
+        self, path: str, change: Callable[[Mapping[str, str]], dict[str, str]]
+    ) -> None:
+        """Change the labels of a managed GKE cluster; again if others do meanwhile.
+
+        Parameters
+        ----------
+        path : str
+        change : callable
+            Given the current labels, returns the new ones.
+
+        Raises
+        ------
+        CloudError
+            If there is no such managed GKE cluster, or Google refuses.
+        """
+        for remaining in reversed(range(_LABEL_ATTEMPTS)):
+            found = self.get_managed(path)
+            before = dict(found.resource_labels)
+            labels = change(before)
+            if labels == before:
+                return
+            try:
+                self.set_labels(path, labels, found.label_fingerprint)
+            except CloudError as error:
+                changed = isinstance(error.__cause__, exceptions.FailedPrecondition)
+                if not (changed and remaining):
+                    raise
+            else:
+                return
+
+    def map_errors(self, doing: str) -> AbstractContextManager[None]:
+        """Map errors of requests to GKE, as `map_google_errors` does."""
+        return map_google_errors(doing, self.project, SERVICE, ADMIN)
 
     def _change(
         self,
@@ -242,30 +330,28 @@ class Changes:
         path: str,
         method: Callable[..., v1.Operation],
         request: object,
-        limit_s: float | None = None,
+        timeout: float | None = None,
     ) -> None:
-        follower = self._follower
-        limit_s = follower.limits.change_s if limit_s is None else limit_s
-        until = follower.clock.now() + limit_s
-        operation = self._begun(doing, method, request, until)
+        """Request a change, and wait until it is done."""
+        timeout = self.timeouts.change if timeout is None else timeout
+        deadline = Deadline(timeout, self.clock.now)
+        operation = self._begin(doing, method, request, deadline)
         if operation is not None:
             parent = path.partition("/clusters/")[0]
-            left = until - follower.clock.now()
-            follower.follow(parent, operation, doing, left)
+            self.wait_for_operation(parent, operation, doing, deadline.remaining)
 
-    def _begun(
+    def _begin(
         self,
         doing: str,
         method: Callable[..., v1.Operation],
         request: object,
-        until: float,
+        deadline: Deadline,
     ) -> v1.Operation | None:
-        """Ask until the cluster is not busy; None if it is as asked for already."""
-        follower = self._follower
+        """Send a request until GKE is not busy; None if nothing is left to do."""
         while True:
-            with map_gke_errors(doing, self._follower.project):
+            with self.map_errors(doing):
                 try:
-                    return method(request, **follower.retry.reading)
+                    return method(request, **with_retries(self.retry))
                 except exceptions.NotFound:
                     if not doing.startswith("delete"):
                         raise
@@ -273,44 +359,31 @@ class Changes:
                 except exceptions.AlreadyExists:
                     return None
                 except (exceptions.FailedPrecondition, exceptions.Aborted) as error:
-                    if not is_busy(error) or follower.clock.now() > until:
+                    if not is_busy(error) or deadline.expired:
                         raise
-            follower.say(f"waiting to {doing}: GKE is busy with another operation")
-            follower.clock.sleep(follower.limits.poll_s)
+            self.say(f"waiting to {doing}: GKE is busy with another operation")
+            self.clock.sleep(self.timeouts.poll_interval)
 
 
-def relabel(
-    looker: GKEReader,
-    changes: Changes,
-    path: str,
-    change: Callable[[Mapping[str, str]], dict[str, str]],
-) -> None:
-    """Change the labels of a cluster of ours; look again if somebody else does meanwhile.
-
-    Parameters
-    ----------
-    looker : GKEReader
-    changes : Changes
-    path : str
-    change : callable
-        Returns the new labels for those that are there.
+def check_managed(path: str, cluster: v1.Cluster) -> None:
+    """Check that dask_hpsearch manages a GKE cluster, before it is changed.
 
     Raises
     ------
-    CloudError
-        If there is no such cluster of ours, or Google refuses.
+    ForeignResourceError
+        If it was created by other means.
     """
-    for remaining in reversed(range(_TRIES)):
-        found = looker.mine(path)
-        before = dict(found.resource_labels)
-        labels = change(before)
-        if labels == before:
-            return
-        try:
-            changes.set_labels(path, labels, found.label_fingerprint)
-        except CloudError as error:
-            changed = isinstance(error.__cause__, exceptions.FailedPrecondition)
-            if not (changed and remaining):
-                raise
-        else:
-            return
+    if not is_managed(cluster.resource_labels):
+        msg = (
+            f"the GKE cluster {path} was not created by dask-hpsearch and will not be "
+            "modified: choose another name. (To run Dask on it anyway, get its kubeconfig "
+            "and use kube_cluster)"
+        )
+        raise ForeignResourceError(msg)
+
+
+def _still(path: str, status: str) -> CloudTimeoutError:
+    return CloudTimeoutError(
+        f"{path} is still {status}: look at it in the Google Cloud console, or try again "
+        "later"
+    )

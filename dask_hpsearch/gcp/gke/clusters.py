@@ -1,7 +1,7 @@
-"""GKE clusters: found, created, changed and deleted; none but our own are touched.
+"""GKE clusters: found, created, changed and deleted, if dask_hpsearch manages them.
 
-Every change looks at the labels first. What is begun and fails is removed; what somebody
-has begun and left (a client that was killed) is finished by whoever asks for it next.
+Every change checks the labels first. A creation that fails is undone; one that was left by a
+client that was killed is completed by the next client that asks for the GKE cluster.
 """
 
 from __future__ import annotations
@@ -12,35 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 from google.cloud import container_v1 as v1
 
+from dask_hpsearch.concurrency import Clock
 from dask_hpsearch.exceptions import CloudError, ForeignResourceError, GKEMismatchError
-from dask_hpsearch.gcp.api_errors import Retry
-from dask_hpsearch.gcp.gke import labels as ours
+from dask_hpsearch.gcp.gke import labels as gke_labels
 from dask_hpsearch.gcp.gke import requests
-from dask_hpsearch.gcp.gke.api import Changes, GKEReader, check_ours, relabel
+from dask_hpsearch.gcp.gke.api import GKEApi, check_managed
 from dask_hpsearch.gcp.gke.create import Creation
-from dask_hpsearch.gcp.gke.delete import Deletion
-from dask_hpsearch.gcp.gke.operations import (
-    Clock,
-    Follower,
-    Limits,
-    conditions,
-    failure,
-    map_gke_errors,
-)
-from dask_hpsearch.gcp.gke.state import GKECluster, described
+from dask_hpsearch.gcp.gke.delete import delete, delete_unused
+from dask_hpsearch.gcp.gke.operations import Timeouts, conditions, operation_error
+from dask_hpsearch.gcp.gke.state import GKECluster, parse_cluster
+from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from dask_hpsearch.config.gke import GKESpec
 
 _logger = logging.getLogger(__name__)
 _STATUS = v1.Cluster.Status
+_POOLS = (requests.SYSTEM, requests.WORKERS)
 
 
 @dataclass(frozen=True, slots=True)
-class Ensured:
-    """A GKE cluster that is there.
+class EnsuredCluster:
+    """A GKE cluster that is ready.
 
     Attributes
     ----------
@@ -54,15 +49,15 @@ class Ensured:
 
 
 class GKEClusters:
-    """The GKE clusters of a project that dask_hpsearch has made.
+    """The GKE clusters of a project that dask_hpsearch manages.
 
     Parameters
     ----------
     client : ClusterManagerClient
     project : str
     retry : Retry, optional
-        How long single requests are waited for, and repeated.
-    limits : Limits, optional
+        How single requests are repeated.
+    timeouts : Timeouts, optional
         How long operations may take.
     clock : Clock, optional
     say : callable
@@ -75,25 +70,22 @@ class GKEClusters:
         project: str,
         *,
         retry: Retry | None = None,
-        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
         clock: Clock | None = None,
         say: Callable[[str], None] = _logger.info,
     ) -> None:
-        self._follower = Follower(
+        self._api = GKEApi(
             client,
             project,
             retry or Retry(),
             say,
             clock or Clock(),
-            limits or Limits(),
+            timeouts or Timeouts(),
         )
-        self._clock, self._say = self._follower.clock, say
-        self._looker = GKEReader(self._follower)
-        self._changes = Changes(self._follower)
-        self._deletion = Deletion(self._looker, self._changes)
+        self._clock, self._say = self._api.clock, say
 
     def find(self, path: str) -> GKECluster | None:
-        """Return a GKE cluster, whosever it is; None if there is none.
+        """Return a GKE cluster, managed or not; None if there is none.
 
         Parameters
         ----------
@@ -103,98 +95,91 @@ class GKEClusters:
         Raises
         ------
         CloudError
-            If Google does not tell.
+            If Google refuses or does not respond.
         """
-        found = self._looker.get(path)
-        return None if found is None else described(self._follower.project, found)
+        found = self._api.get(path)
+        return None if found is None else parse_cluster(self._api.project, found)
 
     def check_name(self, path: str) -> None:
-        """See that a name is free, or that of a GKE cluster of ours.
+        """Check that a name is free, or that of a managed GKE cluster.
 
         Raises
         ------
         ForeignResourceError
-            If somebody else has a GKE cluster of that name.
+            If there is a GKE cluster of that name that was created by other means.
         CloudError
-            If Google does not tell.
+            If Google refuses or does not respond.
         """
-        found = self._looker.get(path)
+        found = self._api.get(path)
         if found is not None:
-            check_ours(path, found)
+            check_managed(path, found)
 
-    def list_ours(self) -> list[GKECluster]:
-        """Return our GKE clusters of the project, in all locations.
+    def list_managed(self) -> list[GKECluster]:
+        """Return the managed GKE clusters of the project, in all locations.
 
         Raises
         ------
         CloudError
-            If Google does not tell.
+            If Google refuses or does not respond.
         """
-        project, client = self._follower.project, self._follower.client
-        request = v1.ListClustersRequest(parent=f"projects/{project}/locations/-")
-        with map_gke_errors("list GKE clusters", project):
-            answer = client.list_clusters(request, **self._follower.retry.reading)
-        if answer.missing_zones:
-            self._say(f"no answer from {', '.join(answer.missing_zones)}: look again")
         return [
-            described(project, one)
-            for one in answer.clusters
-            if ours.is_ours(one.resource_labels)
+            parse_cluster(self._api.project, one)
+            for one in self._api.list_clusters()
+            if gke_labels.is_managed(one.resource_labels)
         ]
 
     def ensure(
         self, spec: GKESpec, *, keep: bool = False, claim: str | None = None
-    ) -> Ensured:
-        """Find a spec's GKE cluster, finish it if it is half made, or create it.
+    ) -> EnsuredCluster:
+        """Find a spec's GKE cluster, complete it if it is incomplete, or create it.
 
         Parameters
         ----------
         spec : GKESpec
         keep : bool
-            Whether it is to be marked as one that stays.
+            Whether to label it as one that stays.
         claim : str, optional
-            A label that shows for an hour that somebody is about to use it.
+            A label that says for an hour that a client is about to use it.
 
         Returns
         -------
-        Ensured
+        EnsuredCluster
             It is ready, and expires ``ttl_hours`` from now or later.
 
         Raises
         ------
         ForeignResourceError
-            If the name is taken by a cluster, or a pool, that is not ours.
+            If the name is taken by a GKE cluster, or a node pool, that is not managed.
         GKEMismatchError
-            If it is ours, but not as the spec says.
+            If it is managed, but differs from the spec.
         CloudError
-            If Google refuses or fails; its kinds say why. Nothing that this call created
-            is left.
+            If Google refuses or fails. Nothing that this call has created is left.
         """
-        broken = 0
+        failures = 0
         while True:
-            found = self._looker.get(spec.path)
+            found = self._api.get(spec.path)
             if found is None:
                 creation = Creation(
-                    spec, self._looker, self.delete, keep=keep, claim=claim
+                    spec, self._api, self.delete, keep=keep, claim=claim
                 )
                 created = creation.run()
                 if created is not None:
-                    return Ensured(created, created=True)
-                continue  # somebody was quicker
-            check_ours(spec.path, found)
+                    return EnsuredCluster(created, created=True)
+                continue  # another client was quicker
+            check_managed(spec.path, found)
             if found.status == _STATUS.ERROR:
-                broken += 1
-                self._remove_broken(spec.path, found, last=broken > 1)
+                failures += 1
+                self._remove_failed(spec.path, found, last=failures > 1)
             elif found.status == _STATUS.STOPPING:
-                self._say(f"waiting until the old GKE cluster {spec.name} is gone")
-                self._looker.until_gone(spec.path)
+                self._say(f"waiting until the old GKE cluster {spec.name} is deleted")
+                self._api.wait_until_deleted(spec.path)
             elif found.status == _STATUS.PROVISIONING:
-                self._say(f"the GKE cluster {spec.name} is being created already")
-                self._looker.until_settled(spec.path)
+                self._say(f"the GKE cluster {spec.name} is already being created")
+                self._api.wait_until_created(spec.path)
             else:
-                adopted = self._adopt_or_lose(spec, found, keep=keep, claim=claim)
+                adopted = self._try_adopt(spec, found, keep=keep, claim=claim)
                 if adopted is not None:
-                    return Ensured(adopted, created=False)
+                    return EnsuredCluster(adopted, created=False)
 
     def extend(
         self,
@@ -204,7 +189,7 @@ class GKEClusters:
         keep: bool = False,
         claim: str | None = None,
     ) -> None:
-        """Let a GKE cluster of ours live longer; never shorter.
+        """Extend the time to live of a managed GKE cluster; never shorten it.
 
         Parameters
         ----------
@@ -212,74 +197,72 @@ class GKEClusters:
         expires_at : float
             Seconds since the epoch.
         keep : bool
-            Whether it is to be marked as one that stays.
+            Whether to label it as one that stays.
         claim : str, optional
             As for `ensure`.
 
         Raises
         ------
         CloudError
-            If there is no such cluster of ours, or Google refuses.
+            If there is no such managed GKE cluster, or Google refuses.
         """
         now = self._clock.now()
 
-        def longer(before: Mapping[str, str]) -> dict[str, str]:
-            labels = ours.claimed(before, claim, now)
-            if expires_at > (ours.expiry(before) or 0.0):
-                labels[ours.EXPIRES_AT] = ours.time_text(expires_at)
+        def extended(before: Mapping[str, str]) -> dict[str, str]:
+            labels = gke_labels.with_claim(before, claim, now)
+            if expires_at > (gke_labels.expiry(before) or 0.0):
+                labels[gke_labels.EXPIRES_AT] = gke_labels.time_text(expires_at)
             if keep:
-                labels[ours.KEPT] = "true"
+                labels[gke_labels.KEPT] = "true"
             return labels
 
-        relabel(self._looker, self._changes, path, longer)
+        self._api.update_labels(path, extended)
 
     def release(self, path: str, claim: str) -> None:
-        """Take a claim back.
+        """Remove a claim.
 
         Raises
         ------
         CloudError
-            If there is no such cluster of ours, or Google refuses.
+            If there is no such managed GKE cluster, or Google refuses.
         """
 
         def without(before: Mapping[str, str]) -> dict[str, str]:
             return {name: value for name, value in before.items() if name != claim}
 
-        relabel(self._looker, self._changes, path, without)
+        self._api.update_labels(path, without)
 
-    def resize(self, path: str, max_nodes: int) -> None:
-        """Change how many nodes of workers there may be.
-
-        Raises
-        ------
-        CloudError
-            If there is no such cluster of ours, or Google refuses.
-        """
-        for pool in self._looker.mine(path).node_pools:
-            if pool.name == requests.WORKERS and requests.is_our_pool(pool):
-                scaling = v1.NodePoolAutoscaling(pool.autoscaling)
-                scaling.total_max_node_count = max_nodes
-                scaling.enabled = True  # it was put off if all was to go
-                if scaling != pool.autoscaling:
-                    self._changes.set_autoscaling(path, pool.name, scaling)
-
-    def empty(self, path: str) -> None:
-        """End all nodes of workers: what costs most goes first.
+    def set_max_workers(self, path: str, max_nodes: int) -> None:
+        """Set how many worker nodes there may be.
 
         Raises
         ------
         CloudError
-            If there is no such cluster of ours, or Google refuses.
+            If there is no such managed GKE cluster, or Google refuses.
         """
-        for pool in self._looker.mine(path).node_pools:
-            if pool.name == requests.WORKERS and requests.is_our_pool(pool):
-                if pool.autoscaling.enabled:  # else it would bring them back
-                    off = v1.NodePoolAutoscaling(enabled=False)
-                    self._changes.set_autoscaling(path, pool.name, off)
-                self._changes.set_size(path, pool.name, 0)
+        for pool in self._worker_pools(path):
+            autoscaling = v1.NodePoolAutoscaling(pool.autoscaling)
+            autoscaling.total_max_node_count = max_nodes
+            autoscaling.enabled = True  # `remove_workers` has disabled it
+            if autoscaling != pool.autoscaling:
+                self._api.set_autoscaling(path, pool.name, autoscaling)
+
+    def remove_workers(self, path: str) -> None:
+        """Remove all worker nodes, which cost most.
+
+        Raises
+        ------
+        CloudError
+            If there is no such managed GKE cluster, or Google refuses.
+        """
+        for pool in self._worker_pools(path):
+            if pool.autoscaling.enabled:  # it would add them again
+                disabled = v1.NodePoolAutoscaling(enabled=False)
+                self._api.set_autoscaling(path, pool.name, disabled)
+            self._api.set_node_pool_size(path, pool.name, 0)
 
     def delete(self, path: str) -> bool:
-        """Delete a GKE cluster of ours, and wait until it is gone.
+        """Delete a managed GKE cluster, and wait until it is gone.
 
         Returns
         -------
@@ -289,22 +272,22 @@ class GKEClusters:
         Raises
         ------
         ForeignResourceError
-            If it is not ours, and nothing has happened; or if somebody has added pools of
-            nodes to it: then ours are gone, and the rest is left.
+            If it is not managed: then nothing has changed. Or if it has node pools that
+            are not: then the managed ones are deleted, and the rest is left.
         CloudError
             If Google refuses or fails.
         """
-        return self._deletion.run(path)
+        return delete(self._api, path)
 
     def delete_unused(self, path: str, is_in_use: Callable[[], bool]) -> bool:
-        """Delete a GKE cluster of ours, unless others use it, or claim it meanwhile.
+        """Delete a managed GKE cluster, unless it is in use, or claimed meanwhile.
 
         Parameters
         ----------
         path : str
         is_in_use : callable
-            Looks whether others use it, and whether they claim it. It is asked again if
-            the cluster has changed by the time that it has answered.
+            Whether others use it, or claim it. It is called again if the GKE cluster has
+            changed meanwhile.
 
         Returns
         -------
@@ -316,72 +299,89 @@ class GKEClusters:
         ForeignResourceError, CloudError
             As for `delete`.
         """
-        return self._deletion.run_unless(path, is_in_use)
+        return delete_unused(self._api, path, is_in_use)
 
-    def _adopt_or_lose(
+    def _worker_pools(self, path: str) -> Iterator[v1.NodePool]:
+        for pool in self._api.get_managed(path).node_pools:
+            if pool.name == requests.WORKERS and requests.is_managed_pool(pool):
+                yield pool
+
+    def _try_adopt(
         self, spec: GKESpec, found: v1.Cluster, *, keep: bool, claim: str | None
     ) -> GKECluster | None:
-        """Adopt a GKE cluster; None if somebody deletes it meanwhile."""
+        """Adopt a GKE cluster; None if another client deletes it meanwhile."""
         try:
             return self._adopt(spec, found, keep=keep, claim=claim)
         except CloudError:
-            now = self._looker.get(spec.path)
-            mark = found.resource_labels.get(ours.CREATION)
+            now = self._api.get(spec.path)
+            creation = found.resource_labels.get(gke_labels.CREATION)
             if (
                 now is not None
                 and now.status != _STATUS.STOPPING
-                and now.resource_labels.get(ours.CREATION) == mark
+                and now.resource_labels.get(gke_labels.CREATION) == creation
             ):
                 raise
-            self._say(f"somebody has deleted the GKE cluster {spec.name}")
+            self._say(f"another client has deleted the GKE cluster {spec.name}")
             return None
 
     def _adopt(
         self, spec: GKESpec, found: v1.Cluster, *, keep: bool, claim: str | None
     ) -> GKECluster:
-        """Make a GKE cluster that is there what the spec says, as far as that is ours."""
-        there = {one.name: one for one in found.node_pools}
-        named = [
-            there[name] for name in (requests.SYSTEM, requests.WORKERS) if name in there
-        ]
-        for pool in named:
-            if not requests.is_our_pool(pool):
-                raise _foreign_pool(spec.path, pool.name)
-        problems = requests.differences(spec, found)
-        if problems:
-            msg = (
-                f"the GKE cluster {spec.name!r} is another than the spec's: "
-                f"{'; '.join(problems)}. Remove it with dask-hpsearch down, or give the "
-                "spec another name"
-            )
-            raise GKEMismatchError(msg)
+        """Use an existing GKE cluster, changed to what the spec says where possible."""
+        pools = {one.name: one for one in found.node_pools if one.name in _POOLS}
+        _check_matches(spec, found, pools)
         expires_at = self._clock.now() + 3600 * spec.ttl_hours
         self.extend(spec.path, expires_at, keep=keep, claim=claim)
-        for pool in named:
-            if pool.status == v1.NodePool.Status.ERROR:
-                doing = f"run the nodes of pool {pool.name!r} of {spec.name!r}"
-                raise failure(doing, conditions(pool))
-            if pool.status == v1.NodePool.Status.RUNNING_WITH_ERROR:
-                said = "; ".join(conditions(pool))
-                self._say(f"not all is well with pool {pool.name!r}: {said}")
-        for name in (requests.SYSTEM, requests.WORKERS):
-            if name not in there:
-                self._changes.create_pool(spec.path, requests.pool(spec, name))
-        self.resize(spec.path, spec.pools.workers.max_nodes)
-        return self._looker.until_ready(spec.path)
+        for name in _POOLS:
+            if name in pools:
+                self._check_healthy(spec, pools[name])
+        for name in _POOLS:
+            if name not in pools:
+                self._api.create_node_pool(spec.path, requests.pool(spec, name))
+        self.set_max_workers(spec.path, spec.pools.workers.max_nodes)
+        return self._api.wait_until_ready(spec.path)
 
-    def _remove_broken(self, path: str, found: v1.Cluster, *, last: bool) -> None:
-        """Remove a cluster whose creation has failed, so that another can be made."""
+    def _check_healthy(self, spec: GKESpec, pool: v1.NodePool) -> None:
+        if pool.status == v1.NodePool.Status.ERROR:
+            doing = f"run the nodes of pool {pool.name!r} of {spec.name!r}"
+            raise operation_error(doing, conditions(pool))
+        if pool.status == v1.NodePool.Status.RUNNING_WITH_ERROR:
+            said = "; ".join(conditions(pool))
+            self._say(f"the node pool {pool.name!r} has errors: {said}")
+
+    def _remove_failed(self, path: str, found: v1.Cluster, *, last: bool) -> None:
+        """Remove a GKE cluster whose creation has failed, so that it can be created."""
         if last:
-            doing = f"bring up {path}"
-            raise failure(doing, conditions(found))
+            doing = f"create {path}"
+            raise operation_error(doing, conditions(found))
         said = "; ".join(conditions(found))
-        self._say(f"the GKE cluster that is there has failed ({said}): making another")
+        self._say(
+            f"the existing GKE cluster has failed ({said}): replacing it by a new one"
+        )
         self.delete(path)
 
 
-def _foreign_pool(path: str, pool: str) -> ForeignResourceError:
-    return ForeignResourceError(
-        f"{path} has a pool {pool!r} that dask-hpsearch has not made: rename or remove it, "
-        "or choose another name for the GKE cluster"
-    )
+def _check_matches(
+    spec: GKESpec, found: v1.Cluster, pools: Mapping[str, v1.NodePool]
+) -> None:
+    """Check that an existing GKE cluster can become what the spec says.
+
+    Raises
+    ------
+    ForeignResourceError, GKEMismatchError
+    """
+    for name in _POOLS:
+        if name in pools and not requests.is_managed_pool(pools[name]):
+            msg = (
+                f"{spec.path} has a node pool {name!r} that was not created by "
+                "dask-hpsearch and will not be modified: rename or remove it, or choose "
+                "another name for the GKE cluster"
+            )
+            raise ForeignResourceError(msg)
+    problems = requests.differences(spec, found)
+    if problems:
+        msg = (
+            f"the GKE cluster {spec.name!r} differs from the spec: {'; '.join(problems)}. "
+            "Remove it with dask-hpsearch down, or choose another name in the spec"
+        )
+        raise GKEMismatchError(msg)

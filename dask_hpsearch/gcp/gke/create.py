@@ -1,4 +1,4 @@
-"""Creates a GKE cluster: once, also if answers are lost; undone if it fails."""
+"""Creates a GKE cluster: once, even if responses are lost; undone if it fails."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from google.api_core import exceptions
 from google.cloud import container_v1 as v1
 
 from dask_hpsearch.exceptions import CloudError
-from dask_hpsearch.gcp.api_errors import LOST
-from dask_hpsearch.gcp.gke import labels as ours
+from dask_hpsearch.gcp.gke import labels as gke_labels
 from dask_hpsearch.gcp.gke import requests
-from dask_hpsearch.gcp.gke.operations import failure, map_gke_errors
+from dask_hpsearch.gcp.gke.operations import operation_error
+from dask_hpsearch.gcp.retry import TRANSIENT, without_retries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dask_hpsearch.config.gke import GKESpec
-    from dask_hpsearch.gcp.gke.api import GKEReader
+    from dask_hpsearch.gcp.gke.api import GKEApi
     from dask_hpsearch.gcp.gke.state import GKECluster
 
 _logger = logging.getLogger(__name__)
-_TRIES = 3
-_BROKEN = ("ERROR", "RUNNING_WITH_ERROR")  # of pools
+_ATTEMPTS = 3
+_FAILED = ("ERROR", "RUNNING_WITH_ERROR")  # states of a node pool
 
 
 class Creation:
@@ -33,35 +33,37 @@ class Creation:
     Parameters
     ----------
     spec : GKESpec
-    looker : GKEReader
+    api : GKEApi
     delete : callable
-        Deletes a cluster of ours, by its path.
+        Deletes a managed GKE cluster, by its path.
     keep : bool
-        Whether the cluster is to be marked as one that stays.
+        Whether to label the GKE cluster as one that stays.
     claim : str or None
-        A label that shows for an hour that somebody is about to use it.
+        A label that says for an hour that a client is about to use it.
     """
 
     def __init__(
         self,
         spec: GKESpec,
-        looker: GKEReader,
+        api: GKEApi,
         delete: Callable[[str], object],
         *,
         keep: bool,
         claim: str | None = None,
     ) -> None:
-        self._spec, self._looker, self._delete = spec, looker, delete
-        self._follower = looker.follower
-        self._token = uuid.uuid4().hex  # tells our cluster from one of the same name
-        now = self._follower.clock.now()
+        self._spec, self._api, self._delete = spec, api, delete
+        self._token = uuid.uuid4().hex  # distinguishes it from one of the same name
+        now = api.clock.now()
         expires_at = now + 3600 * spec.ttl_hours
-        labels = ours.for_cluster(spec, expires_at=expires_at, creation=self._token)
-        labels = ours.claimed(labels, claim, now)
+        labels = gke_labels.for_cluster(
+            spec, expires_at=expires_at, creation=self._token
+        )
+        labels = gke_labels.with_claim(labels, claim, now)
         if keep:
-            labels[ours.KEPT] = "true"
-        wanted = requests.cluster(spec, labels)
-        self._request = v1.CreateClusterRequest(parent=spec.parent, cluster=wanted)
+            labels[gke_labels.KEPT] = "true"
+        self._request = v1.CreateClusterRequest(
+            parent=spec.parent, cluster=requests.cluster(spec, labels)
+        )
         self._doing = f"create the GKE cluster {spec.name!r}"
 
     def run(self) -> GKECluster | None:
@@ -70,23 +72,23 @@ class Creation:
         Returns
         -------
         GKECluster or None
-            None if somebody else was quicker.
+            None if another client has created it first.
 
         Raises
         ------
         CloudError
-            If it cannot be created. Nothing is left of it; or the error says what is.
+            If it cannot be created. Nothing is left of it, or the error names the rest.
         """
-        spec, follower = self._spec, self._follower
-        follower.say(f"creating the GKE cluster {spec.name} in {spec.location}")
+        spec, api = self._spec, self._api
+        api.say(f"creating the GKE cluster {spec.name} in {spec.location}")
         try:
             operation = self._begin()
             if operation is not None:
-                limit_s = follower.limits.create_s
-                follower.follow(spec.parent, operation, self._doing, limit_s)
-            created = self._looker.until_ready(spec.path)
+                timeout = api.timeouts.create
+                api.wait_for_operation(spec.parent, operation, self._doing, timeout)
+            created = api.wait_until_ready(spec.path)
             _check_pools(created)
-        except _TakenError:
+        except _NameTakenError:
             return None
         except BaseException as error:
             self._undo(error)
@@ -94,61 +96,61 @@ class Creation:
         return created
 
     def _begin(self) -> v1.Operation | None:
-        """Ask for the cluster; None if it is being created and its operation unknown."""
-        follower = self._follower
-        with map_gke_errors(self._doing, follower.project):
-            for remaining in reversed(range(_TRIES)):
+        """Request the creation; None if it is under way and its operation unknown."""
+        api = self._api
+        with api.map_errors(self._doing):
+            for remaining in reversed(range(_ATTEMPTS)):
                 try:
-                    begun: v1.Operation = follower.client.create_cluster(
-                        self._request, **follower.retry.once
+                    begun: v1.Operation = api.client.create_cluster(
+                        self._request, **without_retries(api.retry)
                     )
-                except (exceptions.AlreadyExists, *LOST) as error:
-                    found = self._looker.get(self._spec.path)
+                except (exceptions.AlreadyExists, *TRANSIENT) as error:
+                    found = api.get(self._spec.path)
                     if found is not None:
-                        if not self._is_mine(found):
-                            raise _TakenError from error
+                        if not self._is_own(found):
+                            raise _NameTakenError from error
                         return None
                     if not remaining:
                         raise
                 else:
                     return begun
-                follower.clock.sleep(follower.retry.maximum)
+                api.clock.sleep(api.retry.maximum)
         return None
 
     def _undo(self, error: BaseException) -> None:
-        """Remove what this attempt has begun, and nothing else."""
+        """Remove what this attempt has created, and nothing else."""
         path = self._spec.path
         try:
-            found = self._looker.get(path)
-            if found is not None and self._is_mine(found):
-                self._follower.say("removing the GKE cluster that was begun")
+            found = self._api.get(path)
+            if found is not None and self._is_own(found):
+                self._api.say("removing the incomplete GKE cluster")
                 self._delete(path)
         except CloudError as second:
             left = (
-                f"Besides, {path} may be left behind ({second}): remove it with "
-                "dask-hpsearch down; dask-hpsearch sweep does so when its time is over"
+                f"{path} may be left behind ({second}): remove it with "
+                "dask-hpsearch down, or with dask-hpsearch sweep after it has expired"
             )
             _logger.warning("%s", left)
             if isinstance(error, CloudError):
                 msg = f"{error}. {left}"
                 raise type(error)(msg) from second
 
-    def _is_mine(self, found: v1.Cluster) -> bool:
-        return found.resource_labels.get(ours.CREATION) == self._token
+    def _is_own(self, found: v1.Cluster) -> bool:
+        return found.resource_labels.get(gke_labels.CREATION) == self._token
 
 
 def _check_pools(cluster: GKECluster) -> None:
-    """See that a new cluster's nodes run; GKE may call the cluster itself RUNNING.
+    """Check that a new GKE cluster's nodes run; GKE may call the cluster itself RUNNING.
 
     Raises
     ------
     CloudError
     """
     for pool in cluster.pools:
-        if pool.status in _BROKEN:
+        if pool.status in _FAILED:
             doing = f"run the nodes of pool {pool.name!r} of {cluster.path}"
-            raise failure(doing, [pool.message])
+            raise operation_error(doing, [pool.message])
 
 
-class _TakenError(Exception):
-    """Somebody else has created a cluster of that name."""
+class _NameTakenError(Exception):
+    """Another client has created a GKE cluster of that name."""

@@ -1,4 +1,4 @@
-"""Labels on what we create: that it is ours, whose, and until when it may be there."""
+"""Labels of the resources that dask_hpsearch manages: owner, expiry, claims."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.config.gke import GKESpec
 
-MANAGED_BY, OURS = "managed-by", "dask-hpsearch"
+MANAGED_BY, MANAGER = "managed-by", "dask-hpsearch"
 OWNER = "owner"
 EXPIRES_AT = "expires-at"
-CREATION = "creation"  # tells apart who of several clients created a resource
-KEPT = "kept"  # it stays when the search that made it has ended
-CLAIM = "claim-"  # and a name: until when somebody is about to use it
+CREATION = "creation"  # distinguishes the attempts of several clients
+KEPT = "kept"  # it stays after the search that created it
+CLAIM = "claim-"  # and a name: a client is about to use it, until a time
 _CLAIM_S = 3600.0  # longer than it takes from the claim to a Dask cluster
-_TIME = "%Y-%m-%dt%H-%M-%Sz"  # all that a label may hold: no capitals, no colons
+_TIME = "%Y-%m-%dt%H-%M-%Sz"  # a label may hold no capitals and no colons
 _LONGEST = 63
 
 
@@ -33,30 +33,32 @@ def for_cluster(spec: GKESpec, *, expires_at: float, creation: str) -> dict[str,
     expires_at : float
         Seconds since the epoch.
     creation : str
-        A name of this one attempt.
+        Identifies this attempt.
     """
     return {
         **spec.labels,
-        MANAGED_BY: OURS,
+        MANAGED_BY: MANAGER,
         OWNER: owner(spec),
         EXPIRES_AT: time_text(expires_at),
         CREATION: creation,
     }
 
 
-def is_ours(labels: Mapping[str, str]) -> bool:
-    """Whether dask_hpsearch has created what carries these labels."""
-    return labels.get(MANAGED_BY) == OURS
+def is_managed(labels: Mapping[str, str]) -> bool:
+    """Whether these are the labels of a resource that dask_hpsearch manages."""
+    return labels.get(MANAGED_BY) == MANAGER
 
 
 def new_claim() -> str:
-    """Return the name of a label by which one user of a cluster is known."""
+    """Return the name of a label that identifies one client of a GKE cluster."""
     return f"{CLAIM}{uuid.uuid4().hex[:12]}"
 
 
-def claimed(labels: Mapping[str, str], claim: str | None, now: float) -> dict[str, str]:
-    """Return labels with one claim more, and without those that are over."""
-    valid = claims(labels, now)
+def with_claim(
+    labels: Mapping[str, str], claim: str | None, now: float
+) -> dict[str, str]:
+    """Return labels with another claim, and without expired ones."""
+    valid = active_claims(labels, now)
     kept = {
         name: value
         for name, value in labels.items()
@@ -65,17 +67,17 @@ def claimed(labels: Mapping[str, str], claim: str | None, now: float) -> dict[st
     return kept if claim is None else {**kept, claim: time_text(now + _CLAIM_S)}
 
 
-def claims(labels: Mapping[str, str], now: float) -> set[str]:
-    """Return the claims that are not over."""
+def active_claims(labels: Mapping[str, str], now: float) -> set[str]:
+    """Return the claims that have not expired."""
     return {
         name
         for name, value in labels.items()
-        if name.startswith(CLAIM) and (_read(value) or 0.0) > now
+        if name.startswith(CLAIM) and (_parse_time(value) or 0.0) > now
     }
 
 
 def owner(spec: GKESpec) -> str:
-    """Return whom a spec names as owner, else who is at work on this machine."""
+    """Return the owner that a spec names, else the current user of this machine."""
     if spec.owner is not None:
         return spec.owner
     try:
@@ -86,22 +88,22 @@ def owner(spec: GKESpec) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Write a time, in seconds since the epoch, as a label can hold it."""
+    """Format a time, in seconds since the epoch, as a label can hold it."""
     return dt.datetime.fromtimestamp(round(seconds), dt.UTC).strftime(_TIME)
 
 
 def expiry(labels: Mapping[str, str]) -> float | None:
-    """Read when something expires, in seconds since the epoch.
+    """Return when a resource expires, in seconds since the epoch.
 
     Returns
     -------
     float or None
-        None if there is no such label, or somebody has written something else there.
+        None if there is no such label, or it holds no time.
     """
-    return _read(labels.get(EXPIRES_AT, ""))
+    return _parse_time(labels.get(EXPIRES_AT, ""))
 
 
-def _read(text: str) -> float | None:
+def _parse_time(text: str) -> float | None:
     try:
         naive = dt.datetime.strptime(text, _TIME)  # noqa: DTZ007
     except ValueError:

@@ -1,11 +1,10 @@
-"""The end of GKE clusters whose time is over.
+"""Deletes GKE clusters that have expired.
 
-Two look after it. A *reaper* runs in the cluster itself, in a pod of its own that needs
-neither driver nor scheduler nor operator, nor anybody's notebook. A *sweep* can be started
-from anywhere, for clusters of which the reaper is lost (or never came: a creation that was
-given up).
+A *reaper* runs in the GKE cluster itself, in a pod that needs no driver, scheduler, operator
+or notebook. A *sweep* can be started from anywhere, for GKE clusters that lost their reaper,
+or never had one because their creation was given up.
 
-The reaper is a program of its own: it loads little, since its pod has little of a CPU.
+The reaper is a program of its own that imports little: its pod has little CPU.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_hpsearch.concurrency import Clock
 from dask_hpsearch.exceptions import CloudError
-from dask_hpsearch.gcp.api_errors import Retry
-from dask_hpsearch.gcp.gke.operations import Clock, Limits
+from dask_hpsearch.gcp.gke.operations import Timeouts
+from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
     from dask_hpsearch.gcp.gke.state import GKECluster
 
 _logger = logging.getLogger(__name__)
-LOOK_EVERY_S = 30.0
-# Emptying the pool comes first, and must not hold up the rest.
-LIMITS = Limits(change_s=60.0, delete_s=2400.0)
-# It looks again anyway, and says at once in its log why it cannot.
+CHECK_INTERVAL = 30.0
+# Removing the workers comes first, and must not delay the rest.
+TIMEOUTS = Timeouts(change=60.0, delete=2400.0)
+# It checks again anyway, and logs its errors at once.
 RETRY = Retry(timeout=15.0, deadline=30.0)
-# What a reaper does with Google's API, and may do: with its own cluster, nothing else.
+# Of its IAM role: what it needs to delete its own GKE cluster, nothing else.
 PERMISSIONS = (
     "container.clusters.get",
-    "container.clusters.update",  # pools of nodes to zero
+    "container.clusters.update",  # to remove the worker nodes
     "container.clusters.delete",
     "container.operations.get",
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
-    """What became of a GKE cluster whose time is over.
+class SweptCluster:
+    """An expired GKE cluster, and what a sweep did with it.
 
     Attributes
     ----------
     cluster : GKECluster
     error : str or None
-        Why it is still there; None: it is gone.
+        Why it is still there; None: it was deleted.
     """
 
     cluster: GKECluster
@@ -57,7 +57,7 @@ class Swept:
 
 
 def reap(clusters: GKEClusters, path: str, clock: Clock) -> bool:
-    """End a GKE cluster if its time is over: the workers' nodes first, then all of it.
+    """Delete a GKE cluster if it has expired: the worker nodes first, then all of it.
 
     Returns
     -------
@@ -67,18 +67,18 @@ def reap(clusters: GKEClusters, path: str, clock: Clock) -> bool:
     Raises
     ------
     CloudError
-        If Google refuses, or it is not ours.
+        If Google refuses, or it is not managed by dask_hpsearch.
     """
     found = clusters.find(path)
     if found is None:
         return True
     if not found.has_expired(clock.now()):
         return False
-    _logger.warning("the time of %s is over", path)
+    _logger.warning("%s has expired", path)
     try:
-        clusters.empty(path)
-    except CloudError as error:  # then the nodes go with the cluster
-        _logger.warning("its workers' nodes stay for the moment: %s", error)
+        clusters.remove_workers(path)
+    except CloudError as error:  # the nodes are deleted with the GKE cluster
+        _logger.warning("its worker nodes stay for the moment: %s", error)
     return _delete_expired(clusters, path, clock)
 
 
@@ -88,11 +88,11 @@ def watch(
     clock: Clock,
     *,
     ready: Callable[[], None] = lambda: None,
-    every_s: float = LOOK_EVERY_S,
+    interval: float = CHECK_INTERVAL,
 ) -> None:
-    """Look again and again whether a GKE cluster's time is over; end it then.
+    """Check repeatedly whether a GKE cluster has expired; delete it then.
 
-    Whatever goes wrong is logged, and tried again.
+    Errors are logged, and the check is repeated.
 
     Parameters
     ----------
@@ -100,9 +100,9 @@ def watch(
     path : str
     clock : Clock
     ready : callable
-        Called after every look that went well.
-    every_s : float
-        Seconds between two looks.
+        Called after every successful check.
+    interval : float
+        Seconds between two checks.
     """
     while True:
         try:
@@ -110,74 +110,79 @@ def watch(
                 return
             ready()
         except CloudError as error:
-            _logger.warning("cannot look after %s: %s", path, error)
-        clock.sleep(every_s)
+            _logger.warning("cannot check %s: %s", path, error)
+        clock.sleep(interval)
 
 
-def sweep(clusters: GKEClusters, clock: Clock, *, dry_run: bool = False) -> list[Swept]:
-    """Delete the GKE clusters of ours in a project whose time is over.
+def sweep(
+    clusters: GKEClusters, clock: Clock, *, dry_run: bool = False
+) -> list[SweptCluster]:
+    """Delete the managed GKE clusters of a project that have expired.
 
     Parameters
     ----------
     clusters : GKEClusters
     clock : Clock
     dry_run : bool
-        Whether to look only.
+        Whether to list them only.
 
     Returns
     -------
-    list of Swept
+    list of SweptCluster
 
     Raises
     ------
     CloudError
         If they cannot be listed.
     """
-    over = [one for one in clusters.list_ours() if one.has_expired(clock.now())]
+    expired = [one for one in clusters.list_managed() if one.has_expired(clock.now())]
     if dry_run:
-        return [Swept(one, "only looked at") for one in over]
-    return [_swept(clusters, one, clock) for one in over]
+        return [SweptCluster(one, "expired, not deleted (dry run)") for one in expired]
+    return [_swept(clusters, one, clock) for one in expired]
 
 
-def _swept(clusters: GKEClusters, one: GKECluster, clock: Clock) -> Swept:
+def _swept(clusters: GKEClusters, one: GKECluster, clock: Clock) -> SweptCluster:
     try:
         gone = _delete_expired(clusters, one.path, clock)
     except CloudError as error:
-        return Swept(one, str(error))
-    return Swept(one, None if gone else "somebody has found it for a new search")
+        return SweptCluster(one, str(error))
+    return SweptCluster(one, None if gone else "in use by a new search")
 
 
 def _delete_expired(clusters: GKEClusters, path: str, clock: Clock) -> bool:
-    """Delete a GKE cluster, unless somebody lets it live longer at this moment."""
+    """Delete a GKE cluster, unless a client extends its time to live meanwhile."""
 
-    def is_in_time() -> bool:
+    def is_extended() -> bool:
         found = clusters.find(path)
         return found is not None and not found.has_expired(clock.now())
 
-    return clusters.delete_unused(path, is_in_time)
+    return clusters.delete_unused(path, is_extended)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Look after one GKE cluster, in a pod, until its time is over."""
+    """Run in a pod until its GKE cluster has expired, then delete the GKE cluster."""
     from dask_hpsearch.gcp.clients import cluster_manager
     from dask_hpsearch.gcp.gke.clusters import GKEClusters
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("path", help="projects/P/locations/L/clusters/C")
-    parser.add_argument("--endpoint", help="where GKE's API is reached")
+    parser.add_argument("--endpoint", help="endpoint of GKE's API")
     parser.add_argument(
-        "--ready", type=Path, required=True, help="file that is as old as the last look"
+        "--ready",
+        type=Path,
+        required=True,
+        help="file whose time is that of the last check",
     )
     parser.add_argument(
-        "--every", type=float, default=LOOK_EVERY_S, help="seconds between two looks"
+        "--every", type=float, default=CHECK_INTERVAL, help="seconds between two checks"
     )
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     project, clock = arguments.path.split("/")[1], Clock()
     client = cluster_manager(arguments.endpoint)
-    clusters = GKEClusters(client, project, retry=RETRY, clock=clock, limits=LIMITS)
-    ready, every_s = arguments.ready.touch, arguments.every
-    watch(clusters, arguments.path, clock, ready=ready, every_s=every_s)
+    clusters = GKEClusters(client, project, retry=RETRY, clock=clock, timeouts=TIMEOUTS)
+    ready, interval = arguments.ready.touch, arguments.every
+    watch(clusters, arguments.path, clock, ready=ready, interval=interval)
     return 0
 
 

@@ -1,7 +1,7 @@
-"""The reaper's pod, in which `reaping` runs, as it is applied to Kubernetes.
+"""Manifests of the pod in which `dask_hpsearch.gcp.gke.reaper` runs.
 
-Its Kubernetes account has no rights in Kubernetes. What it may do at Google is bound to
-that account by Workload Identity: see `role_commands`.
+Its service account has no permissions in Kubernetes. Its permissions in Google Cloud are
+bound to that account by Workload Identity: see `role_commands`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dask_hpsearch.clusters.kubernetes.manifests import (
     container_security,
     pod_security,
 )
-from dask_hpsearch.gcp.gke.reaper import LOOK_EVERY_S, PERMISSIONS
+from dask_hpsearch.gcp.gke.reaper import CHECK_INTERVAL, PERMISSIONS
 
 if TYPE_CHECKING:
     from dask_hpsearch.config.gke import GKESpec
@@ -26,25 +26,25 @@ NAME = "reaper"
 ROLE = "daskHpsearchReaper"
 _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 SELECTOR = {"app.kubernetes.io/name": "dask-hpsearch-reaper"}
-_READY = f"{SCRATCH}/ready"  # as old as the last look that went well
+_READY = f"{SCRATCH}/ready"  # its time is that of the last successful check
 _FRESH_S = 300
-_HUNG_S = 900  # then Kubernetes starts it anew; it may be Google that does not answer
-# The program needs a second of a CPU until its first look, two on slow machines; whoever
-# starts it waits for that look (see `dask_hpsearch.deploy.bootstrap`).
+_HUNG_S = 900  # then Kubernetes restarts it; Google may not respond for a while
+# The program needs one CPU second until its first check, two on slow machines;
+# `dask_hpsearch.deploy.bootstrap` waits for that check.
 _CPU, _MEMORY = "100m", "256Mi"
 
 
 def manifests(
-    spec: GKESpec, image: str, *, every_s: float = LOOK_EVERY_S
+    spec: GKESpec, image: str, *, interval: float = CHECK_INTERVAL
 ) -> list[Manifest]:
-    """Return all that the reaper is, in the order in which it is created.
+    """Return the reaper's manifests, in the order in which they are created.
 
     Parameters
     ----------
     spec : GKESpec
     image : str
-    every_s : float
-        Seconds between two looks.
+    interval : float
+        Seconds between two checks.
     """
 
     def made(kind: str, api_version: str, name: str, **content: Any) -> Manifest:
@@ -65,12 +65,12 @@ def manifests(
         made("Namespace", "v1", NAMESPACE),
         made("ServiceAccount", "v1", NAME, automountServiceAccountToken=False),
         made("NetworkPolicy", "networking.k8s.io/v1", NAME, spec=policy),
-        made("Deployment", "apps/v1", NAME, spec=_deployment(spec, image, every_s)),
+        made("Deployment", "apps/v1", NAME, spec=_deployment(spec, image, interval)),
     ]
 
 
 def role_commands(spec: GKESpec, project_number: str = "PROJECT_NUMBER") -> list[str]:
-    """Return the commands that let the reaper end its own cluster, and nothing else.
+    """Return the commands that allow the reaper to delete its own GKE cluster only.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def role_commands(spec: GKESpec, project_number: str = "PROJECT_NUMBER") -> list
         f"principal://iam.googleapis.com/projects/{project_number}/locations/global/"
         f"workloadIdentityPools/{spec.workload_pool}/subject/ns/{NAMESPACE}/sa/{NAME}"
     )
-    # Operations have names of their own; of clusters, this one alone.
+    # Operations have names of their own; of GKE clusters, this one only.
     condition = (
         "expression=resource.type != 'container.googleapis.com/Cluster' || "
         f"resource.name == '{spec.path}',title=one-cluster"
@@ -99,9 +99,9 @@ def role_commands(spec: GKESpec, project_number: str = "PROJECT_NUMBER") -> list
     ]
 
 
-def _deployment(spec: GKESpec, image: str, every_s: float) -> Manifest:
+def _deployment(spec: GKESpec, image: str, interval: float) -> Manifest:
     command = ["python", "-m", "dask_hpsearch.gcp.gke.reaper", spec.path]
-    command += ["--every", f"{every_s:g}", "--ready", _READY]
+    command += ["--every", f"{interval:g}", "--ready", _READY]
     if spec.endpoints.container:
         command += ["--endpoint", spec.endpoints.container]
     resources = {"cpu": _CPU, "memory": _MEMORY}
@@ -113,12 +113,12 @@ def _deployment(spec: GKESpec, image: str, every_s: float) -> Manifest:
         "env": [{"name": "HOME", "value": SCRATCH}],
         "resources": {"requests": resources, "limits": dict(resources)},
         "readinessProbe": {
-            **_looked_within(_FRESH_S),
+            **_checked_within(_FRESH_S),
             "initialDelaySeconds": 3,
             "periodSeconds": 5,
         },
         "livenessProbe": {
-            **_looked_within(_HUNG_S),
+            **_checked_within(_HUNG_S),
             "initialDelaySeconds": _FRESH_S,
             "periodSeconds": 60,
         },
@@ -142,7 +142,7 @@ def _deployment(spec: GKESpec, image: str, every_s: float) -> Manifest:
     }
 
 
-def _looked_within(seconds: int) -> Manifest:
+def _checked_within(seconds: int) -> Manifest:
     program = (
         "import os, sys, time; "
         f"sys.exit(time.time() - os.stat('{_READY}').st_mtime > {seconds})"

@@ -1,4 +1,4 @@
-"""A spec as the messages with which GKE is asked for clusters and pools: pure values."""
+"""Builds the messages that request GKE clusters and node pools from a spec."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from google.protobuf.duration_pb2 import Duration
 from dask_hpsearch.config.gke_parts import (
     ON_DEMAND_LABEL,
     SPOT_TAINT,
-    SYSTEM_GRACE_S,
+    SYSTEM_GRACE,
     WORKERS_LABEL,
 )
-from dask_hpsearch.gcp.gke.labels import MANAGED_BY, OURS, is_ours
+from dask_hpsearch.gcp.gke.labels import MANAGED_BY, MANAGER, is_managed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from dask_hpsearch.config.gke import GKESpec
     from dask_hpsearch.config.gke_parts import ControlPlane, Pool
 
-SYSTEM, WORKERS = "system", "workers"  # names of the pools
+SYSTEM, WORKERS = "system", "workers"  # names of the node pools
 _DESCRIPTION = "Dask clusters for hyperparameter searches, made by dask-hpsearch"
 
 
 def cluster(spec: GKESpec, labels: Mapping[str, str]) -> v1.Cluster:
-    """Describe the GKE cluster of a spec, both of its pools included."""
+    """Build the GKE cluster of a spec, with both of its node pools."""
     plane = spec.control_plane
-    wanted = v1.Cluster(
+    request = v1.Cluster(
         name=spec.name,
         description=_DESCRIPTION,
         resource_labels=dict(labels),
@@ -45,7 +45,7 @@ def cluster(spec: GKESpec, labels: Mapping[str, str]) -> v1.Cluster:
         ),
         shielded_nodes=v1.ShieldedNodes(enabled=spec.shielded_nodes),
         autoscaling=v1.ClusterAutoscaling(autoscaling_profile=spec.autoscaling_profile),
-        control_plane_endpoints_config=_endpoints(plane),
+        control_plane_endpoints_config=_control_plane_endpoints(plane),
         rbac_binding_config=v1.RBACBindingConfig(
             enable_insecure_binding_system_authenticated=plane.bind_authenticated,
             enable_insecure_binding_system_unauthenticated=plane.bind_unauthenticated,
@@ -64,77 +64,80 @@ def cluster(spec: GKESpec, labels: Mapping[str, str]) -> v1.Cluster:
         ),
     )
     if spec.workload_identity:
-        wanted.workload_identity_config = v1.WorkloadIdentityConfig(
+        request.workload_identity_config = v1.WorkloadIdentityConfig(
             workload_pool=spec.workload_pool
         )
-    return wanted
+    return request
 
 
 def pool(spec: GKESpec, name: str) -> v1.NodePool:
-    """Describe one of the pools of nodes."""
-    part: Pool = spec.pools.system if name == SYSTEM else spec.pools.workers
-    # The system's nodes are in one zone: the first ones come in each zone of a pool.
+    """Build one of the node pools."""
+    pool_spec: Pool = spec.pools.system if name == SYSTEM else spec.pools.workers
+    # Nodes of the system are in one zone: a node pool has its first ones in each zone.
     zones = spec.node_zones[:1] if name == SYSTEM else spec.node_zones
     return v1.NodePool(
         name=name,
-        config=_nodes(spec, part, name),
-        initial_node_count=part.min_nodes if name == SYSTEM else 0,
+        config=_node_config(spec, pool_spec, name),
+        initial_node_count=pool_spec.min_nodes if name == SYSTEM else 0,
         locations=list(zones),
-        autoscaling=autoscaling(part),
+        autoscaling=autoscaling(pool_spec),
         management=v1.NodeManagement(auto_repair=True, auto_upgrade=True),
     )
 
 
-def autoscaling(part: Pool, *, max_nodes: int | None = None) -> v1.NodePoolAutoscaling:
-    """Describe between which numbers a pool's nodes come and go."""
+def autoscaling(
+    pool_spec: Pool, *, max_nodes: int | None = None
+) -> v1.NodePoolAutoscaling:
+    """Build the limits of a node pool's autoscaler."""
     return v1.NodePoolAutoscaling(
         enabled=True,
-        total_min_node_count=part.min_nodes,
-        total_max_node_count=part.max_nodes if max_nodes is None else max_nodes,
-        location_policy=part.location_policy,
+        total_min_node_count=pool_spec.min_nodes,
+        total_max_node_count=pool_spec.max_nodes if max_nodes is None else max_nodes,
+        location_policy=pool_spec.location_policy,
     )
 
 
-def is_our_pool(found: v1.NodePool) -> bool:
-    """Whether we have made a pool.
+def is_managed_pool(found: v1.NodePool) -> bool:
+    """Whether dask_hpsearch manages a node pool.
 
-    Labels of a cluster may show on pools that others have added; that of its nodes is
-    on ours alone.
+    A node pool that others have added may carry the labels of the GKE cluster, but not
+    those of the nodes.
     """
     names = {ON_DEMAND_LABEL, WORKERS_LABEL}
-    return is_ours(found.config.resource_labels) and bool(
+    return is_managed(found.config.resource_labels) and bool(
         names & set(found.config.labels)
     )
 
 
 def differences(spec: GKESpec, found: v1.Cluster) -> list[str]:
-    """Tell in which ways a GKE cluster is another than a spec says, and stays so.
+    """Return the differences between a GKE cluster and a spec that cannot be changed.
 
-    What can be changed on the way (labels, the number of workers' nodes) is left out.
+    Labels and the number of worker nodes can be changed, and are left out.
     """
-    wanted = cluster(spec, {})
+    desired = cluster(spec, {})
     pairs: list[tuple[str, Any, Any]] = [
-        (name, _at(wanted, path), _at(found, path)) for name, path in _FIXED.items()
+        (name, _get(desired, path), _get(found, path))
+        for name, path in _FIXED_FIELDS.items()
     ]
     for one in found.node_pools:
         if one.name in (SYSTEM, WORKERS):
-            mine = pool(spec, one.name).config
+            config = pool(spec, one.name).config
             pairs += [
                 (
                     f"pools.{one.name}.{name}",
-                    getattr(mine, field),
-                    _at(one.config, field),
+                    getattr(config, field),
+                    _get(one.config, field),
                 )
-                for name, field in _FIXED_OF_NODES.items()
+                for name, field in _FIXED_NODE_FIELDS.items()
             ]
     return [
-        f"{name} is {_shown(there)}, the spec says {_shown(mine)}"
-        for name, mine, there in pairs
-        if mine != there
+        f"{name} is {_format(actual)}, but {_format(expected)} in the spec"
+        for name, expected, actual in pairs
+        if expected != actual
     ]
 
 
-_FIXED = {
+_FIXED_FIELDS = {
     "release_channel": "release_channel.channel",
     "network.datapath": "network_config.datapath_provider",
     "network.private_nodes": "network_config.default_enable_private_nodes",
@@ -142,7 +145,7 @@ _FIXED = {
     "shielded_nodes": "shielded_nodes.enabled",
     "control_plane.legacy_abac": "legacy_abac.enabled",
 }
-_FIXED_OF_NODES = {
+_FIXED_NODE_FIELDS = {
     "machine_type": "machine_type",
     "spot": "spot",
     "disk_type": "disk_type",
@@ -151,17 +154,17 @@ _FIXED_OF_NODES = {
 }
 
 
-def _at(message: Any, path: str) -> Any:
+def _get(message: Any, path: str) -> Any:
     for name in path.split("."):
         message = getattr(message, name)
     return message
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return getattr(value, "name", None) or repr(value)
 
 
-def _endpoints(plane: ControlPlane) -> v1.ControlPlaneEndpointsConfig:
+def _control_plane_endpoints(plane: ControlPlane) -> v1.ControlPlaneEndpointsConfig:
     config = v1.ControlPlaneEndpointsConfig
     ip = config.IPEndpointsConfig(enabled=plane.ip_endpoint)
     if plane.ip_endpoint:
@@ -177,37 +180,37 @@ def _endpoints(plane: ControlPlane) -> v1.ControlPlaneEndpointsConfig:
     return config(dns_endpoint_config=dns, ip_endpoints_config=ip)
 
 
-def _nodes(spec: GKESpec, part: Pool, name: str) -> v1.NodeConfig:
+def _node_config(spec: GKESpec, pool_spec: Pool, name: str) -> v1.NodeConfig:
     kubelet = v1.NodeKubeletConfig(
-        insecure_kubelet_readonly_port_enabled=part.kubelet_readonly_port
+        insecure_kubelet_readonly_port_enabled=pool_spec.kubelet_readonly_port
     )
-    if part.grace is not None:
-        kubelet.shutdown_grace_period_seconds = part.grace
-        kubelet.shutdown_grace_period_critical_pods_seconds = SYSTEM_GRACE_S
+    if pool_spec.grace is not None:
+        kubelet.shutdown_grace_period_seconds = pool_spec.grace
+        kubelet.shutdown_grace_period_critical_pods_seconds = SYSTEM_GRACE
     config = v1.NodeConfig(
-        machine_type=part.machine_type,
-        disk_size_gb=part.disk_gb,
-        disk_type=part.disk_type,
+        machine_type=pool_spec.machine_type,
+        disk_size_gb=pool_spec.disk_gb,
+        disk_type=pool_spec.disk_type,
         service_account=spec.nodes_run_as,
-        oauth_scopes=list(part.oauth_scopes),
-        spot=part.spot,
+        oauth_scopes=list(pool_spec.oauth_scopes),
+        spot=pool_spec.spot,
         labels={WORKERS_LABEL if name == WORKERS else ON_DEMAND_LABEL: "true"},
-        taints=_taints(part) if name == WORKERS else [],
-        resource_labels={**spec.labels, MANAGED_BY: OURS},
+        taints=_taints(pool_spec) if name == WORKERS else [],
+        resource_labels={**spec.labels, MANAGED_BY: MANAGER},
         shielded_instance_config=v1.ShieldedInstanceConfig(
-            enable_secure_boot=part.secure_boot,
-            enable_integrity_monitoring=part.integrity_monitoring,
+            enable_secure_boot=pool_spec.secure_boot,
+            enable_integrity_monitoring=pool_spec.integrity_monitoring,
         ),
-        workload_metadata_config=v1.WorkloadMetadataConfig(mode=part.metadata),
+        workload_metadata_config=v1.WorkloadMetadataConfig(mode=pool_spec.metadata),
         kubelet_config=kubelet,
-        gcfs_config=v1.GcfsConfig(enabled=part.image_streaming),
+        gcfs_config=v1.GcfsConfig(enabled=pool_spec.image_streaming),
     )
-    if part.max_run_hours is not None:
-        config.max_run_duration = Duration(seconds=3600 * part.max_run_hours)
+    if pool_spec.max_run_hours is not None:
+        config.max_run_duration = Duration(seconds=3600 * pool_spec.max_run_hours)
     return config
 
 
-def _taints(part: Pool) -> list[v1.NodeTaint]:
-    names = [WORKERS_LABEL, SPOT_TAINT] if part.spot else [WORKERS_LABEL]
+def _taints(pool_spec: Pool) -> list[v1.NodeTaint]:
+    names = [WORKERS_LABEL, SPOT_TAINT] if pool_spec.spot else [WORKERS_LABEL]
     effect = v1.NodeTaint.Effect.NO_SCHEDULE
     return [v1.NodeTaint(key=name, value="true", effect=effect) for name in names]

@@ -1,4 +1,4 @@
-"""What a GKE cluster is right now, as values."""
+"""The current state of a GKE cluster, as values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.config.gke import LONGEST_TTL_HOURS
-from dask_hpsearch.gcp.gke import labels as ours
+from dask_hpsearch.gcp.gke import labels as gke_labels
 from dask_hpsearch.gcp.gke.operations import conditions
-from dask_hpsearch.gcp.gke.requests import is_our_pool
+from dask_hpsearch.gcp.gke.requests import is_managed_pool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GKEPool:
-    """One of a GKE cluster's pools of nodes.
+    """A node pool of a GKE cluster.
 
     Attributes
     ----------
     name, status, machine_type : str
     message : str
-        What GKE says about its status.
+        GKE's message about its status.
     spot : bool
     min_nodes, max_nodes : int
-        Between which numbers its nodes come and go.
-    ours : bool
-        Whether dask_hpsearch has made it.
+        Limits of its autoscaler.
+    managed : bool
+        Whether dask_hpsearch has created it.
     """
 
     name: str
@@ -40,7 +40,7 @@ class GKEPool:
     spot: bool
     min_nodes: int
     max_nodes: int
-    ours: bool
+    managed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +51,19 @@ class GKECluster:
     ----------
     project, location, name, status : str
     message : str
-        What GKE says about its status.
+        GKE's message about its status.
     version : str
         Of Kubernetes.
     server : str
-        Where its API is reached; empty until it is there.
-    authority : str
-        The certificate that the API's is signed by, in base64; empty: a public one.
+        URL of its Kubernetes API; empty until there is one.
+    ca_certificate : str
+        Of the authority that has signed the API's certificate, in base64; empty: a public
+        one.
     nodes : int
-        How many there are, of all pools.
+        Number of nodes in all node pools.
     created, expires_at : float or None
-        Seconds since the epoch. If the label of one of ours does not say when it expires,
-        it does so when the longest time is over that a spec may give it.
+        Seconds since the epoch. A managed GKE cluster whose label does not say when it
+        expires does so after the longest time to live that a spec may set.
     labels : mapping
     pools : tuple of GKEPool
     """
@@ -74,7 +75,7 @@ class GKECluster:
     message: str
     version: str
     server: str
-    authority: str
+    ca_certificate: str
     nodes: int
     created: float | None
     expires_at: float | None
@@ -83,64 +84,64 @@ class GKECluster:
 
     @property
     def path(self) -> str:
-        """Its name, as Google's APIs want it."""
+        """Its resource name in Google's APIs."""
         return f"projects/{self.project}/locations/{self.location}/clusters/{self.name}"
 
     @property
     def owner(self) -> str:
-        """Whom to ask."""
-        return self.labels.get(ours.OWNER, "")
+        """The user who has created it."""
+        return self.labels.get(gke_labels.OWNER, "")
 
     @property
     def kept(self) -> bool:
-        """Whether it stays when the search that made it has ended."""
-        return self.labels.get(ours.KEPT) == "true"
+        """Whether it stays after the search that created it."""
+        return self.labels.get(gke_labels.KEPT) == "true"
 
     def has_expired(self, now: float) -> bool:
-        """Whether its time is over."""
+        """Whether its time to live is over."""
         return self.expires_at is not None and self.expires_at <= now
 
 
-def described(project: str, found: v1.Cluster) -> GKECluster:
-    """Make a description from GKE's own."""
-    server, authority = _server(found)
-    labels, created = dict(found.resource_labels), _seconds(found.create_time)
+def parse_cluster(project: str, found: v1.Cluster) -> GKECluster:
+    """Read the state of a GKE cluster from GKE's response."""
+    server, ca_certificate = _endpoint(found)
+    labels, created = dict(found.resource_labels), _timestamp(found.create_time)
     return GKECluster(
         project=project,
         location=found.location,
         name=found.name,
         status=found.status.name,
-        message=_said(found),
+        message=_message(found),
         version=found.current_master_version,
         server=server,
-        authority=authority,
+        ca_certificate=ca_certificate,
         nodes=found.current_node_count,
         created=created,
         expires_at=_expiry(labels, created),
         labels=labels,
-        pools=tuple(map(_pool, found.node_pools)),
+        pools=tuple(map(_parse_pool, found.node_pools)),
     )
 
 
-def _said(found: v1.Cluster | v1.NodePool) -> str:
+def _message(found: v1.Cluster | v1.NodePool) -> str:
     return "; ".join(filter(None, conditions(found)))
 
 
-def _pool(found: v1.NodePool) -> GKEPool:
+def _parse_pool(found: v1.NodePool) -> GKEPool:
     return GKEPool(
         name=found.name,
         status=found.status.name,
-        message=_said(found),
+        message=_message(found),
         machine_type=found.config.machine_type,
         spot=found.config.spot,
         min_nodes=found.autoscaling.total_min_node_count,
         max_nodes=found.autoscaling.total_max_node_count,
-        ours=is_our_pool(found),
+        managed=is_managed_pool(found),
     )
 
 
-def _server(found: v1.Cluster) -> tuple[str, str]:
-    """Return the API's address, by name if it has one, and its authority."""
+def _endpoint(found: v1.Cluster) -> tuple[str, str]:
+    """Return the API's URL, by name if it has one, and its CA certificate."""
     plane = found.control_plane_endpoints_config
     by_name = plane.dns_endpoint_config
     if by_name.allow_external_traffic and by_name.endpoint:
@@ -152,13 +153,13 @@ def _server(found: v1.Cluster) -> tuple[str, str]:
 
 
 def _expiry(labels: Mapping[str, str], created: float | None) -> float | None:
-    said = ours.expiry(labels)
-    if said is not None or created is None or not ours.is_ours(labels):
-        return said
+    expires_at = gke_labels.expiry(labels)
+    if expires_at is not None or created is None or not gke_labels.is_managed(labels):
+        return expires_at
     return created + 3600 * LONGEST_TTL_HOURS
 
 
-def _seconds(text: str) -> float | None:
+def _timestamp(text: str) -> float | None:
     if not text:
         return None
     return dt.datetime.fromisoformat(text).timestamp()

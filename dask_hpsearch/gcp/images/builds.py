@@ -1,4 +1,4 @@
-"""Builds of Cloud Build: what is asked for, followed to the end, and why one failed."""
+"""Builds of Cloud Build: requested, followed to their end, their failures explained."""
 
 from __future__ import annotations
 
@@ -13,32 +13,35 @@ from google.api_core import exceptions
 from google.cloud.devtools import cloudbuild_v1 as builds_v1
 from google.protobuf.duration_pb2 import Duration
 
+from dask_hpsearch.concurrency import Clock, poll_until
 from dask_hpsearch.exceptions import ImageBuildError, ObjectNotFoundError, StoreError
-from dask_hpsearch.gcp.api_errors import LOST, Retry, map_google_errors
+from dask_hpsearch.gcp.api_errors import map_google_errors
+from dask_hpsearch.gcp.retry import TRANSIENT, with_retries, without_retries
+from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dask_hpsearch.gcp.images.registry import ImagePlace
+    from dask_hpsearch.gcp.images.registry import ImageRepository
     from dask_hpsearch.stores import Store
 
 _logger = logging.getLogger(__name__)
 SERVICE = "cloudbuild.googleapis.com"
-OURS = "dask-hpsearch"
+TAG = "dask-hpsearch"
 _EDITOR = "roles/cloudbuild.builds.editor"
 _BUILDER = "gcr.io/cloud-builders/docker"
-_TIMEOUT_S = 1800
-_QUEUE_S = 600
-_TRIES = 3
+_TIMEOUT = 1800
+_QUEUE_TIMEOUT = 600
+_ATTEMPTS = 3
 _LAST_LINES = 15
 _STATUS = builds_v1.Build.Status
-_UNDER_WAY = {_STATUS.PENDING, _STATUS.QUEUED, _STATUS.WORKING, _STATUS.STATUS_UNKNOWN}
+_RUNNING = {_STATUS.PENDING, _STATUS.QUEUED, _STATUS.WORKING, _STATUS.STATUS_UNKNOWN}
 _FAILED = {_STATUS.FAILURE, _STATUS.TIMEOUT, _STATUS.INTERNAL_ERROR}
 _TYPES = builds_v1.Build.FailureInfo.FailureType
 _NOT_PUSHED = {_TYPES.PUSH_FAILED, _TYPES.PUSH_NOT_AUTHORIZED}
-_WHY = {
-    _STATUS.TIMEOUT: f"it took longer than {_TIMEOUT_S} s",
-    _STATUS.EXPIRED: f"it waited longer than {_QUEUE_S} s for a machine",
+_REASONS = {
+    _STATUS.TIMEOUT: f"it took longer than {_TIMEOUT} s",
+    _STATUS.EXPIRED: f"it waited longer than {_QUEUE_TIMEOUT} s for a machine",
     _STATUS.CANCELLED: "it was cancelled",
     _STATUS.INTERNAL_ERROR: "Cloud Build itself failed; try again",
 }
@@ -46,16 +49,16 @@ _WHY = {
 
 @dataclass(frozen=True, slots=True)
 class BuildFiles:
-    """What is built, and where its log goes.
+    """The source of a build, and the folder of its log.
 
     Attributes
     ----------
     folder : str
-        ``gs://`` URL of the folder that holds both.
+        ``gs://`` URL of the folder of both.
     source : str
         Name of the archive in it.
     generation : int
-        The version that was uploaded.
+        The uploaded version.
     """
 
     folder: str
@@ -63,28 +66,28 @@ class BuildFiles:
     generation: int
 
 
-def wanted(
-    place: ImagePlace,
+def build_request(
+    repository: ImageRepository,
     tag: str,
     files: BuildFiles,
     *,
     python: str,
     service_account: str | None = None,
 ) -> builds_v1.Build:
-    """Describe the build of an image.
+    """Build the message that requests the build of an image.
 
     Parameters
     ----------
-    place : ImagePlace
+    repository : ImageRepository
     tag : str
         Of the image.
     files : BuildFiles
     python : str
         Version of Python in the image, as ``3.11``.
     service_account : str, optional
-        E-mail address of what builds; default: the project's own.
+        Address of the service account of builds; default: that of the project.
     """
-    image = f"{place.image}:{tag}"
+    image = f"{repository.image}:{tag}"
     bucket, _, path = files.folder.removeprefix("gs://").partition("/")
     source = builds_v1.StorageSource(
         bucket=bucket,
@@ -104,14 +107,14 @@ def wanted(
         log_streaming_option=builds_v1.BuildOptions.LogStreamingOption.STREAM_ON,
         source_provenance_hash=[builds_v1.Hash.HashType.SHA256],
     )
-    account = f"projects/{place.project}/serviceAccounts/{service_account}"
+    account = f"projects/{repository.project}/serviceAccounts/{service_account}"
     return builds_v1.Build(
         source=builds_v1.Source(storage_source=source),
         steps=[builds_v1.BuildStep(id="image", name=_BUILDER, args=arguments)],
         images=[image],
-        tags=[OURS, tag],
-        timeout=Duration(seconds=_TIMEOUT_S),
-        queue_ttl=Duration(seconds=_QUEUE_S),
+        tags=[TAG, tag],
+        timeout=Duration(seconds=_TIMEOUT),
+        queue_ttl=Duration(seconds=_QUEUE_TIMEOUT),
         logs_bucket=files.folder,
         service_account=account if service_account else "",
         options=options,
@@ -120,21 +123,21 @@ def wanted(
 
 @dataclass(frozen=True, slots=True)
 class Builds:
-    """The builds of images for one place.
+    """The builds of images for a repository.
 
     Attributes
     ----------
     client : CloudBuildClient
-    place : ImagePlace
+    repository : ImageRepository
     retry : Retry
     """
 
     client: Any
-    place: ImagePlace
+    repository: ImageRepository
     retry: Retry = field(default_factory=Retry)
 
     def start(self, build: builds_v1.Build) -> builds_v1.Build:
-        """Start a build once, also if the answer to that is lost.
+        """Start a build once, even if responses are lost.
 
         Returns
         -------
@@ -144,36 +147,41 @@ class Builds:
         Raises
         ------
         CloudError
-            If Google Cloud refuses.
+            If Google refuses.
         """
-        mine = f"try-{uuid.uuid4().hex}"
-        build.tags.append(mine)
+        attempt_tag = f"try-{uuid.uuid4().hex}"
+        build.tags.append(attempt_tag)
         request = builds_v1.CreateBuildRequest(
-            parent=self.place.parent, project_id=self.place.project, build=build
+            parent=self.repository.parent,
+            project_id=self.repository.project,
+            build=build,
         )
-        with self._map_errors("start a build"):
-            for tries_left in reversed(range(_TRIES)):
+        with map_google_errors(
+            "start a build", self.repository.project, SERVICE, _EDITOR
+        ):
+            for remaining_attempts in reversed(range(_ATTEMPTS)):
                 try:
-                    operation = self.client.create_build(request, **self.retry.once)
-                except LOST:
-                    found = self._tagged(mine)
+                    operation = self.client.create_build(
+                        request, **without_retries(self.retry)
+                    )
+                except TRANSIENT:
+                    found = self._list_tagged(attempt_tag)
                     if found:
                         return found[0]
-                    if not tries_left:
+                    if not remaining_attempts:
                         raise
                 else:
                     started: builds_v1.Build = operation.metadata.build
                     return started
         raise AssertionError  # the last try returns or raises
 
-    def under_way(self, tag: str) -> builds_v1.Build | None:
-        """Return a build of the same image that somebody has begun, if one is under way.
-
-        Whoever began it may be gone by now.
-        """
-        with self._map_errors("look for builds"):
-            for build in self._tagged(tag):
-                if OURS in build.tags and build.status in _UNDER_WAY:
+    def find_running(self, tag: str) -> builds_v1.Build | None:
+        """Return a running build of the same image, by any client; None if there is none."""
+        with map_google_errors(
+            "list builds", self.repository.project, SERVICE, _EDITOR
+        ):
+            for build in self._list_tagged(tag):
+                if TAG in build.tags and build.status in _RUNNING:
                     return build
         return None
 
@@ -184,21 +192,21 @@ class Builds:
         *,
         say: Callable[[str], None],
         wait: Callable[[float], None] = time.sleep,
-        poll_s: float = 1.0,
+        poll_interval: float = 1.0,
     ) -> str:
-        """Wait for a build's end, and pass on the lines of its log meanwhile.
+        """Wait until a build ends, and pass on the lines of its log meanwhile.
 
         Parameters
         ----------
         build : Build
         store : Store
-            The folder that its log is in.
+            The folder of its log.
         say : callable
             Given each line.
         wait : callable
             Sleeps for some seconds.
-        poll_s : float
-            Between two looks.
+        poll_interval : float
+            Seconds between two requests for its status.
 
         Returns
         -------
@@ -208,77 +216,87 @@ class Builds:
         Raises
         ------
         ImageBuildError
-            If the build failed; with the last lines of the step that did.
+            If the build failed; with the last lines of the failed step.
         CloudError
-            If Google Cloud does not answer.
+            If Google refuses or does not respond.
         """
         log = _Log(store, log_name(build), say)
         request = builds_v1.GetBuildRequest(
-            name=self._name(build), project_id=self.place.project, id=build.id
+            name=self._name(build), project_id=self.repository.project, id=build.id
         )
-        while True:
-            with self._map_errors("look at the build"):
-                build = self.client.get_build(request, **self.retry.reading)
-            ended = build.status not in _UNDER_WAY
-            log.read(whole=ended)
-            if ended:
-                return _digest(build, log.lines)
-            wait(poll_s)
+
+        def check() -> builds_v1.Build:
+            with map_google_errors(
+                "get the status of the build", self.repository.project, SERVICE, _EDITOR
+            ):
+                found: builds_v1.Build = self.client.get_build(
+                    request, **with_retries(self.retry)
+                )
+            log.read(whole=found.status not in _RUNNING)
+            return found
+
+        ended = poll_until(
+            check,
+            lambda found: found.status not in _RUNNING,
+            timeout=None,
+            interval=poll_interval,
+            clock=Clock(sleep=wait),
+        )
+        return _digest(ended, log.lines)
 
     def cancel(self, build: builds_v1.Build) -> None:
-        """End a build that nobody waits for any more; nothing is done if it has ended."""
+        """Cancel a build, unless it has ended; an error is logged."""
         request = builds_v1.CancelBuildRequest(
-            name=self._name(build), project_id=self.place.project, id=build.id
+            name=self._name(build), project_id=self.repository.project, id=build.id
         )
         try:
-            self.client.cancel_build(request, **self.retry.reading)
+            self.client.cancel_build(request, **with_retries(self.retry))
         except exceptions.FailedPrecondition:
             return
         except exceptions.GoogleAPIError as error:
             _logger.warning("the build %s may still run: %s", build.id, error)
 
-    def _tagged(self, tag: str) -> list[builds_v1.Build]:
+    def _list_tagged(self, tag: str) -> list[builds_v1.Build]:
         request = builds_v1.ListBuildsRequest(
-            parent=self.place.parent,
-            project_id=self.place.project,
+            parent=self.repository.parent,
+            project_id=self.repository.project,
             filter=f'tags="{tag}"',
         )
-        return list(self.client.list_builds(request, **self.retry.reading))
+        return list(self.client.list_builds(request, **with_retries(self.retry)))
 
     def _name(self, build: builds_v1.Build) -> str:
-        return f"{self.place.parent}/builds/{build.id}"
-
-    def _map_errors(self, doing: str) -> Any:
-        return map_google_errors(doing, self.place.project, SERVICE, _EDITOR)
+        return f"{self.repository.parent}/builds/{build.id}"
 
 
 def log_name(build: builds_v1.Build) -> str:
-    """Name of the object that a build's log is written to."""
+    """Return the name of the object that holds a build's log."""
     return f"log-{build.id}.txt"
 
 
 def _digest(build: builds_v1.Build, lines: list[str]) -> str:
-    """Return the digest of what a build has pushed."""
+    """Return the digest of the image that a build has pushed."""
     if build.status != _STATUS.SUCCESS:
-        raise ImageBuildError(why_failed(build, lines))
+        raise ImageBuildError(failure_text(build, lines))
     digests = [one.digest for one in build.results.images]
     if len(digests) != 1:
-        msg = f"the build {build.id} pushed {len(digests)} images instead of one"
+        msg = (
+            f"the build {build.id} must push one image, got {len(digests)}: build again"
+        )
         raise ImageBuildError(msg)
     return str(digests[0])
 
 
-def why_failed(build: builds_v1.Build, lines: list[str]) -> str:
-    """Say why a build failed: its step, the step's last lines, and what Google says.
+def failure_text(build: builds_v1.Build, lines: list[str]) -> str:
+    """Return why a build failed: the step, its last lines, and Google's message.
 
     Parameters
     ----------
     build : Build
     lines : list of str
-        All of its log.
+        Its log.
     """
     said = build.failure_info.detail or build.status_detail
-    reason = _WHY.get(_STATUS(build.status), said or _STATUS(build.status).name)
+    reason = _REASONS.get(_STATUS(build.status), said or _STATUS(build.status).name)
     numbered = list(enumerate(build.steps))
     failed = [(number, step) for number, step in numbered if step.status in _FAILED]
     head = f"the build {build.id} failed: {reason}"
@@ -296,15 +314,15 @@ def _push_advice(build: builds_v1.Build) -> str:
     account = build.service_account.rpartition("/")[2] or "the build's service account"
     image = build.images[0] if build.images else "the image"
     return (
-        f". If {account} may not push {image}, let the project's owner grant it "
-        "roles/artifactregistry.writer: dask-hpsearch doctor has the command"
+        f". If {account} may not push {image}, ask the project's owner to grant it "
+        "roles/artifactregistry.writer: dask-hpsearch doctor shows the command"
     )
 
 
 def lines_of_step(lines: list[str], number: int) -> list[str]:
-    """Pick a step's lines out of a log, without what Cloud Build puts before them.
+    """Select the lines of a step from a log, without Cloud Build's prefix.
 
-    It puts nothing there in a build of one step: then all lines are the step's.
+    The log of a build with one step has no prefixes: then all lines are the step's.
     """
     start = re.compile(rf'Step #{number}(?: - "[^"]*")?: ?(.*)')
     found = [match[1] for line in lines if (match := start.match(line))]
@@ -312,7 +330,7 @@ def lines_of_step(lines: list[str], number: int) -> list[str]:
 
 
 class _Log:
-    """The log of a build, in an object that grows until the build ends."""
+    """The log of a build: an object that grows until the build ends."""
 
     def __init__(self, store: Store, name: str, say: Callable[[str], None]) -> None:
         self.lines: list[str] = []
@@ -320,9 +338,9 @@ class _Log:
         self._content = b""
 
     def read(self, *, whole: bool) -> None:
-        """Pass on the lines that are new; the last one too if nothing follows it.
+        """Pass on new lines; with ``whole`` also a last one without newline.
 
-        A log that cannot be read stops no build.
+        A build does not fail because its log cannot be read.
         """
         try:
             sizes = [one.nbytes for one in self._store.list(self._name)]

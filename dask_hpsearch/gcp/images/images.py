@@ -1,8 +1,8 @@
-"""The image of a GKE cluster: found by its content's name, or built by Cloud Build.
+"""The image of a GKE cluster: found by a tag of its content, or built by Cloud Build.
 
-The folder that `dask_hpsearch.images.context` lays out goes as an archive to Cloud Storage,
-from there to Cloud Build, and the image to Artifact Registry. What lies in between, the
-archive and the build's log, is removed at the end, whatever that is.
+The build context of `dask_hpsearch.images.context` is uploaded to Cloud Storage as an
+archive, built by Cloud Build, and the image pushed to Artifact Registry. The archive and the
+build's log are removed at the end, also after an error.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import remote_files
 from dask_hpsearch.exceptions import CorruptObjectError, ImageBuildError, StoreError
-from dask_hpsearch.gcp.api_errors import Retry, with_credentials
-from dask_hpsearch.gcp.images.builds import BuildFiles, Builds, log_name, wanted
-from dask_hpsearch.gcp.images.registry import ImagePlace, Registry, Removed
+from dask_hpsearch.gcp.api_errors import create_client
+from dask_hpsearch.gcp.images.builds import BuildFiles, Builds, build_request, log_name
+from dask_hpsearch.gcp.images.registry import ImageRepository, Registry, RemovedImages
 from dask_hpsearch.images.context import lay_out
 from dask_hpsearch.localfs.checksums import checksum, kind_of
 from dask_hpsearch.stores import open_store
+from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _FOLDER = "dask-hpsearch-builds"
-_OURS = re.compile(r"source-[\w.-]+-[0-9a-f]{8}\.tgz|log-[0-9a-f-]{36}\.txt")
+_BUILD_FILE = re.compile(r"source-[\w.-]+-[0-9a-f]{8}\.tgz|log-[0-9a-f-]{36}\.txt")
 
 
 def ensure_image(
@@ -49,48 +50,48 @@ def ensure_image(
     say: Callable[[str], None] = _logger.info,
     wait: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Return the image for a spec, built if there is none of the same content.
+    """Return the image of a spec; build it if there is none of the same content.
 
     Parameters
     ----------
     spec : GKESpec
-        Its requirements and modules go into the image, with the client's own versions.
-        One that names its image has that one.
+        The image contains its requirements and modules, and the client's versions. If it
+        names an image, that is returned.
     builds : CloudBuildClient, optional
         Default: one with Application Default Credentials.
     registry : ArtifactRegistryClient, optional
-        The same.
+        As ``builds``.
     retry : Retry, optional
-        How long to wait for answers.
+        How single requests are repeated.
     say : callable
         Given each line of the build's log as it comes; default: the log of this module.
     wait : callable
-        Sleeps for some seconds between two looks at the build.
+        Sleeps for some seconds between two requests for the build's status.
 
     Returns
     -------
     str
-        The image's reference, by its digest.
+        The image by its digest.
 
     Raises
     ------
     ImageBuildError
-        If the build failed; with the last lines of the step that did.
+        If the build failed; with the last lines of the failed step.
     CloudError
-        If Google Cloud refuses; its kinds say why, and the command that mends it.
+        If Google refuses; the message says how to fix it.
     StoreError
         If the bucket cannot be used.
 
     Notes
     -----
-    Whatever fails, or is interrupted, leaves nothing behind: no archive, no build, no
-    repository that was created for it. A build of the same content that somebody else
-    has begun is waited for.
+    After an error or an interruption, nothing is left: no archive, no build, no repository
+    that was created for it. If another client is building the same content, its build is
+    waited for.
     """
     if spec.image is not None:
         return spec.image
-    place, retry = place_of(spec), retry or Retry()
-    images = Registry(registry or _registry_client(spec), place, retry)
+    repository, retry = repository_of(spec), retry or Retry()
+    images = Registry(registry or _registry_client(spec), repository, retry)
     with tempfile.TemporaryDirectory(prefix="dask-hpsearch-image-") as folder:
         context = lay_out(
             Path(folder) / "context",
@@ -101,25 +102,25 @@ def ensure_image(
         digest = images.find(tag)
         built = digest is None
         if digest is None:
-            say(f"building the image {place.image}:{tag}")
+            say(f"building the image {repository.image}:{tag}")
             client = builds or _builds_client(spec)
-            making = _Making(
-                Builds(client, place, retry),
+            builder = _ImageBuilder(
+                Builds(client, repository, retry),
                 images,
                 _build_store(spec),
                 spec.build_service_account,
                 say,
                 wait,
             )
-            digest = making.make(context, tag)
+            digest = builder.build(context, tag)
     images.mark(digest, built=built)
-    return f"{place.image}@{digest}"
+    return f"{repository.image}@{digest}"
 
 
 def remove_images(
     spec: GKESpec, *, registry: Any = None, retry: Retry | None = None
-) -> Removed:
-    """Remove the images, and the files of builds, that only a spec's GKE cluster has used.
+) -> RemovedImages:
+    """Remove the images and build files that only a spec's GKE cluster has used.
 
     Parameters
     ----------
@@ -129,30 +130,29 @@ def remove_images(
 
     Returns
     -------
-    Removed
-        Resource names of what is gone, and of what is kept: images that somebody else has
-        pushed, or that other GKE clusters use.
+    RemovedImages
+        Images that were pushed by other means, or that other GKE clusters use, remain.
 
     Raises
     ------
     CloudError
-        If Google Cloud refuses.
+        If Google refuses.
     """
     client = registry or _registry_client(spec)
-    removed = Registry(client, place_of(spec), retry or Retry()).remove()
-    with suppress(StoreError):  # without a bucket there are no files
+    images = Registry(client, repository_of(spec), retry or Retry()).remove()
+    with suppress(StoreError):  # there is no bucket
         store = _build_store(spec)
         for one in store.list():
             _delete(store, one.name)
-    return removed
+    return images
 
 
-def place_of(spec: GKESpec) -> ImagePlace:
-    """Return where a spec's images are kept."""
-    # Two zones of a region may have a GKE cluster of the same name each. A mark on an image
-    # has no more than 63 letters: the region, which is the repository's, is left out.
+def repository_of(spec: GKESpec) -> ImageRepository:
+    """Return the repository of a spec's images."""
+    # Two zones of a region may have GKE clusters of the same name. An annotation has at most
+    # 63 characters, so that the region, which is the repository's, is omitted.
     zone = spec.location.removeprefix(spec.region).lstrip("-") or "region"
-    return ImagePlace(
+    return ImageRepository(
         project=spec.project,
         location=spec.region,
         repository=spec.registry,
@@ -163,8 +163,8 @@ def place_of(spec: GKESpec) -> ImagePlace:
 
 
 @dataclass(frozen=True, slots=True)
-class _Making:
-    """How an image comes to be: what is created for it goes with it."""
+class _ImageBuilder:
+    """Builds an image, and removes what was created for the build."""
 
     builds: Builds
     images: Registry
@@ -173,35 +173,35 @@ class _Making:
     say: Callable[[str], None]
     wait: Callable[[float], None]
 
-    def make(self, context: Context, tag: str) -> str:
-        """Build in a repository that is there, or created for it; return the digest."""
+    def build(self, context: Context, tag: str) -> str:
+        """Create the repository if necessary, build, and return the digest."""
         created = self.images.ensure_repository()
         try:
-            running = self.builds.under_way(tag)
+            running = self.builds.find_running(tag)
             if running is None:
-                return self._built(context, tag)
-            self.say(f"waiting for the build {running.id}, which is under way")
-            digest = self._followed(running)
-            _forget(self.store, running)
+                return self._run_build(context, tag)
+            self.say(f"waiting for the running build {running.id}")
+            digest = self._follow(running)
+            _delete_files(self.store, running)
         except BaseException:
             if created:
                 self.images.remove_repository()
             raise
         return digest
 
-    def _built(self, context: Context, tag: str) -> str:
+    def _run_build(self, context: Context, tag: str) -> str:
         name = f"source-{tag}-{uuid.uuid4().hex[:8]}.tgz"
         running = None
         try:
-            build = wanted(
-                self.images.place,
+            build = build_request(
+                self.images.repository,
                 tag,
                 _upload(context, self.store, name),
                 python=context.python,
                 service_account=self.service_account,
             )
             running = self.builds.start(build)
-            return self._followed(running)
+            return self._follow(running)
         except ImageBuildError:  # it has ended
             raise
         except BaseException:
@@ -213,29 +213,29 @@ class _Making:
             if running is not None:
                 _delete(self.store, log_name(running))
 
-    def _followed(self, running: Any) -> str:
+    def _follow(self, running: Any) -> str:
         return self.builds.follow(running, self.store, say=self.say, wait=self.wait)
 
 
 def _upload(context: Context, store: Store, name: str) -> BuildFiles:
-    """Upload the context; the build takes that version, and no other."""
+    """Upload the context; the build uses that version only."""
     archive = context.folder.parent / name
     pack(context.folder, archive)
     store.send(name, archive)
     pinned = remote_files.pin(f"{store.url}/{name}")
     if checksum(archive, kind_of(pinned.checksum)) != pinned.checksum:
         msg = (
-            f"{pinned.url} is not what was uploaded: somebody else writes there; use "
-            "another bucket, or look who may write to it"
+            f"{pinned.url} differs from what was uploaded: check which accounts may write to "
+            "the bucket, or use another one"
         )
         raise CorruptObjectError(msg)
     return BuildFiles(store.url, name, int(pinned.generation))
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Write a folder into an archive whose bytes depend on the content alone."""
+    """Write a folder into an archive whose bytes depend on its content only."""
 
-    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    def normalized(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.mtime = entry.uid = entry.gid = 0
         entry.uname = entry.gname = ""
         return entry
@@ -246,23 +246,25 @@ def pack(folder: Path, archive: Path) -> None:
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):
         for path in sorted(folder.rglob("*")):
-            tar.add(path, str(path.relative_to(folder)), recursive=False, filter=plain)
+            tar.add(
+                path, str(path.relative_to(folder)), recursive=False, filter=normalized
+            )
 
 
 def _build_store(spec: GKESpec) -> Store:
-    """Return the folder of builds: in the bucket of the runs, beside them."""
+    """Return the folder of build files, in the bucket of the runs."""
     return open_store(f"gs://{spec.bucket}/{_FOLDER}/{spec.location}/{spec.name}")
 
 
-def _forget(store: Store, build: Any) -> None:
-    """Remove the files of a build that somebody else began."""
+def _delete_files(store: Store, build: Any) -> None:
+    """Delete the files of a build that another client has started."""
     _delete(store, build.source.storage_source.object_.rpartition("/")[2])
     _delete(store, log_name(build))
 
 
 def _delete(store: Store, name: str) -> None:
-    """Delete a build's file; what has another name is not ours."""
-    if not _OURS.fullmatch(name):
+    """Delete a file, if its name is that of a build file."""
+    if not _BUILD_FILE.fullmatch(name):
         return
     try:
         store.delete(name)
@@ -274,7 +276,7 @@ def _registry_client(spec: GKESpec) -> Any:
     from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
 
     options = _options(spec.endpoints.artifactregistry)
-    return with_credentials(
+    return create_client(
         "open Artifact Registry", lambda: ArtifactRegistryClient(client_options=options)
     )
 
@@ -283,7 +285,7 @@ def _builds_client(spec: GKESpec) -> Any:
     from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
 
     options = _options(spec.endpoints.cloudbuild)
-    return with_credentials(
+    return create_client(
         "open Cloud Build", lambda: CloudBuildClient(client_options=options)
     )
 

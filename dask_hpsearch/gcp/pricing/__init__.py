@@ -1,4 +1,4 @@
-"""List prices of Google Cloud, and estimates of costs made of them."""
+"""List prices of Google Cloud, and cost estimates from them."""
 
 from __future__ import annotations
 

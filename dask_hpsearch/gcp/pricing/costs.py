@@ -1,7 +1,7 @@
-"""What a GKE cluster costs: before it is made, and so far.
+"""Estimates what a GKE cluster costs, before it is created and so far.
 
-By list prices, for what costs most: the cluster's fee, its nodes and their disks. Not in
-it: what a bucket and a registry hold, builds, logs, traffic out of the region, taxes.
+From list prices of its largest costs: the fee, the nodes and their disks. Not included:
+storage, registry, builds, logs, traffic out of the region, taxes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.config.gke import GKESpec
     from dask_hpsearch.config.gke_parts import Pool
 
-_HOUR_S = 3600.0
+_HOUR = 3600.0
 NOT_INCLUDED = (
     "not included: storage and registry, builds, logs, traffic out of the region, taxes"
 )
@@ -30,68 +30,69 @@ NOT_INCLUDED = (
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """What a GKE cluster costs by the hour, in US dollars.
+    """The hourly cost of a GKE cluster, in US dollars.
 
     Attributes
     ----------
     fee_usd_hour : float
-        For the cluster itself. The first zonal cluster of a billing account has it back.
+        For the GKE cluster itself. It is refunded for the first zonal one of a billing
+        account.
     system_usd_hour : float
-        The nodes that stay.
+        For the system nodes.
     worker_usd_hour : float
         For each worker.
-    initial, most : int
-        Workers to begin with, and at most.
-    initial_usd_hour, most_usd_hour : float
-        All of it, with that many workers.
+    initial, maximum : int
+        Numbers of workers.
+    initial_usd_hour, maximum_usd_hour : float
+        Total with that many workers.
     ttl_hours : float
-        After which the cluster deletes itself.
+        Hours after which it deletes itself.
     dated : date
-        Of the prices.
+        Date of the prices.
     warning : str
-        That the prices are old; empty if they are not.
+        Says that the prices are old; empty if they are not.
     """
 
     fee_usd_hour: float
     system_usd_hour: float
     worker_usd_hour: float
     initial: int
-    most: int
+    maximum: int
     initial_usd_hour: float
-    most_usd_hour: float
+    maximum_usd_hour: float
     ttl_hours: float
     dated: dt.date
     warning: str = ""
 
     @property
     def idle_usd_hour(self) -> float:
-        """All of it, without workers."""
+        """Total without workers."""
         return self.fee_usd_hour + self.system_usd_hour
 
     @property
-    def most_usd(self) -> float:
-        """All of it with as many workers as may be, until it deletes itself."""
-        return self.most_usd_hour * self.ttl_hours
+    def maximum_usd(self) -> float:
+        """Total with the maximum number of workers, until it deletes itself."""
+        return self.maximum_usd_hour * self.ttl_hours
 
     @property
     def tariff(self) -> Tariff:
-        """What searches on it count with."""
+        """The prices from which searches estimate their cost."""
         return Tariff(self.idle_usd_hour, self.worker_usd_hour, self.dated.isoformat())
 
     def __str__(self) -> str:
         lines = [
             (
-                f"about ${self.idle_usd_hour:.2f} an hour while it stands idle "
-                f"(${self.fee_usd_hour:.2f} for the cluster, ${self.system_usd_hour:.2f} for "
-                "nodes that stay)"
+                f"about ${self.idle_usd_hour:.2f} an hour while it is idle "
+                f"(${self.fee_usd_hour:.2f} for the GKE cluster, "
+                f"${self.system_usd_hour:.2f} for system nodes)"
             ),
             (
                 f"and ${self.worker_usd_hour:.2f} an hour for each worker: "
                 f"${self.initial_usd_hour:.2f} with {self.initial}, "
-                f"${self.most_usd_hour:.2f} with {self.most}, the most"
+                f"${self.maximum_usd_hour:.2f} with the maximum of {self.maximum}"
             ),
             (
-                f"so at most ${self.most_usd:.2f} until it deletes itself, after "
+                f"so at most ${self.maximum_usd:.2f} until it deletes itself, after "
                 f"{self.ttl_hours:g} hours"
             ),
             f"list prices of {self.dated}; {NOT_INCLUDED}",
@@ -112,12 +113,12 @@ def estimate(
     prices : Prices, optional
         Default: the table that comes with the package.
     today : date, optional
-        To tell whether the prices are old.
+        For the age of the prices.
 
     Returns
     -------
     CostEstimate
-        ``print`` shows it in words.
+        ``print`` shows it as text.
 
     Raises
     ------
@@ -138,9 +139,9 @@ def estimate(
         system_usd_hour=system,
         worker_usd_hour=node / workers_per_node(spec),
         initial=workers.initial,
-        most=workers.max,
+        maximum=workers.max,
         initial_usd_hour=with_workers(workers.initial),
-        most_usd_hour=with_workers(workers.max),
+        maximum_usd_hour=with_workers(workers.max),
         ttl_hours=spec.ttl_hours,
         dated=prices.dated,
         warning=prices.warning(today or dt.datetime.now(dt.UTC).date()),
@@ -155,19 +156,18 @@ def cost_so_far(
     now: float,
     prices: Prices | None = None,
 ) -> float:
-    """Add up what a GKE cluster has cost at least.
+    """Return the least that a GKE cluster has cost.
 
-    Nodes that are gone are not seen by whoever looks now: for a search, its run's
-    ``progress()`` has what its workers cost as they came and went.
+    Nodes that were removed are not counted. The ``progress()`` of a run includes the cost
+    of all its workers.
 
     Parameters
     ----------
     spec : GKESpec
     created : float
-        When the cluster was, in seconds since the epoch.
+        In seconds since the epoch.
     nodes : iterable of (str, float)
-        Of each node that is there: its pool, ``"system"`` or ``"workers"``, and when it
-        was created.
+        The node pool (``"system"`` or ``"workers"``) and the creation time of each node.
     now : float
     prices : Prices, optional
         Default: the table that comes with the package.
@@ -175,8 +175,7 @@ def cost_so_far(
     Returns
     -------
     float
-        US dollars, of the fee, of the nodes that are there, and of those that must have
-        been there all the time.
+        US dollars: the fee, the present nodes, and the minimum of nodes since the creation.
 
     Raises
     ------
@@ -184,12 +183,12 @@ def cost_so_far(
         If the table lacks one of its machine types or disks.
     """
     prices = prices or load_prices()
-    hours = max(now - created, 0.0) / _HOUR_S
-    there = {"system": 0.0, "workers": 0.0}
+    hours = max(now - created, 0.0) / _HOUR
+    used = {"system": 0.0, "workers": 0.0}
     for pool, since in nodes:
-        there[pool] += max(now - since, 0.0) / _HOUR_S
-    system = max(there["system"], hours * spec.pools.system.min_nodes)
-    workers = max(there["workers"], hours * spec.pools.workers.min_nodes)
+        used[pool] += max(now - since, 0.0) / _HOUR
+    system = max(used["system"], hours * spec.pools.system.min_nodes)
+    workers = max(used["workers"], hours * spec.pools.workers.min_nodes)
     return (
         hours * prices.cluster_hour
         + system * node_hour(spec, spec.pools.system, prices)
@@ -198,13 +197,13 @@ def cost_so_far(
 
 
 def node_hour(spec: GKESpec, pool: Pool, prices: Prices) -> float:
-    """Price of the hour of one node of a pool, with its disk."""
+    """Return the hourly price of a node, with its disk."""
     machine_hour = prices.machine_hour(pool.machine_type, spec.region, spot=pool.spot)
     return machine_hour + prices.disk_hour(pool.disk_type, pool.disk_gb, spec.region)
 
 
 def workers_per_node(spec: GKESpec) -> int:
-    """How many workers find room on one node."""
+    """Return how many workers fit on a node."""
     workers = spec.dask.workers
     node = machine(spec.pools.workers.machine_type)
     if workers.one_per_node or node is None:
@@ -215,7 +214,7 @@ def workers_per_node(spec: GKESpec) -> int:
 
 
 def nodes_for(spec: GKESpec, workers: int) -> int:
-    """How many nodes so many workers need, of those that there may be."""
+    """Return how many nodes some workers need, within the limits of the node pool."""
     pool = spec.pools.workers
-    wanted = math.ceil(workers / workers_per_node(spec))
-    return min(max(wanted, pool.min_nodes), pool.max_nodes)
+    needed = math.ceil(workers / workers_per_node(spec))
+    return min(max(needed, pool.min_nodes), pool.max_nodes)

@@ -1,7 +1,7 @@
-"""The price table that comes with the package: list prices, of a day that it names.
+"""The price table of the package: list prices of a given date.
 
-Google changes prices of spot machines up to once a month, and others now and then. So the
-table says how old it is, and anybody can have one of his own.
+Google changes prices of spot machines up to once a month, and others occasionally. The table
+has a date, and users can provide their own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHIPPED = Path(__file__).with_name("prices.toml")
 _OLD_DAYS = 180
 _GIB = 2**30
-_HOURS_A_MONTH = 730
+_HOURS_PER_MONTH = 730
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +31,15 @@ class Prices:
     Attributes
     ----------
     dated : date
-        When they were those.
+        Date of the prices.
     source : str
-        Where they are from.
+        Their source.
     cluster_hour : float
         Fee of a GKE cluster.
     machines : mapping
-        By family and region: a CPU's hour and a GiB's hour, on demand and spot.
+        By family and region: hourly prices of a CPU and of a GiB, on demand and spot.
     disks : mapping
-        By kind and region: a GB's month.
+        By type and region: monthly price of a GB.
     """
 
     dated: dt.date
@@ -49,12 +49,12 @@ class Prices:
     disks: Mapping[str, Mapping[str, float]]
 
     def machine_hour(self, machine_type: str, region: str, *, spot: bool) -> float:
-        """Price of a machine's hour.
+        """Return the hourly price of a machine.
 
         Raises
         ------
         PriceUnknownError
-            If the table does not have it.
+            If it is not in the table.
         """
         family = machine_type.partition("-")[0]
         size = machine(machine_type)
@@ -65,51 +65,51 @@ class Prices:
         return size.cpus * cpu + size.memory / _GIB * gib
 
     def disk_hour(self, kind: str, gb: int, region: str) -> float:
-        """Price of a disk's hour.
+        """Return the hourly price of a disk.
 
         Raises
         ------
         PriceUnknownError
-            If the table does not have it.
+            If it is not in the table.
         """
         per = self.disks.get(kind, {}).get(region)
         if per is None:
             raise self._unknown(kind, region)
-        return gb * per / _HOURS_A_MONTH
+        return gb * per / _HOURS_PER_MONTH
 
     def age_days(self, today: dt.date) -> int:
-        """Return how old the table is."""
+        """Return the age of the table."""
         return (today - self.dated).days
 
     def warning(self, today: dt.date) -> str:
-        """Say that the table is old; nothing if it is not."""
+        """Return a warning if the table is old; else an empty string."""
         days = self.age_days(today)
         if days <= _OLD_DAYS:
             return ""
         return (
             f"these prices are {days} days old (of {self.dated}): compare with "
-            "https://cloud.google.com/compute/all-pricing, or give a table of your own"
+            "https://cloud.google.com/compute/all-pricing, or provide your own price table"
         )
 
-    def _unknown(self, what: str, region: str) -> PriceUnknownError:
+    def _unknown(self, name: str, region: str) -> PriceUnknownError:
         return PriceUnknownError(
-            f"the price table of {self.dated} has no {what} in {region}: choose another, or give a "
-            "table of your own, which load_prices reads"
+            f"the price table of {self.dated} has no {name} in {region}: choose another, or provide "
+            "your own price table (load_prices)"
         )
 
 
 def load_prices(path: Path = SHIPPED) -> Prices:
-    """Read a price table; the one that comes with the package, if no other is named.
+    """Read a price table; default: that of the package.
 
     Parameters
     ----------
     path : Path
-        A TOML file of the form of ``dask_hpsearch/gcp/prices.toml``.
+        A TOML file in the format of ``dask_hpsearch/gcp/prices.toml``.
 
     Raises
     ------
     PriceUnknownError
-        If it cannot be read as one.
+        If it is not a valid price table.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -125,15 +125,15 @@ def load_prices(path: Path = SHIPPED) -> Prices:
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         msg = (
-            f"{path} is no price table ({type(error).__name__}: {error}): write it as "
-            f"{SHIPPED} is written"
+            f"{path} is not a valid price table ({type(error).__name__}: {error}): see "
+            f"{SHIPPED} for the format"
         )
         raise PriceUnknownError(msg) from error
 
 
 def _day(value: Any) -> dt.date:
     if not isinstance(value, dt.date):
-        msg = f"dated is no day: {value!r}"
+        msg = f"dated must be a date, got {value!r}"
         raise TypeError(msg)
     return value
 

@@ -16,14 +16,14 @@ from dask_hpsearch.clusters.kubernetes.diagnosis import (
     Problem,
     deployment_problem,
     first_log,
-    last_words,
+    last_lines,
     pod_problem,
     worst,
 )
 from dask_hpsearch.clusters.kubernetes.scheduler_routes import (
     Load,
     choose_leaving,
-    wanted_workers,
+    target_workers,
 )
 from dask_hpsearch.clusters.versions import check_versions, versions_here
 from dask_hpsearch.config.load import load_spec
@@ -235,7 +235,7 @@ def test_a_used_up_quota_is_told() -> None:
 
 def test_a_logs_end_is_quoted() -> None:
     """The last lines with something in them."""
-    assert last_words("a\n\nb\nc\n", lines=2) == "    b\n    c"
+    assert last_lines("a\n\nb\nc\n", n=2) == "    b\n    c"
 
 
 def test_idle_workers_leave_first() -> None:
@@ -250,7 +250,7 @@ def test_idle_workers_leave_first() -> None:
 @pytest.mark.parametrize(("tasks", "workers"), [(0, 0), (1, 1), (4, 1), (5, 2)])
 def test_there_is_a_worker_for_all_work(tasks: int, workers: int) -> None:
     """As many workers as their slots would take up the tasks; none for none."""
-    assert wanted_workers(tasks, 4) == workers
+    assert target_workers(tasks, 4) == workers
 
 
 def test_differing_versions_are_refused_with_both_lists() -> None:
@@ -294,7 +294,7 @@ def test_what_a_pod_wrote_last_is_kept() -> None:
     problem = pod_problem(pod_with(containerStatuses=[container]))
 
     assert problem is not None
-    assert problem.quoted(problem.words) == (
+    assert problem.quoted(problem.log) == (
         "pod p: it used more memory than its limit (OOMKilled). The end of its log:\n"
         "    one\n    two"
     )

@@ -54,7 +54,7 @@ def test_a_cluster_is_told_in_a_row(
 
     row = row_of(one, GROUPS, pods, now=NOW, idle_since=idle_since)
 
-    assert (row.name, row.age, row.wanted, row.owner) == (
+    assert (row.name, row.age, row.desired, row.owner) == (
         "forest",
         "3 h",
         3,

@@ -11,9 +11,9 @@ from dask_hpsearch.clusters.kubernetes.diagnosis import (
     Problem,
     first_log,
     needs_events,
+    node_sizes,
     pod_problem,
-    sizes_offered,
-    without_room,
+    with_node_sizes,
 )
 from dask_hpsearch.clusters.kubernetes.driver_job import DriverEnd, end_of, why_given_up
 from dask_hpsearch.engine.cluster_watch import ProblemLog
@@ -90,12 +90,12 @@ NODE_MEMORY = (
         (failed("Evicted", EMPTY_DIR), "wait", "Evicted", "was evicted: Usage of Em"),
         (failed("Evicted", NODE_MEMORY), "wait", "Evicted", "low on resource: memory"),
         (failed("DeadlineExceeded", "too long"), "crash", "DeadlineExceeded", "longer"),
-        (failed("NodeLost", "unresponsive"), "wait", "NodeLost", "its node is lost"),
+        (failed("NodeLost", "unresponsive"), "wait", "NodeLost", "its node was lost"),
         (failed("Terminated", "in response"), "wait", "Terminated", "was shut down"),
         (failed("NodeShutdown"), "wait", "NodeShutdown", "was shut down"),
         (failed("Preempting"), "wait", "Preempting", "higher priority"),
-        (failed("OutOfcpu", "no room"), "wait", "OutOfcpu", "no room for it after all"),
-        (failed("NodeAffinity"), "wait", "NodeAffinity", "takes no such pods"),
+        (failed("OutOfcpu", "no room"), "wait", "OutOfcpu", "had no room for it"),
+        (failed("NodeAffinity"), "wait", "NodeAffinity", "does not accept such pods"),
         (failed("SomethingNew", "words"), "wait", "SomethingNew", "words"),
         (ended("OOMKilled", 137), "crash", "OOMKilled", "(OOMKilled)"),
         (ended("Error", 1, message="why"), "crash", "Error", "exit code 1 (Error)"),
@@ -121,7 +121,7 @@ NODE_MEMORY = (
             "CreateContainerConfigError",
             'secret "a" not found',
         ),
-        (waits("RunContainerError"), "stuck", "RunContainerError", "cannot be made"),
+        (waits("RunContainerError"), "stuck", "RunContainerError", "cannot be created"),
     ],
 )
 def test_why_a_pod_does_not_run_is_told_by_its_name(
@@ -210,7 +210,7 @@ def test_want_of_room_is_an_error_when_nobody_makes_room(
     assert found.outlook == outlook
     assert found.lasts == (outlook == "late")
     assert says in found.message
-    assert "it asks for cpu 4, memory 8Gi" in found.message
+    assert "it requests cpu 4, memory 8Gi" in found.message
 
 
 def test_what_nodes_have_is_told_with_it() -> None:
@@ -220,11 +220,11 @@ def test_what_nodes_have_is_told_with_it() -> None:
     found = pod_problem(unschedulable(60), now=NOW)
     assert found is not None
 
-    assert sizes_offered(nodes) == "3 of cpu 2, memory 8Gi"
-    assert without_room(found, nodes).message.endswith(
-        "Nodes, as a whole: 3 of cpu 2, memory 8Gi"
+    assert node_sizes(nodes) == "3 of cpu 2, memory 8Gi"
+    assert with_node_sizes(found, nodes).message.endswith(
+        "Allocatable on nodes: 3 of cpu 2, memory 8Gi"
     )
-    assert without_room(found, []) == found
+    assert with_node_sizes(found, []) == found
 
 
 @pytest.mark.parametrize("reason", ["FailedMount", "FailedCreatePodSandBox"])
@@ -256,7 +256,7 @@ def test_a_node_that_no_longer_answers_is_told() -> None:
 
     assert found is not None
     assert found.reason == "NodeNotReady"
-    assert found.message.endswith("no longer answers: node-1")
+    assert found.message.endswith("does not respond any more: node-1")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from dask_hpsearch.clusters.kubernetes.scheduler_routes import (
     Candidate,
     GoneWorkers,
     Load,
-    who_leaves,
+    choose_retiring,
 )
 from dask_hpsearch.engine import demand
 from tests.processes import WAIT_S
@@ -169,6 +169,6 @@ def test_as_many_leave_as_are_asked_for() -> None:
     ]
 
     def names(n: int) -> str:
-        return "".join(one.name for one in who_leaves(candidates, n))
+        return "".join(one.name for one in choose_retiring(candidates, n))
 
     assert [names(n) for n in range(5)] == ["", "d", "dc", "dcb", "dcb"]

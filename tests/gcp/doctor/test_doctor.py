@@ -219,7 +219,7 @@ def test_a_defect_is_named_with_its_mend(
     report = look()
 
     assert [mend in one.command for one in report.findings] == [True], report
-    assert report.unseen == ()
+    assert report.unchecked == ()
 
 
 def test_all_defects_are_named_at_once(
@@ -249,7 +249,7 @@ def test_what_may_not_be_looked_at_is_said(
     report = look()
 
     assert not report.ok
-    assert any("roles" in one for one in report.unseen)
+    assert any("role bindings" in one for one in report.unchecked)
     assert [one.about for one in report.findings] == ["quota"]
 
 
@@ -273,7 +273,7 @@ def test_an_api_that_a_check_needs_is_named_once(
 
     enable = f"gcloud services enable {api} --project={PROJECT}"
     assert [one.command for one in report.findings] == [enable]
-    assert report.unseen == ()
+    assert report.unchecked == ()
 
 
 def test_spot_machines_without_a_quota_of_their_own_use_the_familys(
@@ -341,7 +341,7 @@ def test_who_does_not_answer_is_named() -> None:
     session = AuthorizedSession(AnonymousCredentials())
     rest = GoogleRest(session, dict.fromkeys(SERVICES, url))
 
-    with session, pytest.raises(CloudUnreachableError, match="does not answer"):
+    with session, pytest.raises(CloudUnreachableError, match="does not respond"):
         examine(spec(), rest=rest)
 
 
@@ -367,7 +367,7 @@ def test_the_command_prints_findings_and_no_token(
 
     assert (well, ill) == (0, 1)
     shown = capsys.readouterr()
-    assert "has all that" in shown.out
+    assert "has everything that" in shown.out
     assert "1. billing: the project" in shown.out
     assert TOKEN not in shown.out + shown.err + caplog.text
 

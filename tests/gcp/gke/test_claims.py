@@ -27,7 +27,7 @@ BUSY_CLUSTER = Refused(
 def claims_on(gke: GKEService) -> set[str]:
     """Return who is about to use the cluster, as its labels say."""
     found = gke.clusters().find(PATH)
-    return set() if found is None else ours.claims(found.labels, gke.time.now())
+    return set() if found is None else ours.active_claims(found.labels, gke.time.now())
 
 
 def test_who_begins_to_use_a_cluster_keeps_it(gke: GKEService) -> None:
@@ -105,7 +105,7 @@ def test_claims_end_by_themselves(gke: GKEService) -> None:
 def test_workers_come_again_to_a_cluster_that_was_to_go(gke: GKEService) -> None:
     """Its nodes were ended, and then it was not deleted: the next search needs nodes."""
     gke.clusters().ensure(spec())
-    gke.clusters().empty(PATH)
+    gke.clusters().remove_workers(PATH)
 
     gke.clusters().ensure(spec())
 

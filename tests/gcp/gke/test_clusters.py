@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.cloud import container_v1 as v1
 
+from dask_hpsearch.concurrency import Clock
 from dask_hpsearch.exceptions import (
     CloudApiDisabledError,
     CloudError,
@@ -21,7 +22,7 @@ from dask_hpsearch.exceptions import (
     OperationFailedError,
 )
 from dask_hpsearch.gcp.gke import labels as ours
-from dask_hpsearch.gcp.gke.operations import Clock, Limits
+from dask_hpsearch.gcp.gke.operations import Timeouts
 from tests.fakes.clock import START
 from tests.fakes.serving import Refused
 from tests.gcp.specs import spec
@@ -119,8 +120,8 @@ def test_labels_that_change_meanwhile_are_kept(gke: GKEService) -> None:
         ),
         (DISABLED, CloudApiDisabledError, ["services enable container.googleapis.com"]),
         (UNKNOWN, CloudRightsError, ["gcloud auth application-default login"]),
-        (BROKEN, CloudUnreachableError, ["does not answer"]),
-        (BUSY, CloudUnreachableError, ["does not answer", "try again"]),
+        (BROKEN, CloudUnreachableError, ["does not respond"]),
+        (BUSY, CloudUnreachableError, ["does not respond", "try again"]),
         (SLOW, CloudUnreachableError, ["Deadline exceeded"]),
     ],
     ids=["denied", "act-as", "disabled", "unknown", "broken", "busy", "slow"],
@@ -218,7 +219,7 @@ def test_a_creation_that_takes_too_long_is_given_up(gke: GKEService) -> None:
     gke.fake.durations[TYPES.CREATE_CLUSTER] = 3600.0
 
     with pytest.raises(CloudTimeoutError, match="longer than 30 minutes"):
-        gke.clusters(limits=Limits(create_s=1800.0)).ensure(spec())
+        gke.clusters(timeouts=Timeouts(create=1800.0)).ensure(spec())
 
     assert gke.there() == {}
 
@@ -254,8 +255,8 @@ def test_a_request_that_was_lost_is_repeated(gke: GKEService) -> None:
 
 def test_a_failure_at_any_call_leaves_nothing(gke: GKEService) -> None:
     """Whichever request is refused: a cluster that can be used, or none at all."""
-    limits = Limits(poll_s=60.0)
-    gke.clusters(limits=limits).ensure(spec())
+    timeouts = Timeouts(poll_interval=60.0)
+    gke.clusters(timeouts=timeouts).ensure(spec())
     steps = len(gke.traffic.calls)
     gke.clusters().delete(PATH)
 
@@ -264,12 +265,12 @@ def test_a_failure_at_any_call_leaves_nothing(gke: GKEService) -> None:
             gke.traffic.calls.clear()
             gke.traffic.fail_at(number, refusal)
             try:
-                gke.clusters(limits=limits).ensure(spec())
+                gke.clusters(timeouts=timeouts).ensure(spec())
             except CloudError:
                 assert gke.there() == {}, (number, refusal)
             else:
                 assert gke.fake.clusters[PATH].status.name == "RUNNING"
-                gke.clusters(limits=limits).delete(PATH)
+                gke.clusters(timeouts=timeouts).delete(PATH)
             assert gke.fake.clusters == {}
 
 
@@ -344,7 +345,7 @@ def test_a_cluster_that_is_deleted_while_it_is_taken_is_made_anew(
 
     assert found.created
     assert found.cluster.status == "RUNNING"
-    assert any("somebody has deleted" in line for line in gke.said)
+    assert any("another client has deleted" in line for line in gke.said)
 
 
 def test_two_clients_make_one_cluster(gke: GKEService) -> None:
@@ -376,17 +377,17 @@ def test_a_foreign_cluster_is_never_touched(gke: GKEService) -> None:
         lambda: clusters.ensure(spec()),
         lambda: clusters.ensure(spec(), keep=True),
         lambda: clusters.delete(PATH),
-        lambda: clusters.resize(PATH, 3),
-        lambda: clusters.empty(PATH),
+        lambda: clusters.set_max_workers(PATH, 3),
+        lambda: clusters.remove_workers(PATH),
         lambda: clusters.extend(PATH, START + 1e6),
         lambda: clusters.check_name(PATH),
     ):
-        with pytest.raises(ForeignResourceError, match="has not made"):
+        with pytest.raises(ForeignResourceError, match="will not be modified"):
             deed()
 
     assert gke.methods() == []
     assert gke.there() == {PATH: before}
-    assert clusters.list_ours() == []
+    assert clusters.list_managed() == []
 
 
 def test_a_foreign_cluster_that_was_quicker_is_not_touched(gke: GKEService) -> None:
@@ -410,7 +411,7 @@ def test_a_cluster_of_other_machines_is_not_taken(gke: GKEService) -> None:
         gke.clusters().ensure(other)
 
     assert "pools.workers.machine_type is 'n2-standard-8'" in str(raised.value)
-    assert "pools.workers.spot is True, the spec says False" in str(raised.value)
+    assert "pools.workers.spot is True, but False in the spec" in str(raised.value)
     assert gke.methods() == ["CreateCluster"]
 
 
@@ -507,7 +508,7 @@ def test_a_deletion_that_fails_is_tried_again(gke: GKEService) -> None:
 def test_there_is_nothing_to_change_of_what_is_not_there(gke: GKEService) -> None:
     """The error says how it is made."""
     with pytest.raises(CloudNotFoundError, match="dask-hpsearch up"):
-        gke.clusters().resize(PATH, 3)
+        gke.clusters().set_max_workers(PATH, 3)
 
 
 def test_ours_are_listed(gke: GKEService) -> None:
@@ -515,12 +516,12 @@ def test_ours_are_listed(gke: GKEService) -> None:
     gke.clusters().ensure(spec(owner="ada"))
     gke.fake.add(PATH.replace("searches", "theirs"), resource_labels={"owner": "bob"})
 
-    (one,) = gke.clusters().list_ours()
+    (one,) = gke.clusters().list_managed()
 
     assert one.path == PATH
     assert (one.owner, one.nodes, one.status) == ("ada", 1, "RUNNING")
     assert one.expires_at is not None
-    assert [(pool.name, pool.ours) for pool in one.pools] == [
+    assert [(pool.name, pool.managed) for pool in one.pools] == [
         ("system", True),
         ("workers", True),
     ]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from google.cloud import container_v1 as v1
 
+from dask_hpsearch.concurrency import Clock
 from dask_hpsearch.exceptions import ForeignResourceError
 from dask_hpsearch.gcp.gke import labels as ours
 from dask_hpsearch.gcp.gke import reaper as reaping
 from dask_hpsearch.gcp.gke import reaper_pod
-from dask_hpsearch.gcp.gke.operations import Clock, Limits
+from dask_hpsearch.gcp.gke.operations import Timeouts
 from dask_hpsearch.gcp.gke.reaper import PERMISSIONS, reap, sweep, watch
 from tests.fakes.certificates import localhost_certificate
 from tests.fakes.clock import START, RunningClock
@@ -48,7 +49,7 @@ def made(gke: GKEService) -> float:
 
 def in_pod(gke: GKEService) -> GKEClusters:
     """Return the clusters as the reaper's program has them."""
-    return gke.clusters(limits=reaping.LIMITS)
+    return gke.clusters(timeouts=reaping.TIMEOUTS)
 
 
 def test_a_cluster_is_gone_soon_after_its_time(gke: GKEService) -> None:
@@ -79,7 +80,7 @@ def test_a_reaper_that_dies_is_followed_by_another(gke: GKEService, steps: int) 
 
     mortal = Clock(gke.time.now, sleep)
     with pytest.raises(Death):
-        watch(gke.clusters(limits=reaping.LIMITS, clock=mortal), PATH, mortal)
+        watch(gke.clusters(timeouts=reaping.TIMEOUTS, clock=mortal), PATH, mortal)
     gke.time.sleep(15.0)  # until it is started again
     watch(in_pod(gke), PATH, gke.time.clock)
 
@@ -130,7 +131,7 @@ def test_without_a_reaper_a_sweep_ends_it(
     expires_at = made(gke)
     gke.time.sleep(expires_at - gke.time.now())
     if reaper_lived:
-        in_pod(gke).empty(PATH)
+        in_pod(gke).remove_workers(PATH)
 
     (swept,) = sweep(gke.clusters(), gke.time.clock)
 
@@ -349,4 +350,4 @@ def test_times_in_labels_are_those_that_were_written() -> None:
 
 def test_limits_of_the_reaper_are_short() -> None:
     """Of five minutes, it must not spend all on what is only a precaution."""
-    assert Limits(change_s=60.0, delete_s=2400.0) == reaping.LIMITS
+    assert Timeouts(change=60.0, delete=2400.0) == reaping.TIMEOUTS

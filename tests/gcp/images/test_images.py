@@ -20,8 +20,8 @@ from dask_hpsearch.exceptions import (
     HPSearchError,
     ImageBuildError,
 )
-from dask_hpsearch.gcp.api_errors import Retry
 from dask_hpsearch.gcp.images.images import ensure_image, remove_images
+from dask_hpsearch.stores.retry import Retry
 from tests.fakes.google_cloud import ImageServices, image_services
 from tests.fakes.serving import Refused
 from tests.gcp.specs import spec
@@ -195,7 +195,7 @@ def test_what_a_killed_client_began_is_finished(
 
     ensure(say=lines.append)
 
-    assert any("which is under way" in line for line in lines)
+    assert any("waiting for the running build" in line for line in lines)
     assert len(cloud.traffic.named("CreateBuild")) == 1
     assert names_in(gcs.port, bucket) == []
 
@@ -364,9 +364,9 @@ def test_images_go_with_the_last_cluster_that_uses_them(
     first = remove_images(spec(name="one"), registry=cloud.clients["registry"])
     second = remove_images(spec(name="two"), registry=cloud.clients["registry"])
 
-    assert first.gone == ()
-    assert len(first.kept) == 2
-    assert second.kept == ()
+    assert first.removed == ()
+    assert len(first.remaining) == 2
+    assert second.remaining == ()
     assert cloud.registry.repositories == {}
     assert cloud.registry.versions == {}
 
@@ -390,7 +390,8 @@ def test_clusters_of_one_name_in_two_places_are_two(
         ensure(**other)
 
         assert (
-            remove_images(spec(**first), registry=cloud.clients["registry"]).gone == ()
+            remove_images(spec(**first), registry=cloud.clients["registry"]).removed
+            == ()
         )
         assert len(cloud.registry.versions) == 1
         remove_images(spec(**second), registry=cloud.clients["registry"])
@@ -423,7 +424,7 @@ def test_a_mark_without_a_zone_is_of_the_cluster_that_has_no_other(
     registry = cloud.clients["registry"]
 
     newer = remove_images(spec(location="europe-west4-b"), registry=registry)
-    assert newer.gone == ()
+    assert newer.removed == ()
     assert dict(version.annotations) == {
         "managed-by": "dask-hpsearch",
         "used-by-searches": "true",
@@ -452,8 +453,8 @@ def test_nothing_of_others_is_removed(
         spec(store=f"gs://{bucket}/runs"), registry=cloud.clients["registry"]
     )
 
-    assert len(removed.gone) == 1
-    assert theirs[0] in removed.kept
+    assert len(removed.removed) == 1
+    assert theirs[0] in removed.remaining
     assert sorted(cloud.registry.versions) == sorted(theirs)
     assert REPOSITORY in cloud.registry.repositories
     assert names_in(gcs.port, bucket) == [
@@ -477,7 +478,7 @@ def test_removing_what_is_gone_is_well(cloud: ImageServices) -> None:
     """There is nothing, and that is what was wanted."""
     removed = remove_images(spec(), registry=cloud.clients["registry"])
 
-    assert (removed.gone, removed.kept) == ((), ())
+    assert (removed.removed, removed.remaining) == ((), ())
 
 
 def assert_nothing_is_left(cloud: ImageServices, gcs: Proxy, bucket: str) -> None:

@@ -54,10 +54,10 @@ def test_an_estimate_adds_up_fee_nodes_and_disks(table: Path) -> None:
     system, node = E2_STANDARD_4 + DISK, N2_STANDARD_8_SPOT + DISK
     assert found.idle_usd_hour == pytest.approx(0.1 + system)
     assert found.worker_usd_hour == pytest.approx(node)
-    assert (found.initial, found.most) == (1, 10)
+    assert (found.initial, found.maximum) == (1, 10)
     assert found.initial_usd_hour == pytest.approx(0.1 + system + node)
-    assert found.most_usd_hour == pytest.approx(0.1 + system + 10 * node)
-    assert found.most_usd == pytest.approx(8 * found.most_usd_hour)
+    assert found.maximum_usd_hour == pytest.approx(0.1 + system + 10 * node)
+    assert found.maximum_usd == pytest.approx(8 * found.maximum_usd_hour)
     assert found.warning == ""
     assert found.tariff.fixed_usd_hour == found.idle_usd_hour
     assert "list prices of 2026-01-01" in str(found)
@@ -148,7 +148,9 @@ def test_what_is_no_table_is_told(content: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(content)
 
-    with pytest.raises(PriceUnknownError, match=r"mine\.toml is no price table"):
+    with pytest.raises(
+        PriceUnknownError, match=r"mine\.toml is not a valid price table"
+    ):
         load_prices(path)
 
 

@@ -340,7 +340,7 @@ def test_without_its_cluster_a_run_is_interrupted(
         assert ended(driver) == 0
 
     assert run.state == "interrupted"
-    with pytest.raises(RunFailedError, match="nothing answers"):
+    with pytest.raises(RunFailedError, match="nothing responds"):
         run.result()
 
 
