@@ -97,7 +97,7 @@ def test_a_cluster_that_cannot_be_scaled_is_told(
     budget.close()
 
     assert stopped == ["max_cost"]
-    assert "scale it down where you made it" in caplog.text
+    assert "scale the cluster down where you created it" in caplog.text
 
 
 @pytest.fixture

@@ -392,6 +392,7 @@ def test_a_module_that_an_image_lacks_goes_into_the_spec() -> None:
         result_of(lacking, what="a fit")
 
     said = str(caught.value)
-    assert "requirements: of the cluster's spec" in said
+    assert "add its package to requirements:" in said
+    assert "in the cluster's spec and rebuild the image" in said
     assert "place/image:1" in said
     assert "upload_file" not in said
