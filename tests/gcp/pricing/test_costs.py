@@ -148,7 +148,9 @@ def test_what_is_no_table_is_told(content: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(content)
 
-    with pytest.raises(PriceUnknownError, match=r"mine\.toml is not a valid price table"):
+    with pytest.raises(
+        PriceUnknownError, match=r"mine\.toml is not a valid price table"
+    ):
         load_prices(path)
 
 
