@@ -1,4 +1,4 @@
-"""Data of searches: put where workers find it, or referred to where it lies."""
+"""Data of searches: provided to workers, or referenced by URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes files of data on the node that needs them, from where the data lies."""
+"""Writes files of data on the node that needs them, from stores and URLs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class DataReader:
-    """Reads for a node, a worker's or the driver's; it has no state and travels."""
+    """Reads data on the node of a worker or of the driver; stateless and pickled."""
 
-    def fetch(self, place: str, digest: str, path: Path) -> str:
+    def fetch(self, store: str, digest: str, path: Path) -> str:
         """Write a bundle from a store to a file.
 
         Parameters
         ----------
-        place : str
+        store : str
             URL of the store's folder of data.
         digest : str
         path : Path
@@ -43,25 +43,24 @@ class DataReader:
         Raises
         ------
         DataUnavailableError
-            If it is gone.
+            If it was deleted.
         UntrustedObjectError
-            If it is not what was stored; it is not loaded then.
+            If it was altered; then it is not loaded.
         StoreError
             If the store cannot be read.
         """
-        url = f"{place}/{digest}"
+        url = f"{store}/{digest}"
         try:
-            open_store(place).fetch(digest, path)
+            open_store(store).fetch(digest, path)
         except ObjectNotFoundError as error:
-            msg = f"{url}, data of this search, is gone: {error}"
+            msg = f"{url}, data of this search, was deleted: {error}"
             raise DataUnavailableError(msg) from error
         try:
             bundles.verify(path, digest)
         except OSError as error:
             msg = (
-                f"{url} does not have the content that its name says, and was not loaded: "
-                "somebody altered it. Delete it, and begin the search (or upload) anew: "
-                "it is written again then"
+                f"{url} was altered, and was not loaded: its name is the hash of another content. "
+                "Delete it, and start the search (or upload) again, which writes it again"
             )
             raise UntrustedObjectError(msg) from error
         return f"bundle:{digest}"
@@ -69,7 +68,7 @@ class DataReader:
     def make(self, source: Source, path: Path, cache: NodeCache) -> str:
         """Write data by URL to a file that slots can map.
 
-        An array in numpy's format is that file as it is; of anything else it is a bundle.
+        An ``.npy`` file is copied unchanged; other formats become a bundle.
 
         Returns
         -------
@@ -79,7 +78,7 @@ class DataReader:
         Raises
         ------
         HPSearchError
-            If it cannot be read, or is not what it was.
+            If it cannot be read, or has changed.
         """
         if source.format == "npy":
             return remote_files.download(source.objects[0], path)

@@ -1,7 +1,7 @@
-"""Writes data before they are needed, several at a time.
+"""Uploads data before it is needed, several objects at a time.
 
-A round trip to a bucket takes a while, and a search writes a handful of small objects before
-its first fit can begin.
+Each request to a bucket takes a while, and a search has to write a handful of small objects
+before its first fit can start.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _THREADS = 8
 class EarlyUpload:
     """Puts objects into a data store in the background, if it is in a bucket.
 
-    A caller that puts the same object meanwhile waits for it; if the first attempt failed,
-    the caller tries again, and gets the error.
+    A concurrent ``put`` of the same object waits for it; if it failed, that ``put`` tries
+    again, and raises the error.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ class EarlyUpload:
         self._threads = ThreadPoolExecutor(_THREADS) if data_store.is_far else None
 
     def __call__(self, values: Iterable[Any], *, what: str) -> None:
-        """Begin to put objects."""
+        """Start to put objects."""
         if self._threads is not None:
             for value in values:
                 self._threads.submit(self._data_store.put, value, what=what)
 
     def close(self) -> None:
-        """Begin nothing more, and wait for what is under way."""
+        """Start no more uploads, and wait for those in progress."""
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)

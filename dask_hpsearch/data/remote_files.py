@@ -38,7 +38,7 @@ _ATTEMPTS = 3
 _CHUNK = 2**22
 _EMULATOR = "STORAGE_EMULATOR_HOST"  # needs no credentials
 _KINDS = "gs://BUCKET/NAME, file:///PATH, memory://NAME, or a path"
-_TIMEOUT_S = {"sock_connect": 20.0, "sock_read": 30.0}
+_TIMEOUTS = {"sock_connect": 20.0, "sock_read": 30.0}
 _logger = logging.getLogger(__name__)
 
 
@@ -271,7 +271,7 @@ def _bucket_files() -> Any:
         access="read_only",
         token="anon" if os.environ.get(_EMULATOR) else None,
         use_listings_cache=False,
-        requests_timeout=aiohttp.ClientTimeout(total=None, **_TIMEOUT_S),
+        requests_timeout=aiohttp.ClientTimeout(total=None, **_TIMEOUTS),
     )
 
 

@@ -1,4 +1,4 @@
-"""Pickles among data: loaded only if this user has signed their content."""
+"""Signatures of pickled data, which is loaded only if this user has signed it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MOST_BYTES = 2**16
 
 
 def sign(url: str | os.PathLike[str]) -> None:
-    """Say that you know who wrote a pickle of data (``.joblib``), and what is in it.
+    """Sign a pickle of data (``.joblib``) that you trust.
 
-    The signature, by your own key, is written beside it, as ``NAME.joblib.signature``; it
-    is for this content: once the object is altered, it must be signed anew.
+    The signature with your own key is written beside it, as ``NAME.joblib.signature``. It is
+    valid for the current content: a changed object must be signed again.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def sign(url: str | os.PathLike[str]) -> None:
     Raises
     ------
     ObjectNotFoundError, StorePermissionError, StoreError
-        If it is not there or cannot be read, or the signature cannot be written.
+        If it is missing or cannot be read, or the signature cannot be written.
     """
     whole = remote_files.url_of(url)
     one = remote_files.pin(whole)
@@ -53,7 +53,7 @@ def sign(url: str | os.PathLike[str]) -> None:
 
 
 def signed(url: str) -> ObjectPin:
-    """Pin a pickle that this user has signed, by the content that was signed."""
+    """Pin a pickle that this user has signed, with its signed content."""
     one = remote_files.pin(url)
     try:
         note = remote_files.pin(url + _SIGNATURE)
@@ -74,7 +74,7 @@ def signed(url: str) -> ObjectPin:
 
 
 def _same(one: ObjectPin, content: str, nbytes: int, generation: str) -> bool:
-    """Whether an object is still the one that was signed, without reading a bucket's."""
+    """Whether an object is still the signed one, without downloading it."""
     if one.checksum.startswith("sha256:"):
         return one.checksum == f"sha256:{content}"
     return (one.nbytes, one.generation) == (nbytes, generation)

@@ -49,13 +49,12 @@ Manifest = dict[str, Any]
 
 _POLL_INTERVAL = 0.25
 _OPERATOR_TIMEOUT = 20.0  # it acts within a second or two
-_STUCK_AFTER = 5.0  # longer than what passes by itself
+_STUCK_AFTER = 5.0  # passing problems last less
 _CLEANUP_TIMEOUT = 30.0
 _LOG_LINES = 2000
 _SETTLE_TIME = 10.0
-_ENDING_TIMEOUT = (
-    3.0  # that a driver may take from its last look at the cluster to its end
-)
+# A driver may take so long from its last read of the DaskCluster to its end.
+_ENDING_TIMEOUT = 3.0
 _logger = logging.getLogger(__name__)
 
 

@@ -23,8 +23,8 @@ _DATA, _CONFIRM, _END = b"d", b"c", b"e"
 _CHUNK = 256 * 1024
 _MAX_UNCONFIRMED = 16 * 2**20
 _CONFIRM_EVERY = 1 * 2**20
-_CONFIRM_AFTER_S = 0.2
-_QUIET_S = 10.0  # a connection that is silent for so long counts as cut
+_CONFIRM_AFTER = 0.2
+_QUIET_TIMEOUT = 10.0  # a connection that is silent for so long counts as cut
 
 
 class ResumableStream:
@@ -140,11 +140,13 @@ class ResumableStream:
             late = self._received - self._acknowledged >= _CONFIRM_EVERY
             return self._read > sent or late or (self._ended and not end_sent)
 
-        wait_s = (
-            _CONFIRM_AFTER_S if self._received > self._acknowledged else _QUIET_S / 4
+        timeout = (
+            _CONFIRM_AFTER
+            if self._received > self._acknowledged
+            else _QUIET_TIMEOUT / 4
         )
         with contextlib.suppress(TimeoutError):
-            async with self._changed, asyncio.timeout(wait_s):
+            async with self._changed, asyncio.timeout(timeout):
                 await self._changed.wait_for(has_news)
 
     def _after(self, position: int) -> list[bytes]:
@@ -159,7 +161,7 @@ class ResumableStream:
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         """Write what arrives to the local connection, until the carrier breaks or ends."""
         while True:
-            async with asyncio.timeout(_QUIET_S):
+            async with asyncio.timeout(_QUIET_TIMEOUT):
                 kind, number = _FRAME.unpack(await reader.readexactly(_FRAME.size))
                 data = await reader.readexactly(number) if kind == _DATA else b""
             if kind == _END:

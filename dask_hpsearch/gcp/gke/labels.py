@@ -19,7 +19,7 @@ EXPIRES_AT = "expires-at"
 CREATION = "creation"  # distinguishes the attempts of several clients
 KEPT = "kept"  # it stays after the search that created it
 CLAIM = "claim-"  # and a name: a client is about to use it, until a time
-_CLAIM_S = 3600.0  # longer than it takes from the claim to a Dask cluster
+_CLAIM_TIME = 3600.0  # longer than it takes from the claim to a Dask cluster
 _TIME = "%Y-%m-%dt%H-%M-%Sz"  # a label may hold no capitals and no colons
 _LONGEST = 63
 
@@ -64,7 +64,7 @@ def with_claim(
         for name, value in labels.items()
         if not name.startswith(CLAIM) or name in valid
     }
-    return kept if claim is None else {**kept, claim: time_text(now + _CLAIM_S)}
+    return kept if claim is None else {**kept, claim: time_text(now + _CLAIM_TIME)}
 
 
 def active_claims(labels: Mapping[str, str], now: float) -> set[str]:

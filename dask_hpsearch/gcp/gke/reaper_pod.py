@@ -27,8 +27,8 @@ ROLE = "daskHpsearchReaper"
 _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 SELECTOR = {"app.kubernetes.io/name": "dask-hpsearch-reaper"}
 _READY = f"{SCRATCH}/ready"  # its time is that of the last successful check
-_FRESH_S = 300
-_HUNG_S = 900  # then Kubernetes restarts it; Google may not respond for a while
+_FRESH_TIME = 300
+_HUNG_TIME = 900  # then Kubernetes restarts it; Google may not respond for a while
 # The program needs one CPU second until its first check, two on slow machines;
 # `dask_hpsearch.deploy.bootstrap` waits for that check.
 _CPU, _MEMORY = "100m", "256Mi"
@@ -113,13 +113,13 @@ def _deployment(spec: GKESpec, image: str, interval: float) -> Manifest:
         "env": [{"name": "HOME", "value": SCRATCH}],
         "resources": {"requests": resources, "limits": dict(resources)},
         "readinessProbe": {
-            **_checked_within(_FRESH_S),
+            **_checked_within(_FRESH_TIME),
             "initialDelaySeconds": 3,
             "periodSeconds": 5,
         },
         "livenessProbe": {
-            **_checked_within(_HUNG_S),
-            "initialDelaySeconds": _FRESH_S,
+            **_checked_within(_HUNG_TIME),
+            "initialDelaySeconds": _FRESH_TIME,
             "periodSeconds": 60,
         },
         "securityContext": container_security(),
