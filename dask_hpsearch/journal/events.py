@@ -171,7 +171,7 @@ class AskEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TellEvent:
-    """A Bayes strategy was told the value of a candidate.
+    """A Bayes strategy has learned the value of a candidate.
 
     Attributes
     ----------

@@ -322,7 +322,7 @@ def _push_advice(build: builds_v1.Build) -> str:
 def lines_of_step(lines: list[str], number: int) -> list[str]:
     """Select the lines of a step from a log, without Cloud Build's prefix.
 
-    The log of a build with one step has no prefixes: then all lines are the step's.
+    The log of a build with one step names no step: then all lines are the step's.
     """
     start = re.compile(rf'Step #{number}(?: - "[^"]*")?: ?(.*)')
     found = [match[1] for line in lines if (match := start.match(line))]
