@@ -121,7 +121,7 @@ def test_a_run_is_resumed_followed_and_stopped(
     wait_until(lambda: seen(log, "wait"))
     shown = shown_to_a_follower(run, tmp_path)
     assert "Search continues: 0 of 8 fits" in shown
-    assert f"dask-hpsearch stop {run.url} ends the run with what has fin" in shown
+    assert f"dask-hpsearch stop {run.url} ends the run with the results so far" in shown
     assert run.state == "running"
 
     assert cli.main(["stop", run.url]) == 0
