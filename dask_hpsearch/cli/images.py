@@ -65,7 +65,7 @@ def _add_content(parser: ArgumentParser) -> None:
         "--spec",
         type=Path,
         metavar="FILE",
-        help="spec of a cluster, for its requirements and modules",
+        help="spec of a cluster, whose requirements and modules the image gets",
     )
     parser.add_argument(
         "--extras",

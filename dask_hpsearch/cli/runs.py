@@ -75,15 +75,19 @@ def add_runs(commands: Any) -> None:
                 "--older-than",
                 type=positive,
                 metavar="DAYS",
-                help="also remove runs that have ended, and are older",
+                help="also remove runs that have ended and are older than this",
             )
 
 
 def _add_limits(parser: ArgumentParser) -> None:
     for name, unit, says in (
-        ("--max-time", "SECONDS", "end it after this time with the results so far"),
+        (
+            "--max-time",
+            "SECONDS",
+            "end the run after this time, with the results so far",
+        ),
         ("--fit-timeout", "SECONDS", "end a single fit after this time"),
-        ("--max-cost", "USD", "end it at this cost"),
+        ("--max-cost", "USD", "end the run at this cost"),
     ):
         more = " (default: as before; inf: no limit)"
         parser.add_argument(name, type=float, metavar=unit, help=says + more)

@@ -70,7 +70,7 @@ def _fixed_image(text: str) -> str:
         msg = "without a tag it means :latest, which changes"
         raise ValueError(msg)
     if tag.lower() in _MUTABLE_TAGS:
-        msg = f"the tag {tag!r} may name another image later"
+        msg = f"the tag {tag!r} can refer to another image later"
         raise ValueError(msg)
     return text
 
@@ -246,10 +246,10 @@ class Workers(Part):
                 f"memory {self.memory!r} is too little for a worker, which needs at least 512Mi"
             )
         if self.min > self.max:
-            problems.append(f"min {self.min} is more than max {self.max}")
+            problems.append(f"min {self.min} is greater than max {self.max}")
         elif not self.min <= self.initial <= self.max:
             problems.append(
-                f"initial {self.initial} is not from min {self.min} to max {self.max}"
+                f"initial {self.initial} is not between min {self.min} and max {self.max}"
             )
         if problems:
             raise ValueError("; ".join(problems))

@@ -173,14 +173,14 @@ class GKESpec(Part):
             )
         if dask.workers.one_per_node and dask.workers.max > pool.max_nodes:
             problems.append(
-                f"dask.workers.max {dask.workers.max} is more than pools.workers.max_nodes "
+                f"dask.workers.max {dask.workers.max} is greater than pools.workers.max_nodes "
                 f"{pool.max_nodes}, and each worker needs its own node"
             )
         given = "notice" in dask.workers.model_fields_set
         longest = pool.pod_grace - _NOTICE_MARGIN
         if pool.spot and given and dask.workers.notice > longest:
             problems.append(
-                f"dask.workers.notice {dask.workers.notice} is more than the {longest} s "
+                f"dask.workers.notice {dask.workers.notice} is greater than the {longest} s "
                 f"that spot nodes allow with pools.workers.grace {pool.grace}"
             )
         return problems

@@ -164,7 +164,9 @@ class Pool(Part):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.min_nodes > self.max_nodes:
-            msg = f"min_nodes {self.min_nodes} is more than max_nodes {self.max_nodes}"
+            msg = (
+                f"min_nodes {self.min_nodes} is greater than max_nodes {self.max_nodes}"
+            )
             raise ValueError(msg)
         if self.grace is not None and not self.spot:
             msg = f"grace {self.grace} is for spot nodes: omit it, or set spot: true"

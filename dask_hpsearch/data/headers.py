@@ -78,7 +78,7 @@ def _of_npy(source: Source) -> Header:
     expected = start.tell() + int(np.prod(header.shape, dtype=object)) * dtype.itemsize
     if one.nbytes != expected:
         msg = (
-            f"{source.name} is cut off, or too long: it has {one.nbytes} bytes, an array "
+            f"{source.name} is cut off or too long: it has {one.nbytes} bytes, but an array "
             f"of shape {header.shape} and dtype {dtype} takes {expected}"
         )
         raise DataFormatError(msg)

@@ -280,8 +280,8 @@ def _unknown(url: str, name: str) -> Exception:
         return formats.unsigned(url)
     suffixes = " ".join(formats.SUFFIXES)
     msg = (
-        f"{name} must be a file with a suffix of {suffixes}, or a folder of .parquet, got "
-        f"{url!r}"
+        f"{name} must be a file that ends with one of {suffixes}, or a folder of .parquet "
+        f"files, got {url!r}"
     )
     return DataFormatError(msg)
 

@@ -160,10 +160,12 @@ def download(one: ObjectPin, path: Path) -> str:
         found = checksum(path, kind_of(one.checksum))
         if found == one.checksum and path.stat().st_size == one.nbytes:
             return found
-        _logger.warning("%s arrived altered (%s): reading it again", one.url, found)
+        _logger.warning(
+            "the download of %s was corrupted (%s): reading it again", one.url, found
+        )
     check_unchanged(one)
     msg = (
-        f"{one.url} arrived altered {_ATTEMPTS} times: {found} instead of "
+        f"the download of {one.url} was corrupted {_ATTEMPTS} times: {found} instead of "
         f"{one.checksum}. Check the network and its proxies"
     )
     raise CorruptObjectError(msg)

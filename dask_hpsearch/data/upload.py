@@ -81,7 +81,7 @@ def _put(data_store: DataStore, what: str, value: Any) -> DataReference:
         reference: DataReference = value
         return reference
     if isinstance(value, str):
-        msg = f"{what} must be data, got {value!r}: pass a URL to fit directly, it needs no upload"
+        msg = f"{what} must be data, got {value!r}: pass a URL to fit directly; it needs no upload"
         raise UnsupportedSearchError(msg)
     return data_store.reference(
         data_store.put(value, what=what), n_samples=n_samples(value)

@@ -113,7 +113,7 @@ def is_in_use(context: DeployContext) -> bool:
         return True
     names = [*(one.name for one in usage.dask_clusters), *usage.drivers]
     if names:
-        context.say(f"{spec.name} stays: it runs Dask clusters ({', '.join(names)})")
+        context.say(f"{spec.name} stays: it is in use by {', '.join(names)}")
     return bool(names)
 
 

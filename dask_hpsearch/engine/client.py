@@ -52,7 +52,7 @@ def no_workers(timeout_s: float, cluster: ClusterFeatures) -> HPSearchError:
     if reason is not None:
         return type(reason)(f"{waited}: {reason}. {longer}")
     return NoWorkersError(
-        f"{waited}: start some, for example with cluster.scale(2). {longer}"
+        f"{waited}: start workers, for example with cluster.scale(2). {longer}"
     )
 
 

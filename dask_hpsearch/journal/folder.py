@@ -221,7 +221,7 @@ class RunFolder:
         signing.verify(public, manifest.run_id, MANIFEST, body.encode(), signature)
         if not trusted and public != (maker or signing.user_key().public):
             msg = (
-                f"the run at {store.url!r} was made with another user's key "
+                f"the run at {store.url!r} was signed with another user's key "
                 f"({public[:16]}…): its pickles could run any code. If you trust that "
                 "user, pass trust=True"
             )

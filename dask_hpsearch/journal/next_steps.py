@@ -33,7 +33,7 @@ def to_end(url: str) -> str:
     """Return how to find and end a run that continues."""
     run = f"SearchRun.attach({url!r})"
     return (
-        f"{run} finds it; its stop() ends it with what has finished, its cancel() "
+        f"{run} finds it; its stop() ends it with the complete candidates, its cancel() "
         "without a result"
     )
 

@@ -267,8 +267,8 @@ class NodeCache:
                     used -= sizes[key][1]
             if used + nbytes > limit:
                 msg = (
-                    f"no room for {_shown(nbytes)} in the cache {self.folder}: of "
-                    f"{_shown(limit)}, {_shown(used)} are in use. Free space on its disk, "
+                    f"no room for {_shown(nbytes)} in the cache {self.folder}: "
+                    f"{_shown(used)} of {_shown(limit)} are in use. Free space on its disk, "
                     f"or set {SIZE_VARIABLE} (such as 20GiB) or {FOLDER_VARIABLE} (a "
                     "folder on a larger disk) for the workers"
                 )
@@ -367,8 +367,8 @@ def _map_disk_errors(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         msg = (
-            f"cannot write to the cache {folder} ({error.strerror or error}): name a "
-            f"folder that can be written in {FOLDER_VARIABLE}"
+            f"cannot write to the cache {folder} ({error.strerror or error}): set "
+            f"{FOLDER_VARIABLE} to a writable folder"
         )
         raise StoreError(error.errno, msg) from error
 

@@ -83,7 +83,7 @@ def _noting_next_step(run: SearchRun) -> Iterator[None]:
     except PodStartError as error:
         run.cancel()
         again = f"SearchRun.attach({run.url!r}).resume(client)"
-        error.add_note(f"the run is cancelled; {again} tries again")
+        error.add_note(f"the run was cancelled; to try again: {again}")
         raise
     except (KeyboardInterrupt, StoreError) as error:
         error.add_note(f"the run continues: SearchRun.attach({run.url!r}) finds it")

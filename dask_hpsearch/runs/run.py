@@ -356,8 +356,8 @@ class SearchRun:
         state = self.state
         if state.is_under_way and limits:
             msg = (
-                f"run {self.run_id} is {state}, its limits cannot change: stop() it first, "
-                "then resume() with new limits"
+                f"run {self.run_id} is {state}, so its limits cannot change: call stop() "
+                "first, then resume() with new limits"
             )
             raise RunFailedError(msg)
         if state.is_under_way or state == RunState.FINISHED:

@@ -251,7 +251,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         route = dispatch.choose(self.search, self.backend)
         if route != "trials":
             msg = (
-                f"only searches that run with backend='trials' can be submitted, this one "
+                f"only searches that run with backend='trials' can be submitted; this one "
                 f"runs with {route!r}: use fit"
             )
             raise UnsupportedSearchError(msg)

@@ -106,7 +106,7 @@ class SigningKey:
             If the file exists, or cannot be written.
         """
         if not _write_secret(path, self.to_pem()):
-            msg = f"there is a file {path} already: a signing key is never overwritten"
+            msg = f"the file {path} exists already: a signing key is never overwritten"
             raise SigningKeyError(msg)
 
     @property
@@ -285,9 +285,9 @@ def _read_secret(path: Path) -> bytes:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         if mode & _OTHERS:
             msg = (
-                f"the signing key {path} is accessible to others (mode {mode:03o}): if it "
-                f"cannot have been copied, run `chmod 600 '{path}'`; otherwise delete it, "
-                "and a new one is generated on next use"
+                f"other users have access to the signing key {path} (mode {mode:03o}): if you are "
+                f"sure that none of them has copied it, run `chmod 600 '{path}'`; otherwise "
+                "delete it: a new key is generated when one is needed"
             )
             raise SigningKeyError(msg)
         return file.read()

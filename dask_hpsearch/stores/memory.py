@@ -112,8 +112,8 @@ class MemoryStore:
 
     def _absent(self, name: str) -> ObjectNotFoundError:
         return ObjectNotFoundError(
-            f"no object {name!r} in {self.url}: it was deleted, never created, or "
-            "created by another process, which has its own memory"
+            f"no object {name!r} in {self.url}: it was deleted, was never created, or was "
+            "created by another process, whose memory is not shared"
         )
 
     def _path(self, name: str) -> str:

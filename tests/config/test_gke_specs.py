@@ -83,7 +83,7 @@ def test_the_spot_example_shows_the_defaults() -> None:
         ),
         (
             {"pools": {"workers": {"min_nodes": 12}}},
-            ["min_nodes 12 is more than max_nodes 10"],
+            ["min_nodes 12 is greater than max_nodes 10"],
         ),
         (
             {"pools": {"workers": {"max_nodes": 3}}},
@@ -116,8 +116,8 @@ def test_what_cannot_work_is_told(changes: dict[str, Any], says: list[str]) -> N
     ("part", "value", "says"),
     [
         ({"nodes": "spot"}, {}, "omit nodes"),
-        ({"notice": 120}, {}, "notice 120 is more than the 102 s"),
-        ({"notice": 20}, {"grace": 30}, "notice 20 is more than the 12 s"),
+        ({"notice": 120}, {}, "notice 120 is greater than the 102 s"),
+        ({"notice": 20}, {"grace": 30}, "notice 20 is greater than the 12 s"),
     ],
 )
 def test_workers_that_do_not_suit_their_nodes_are_told(

@@ -365,9 +365,9 @@ def test_no_worker_in_time_is_an_error() -> None:
         Client(cluster, set_as_default=False) as client,
     ):
         ours = DaskSearchCV(logistic(), client=client, worker_timeout=1)
-        with pytest.raises(NoWorkersError, match=r"within 1 s: start some"):
+        with pytest.raises(NoWorkersError, match=r"within 1 s: start workers"):
             ours.fit(X, y)
-        with pytest.raises(NoWorkersError, match=r"within 1 s: start some"):
+        with pytest.raises(NoWorkersError, match=r"within 1 s: start workers"):
             ours.set_params(backend="joblib").fit(X, y)
 
         cluster.scale(1)

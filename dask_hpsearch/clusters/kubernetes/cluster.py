@@ -337,9 +337,9 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
                 certificates = await lifecycle.read_certificates()
             except KubernetesRightsError as refused:
                 error.add_note(
-                    f"(the certificates in {self._folder()} may be of an earlier cluster "
-                    f"{self.name}; newer ones cannot be read: {refused}. Attach as the user "
-                    "who created the cluster)"
+                    f"(the certificates in {self._folder()} may belong to an earlier cluster "
+                    f"{self.name}; the current ones cannot be read: {refused}. Attach as the "
+                    "user who created the cluster)"
                 )
                 raise error from refused
             if certificates.are_saved(self._folder()):

@@ -96,7 +96,7 @@ async def delete_cluster(api: KubernetesApi, name: str, timeout: float) -> None:
             continue
         if deadline.expired:
             msg = (
-                f"of the Dask cluster {name}, these objects are left after {timeout:g} s: "
+                f"these objects of the Dask cluster {name} remain after {timeout:g} s: "
                 f"{', '.join(one for names in left.values() for one in names)}. "
                 "Delete them with kubectl"
             )

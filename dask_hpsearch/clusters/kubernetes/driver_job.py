@@ -164,10 +164,10 @@ def why_given_up(ends: Sequence[DriverEnd], *, used: int, doing: str) -> str | N
     seen = f"; it was seen to use {used / 2**30:.2f} GiB" if used else ""
     more = f"{math.ceil(2 * memory_bytes(limit) / 2**30)}Gi" if limit else "more"
     return (
-        f"its driver was killed {len(killed)} times, since it used more memory than "
+        f"its driver was killed {len(killed)} times because it used more memory than "
         f"{f'its limit of {limit}' if limit else 'its node has'} (OOMKilled), {doing}{seen}. "
-        f"Make a cluster whose spec has driver: {{memory: {more}}}, and resume(client) "
-        "there; finished fits are kept"
+        f"Create a cluster whose spec has driver: {{memory: {more}}}, and call "
+        "resume(client) with its client; finished fits are kept"
     )
 
 

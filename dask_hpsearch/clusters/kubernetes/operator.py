@@ -319,9 +319,9 @@ async def _check_no_other(api: KubernetesApi, definitions: list[Manifest]) -> No
         labels = (found or {}).get("metadata", {}).get("labels") or {}
         if found is not None and OPERATOR_LABEL not in labels:
             msg = (
-                f"{one['metadata']['name']} exists, from another installation of a Dask "
-                "operator: use that one (kube_cluster works with it), or remove it first; "
-                "two operators would create every worker twice"
+                f"{one['metadata']['name']} belongs to another installation of a Dask "
+                "operator: use that operator (kube_cluster works with it), or remove it "
+                "first; two operators would create every worker twice"
             )
             raise ClusterError(msg)
 

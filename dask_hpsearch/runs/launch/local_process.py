@@ -93,8 +93,8 @@ def check_other_processes(store: Store, client: Client | None) -> None:
         check_client(client)
         if _address_of(client).startswith("inproc://"):
             msg = (
-                f"the scheduler of {client} exists only in this process, and a submitted "
-                "run has its own process: pass a client of local_cluster(), or of a "
+                f"the scheduler of {client} exists only in this process, but another "
+                "process drives a submitted run: pass a client of local_cluster(), or of a "
                 "LocalCluster with processes=True"
             )
             raise UnsupportedSearchError(msg)
