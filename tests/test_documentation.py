@@ -77,6 +77,9 @@ UNCLEAR = {
 }
 ALLOWED_IN_DOCUMENTS = [
     Allowed(
+        "CHANGELOG.md", "prefixes", "the earlier name of a parameter", "share_steps"
+    ),
+    Allowed(
         "docs/decisions/0012-bayes-explores-then-scikit-learn-builds.md",
         "told",
         "Bayes' ask and tell",
