@@ -59,7 +59,7 @@ def test_a_secret_among_the_modules_is_refused(
         lay_out(tmp_path / "context", modules=[mine])
 
     said = str(caught.value)
-    assert f"modules/mine/deep/{planted.name} has" in said
+    assert f"modules/mine/deep/{planted.name} contains" in said
     assert planted.kind in said
     assert "secrets: of the spec" in said
     assert planted.secret not in said.encode()
