@@ -61,7 +61,7 @@ def test_a_secret_among_the_modules_is_refused(
     said = str(caught.value)
     assert f"modules/mine/deep/{planted.name} contains" in said
     assert planted.kind in said
-    assert "secrets: of the spec" in said
+    assert "secrets: in the spec" in said
     assert planted.secret not in said.encode()
     assert planted.secret not in repr(caught.value).encode()
     assert list((tmp_path / "context").iterdir()) == []  # nothing stays there
