@@ -20,6 +20,7 @@ from dask_hpsearch.exceptions import DataUnavailableError, HPSearchError
 from dask_hpsearch.extras import extra_of, install_command
 from dask_hpsearch.localfs import bundles
 from dask_hpsearch.localfs.node_cache import NodeCache
+from dask_hpsearch.slots.node_steps import StepsFolder, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -184,6 +185,11 @@ class NodeData:
                     self._asked.pop(ref.digest, None)
             return self._arrived[ref.digest]
 
+    def steps_folder(self, search: str, code: str) -> StepsFolder:
+        """Return where the slots keep what a search's fits have in common."""
+        cache = self._cache
+        return StepsFolder(cache.folder, cache.limit_bytes, search, code)
+
     def look_again(self) -> None:
         """Let those who wait see whether to give up."""
         with self._changed:
@@ -224,6 +230,7 @@ class NodeData:
                     path = self._arrived.pop(digest, None)
                     if path is not None:
                         Path(path).unlink(missing_ok=True)
+        self._cache.remove_all(prefix_of(user))
 
     def close(self) -> None:
         """Remove all that was sent, and what no other worker of the node may use."""
