@@ -28,12 +28,12 @@ def kernels(module: Any, quick: bool, inner_n_jobs: int) -> Any:  # noqa: FBT001
     del inner_n_jobs
     grid = {
         "kernels__gamma": [5e-4, 1e-3, 2e-3],
-        "classifier__C": np.logspace(-4, 0, 5 if quick else 20),
+        "classifier__C": np.logspace(-2, 1, 5 if quick else 20),
     }
     pipeline = Pipeline(
         [
-            ("kernels", KernelPCA(n_components=30, kernel="rbf")),
-            ("classifier", LogisticRegression(max_iter=500)),
+            ("kernels", KernelPCA(n_components=20, kernel="rbf")),
+            ("classifier", LogisticRegression(max_iter=100)),
         ]
     )
     return module.GridSearchCV(pipeline, grid, cv=3, refit=False)

@@ -202,6 +202,13 @@ class Recorder:
             return 0
         return len(self.calls[-1].candidates) * len(self.calls[-1].splits)
 
+    @property
+    def candidates(self) -> list[dict[str, Any]] | None:
+        """Candidates of the call that begins; None if they come one by one."""
+        if not self.calls or self.calls[-1].still_open:
+            return None
+        return self.calls[-1].candidates
+
     def known(self, call: FitCall) -> dict[str, Any] | None:
         """Return the result of a fit that finished before."""
         if call.candidate is None or call.split is None or not self.calls:
