@@ -10,7 +10,9 @@ from typing import Any, Literal
 # Further messages between a slot and its worker.
 BATCH_DONE = b""
 SLOT_DONE = b"\0"  # the slot ends; its remaining tasks go to other slots
-TASK_DEFERRED = b"\1"  # the first of the remaining tasks comes last, the next one begins
+TASK_DEFERRED = (
+    b"\1"  # the first of the remaining tasks comes last, the next one begins
+)
 TASK_BEGINS = b"\2"  # the first of the remaining tasks begins only now
 STOP_SIGN = "stop"
 

@@ -59,7 +59,7 @@ class SharedSteps:
         return len(prefixes), prefixes[-1]
 
     def number(self, split: str, prefix: Hashable) -> int:
-        """Number the groups of fits that have their split and first steps in common."""
+        """Return the number of the fits that have this split and these steps."""
         return self._numbers.setdefault((split, prefix), len(self._numbers))
 
     def _prefixes(self, parameters: Mapping[str, Any]) -> list[Hashable]:

@@ -89,7 +89,8 @@ def write_parts(file: IO[bytes], pickled: bytes, buffers: Sequence[Any]) -> None
     offsets, nbytes = _place(pickled, views)
     file.truncate(nbytes)
     file.write(_header(pickled, views, offsets))
-    for offset, part in zip(offsets, (pickled, *views), strict=True):
+    parts: list[Any] = [pickled, *views]
+    for offset, part in zip(offsets, parts, strict=True):
         file.seek(offset)
         file.write(part)
 

@@ -83,9 +83,7 @@ class Claim:
         Makes it, given what `fill` is given.
     """
 
-    def __init__(
-        self, path: Path, descriptor: int, make: Callable[..., None]
-    ) -> None:
+    def __init__(self, path: Path, descriptor: int, make: Callable[..., None]) -> None:
         self._path = path
         self._descriptor: int | None = descriptor
         self._make = make

@@ -206,7 +206,10 @@ def serve(
             if message == STOP_SIGN:  # came too late for the list it was meant for
                 continue
             tasks, paths, told, room, steps_folder = message
-            pipeline_cache.node = NodeSteps.of(steps_folder, pipeline_cache.node)
+            node = pipeline_cache.node
+            pipeline_cache.node = (
+                NodeSteps.open(steps_folder) if node is None else node.at(steps_folder)
+            )
             pipeline_cache.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
             if told != places:
                 places = told
@@ -215,9 +218,7 @@ def serve(
                 _prepare, paths=paths, loaded=loaded, pipeline_cache=pipeline_cache
             )
             with loaded.for_tasks():
-                for answer in _run_all(
-                    tasks, prepare, connection, pipeline_cache.node
-                ):
+                for answer in _run_all(tasks, prepare, connection, pipeline_cache.node):
                     connection.send_bytes(answer)
                     if has_left_children():
                         connection.send_bytes(SLOT_DONE)
@@ -382,9 +383,7 @@ def _prepare(
     load = functools.partial(loaded.for_fit, paths=paths, private=True)
     if isinstance(task, CallTask):
         return _prepare_calls(task, load)
-    return _prepare_fit(
-        task, load, paths, loaded, pipeline_cache, may_wait=may_wait
-    )
+    return _prepare_fit(task, load, paths, loaded, pipeline_cache, may_wait=may_wait)
 
 
 def _prepare_calls(

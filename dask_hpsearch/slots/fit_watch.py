@@ -21,7 +21,7 @@ from dask_hpsearch.slots.random_generators import generators_here
 from dask_hpsearch.slots.snapshots import memory_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from dask_hpsearch.slots.random_generators import Seedable
 
@@ -83,7 +83,9 @@ class FitWatch(WarningWatch):
         self._known_code = known_code
 
     def __enter__(self) -> Self:
-        if not self._known_code and any(one in sys.modules for one in _UNSEEN_GENERATORS):
+        if not self._known_code and any(
+            one in sys.modules for one in _UNSEEN_GENERATORS
+        ):
             self.repeatable = False
         self._generators = generators_here(all_of_them=not self._known_code)
         # A step that seeds a generator always the same leaves a known state behind, which

@@ -11,7 +11,6 @@ import hashlib
 import pickle
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.exceptions import StoreError
@@ -20,6 +19,7 @@ from dask_hpsearch.localfs.node_cache import Claim, NodeCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
+    from pathlib import Path
 
     from dask_hpsearch.slots.snapshots import Snapshot
 
@@ -72,34 +72,39 @@ class NodeSteps:
     place : StepsFolder
     cache : NodeCache
         In that folder.
+
+    Attributes
+    ----------
+    place : StepsFolder
     """
 
     def __init__(self, place: StepsFolder, cache: NodeCache) -> None:
-        self._place = place
+        self.place = place
         self._cache = cache
         limit = place.limit_bytes
         self._room = MOST_BYTES if limit is None else min(MOST_BYTES, limit // 4)
 
     @classmethod
-    def of(cls, place: StepsFolder | None, before: NodeSteps | None) -> NodeSteps | None:
-        """Return the steps in a folder; ``before`` as it is, if it has that place."""
-        if place is None:
-            return None
-        if before is not None and before._place == place:
-            return before
-        if before is not None and before._place.folder == place.folder:
-            return cls(place, before._cache)
-        if before is not None:
-            before._cache.close()
+    def open(cls, place: StepsFolder) -> NodeSteps:
+        """Open a node's cache."""
         return cls(place, NodeCache(place.folder, limit_bytes=place.limit_bytes))
+
+    def at(self, place: StepsFolder) -> NodeSteps:
+        """Return the steps of another search, or of another version of its code."""
+        if place == self.place:
+            return self
+        if place.folder == self.place.folder:
+            return NodeSteps(place, self._cache)
+        self._cache.close()
+        return NodeSteps.open(place)
 
     def key(self, step: Hashable) -> str | None:
         """Return the name of a step's file; None if it has no name on other slots."""
-        content = repr((self._place.code, step))
+        content = repr((self.place.code, step))
         if " at 0x" in content:  # in the settings there is an object without a name
             return None
         digest = hashlib.sha256(content.encode(), usedforsecurity=False).hexdigest()
-        return f"{prefix_of(self._place.search)}{digest[:32]}"
+        return f"{prefix_of(self.place.search)}{digest[:32]}"
 
     def find(self, key: str) -> tuple[Any, Any] | bool | Claim | None:
         """Return a private copy of a step's output and the step, or a claim to make them.
@@ -144,18 +149,17 @@ class NodeSteps:
         """Whether to map a step's file is much faster than to fit it again."""
         return seconds >= _LEAST_S + nbytes / _BYTES_PER_S
 
-    def keep(self, claim: Claim, snapshot: Snapshot) -> None:
-        """Fill a claim, unless that takes too much room."""
+    def keep(self, claim: Claim, snapshot: Snapshot) -> bool:
+        """Fill a claim, unless that takes too much room; return whether it was."""
         if snapshot.nbytes > self._room // _LARGEST_PART:
-            self.note_every_time(claim, repeatable=True)
-        else:
-            self._fill(claim, snapshot.pickled, snapshot.buffers)
+            return False
+        return self._fill(claim, snapshot.pickled, snapshot.buffers)
 
     def note_every_time(self, claim: Claim, *, repeatable: bool) -> None:
         """Fill a claim with the note that the step is fitted every time."""
         self._fill(claim, pickle.dumps(repeatable), ())
 
-    def _fill(self, claim: Claim, pickled: bytes, buffers: Sequence[Any]) -> None:
+    def _fill(self, claim: Claim, pickled: bytes, buffers: Sequence[Any]) -> bool:
         nbytes = len(pickled) + sum(len(buffer) for buffer in buffers)
 
         def write(path: Path) -> str:
@@ -166,6 +170,8 @@ class NodeSteps:
         # A full disk, perhaps: each slot makes it for itself.
         with contextlib.suppress(OSError, StoreError):
             claim.fill(nbytes, write, among=PREFIX, limit_bytes=self._room)
+            return True
+        return False
 
 
 def prefix_of(search: str) -> str:

@@ -70,7 +70,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """What is known of an unfitted step.
 
     Attributes
@@ -84,6 +84,33 @@ class _Step:
     identity: bytes
     is_sure: bool
     is_known_code: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepFit:
+    """One fit of a step that may be known.
+
+    Attributes
+    ----------
+    key : hashable
+        Names the step, the steps before it, and their data.
+    step : Step
+    run : callable
+        Fits it; returns its output and the fitted step.
+    kind : type
+        Its class.
+    given : (X, y)
+        What it is fitted on.
+    rows : tuple of str
+        Digests of the data of the pipeline's first step.
+    """
+
+    key: Hashable
+    step: Step
+    run: Callable[[], tuple[Any, Any]]
+    kind: type
+    given: tuple[Any, Any]
+    rows: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +142,7 @@ class PipelineCache:
         self._kept: collections.OrderedDict[Hashable, _Fitted]
         self._kept = collections.OrderedDict()
         self._nbytes = 0
-        self._steps: dict[Hashable, _Step | None] = {}
+        self._steps: dict[Hashable, Step | None] = {}
         self._every_time: dict[Hashable, bool] = {}  # whether they come out the same
         self._seconds: dict[type, float] = {}
 
@@ -156,7 +183,7 @@ class PipelineCache:
 
     def step(
         self, step: Any, name: str, position: int, candidate: Candidate | None
-    ) -> _Step | None:
+    ) -> Step | None:
         """Return what is known of an unfitted step; None if it is fitted every time.
 
         Parameters
@@ -183,32 +210,12 @@ class PipelineCache:
             self._note(key, found)
         return found
 
-    def fit(
-        self,
-        key: Hashable,
-        step: _Step,
-        fit: Callable[[], tuple[Any, Any]],
-        kind: type,
-        given: tuple[Any, Any],
-        rows: tuple[str, ...],
-        *,
-        may_wait: bool,
-    ) -> Result:
-        """Return a step's output and the fitted step, recalled if they are known.
+    def fit(self, fit: StepFit, *, may_wait: bool) -> Result:
+        """Fit a step, or recall what was fitted before.
 
         Parameters
         ----------
-        key : hashable
-            Names the step, the steps before it, and their data.
-        step : _Step
-        fit : callable
-            Fits it.
-        kind : type
-            Its class.
-        given : (X, y)
-            What it is fitted on.
-        rows : tuple of str
-            Digests of the data of the first step.
+        fit : StepFit
         may_wait : bool
 
         Raises
@@ -216,11 +223,12 @@ class PipelineCache:
         BeingMadeError
             If another slot fits it, and the fit may wait.
         """
+        key = fit.key
         known = self._get(key)
         if known is not None:
             return Result(*known, repeatable=True)
         claim = None
-        if key not in self._every_time and self._may_take_long(kind):
+        if key not in self._every_time and self._may_take_long(fit.kind):
             found = self._ask_node(key, may_wait=may_wait)
             if isinstance(found, tuple):
                 self.hits += 1
@@ -230,50 +238,44 @@ class PipelineCache:
             else:
                 claim = found
         if key in self._every_time:
-            return Result(*fit(), repeatable=self._every_time[key])
+            return Result(*fit.run(), repeatable=self._every_time[key])
         with claim or nullcontext():
-            return self._fit(key, step, fit, kind, given, rows, claim)
+            return self._fit(fit, claim)
 
-    def _fit(
-        self,
-        key: Hashable,
-        step: _Step,
-        fit: Callable[[], tuple[Any, Any]],
-        kind: type,
-        given: tuple[Any, Any],
-        rows: tuple[str, ...],
-        claim: Claim | None,
-    ) -> Result:
+    def _fit(self, fit: StepFit, claim: Claim | None) -> Result:
         """Fit a step, and keep it if another fit would give the same."""
+        step = fit.step
         watch = (
             WarningWatch()
             if step.is_sure
-            else FitWatch(given, known_code=step.is_known_code)
+            else FitWatch(fit.given, known_code=step.is_known_code)
         )
         with watch:
             began = time.perf_counter()
-            transformed, fitted = fit()
+            transformed, fitted = fit.run()
             seconds = time.perf_counter() - began
-        self._seconds[kind] = max(seconds, self._seconds.get(kind, 0.0))
-        result = Result(transformed, fitted, repeatable=watch.repeatable)
-        snapshot = None
+        self._seconds[fit.kind] = max(seconds, self._seconds.get(fit.kind, 0.0))
+        kept = False
         if watch.repeatable and not watch.warned:
-            snapshot = snapshot_of(transformed, fitted, given=given[0])
-        if snapshot is None:
-            self._note_every_time(key, repeatable=watch.repeatable)
+            snapshot = snapshot_of(transformed, fitted, given=fit.given[0])
+            kept = snapshot is not None and self._keep(fit, snapshot, seconds, claim)
+        if not kept:
+            self._note_every_time(fit.key, repeatable=watch.repeatable)
             if claim is not None and self.node is not None:
                 self.node.note_every_time(claim, repeatable=watch.repeatable)
-        elif (
+        return Result(transformed, fitted, repeatable=watch.repeatable)
+
+    def _keep(
+        self, fit: StepFit, snapshot: Snapshot, seconds: float, claim: Claim | None
+    ) -> bool:
+        """Keep a step for all slots if that is worth it, else in this one's memory."""
+        if (
             claim is not None
             and self.node is not None
             and self.node.is_worth(seconds, snapshot.nbytes)
         ):
-            self.node.keep(claim, snapshot)
-        elif not self._put(key, rows, snapshot):
-            self._note_every_time(key, repeatable=True)
-            if claim is not None and self.node is not None:
-                self.node.note_every_time(claim, repeatable=True)
-        return result
+            return self.node.keep(claim, snapshot)
+        return self._put(fit.key, fit.rows, snapshot)
 
     def _ask_node(
         self, key: Hashable, *, may_wait: bool
@@ -298,9 +300,7 @@ class PipelineCache:
         found: tuple[Any, Any] = self._kept[key].snapshot.load()
         return found
 
-    def _put(
-        self, key: Hashable, rows: tuple[str, ...], snapshot: Snapshot
-    ) -> bool:
+    def _put(self, key: Hashable, rows: tuple[str, ...], snapshot: Snapshot) -> bool:
         """Keep a step and what it made of its data, unless these are large."""
         if snapshot.nbytes > self.room // _LARGEST_PART:
             return False
@@ -319,14 +319,14 @@ class PipelineCache:
         """Whether a step may be worth to ask the other slots for."""
         return self._seconds.get(kind, _CHEAP_S) >= _CHEAP_S
 
-    def _look_at(self, step: Any, identity: bytes) -> _Step | None:
+    def _look_at(self, step: Any, identity: bytes) -> Step | None:
         if is_repeatable(step):
-            return _Step(identity, is_sure=True, is_known_code=True)
+            return Step(identity, is_sure=True, is_known_code=True)
         if not may_be_repeatable(step, identity):
             return None
-        return _Step(identity, is_sure=False, is_known_code=is_known_code(identity))
+        return Step(identity, is_sure=False, is_known_code=is_known_code(identity))
 
-    def _note(self, key: Hashable, step: _Step | None) -> None:
+    def _note(self, key: Hashable, step: Step | None) -> None:
         if len(self._steps) >= _MOST_STEPS:
             self._steps.clear()
         self._steps[key] = step
@@ -393,13 +393,9 @@ class PipelineMemory:
             self._so_far = None
             return function(step, X, y, **others)
         key = self._so_far, known.identity
+        run = functools.partial(function, step, X, y, **others)
         result = self._cache.fit(
-            key,
-            known,
-            functools.partial(function, step, X, y, **others),
-            type(step),
-            (X, y),
-            self._rows,
+            StepFit(key, known, run, type(step), (X, y), self._rows),
             may_wait=self._may_wait,
         )
         self._so_far = key if result.repeatable else None

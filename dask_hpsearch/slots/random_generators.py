@@ -21,7 +21,7 @@ Seedable: TypeAlias = np.random.RandomState | np.random.Generator | random.Rando
 
 _GLOBAL: tuple[Seedable, ...] = (
     np.random.mtrand._rand,  # noqa: SLF001 (what numpy.random's functions draw from)
-    random._inst,  # type: ignore[attr-defined]  # noqa: SLF001 (and those of random)
+    random._inst,  # noqa: SLF001 (and those of random)
 )
 _inherited: list[Seedable] = []
 

@@ -6,6 +6,7 @@ watched (`fit_watch`); and some are known to differ, or to alter what they are g
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 from typing import Any
@@ -163,11 +164,7 @@ def _names_in(identity: bytes) -> set[tuple[str, str]] | None:
 
 def _pickled(step: Any) -> bytes | None:
     """Pickle a step, with the code of what has no module; None if it cannot be."""
-    try:
-        return pickle.dumps(step, protocol=5)
-    except Exception:  # noqa: BLE001
-        pass
-    try:
-        return bytes(cloudpickle.dumps(step, protocol=5))
-    except Exception:  # noqa: BLE001
-        return None
+    for dumps in (pickle.dumps, cloudpickle.dumps):
+        with contextlib.suppress(Exception):  # it is the user's
+            return bytes(dumps(step, protocol=5))
+    return None

@@ -91,7 +91,7 @@ def memory_of(value: Any) -> list[memoryview] | None:
     taken = _taken(value)
     if taken is None:
         return None
-    return [*map(memoryview, taken.buffers), memoryview(taken.pickled)]
+    return [*taken.buffers, memoryview(taken.pickled)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,19 +185,22 @@ def _taken(value: Any) -> _Taken | None:
 
 def _is_part_of(transformed: Any, spans: Iterable[Span], given: Any) -> bool:
     """Whether a step gave back its own input, perhaps altered, or a part of it."""
-    pandas = sys.modules.get("pandas")
-    if pandas is not None and isinstance(
-        transformed, pandas.DataFrame | pandas.Series
-    ):
-        # What one of two frames writes to the memory that they share is copied before.
-        if int(pandas.__version__.partition(".")[0]) >= _COPY_ON_WRITE_SINCE:
-            return False
-    if isinstance(given, list | tuple):
+    if isinstance(given, list | tuple) or _is_copied_on_write(transformed):
         return False
     if isinstance(given, np.ndarray):
         return _overlapping(spans, [_span_of(given)]) > 0
     inputs = _taken(given)
     return inputs is None or _overlapping(spans, inputs.spans) > 0
+
+
+def _is_copied_on_write(value: Any) -> bool:
+    """Whether what is written to shared memory of a frame is copied before."""
+    pandas = sys.modules.get("pandas")
+    return (
+        pandas is not None
+        and isinstance(value, pandas.DataFrame | pandas.Series)
+        and int(pandas.__version__.partition(".")[0]) >= _COPY_ON_WRITE_SINCE
+    )
 
 
 def _span_of(array: np.ndarray[Any, Any]) -> Span:
