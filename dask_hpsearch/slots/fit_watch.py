@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 # Their generators are their own, and cannot be compared.
 _UNSEEN_GENERATORS = ("cupy", "jax", "keras", "numba", "tensorflow")
-_NAMING_PACKAGES = ("joblib",)  # its calls and folders
+# They name calls, folders and contexts so.
+_NAMING_PACKAGES = ("joblib.", "sklearn.callback.")
 _SEEDING_PACKAGES = ("scipy", "sklearn")
 _OF_STANDARD_LIBRARY = ("random", "secrets", "uuid", "tempfile", __name__)
 
@@ -197,7 +198,8 @@ def _is_harmless() -> bool:
         frame = frame.f_back
     if frame is None:
         return False
-    package = str(frame.f_globals.get("__name__")).partition(".")[0]
+    module = str(frame.f_globals.get("__name__"))
+    package = module.partition(".")[0]
     if package in _SEEDING_PACKAGES and frame.f_code.co_name == "check_random_state":
         return isinstance(frame.f_locals.get("seed"), int | np.integer)
-    return package in _NAMING_PACKAGES
+    return module.startswith(_NAMING_PACKAGES)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import pickle
+import stat
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,7 @@ _LARGEST_PART = 4  # one step takes at most a quarter of the room
 _LEAST_S = 0.02
 _BYTES_PER_S = 200e6
 _POLL_S = 0.005
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +116,16 @@ class NodeSteps:
         -------
         tuple, bool, Claim or None
             Of a step that is fitted every time, whether it comes out the same. None
-            where the node's cache cannot be used.
+            where the node's cache cannot be used, or others may write to it: pickles of
+            theirs are not loaded.
 
         Raises
         ------
         BeingMadeError
             If another slot makes it.
         """
+        if not self._is_own():
+            return None
         try:
             found = self._cache.claim(key)
             if found is None:
@@ -159,11 +165,21 @@ class NodeSteps:
         """Fill a claim with the note that the step is fitted every time."""
         self._fill(claim, pickle.dumps(repeatable), ())
 
+    def _is_own(self) -> bool:
+        try:
+            status = self.place.folder.stat()
+        except FileNotFoundError:
+            return True  # nobody else will be let in
+        return (
+            status.st_uid == os.geteuid() and not status.st_mode & _WRITABLE_BY_OTHERS
+        )
+
     def _fill(self, claim: Claim, pickled: bytes, buffers: Sequence[Any]) -> bool:
         nbytes = len(pickled) + sum(len(buffer) for buffer in buffers)
 
         def write(path: Path) -> str:
-            with path.open("wb") as file:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
                 bundles.write_parts(file, pickled, buffers)
             return f"size:{path.stat().st_size}"
 

@@ -144,7 +144,7 @@ class PipelineCache:
         self._nbytes = 0
         self._steps: dict[Hashable, Step | None] = {}
         self._every_time: dict[Hashable, bool] = {}  # whether they come out the same
-        self._seconds: dict[type, float] = {}
+        self._seconds: dict[bytes | type, float] = {}
 
     def attach(
         self,
@@ -228,7 +228,7 @@ class PipelineCache:
         if known is not None:
             return Result(*known, repeatable=True)
         claim = None
-        if key not in self._every_time and self._may_take_long(fit.kind):
+        if key not in self._every_time and self._may_take_long(fit):
             found = self._ask_node(key, may_wait=may_wait)
             if isinstance(found, tuple):
                 self.hits += 1
@@ -254,7 +254,7 @@ class PipelineCache:
             began = time.perf_counter()
             transformed, fitted = fit.run()
             seconds = time.perf_counter() - began
-        self._seconds[fit.kind] = max(seconds, self._seconds.get(fit.kind, 0.0))
+        self._note_seconds(fit, seconds)
         kept = False
         if watch.repeatable and not watch.warned:
             snapshot = snapshot_of(transformed, fitted, given=fit.given[0])
@@ -315,9 +315,21 @@ class PipelineCache:
             self._every_time.clear()
         self._every_time[key] = repeatable
 
-    def _may_take_long(self, kind: type) -> bool:
-        """Whether a step may be worth to ask the other slots for."""
-        return self._seconds.get(kind, _CHEAP_S) >= _CHEAP_S
+    def _note_seconds(self, fit: StepFit, seconds: float) -> None:
+        if len(self._seconds) >= _MOST_STEPS:
+            self._seconds.clear()
+        for of in (fit.step.identity, fit.kind):
+            self._seconds[of] = max(seconds, self._seconds.get(of, 0.0))
+
+    def _may_take_long(self, fit: StepFit) -> bool:
+        """Whether a step may be worth to ask the other slots for.
+
+        What runs a user's code may take longer with other parameters.
+        """
+        expected_s = self._seconds.get(fit.step.identity)
+        if expected_s is None and fit.step.is_sure:
+            expected_s = self._seconds.get(fit.kind)
+        return expected_s is None or expected_s >= _CHEAP_S
 
     def _look_at(self, step: Any, identity: bytes) -> Step | None:
         if is_repeatable(step):

@@ -280,6 +280,7 @@ def test_an_eviction_for_a_full_disk_counts_against_who_wrote(
         client.cluster = before
 
     assert (
-        "exceeds the limit; the fit had written 0.03 GiB there, more than any" in caplog.text
+        "exceeds the limit; the fit had written 0.03 GiB there, more than any"
+        in caplog.text
     )
     assert "the fit is tried once more" in caplog.text
