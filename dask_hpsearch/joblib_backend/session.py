@@ -49,7 +49,7 @@ class FitLog(Protocol):
 
     @property
     def candidates(self) -> Sequence[Mapping[str, Any]] | None:
-        """All candidates of the call that begins; None if they are not known yet."""
+        """Candidates of the call that begins; None if more come later for its rows."""
 
     def known(self, call: FitCall) -> dict[str, Any] | None:
         """Return a fit's result if the fit need not run."""

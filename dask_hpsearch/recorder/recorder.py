@@ -66,6 +66,7 @@ class Recorder:
         self._replay = None if journal is None else Replay(journal, unseeded=unseeded)
         self._progress = progress
         self._refit = refit
+        self._tolerant = tolerant
         self._failed_calls = FailedCalls(refit=refit, tolerant=tolerant)
         self._kept: list[int] | None = None
         self._lock = threading.Lock()
@@ -204,8 +205,8 @@ class Recorder:
 
     @property
     def candidates(self) -> list[dict[str, Any]] | None:
-        """Candidates of the call that begins; None if they come one by one."""
-        if not self.calls or self.calls[-1].still_open:
+        """All candidates of the search's rows; None if more come later."""
+        if not self.calls or self.calls[-1].still_open or self._tolerant:
             return None
         return self.calls[-1].candidates
 

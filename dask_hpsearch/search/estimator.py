@@ -99,10 +99,12 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         search begins.
     share_steps : bool
         Fit the steps that candidates of a `sklearn.pipeline.Pipeline` have in common once
-        in each slot and split, instead of once in each fit: scikit-learn's own steps with
-        plain parameters, which draw no random numbers or have an integer
-        ``random_state``. Scores are the same; ``mean_fit_time`` is shorter. False: every
-        fit fits all steps. Backend "trials" only; a pipeline with a ``memory`` keeps it.
+        for each split on each node, instead of once in each fit, unless a step draws
+        random numbers without a seed, holds a generator, warns, or alters its input.
+        Scores are the same; ``mean_fit_time`` is shorter. False: every fit fits all
+        steps; needed for steps whose result depends on a clock, a file or the network,
+        and for those that are to print or write something in every fit, since that
+        cannot be detected. Backend "trials" only; a pipeline with a ``memory`` keeps it.
     keep_cluster : bool
         False: the client's cluster ends with the search, however that ends; also with one
         that was submitted on Kubernetes, when nobody else is there any more.
