@@ -122,7 +122,12 @@ def _state_of(generator: Seedable) -> Any:
     if isinstance(generator, np.random.Generator):
         return pickle.dumps(generator.bit_generator.state)
     if isinstance(generator, np.random.RandomState):
-        return pickle.dumps(generator.get_state(legacy=False))
+        state = generator.get_state(legacy=False)
+        key = state["state"].get("key")
+        if key is None:  # of another kind than numpy's own
+            return pickle.dumps(state)
+        counts = state["state"]["pos"], state["has_gauss"], state["gauss"]
+        return key.tobytes(), *counts
     if isinstance(generator, random.SystemRandom):
         return ""  # has no state, but asks for entropy
     return generator.getstate()

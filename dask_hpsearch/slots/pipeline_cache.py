@@ -261,7 +261,8 @@ class PipelineCache:
             kept = snapshot is not None and self._keep(fit, snapshot, seconds, claim)
         if not kept:
             self._note_every_time(fit.key, repeatable=watch.repeatable)
-            if claim is not None and self.node is not None:
+            takes_long = seconds >= _CHEAP_S  # else nobody waits for it for long
+            if takes_long and claim is not None and self.node is not None:
                 self.node.note_every_time(claim, repeatable=watch.repeatable)
         return Result(transformed, fitted, repeatable=watch.repeatable)
 
