@@ -342,7 +342,6 @@ class Engine:
         flight.open.discard(outcome.number)
         if state is None or (outcome.status in _MAY_RUN_AGAIN and not mine):
             return
-        state.group.steps.end(state.steps_group, ran=outcome.status != "returned")
         if outcome.status == "returned" or self.modules.sent_for(outcome):
             self._run_again(state)
         elif outcome.status in ("killed", "disk") and not state.deaths:
@@ -352,8 +351,9 @@ class Engine:
             state.group.waiting.appendleft(state)
         else:
             if outcome.status not in ("unreadable", "no data"):
-                state.group.durations.add(outcome.seconds)
+                state.group.took(state, outcome.seconds)
             self._resolve(state, tried_twice(outcome) if state.deaths else outcome)
+        state.group.steps.end(state.steps_group, ran=outcome.status != "returned")
 
     def _note_crash(self, report: dict[str, Any]) -> None:
         """Blame a fit for its worker's end; after the first time Dask itself runs it again."""

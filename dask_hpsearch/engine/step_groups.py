@@ -56,6 +56,10 @@ class StepGroups:
             if ran:
                 self._made.add(group)
 
+    def is_made(self, group: int | None) -> bool:
+        """Whether a fit of it finds the shared steps, if it shares any."""
+        return group is None or group in self._made
+
     def next_place(self, waiting: deque[Grouped]) -> int:
         """Return which waiting task begins next: the first whose steps nobody makes now."""
         ahead = itertools.islice(waiting, _MOST_LOOKED_AT)

@@ -49,6 +49,7 @@ class TaskGroup:
     steps: StepGroups = field(default_factory=StepGroups)
     cancelled: bool = False
     began: float = field(default_factory=time.monotonic)
+    _measured: bool = False
 
     def wants(self) -> int:
         """Return how many further slots its waiting tasks are worth."""
@@ -102,6 +103,19 @@ class TaskGroup:
                 break
             tasks.append(self.waiting.popleft())
         return tasks
+
+    def took(self, task: TaskState, seconds: float) -> None:
+        """Note how long a task took.
+
+        One that made what others share took longer than they will: it does not count,
+        unless nothing else is known.
+        """
+        is_like_others = self.steps.is_made(task.steps_group)
+        if is_like_others and not self._measured:
+            self._measured = True
+            self.durations = Durations()
+        if is_like_others or not self._measured:
+            self.durations.add(seconds)
 
     def batch_of(
         self,
