@@ -44,6 +44,7 @@ _NOTICE_MARGIN = 3  # between a worker's notice and its end
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 _PROJECT = r"^([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]$"
 _LOCATION = r"^[a-z]+-[a-z]+[0-9]+(-[a-z])?$"
+_BUILD_LOCATION = r"^(global|[a-z]+-[a-z]+[0-9]+)$"
 _STORE = r"^gs://[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9](/[^\s/?#]+)*/?$"
 _REPOSITORY = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
 
@@ -100,7 +101,13 @@ class GKESpec(Part):
     registry: Annotated[str, _text(_REPOSITORY)] = Field(
         "dask-hpsearch", description="a repository's name"
     )
-    # Service account of builds. Omitted: Cloud Build's default.
+    # Where Cloud Build builds. Omitted: the GKE cluster's region, or "global" if the project may
+    # not build there, as new projects may not in some regions.
+    build_location: Annotated[str, _text(_BUILD_LOCATION)] | None = Field(
+        None, description="a region, as 'europe-west4', or 'global'"
+    )
+    # Service account of builds. Omitted: Cloud Build's default, which is that of Compute
+    # Engine; an account for builds alone can do less.
     build_service_account: Account | None = Field(None, description=AN_ACCOUNT)
     # release_channel.channel: GKE keeps the version up to date
     release_channel: Literal["RAPID", "REGULAR", "STABLE", "EXTENDED"] = Field(

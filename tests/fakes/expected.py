@@ -189,7 +189,8 @@ def expected_looks(
             {"project_id": project, "id": re.compile(_UUID), "name": build},
         ],
         "ListBuilds": [
-            {"project_id": project, "parent": images, "filter": f'tags="{tag}"'}
+            {"project_id": project, "parent": parent, "filter": f'tags="{tag}"'}
+            for parent in (images, f"projects/{project}/locations/global")
         ],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -14,13 +15,19 @@ from google.cloud.devtools import cloudbuild_v1 as builds_v1
 from google.protobuf.duration_pb2 import Duration
 
 from dask_hpsearch.concurrency import Clock, poll_until
-from dask_hpsearch.exceptions import ImageBuildError, ObjectNotFoundError, StoreError
-from dask_hpsearch.gcp.api_errors import map_google_errors
+from dask_hpsearch.exceptions import (
+    CloudError,
+    CloudRightsError,
+    ImageBuildError,
+    ObjectNotFoundError,
+    StoreError,
+)
+from dask_hpsearch.gcp.api_errors import grant_command, map_google_errors
 from dask_hpsearch.gcp.retry import TRANSIENT, with_retries, without_retries
 from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dask_hpsearch.gcp.images.registry import ImageRepository
     from dask_hpsearch.stores import Store
@@ -29,6 +36,14 @@ _logger = logging.getLogger(__name__)
 SERVICE = "cloudbuild.googleapis.com"
 TAG = "dask-hpsearch"
 _EDITOR = "roles/cloudbuild.builds.editor"
+# Google's refusal of a project with little billing history.
+_RESTRICTED = re.compile(r"cannot run builds in this region", re.IGNORECASE)
+_ACT_AS = re.compile(
+    r"act as (the )?service account|serviceAccounts\.actAs", re.IGNORECASE
+)
+_ACCOUNT = re.compile(r"[-a-z0-9.]+@[-a-z0-9.]+\.com")
+# What a build needs of the bucket: its source and log, and to look at the bucket itself.
+BUCKET_ROLES = ("roles/storage.objectUser", "roles/storage.legacyBucketReader")
 _BUILDER = "gcr.io/cloud-builders/docker"
 _TIMEOUT = 1800
 _QUEUE_TIMEOUT = 600
@@ -45,6 +60,10 @@ _REASONS = {
     _STATUS.CANCELLED: "it was cancelled",
     _STATUS.INTERNAL_ERROR: "Cloud Build itself failed; try again",
 }
+
+
+class RestrictedRegionError(CloudError):
+    """Cloud Build does not build in a region for this project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +149,20 @@ class Builds:
     client : CloudBuildClient
     repository : ImageRepository
     retry : Retry
+    location : str, optional
+        Where builds run: a region or "global"; default: the repository's region.
     """
 
     client: Any
     repository: ImageRepository
     retry: Retry = field(default_factory=Retry)
+    location: str | None = None
+
+    @property
+    def parent(self) -> str:
+        """The resource name of the location of builds."""
+        location = self.location or self.repository.location
+        return f"projects/{self.repository.project}/locations/{location}"
 
     def start(self, build: builds_v1.Build) -> builds_v1.Build:
         """Start a build once, even if responses are lost.
@@ -146,18 +174,23 @@ class Builds:
 
         Raises
         ------
+        RestrictedRegionError
+            If the project may not build in this location.
         CloudError
-            If Google refuses.
+            If Google refuses for another reason.
         """
         attempt_tag = f"try-{uuid.uuid4().hex}"
         build.tags.append(attempt_tag)
         request = builds_v1.CreateBuildRequest(
-            parent=self.repository.parent,
+            parent=self.parent,
             project_id=self.repository.project,
             build=build,
         )
-        with map_google_errors(
-            "start a build", self.repository.project, SERVICE, _EDITOR
+        with (
+            map_google_errors(
+                "start a build", self.repository.project, SERVICE, _EDITOR
+            ),
+            self._refusals(build),
         ):
             for remaining_attempts in reversed(range(_ATTEMPTS)):
                 try:
@@ -258,14 +291,82 @@ class Builds:
 
     def _list_tagged(self, tag: str) -> list[builds_v1.Build]:
         request = builds_v1.ListBuildsRequest(
-            parent=self.repository.parent,
+            parent=self.parent,
             project_id=self.repository.project,
             filter=f'tags="{tag}"',
         )
         return list(self.client.list_builds(request, **with_retries(self.retry)))
 
     def _name(self, build: builds_v1.Build) -> str:
-        return f"{self.repository.parent}/builds/{build.id}"
+        return f"{self.parent}/builds/{build.id}"
+
+    @contextlib.contextmanager
+    def _refusals(self, build: builds_v1.Build) -> Iterator[None]:
+        """Explain refusals that are particular to builds."""
+        try:
+            yield
+        except exceptions.FailedPrecondition as error:
+            if not _RESTRICTED.search(str(error)):
+                raise
+            msg = (
+                f"Cloud Build does not build in {self.parent.rpartition('/')[2]} for project "
+                f"{self.repository.project!r}, as for other projects with little billing "
+                "history: set build_location: global in the spec"
+            )
+            raise RestrictedRegionError(msg) from error
+        except exceptions.PermissionDenied as error:
+            if not _ACT_AS.search(str(error)):
+                raise
+            raise _not_acting(self.repository, build, error) from error
+
+
+def build_account_command(project: str, bucket: str, user: str = "user:YOU") -> str:
+    """Return the command that creates an account for builds alone, with the rights they need."""
+    name = "dask-hpsearch-builds"
+    account = f"{name}@{project}.iam.gserviceaccount.com"
+    member = f"serviceAccount:{account}"
+    parts = [
+        f"gcloud iam service-accounts create {name} --project={project}",
+        grant_command(project, "roles/artifactregistry.writer", member),
+        *(
+            f"gcloud storage buckets add-iam-policy-binding gs://{bucket} "
+            f"--member={member} --role={role}"
+            for role in BUCKET_ROLES
+        ),
+        act_as_command(project, account, user),
+    ]
+    return " && ".join(parts)
+
+
+def act_as_command(project: str, account: str, user: str = "user:YOU") -> str:
+    """Return the command that lets a user start builds that run as an account."""
+    return (
+        f"gcloud iam service-accounts add-iam-policy-binding {account} --project={project} "
+        f"--member={user} --role=roles/iam.serviceAccountUser"
+    )
+
+
+def _not_acting(
+    repository: ImageRepository, build: builds_v1.Build, error: Exception
+) -> CloudRightsError:
+    """Return the error of a user who may not start builds that run as their account."""
+    said = str(error)
+    named = _ACCOUNT.search(said)
+    account = build.service_account.rpartition("/")[2] or (named[0] if named else "")
+    command = act_as_command(repository.project, account or "ACCOUNT")
+    bucket = build.logs_bucket.removeprefix("gs://").partition("/")[0]
+    default = "" if build.service_account else " (Cloud Build's default account)"
+    own = (
+        ""
+        if build.service_account
+        else " Or create an account for builds alone, and name it in the spec "
+        "(build_service_account): " + build_account_command(repository.project, bucket)
+    )
+    return CloudRightsError(
+        f"cannot start a build: builds run as {account or 'an account'}{default}, and you "
+        f"lack iam.serviceAccounts.actAs on it. Ask its owner to grant it: {command}.{own}. "
+        f"Google says: {said[:300]}"
+    )
 
 
 def log_name(build: builds_v1.Build) -> str:
