@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.gcp.doctor.findings import Finding, UncheckedError
 from dask_hpsearch.gcp.doctor.permissions import bindings_of, build_account
-from dask_hpsearch.gcp.images.builds import act_as_command, build_account_command
+from dask_hpsearch.gcp.images.build_account import act_as_command, build_account_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,9 +85,7 @@ def check_logs_bucket(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     )
 
 
-def _holds(
-    bindings: list[dict[str, list[str]]], roles: tuple[str, ...], member: str
-) -> bool:
+def _holds(bindings: list[dict[str, Any]], roles: tuple[str, ...], member: str) -> bool:
     return any(
         one["role"] in roles and member in one.get("members", []) for one in bindings
     )

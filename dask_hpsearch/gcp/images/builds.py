@@ -22,7 +22,8 @@ from dask_hpsearch.exceptions import (
     ObjectNotFoundError,
     StoreError,
 )
-from dask_hpsearch.gcp.api_errors import grant_command, map_google_errors
+from dask_hpsearch.gcp.api_errors import map_google_errors
+from dask_hpsearch.gcp.images.build_account import act_as_command, build_account_command
 from dask_hpsearch.gcp.retry import TRANSIENT, with_retries, without_retries
 from dask_hpsearch.stores.retry import Retry
 
@@ -42,8 +43,6 @@ _ACT_AS = re.compile(
     r"act as (the )?service account|serviceAccounts\.actAs", re.IGNORECASE
 )
 _ACCOUNT = re.compile(r"[-a-z0-9.]+@[-a-z0-9.]+\.com")
-# What a build needs of the bucket: its source and log, and to look at the bucket itself.
-BUCKET_ROLES = ("roles/storage.objectUser", "roles/storage.legacyBucketReader")
 _BUILDER = "gcr.io/cloud-builders/docker"
 _TIMEOUT = 1800
 _QUEUE_TIMEOUT = 600
@@ -318,32 +317,6 @@ class Builds:
             if not _ACT_AS.search(str(error)):
                 raise
             raise _not_acting(self.repository, build, error) from error
-
-
-def build_account_command(project: str, bucket: str, user: str = "user:YOU") -> str:
-    """Return the command that creates an account for builds alone, with the rights they need."""
-    name = "dask-hpsearch-builds"
-    account = f"{name}@{project}.iam.gserviceaccount.com"
-    member = f"serviceAccount:{account}"
-    parts = [
-        f"gcloud iam service-accounts create {name} --project={project}",
-        grant_command(project, "roles/artifactregistry.writer", member),
-        *(
-            f"gcloud storage buckets add-iam-policy-binding gs://{bucket} "
-            f"--member={member} --role={role}"
-            for role in BUCKET_ROLES
-        ),
-        act_as_command(project, account, user),
-    ]
-    return " && ".join(parts)
-
-
-def act_as_command(project: str, account: str, user: str = "user:YOU") -> str:
-    """Return the command that lets a user start builds that run as an account."""
-    return (
-        f"gcloud iam service-accounts add-iam-policy-binding {account} --project={project} "
-        f"--member={user} --role=roles/iam.serviceAccountUser"
-    )
 
 
 def _not_acting(

@@ -16,7 +16,6 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,15 +235,17 @@ class _ImageBuilder:
 
     def _start(self, build: Any) -> tuple[Builds, Any]:
         """Start a build in the first location in which the project may build."""
-        for builds, next_builds in pairwise((*self.places, None)):
+        for builds, following in zip(
+            self.places, (*self.places[1:], None), strict=True
+        ):
             try:
                 return builds, builds.start(build)
             except RestrictedRegionError:
-                if next_builds is None:
+                if following is None:
                     raise
                 self.say(
                     f"Cloud Build does not build in {builds.parent.rpartition('/')[2]} for "
-                    f"this project; building in {next_builds.location}"
+                    f"this project; building in {following.location}"
                 )
         raise AssertionError  # the last location returns or raises
 
