@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud.devtools import cloudbuild_v1 as v1
 from google.longrunning.operations_pb2 import Operation
 
+from tests.fakes.request_rules import check as check_fields
 from tests.fakes.serving import Method, Operations, Refused
 from tests.gcs.held import content_of, names_in, put
 
@@ -99,6 +100,7 @@ class FakeBuilds:
             raise Refused("INVALID_ARGUMENT", f"invalid tags {list(asked.tags)}")
         if not asked.steps:
             raise Refused("INVALID_ARGUMENT", "a build needs steps")
+        check_fields(asked)
         self._check_place(request)
         number = str(uuid.uuid4())
         build = v1.Build(
