@@ -59,6 +59,8 @@ class FakeBuilds:
         Locations in which this project may not build.
     default_account : str
         As which builds run that name no account.
+    may_see_logs_bucket : bool
+        Whether the account of builds has storage.buckets.get there.
     may_not_act_as : set of str
         Accounts as which the user may not let builds run.
     digest : str or None
@@ -79,6 +81,7 @@ class FakeBuilds:
         self.restricted: set[str] = set()
         self.default_account = DEFAULT_ACCOUNT
         self.may_not_act_as: set[str] = set()
+        self.may_see_logs_bucket = True
         self._operations, self._registry = operations, registry
         self._port = storage_port
 
@@ -132,6 +135,14 @@ class FakeBuilds:
                 f"caller does not have permission to act as service account {path}"
             )
             raise Refused("PERMISSION_DENIED", message)
+        if not self.may_see_logs_bucket:  # GoogleCloudPlatform/cloud-builders #280
+            logs = request.build.logs_bucket
+            bucket = logs.removeprefix("gs://").partition("/")[0]
+            message = (
+                f'invalid logs bucket "{logs}": builder service account does not have '
+                f'access to logs bucket "{bucket}"'
+            )
+            raise Refused("INVALID_ARGUMENT", message)
 
     def _get(self, request: Any) -> v1.Build:
         build = self._found(request.id, request.name)

@@ -16,11 +16,7 @@ def build_account_command(project: str, bucket: str, user: str = "user:YOU") -> 
     parts = [
         f"gcloud iam service-accounts create {name} --project={project}",
         grant_command(project, "roles/artifactregistry.writer", member),
-        *(
-            f"gcloud storage buckets add-iam-policy-binding gs://{bucket} "
-            f"--member={member} --role={role}"
-            for role in BUCKET_ROLES
-        ),
+        *bucket_commands(bucket, member),
         act_as_command(project, account, user),
     ]
     return " && ".join(parts)
@@ -32,3 +28,12 @@ def act_as_command(project: str, account: str, user: str = "user:YOU") -> str:
         f"gcloud iam service-accounts add-iam-policy-binding {account} --project={project} "
         f"--member={user} --role=roles/iam.serviceAccountUser"
     )
+
+
+def bucket_commands(bucket: str, member: str) -> list[str]:
+    """Return the commands that let builds use the bucket of their sources and logs."""
+    return [
+        f"gcloud storage buckets add-iam-policy-binding gs://{bucket} --member={member} "
+        f"--role={role}"
+        for role in BUCKET_ROLES
+    ]

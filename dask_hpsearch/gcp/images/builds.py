@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 import time
@@ -15,20 +14,14 @@ from google.cloud.devtools import cloudbuild_v1 as builds_v1
 from google.protobuf.duration_pb2 import Duration
 
 from dask_hpsearch.concurrency import Clock, poll_until
-from dask_hpsearch.exceptions import (
-    CloudError,
-    CloudRightsError,
-    ImageBuildError,
-    ObjectNotFoundError,
-    StoreError,
-)
+from dask_hpsearch.exceptions import ImageBuildError, ObjectNotFoundError, StoreError
 from dask_hpsearch.gcp.api_errors import map_google_errors
-from dask_hpsearch.gcp.images.build_account import act_as_command, build_account_command
+from dask_hpsearch.gcp.images.build_refusals import map_build_refusals
 from dask_hpsearch.gcp.retry import TRANSIENT, with_retries, without_retries
 from dask_hpsearch.stores.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from dask_hpsearch.gcp.images.registry import ImageRepository
     from dask_hpsearch.stores import Store
@@ -37,12 +30,6 @@ _logger = logging.getLogger(__name__)
 SERVICE = "cloudbuild.googleapis.com"
 TAG = "dask-hpsearch"
 _EDITOR = "roles/cloudbuild.builds.editor"
-# Google's refusal of a project with little billing history.
-_RESTRICTED = re.compile(r"cannot run builds in this region", re.IGNORECASE)
-_ACT_AS = re.compile(
-    r"act as (the )?service account|serviceAccounts\.actAs", re.IGNORECASE
-)
-_ACCOUNT = re.compile(r"[-a-z0-9.]+@[-a-z0-9.]+\.com")
 _BUILDER = "gcr.io/cloud-builders/docker"
 _TIMEOUT = 1800
 _QUEUE_TIMEOUT = 600
@@ -59,10 +46,6 @@ _REASONS = {
     _STATUS.CANCELLED: "it was cancelled",
     _STATUS.INTERNAL_ERROR: "Cloud Build itself failed; try again",
 }
-
-
-class RestrictedRegionError(CloudError):
-    """Cloud Build does not build in a region for this project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +172,7 @@ class Builds:
             map_google_errors(
                 "start a build", self.repository.project, SERVICE, _EDITOR
             ),
-            self._refusals(build),
+            map_build_refusals(build, self.repository.project, self.parent),
         ):
             for remaining_attempts in reversed(range(_ATTEMPTS)):
                 try:
@@ -298,48 +281,6 @@ class Builds:
 
     def _name(self, build: builds_v1.Build) -> str:
         return f"{self.parent}/builds/{build.id}"
-
-    @contextlib.contextmanager
-    def _refusals(self, build: builds_v1.Build) -> Iterator[None]:
-        """Explain refusals that are particular to builds."""
-        try:
-            yield
-        except exceptions.FailedPrecondition as error:
-            if not _RESTRICTED.search(str(error)):
-                raise
-            msg = (
-                f"Cloud Build does not build in {self.parent.rpartition('/')[2]} for project "
-                f"{self.repository.project!r}, as for other projects with little billing "
-                "history: set build_location: global in the spec"
-            )
-            raise RestrictedRegionError(msg) from error
-        except exceptions.PermissionDenied as error:
-            if not _ACT_AS.search(str(error)):
-                raise
-            raise _not_acting(self.repository, build, error) from error
-
-
-def _not_acting(
-    repository: ImageRepository, build: builds_v1.Build, error: Exception
-) -> CloudRightsError:
-    """Return the error of a user who may not start builds that run as their account."""
-    said = str(error)
-    named = _ACCOUNT.search(said)
-    account = build.service_account.rpartition("/")[2] or (named[0] if named else "")
-    command = act_as_command(repository.project, account or "ACCOUNT")
-    bucket = build.logs_bucket.removeprefix("gs://").partition("/")[0]
-    default = "" if build.service_account else " (Cloud Build's default account)"
-    own = (
-        ""
-        if build.service_account
-        else " Or create an account for builds alone, and name it in the spec "
-        "(build_service_account): " + build_account_command(repository.project, bucket)
-    )
-    return CloudRightsError(
-        f"cannot start a build: builds run as {account or 'an account'}{default}, and you "
-        f"lack iam.serviceAccounts.actAs on it. Ask its owner to grant it: {command}.{own}. "
-        f"Google says: {said[:300]}"
-    )
 
 
 def log_name(build: builds_v1.Build) -> str:

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.data import remote_files
 from dask_hpsearch.exceptions import CorruptObjectError, ImageBuildError, StoreError
 from dask_hpsearch.gcp.api_errors import create_client
+from dask_hpsearch.gcp.images.build_refusals import RestrictedRegionError
 from dask_hpsearch.gcp.images.builds import (
     BuildFiles,
     Builds,
-    RestrictedRegionError,
     build_request,
     log_name,
 )

@@ -188,6 +188,18 @@ def test_the_account_as_which_builds_run_is_named(
     assert cloud.registry.repositories == {}
 
 
+def test_an_account_that_google_names_by_number_is_named_so(
+    cloud: ImageServices, ensure: Callable[..., str]
+) -> None:
+    """The command accepts it as well as an address."""
+    number = "109095503163182759798"
+    message = f"caller does not have permission to act as service account {number}"
+    cloud.traffic.fail("CreateBuild", Refused("PERMISSION_DENIED", message))
+
+    with pytest.raises(CloudRightsError, match=f"add-iam-policy-binding {number} "):
+        ensure()
+
+
 def test_the_account_of_the_spec_is_named_if_the_user_may_not_use_it(
     cloud: ImageServices, ensure: Callable[..., str]
 ) -> None:
@@ -200,6 +212,22 @@ def test_the_account_of_the_spec_is_named_if_the_user_may_not_use_it(
 
     assert f"add-iam-policy-binding {account}" in str(raised.value)
     assert "dask-hpsearch-builds" not in str(raised.value)
+
+
+def test_builds_that_may_not_see_the_bucket_of_their_logs_are_explained(
+    cloud: ImageServices, ensure: Callable[..., str], bucket: str, gcs: Proxy
+) -> None:
+    """Both roles that a build needs of the bucket; nothing is left there."""
+    cloud.builds.may_see_logs_bucket = False
+    account = "builder@some-project.iam.gserviceaccount.com"
+
+    with pytest.raises(CloudRightsError) as raised:
+        ensure(build_service_account=account)
+
+    member = f"gs://{bucket} --member=serviceAccount:{account} --role=roles/storage."
+    for role in ("objectUser", "legacyBucketReader"):
+        assert f"{member}{role}" in str(raised.value)
+    assert names_in(gcs.port, bucket) == []
 
 
 def test_what_is_needed_for_a_build_alone_goes_with_it(
