@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
@@ -17,33 +17,30 @@ from tests.fakes.project import SERVICES, FakeProject, project_at
 from tests.gcp.specs import spec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from dask_hpsearch.gcp.rest import Response
+    from requests import Response
 
 
-@dataclass(frozen=True, slots=True)
-class KeepingRest(GoogleRest):
+class KeepingSession(AuthorizedSession):
     """Keeps what is posted."""
 
-    posted: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__(AnonymousCredentials())
+        self.posted: list[tuple[str, dict[str, Any]]] = []
 
-    def post(self, service: str, path: str, body: Mapping[str, Any]) -> Response:
+    def request(self, method: str, url: str, **options: Any) -> Response:
         """Keep a request, and send it."""
-        self.posted.append((path, body))
-        return GoogleRest.post(self, service, path, body)
+        if method == "POST":
+            self.posted.append((urlsplit(url).path, options["json"]))
+        return super().request(method, url, **options)
 
 
 def test_requests_about_access_are_googles_messages() -> None:
     """Each permission and each option is a field of the message of its method."""
-    with (
-        project_at(FakeProject()) as url,
-        AuthorizedSession(AnonymousCredentials()) as session,
-    ):
-        rest = KeepingRest(session, dict.fromkeys(SERVICES, url))
+    with project_at(FakeProject()) as url, KeepingSession() as session:
+        rest = GoogleRest(session, dict.fromkeys(SERVICES, url))
         report = examine(spec(), rest=rest)
 
-    messages = [as_message(path, body) for path, body in rest.posted]
+    messages = [as_message(path, body) for path, body in session.posted]
     assert report.ok
     kinds = {type(one).__name__ for one in messages if one is not None}
     assert kinds == {"GetIamPolicyRequest", "TestIamPermissionsRequest"}
