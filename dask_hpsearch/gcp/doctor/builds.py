@@ -65,7 +65,9 @@ def check_logs_bucket(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     """
     if spec.image is not None:
         return
-    response = rest.get("storage", f"/storage/v1/b/{spec.bucket}/iam")
+    path = f"/storage/v1/b/{spec.bucket}/iam"
+    # Without this version, policies with conditions are refused.
+    response = rest.get("storage", path, optionsRequestedPolicyVersion=3)
     if response.missing:  # check_bucket reports it
         return
     if not response.ok:
