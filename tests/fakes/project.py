@@ -227,6 +227,11 @@ def _services(project: FakeProject, _: Any, query: Any, __: Any) -> Any:
     }
 
 
+def _service(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
+    state = "ENABLED" if match[1] in project.enabled else "DISABLED"
+    return {"name": f"projects/{NUMBER}/services/{match[1]}", "state": state}
+
+
 def _own_role(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
     name = match[1]
     if name not in project.own_roles:
@@ -285,6 +290,7 @@ _ROUTES: tuple[tuple[str, Callable[..., Any]], ...] = (
     (f"{_V3}:testIamPermissions", _held),
     (f"{_P}/billingInfo", lambda one, *_: {"billingEnabled": one.billing}),
     (f"{_P}/services:batchGet", _services),
+    (f"{_P}/services/([^/]+)", _service),
     (f"/v1/(projects/{PROJECT}/roles/[^/]+)", _own_role),
     (f"{_P}/serviceAccounts/([^:]+)", _account),
     (f"{_P}/serviceAccounts/([^:]+):testIamPermissions", _held_on_account),

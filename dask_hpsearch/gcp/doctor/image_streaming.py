@@ -27,13 +27,11 @@ def check_image_streaming(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     """
     if not (spec.pools.system.image_streaming or spec.pools.workers.image_streaming):
         return
-    name = f"projects/{spec.project}/services/{API}"
-    path = f"/v1/projects/{spec.project}/services:batchGet"
-    response = rest.get("serviceusage", path, names=[name])
+    path = f"/v1/projects/{spec.project}/services/{API}"
+    response = rest.get("serviceusage", path)
     if not response.ok:
-        raise UncheckedError.of(response, "which APIs are enabled")
-    states = [one.get("state") for one in response.body.get("services", [])]
-    if states != ["ENABLED"]:
+        raise UncheckedError.of(response, f"whether {API} is enabled")
+    if response.body.get("state") != "ENABLED":
         yield not_enabled(spec, API)
     member = f"serviceAccount:{spec.nodes_run_as}"
     if not any(
