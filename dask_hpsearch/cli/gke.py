@@ -80,11 +80,15 @@ def _count(text: str) -> int:
 
 def _up(arguments: Namespace) -> int:
     from dask_hpsearch.deploy.provision import provision
+    from dask_hpsearch.gcp.pricing.costs import later_end
 
     context = _context(arguments)
     _print_cost(context.spec)
     provisioned = provision(context, keep=True)
     print(f"{provisioned.cluster.name} is ready, and expires {_expiry(context)}")
+    expires_at = provisioned.cluster.expires_at
+    for line in later_end(context.spec, expires_at, now=context.clock.now()):
+        print(line)
     print(f"use it with gke_cluster({as_python(arguments)}, keep_gke=True)")
     print(f"remove it with dask-hpsearch down {as_options(arguments)}")
     print(f"kubeconfig: {provisioned.kubeconfig}")

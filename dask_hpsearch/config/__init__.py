@@ -2,4 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["cluster", "gke", "gke_parts", "load", "machines", "quantities"]
+__all__ = [
+    "cluster",
+    "gke",
+    "gke_parts",
+    "load",
+    "machines",
+    "placement",
+    "quantities",
+]

@@ -33,8 +33,7 @@ from dask_hpsearch.config.gke_parts import (
     Pools,
     Zone,
 )
-from dask_hpsearch.config.machines import machine, shortage
-from dask_hpsearch.config.quantities import cpu_millis, cpu_text, memory_bytes
+from dask_hpsearch.config.placement import driver_size, size_problems
 
 NAMESPACE = "dask-hpsearch"  # default namespace of Dask clusters
 # Labels by which dask_hpsearch manages resources.
@@ -45,6 +44,7 @@ _NOTICE_MARGIN = 3  # between a worker's notice and its end
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 _PROJECT = r"^([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]$"
 _LOCATION = r"^[a-z]+-[a-z]+[0-9]+(-[a-z])?$"
+_BUILD_LOCATION = r"^(global|[a-z]+-[a-z]+[0-9]+)$"
 _STORE = r"^gs://[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9](/[^\s/?#]+)*/?$"
 _REPOSITORY = r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$"
 
@@ -101,7 +101,13 @@ class GKESpec(Part):
     registry: Annotated[str, _text(_REPOSITORY)] = Field(
         "dask-hpsearch", description="a repository's name"
     )
-    # Service account of builds. Omitted: Cloud Build's default.
+    # Where Cloud Build builds. Omitted: the GKE cluster's region, or "global" if the project may
+    # not build there, as new projects may not in some regions.
+    build_location: Annotated[str, _text(_BUILD_LOCATION)] | None = Field(
+        None, description="a region, as 'europe-west4', or 'global'"
+    )
+    # Service account of builds. Omitted: Cloud Build's default, which is that of Compute
+    # Engine; an account for builds alone can do less.
     build_service_account: Account | None = Field(None, description=AN_ACCOUNT)
     # release_channel.channel: GKE keeps the version up to date
     release_channel: Literal["RAPID", "REGULAR", "STABLE", "EXTENDED"] = Field(
@@ -161,7 +167,7 @@ class GKESpec(Part):
         return []
 
     def _pool_problems(self) -> list[str]:
-        problems = self._size_problems()
+        problems = size_problems(self.dask, self.pools)
         dask, pool, system = self.dask, self.pools.workers, self.pools.system
         parts = (dask, dask.workers, dask.scheduler, dask.driver)
         if any("nodes" in part.model_fields_set for part in parts):
@@ -169,7 +175,7 @@ class GKESpec(Part):
         if system.max_run_hours is not None and system.max_run_hours < self.ttl_hours:
             problems.append(
                 f"pools.system.max_run_hours {system.max_run_hours} is less than "
-                f"ttl_hours {self.ttl_hours:g}: the scheduler's node would be removed first"
+                f"ttl_hours {self.ttl_hours:g}: the scheduler's node would be replaced first"
             )
         if dask.workers.one_per_node and dask.workers.max > pool.max_nodes:
             problems.append(
@@ -183,25 +189,6 @@ class GKESpec(Part):
                 f"dask.workers.notice {dask.workers.notice} is greater than the {longest} s "
                 f"that spot nodes allow with pools.workers.grace {pool.grace}"
             )
-        return problems
-
-    def _size_problems(self) -> list[str]:
-        """Return the pods that are larger than the nodes of their pool."""
-        problems = []
-        for name, pod, pool, pool_name in (
-            ("workers", self.dask.workers, self.pools.workers, "workers"),
-            ("scheduler", self.dask.scheduler, self.pools.system, "system"),
-            ("driver", self.dask.driver, self.pools.system, "system"),
-        ):
-            node = machine(pool.machine_type)
-            cpu = cpu_millis(pod.cpu) if pod.cpu else 0
-            memory = memory_bytes(pod.memory) if pod.memory else 0
-            available = node and shortage(node, cpu=cpu, memory=memory)
-            if available:
-                problems.append(
-                    f"dask.{name} does not fit on a {pool.machine_type} of "
-                    f"pools.{pool_name}, which has {available} for pods"
-                )
         return problems
 
     @property
@@ -279,25 +266,13 @@ class GKESpec(Part):
             "namespace": self.namespace,
             "scheduler": {**content.get("scheduler", {}), "nodes": "on-demand"},
             "workers": workers,
-            "driver": self._driver_size() | content.get("driver", {}),
+            "driver": driver_size(self.dask, self.pools) | content.get("driver", {}),
             "nodes": {
                 "on_demand": {"selector": {ON_DEMAND_LABEL: "true"}},
                 "spot": {"selector": {WORKERS_LABEL: "true"}, "tolerations": taints},
             },
         }
         return ClusterSpec.model_validate(content)
-
-    def _driver_size(self) -> dict[str, str]:
-        """Return a worker's size, or the part of it that fits on a node of the system pool."""
-        workers = self.dask.workers
-        room = machine(self.pools.system.machine_type)
-        if room is None or not shortage(
-            room, cpu=cpu_millis(workers.cpu), memory=memory_bytes(workers.memory)
-        ):
-            return {}
-        cpu = min(cpu_millis(workers.cpu), room.pod_cpu_millis)
-        memory = min(memory_bytes(workers.memory), room.pod_memory)
-        return {"cpu": cpu_text(cpu), "memory": f"{memory >> 20}Mi"}
 
 
 def _longest_notice() -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from dask_hpsearch.config.cluster import Part
+from dask_hpsearch.config.machines import disk_types
 
 ON_DEMAND_LABEL = "dask-hpsearch/on-demand"  # of nodes: schedulers, drivers, operator
 WORKERS_LABEL = "dask-hpsearch/workers"  # of nodes, and their taint: workers only
@@ -131,7 +132,10 @@ class Pool(Part):
     )
     # config.{disk_type,disk_size_gb}: a node's disk, for images and workers' caches
     disk_type: Literal["pd-standard", "pd-balanced", "pd-ssd", "hyperdisk-balanced"] = (
-        Field("pd-balanced", description="'pd-standard', 'pd-balanced', 'pd-ssd', …")
+        Field(
+            "pd-balanced",
+            description="'pd-standard', 'pd-balanced', 'pd-ssd' or 'hyperdisk-balanced'",
+        )
     )
     disk_gb: int = Field(100, ge=20, le=65536, description="a size in GB, 20 to 65536")
     # config.shielded_instance_config: a boot with unsigned parts is prevented, or detected
@@ -156,7 +160,8 @@ class Pool(Part):
     grace: Literal[30, 120] | None = Field(
         None, description="30 or 120 seconds, on spot nodes only; or omitted"
     )
-    # Maximum age of a node: config.max_run_duration
+    # Maximum age of a node, which is replaced then while pods need it: config.max_run_duration.
+    # This does not limit the cost.
     max_run_hours: int | None = Field(
         24, ge=1, le=24 * 7, description="hours, 1 to 168; or null: no limit"
     )
@@ -171,6 +176,13 @@ class Pool(Part):
         if self.grace is not None and not self.spot:
             msg = f"grace {self.grace} is for spot nodes: omit it, or set spot: true"
             raise ValueError(msg)
+        disks = disk_types(self.machine_type)
+        if disks and self.disk_type not in disks:
+            msg = (
+                f"disk_type {self.disk_type} does not go together with machine_type "
+                f"{self.machine_type}, which takes {' or '.join(disks)}"
+            )
+            raise ValueError(msg)
         return self
 
 
@@ -181,6 +193,10 @@ class SystemPool(Pool):
         default=False, description="false: these pods must not be preempted"
     )
     min_nodes: int = Field(1, ge=1, le=1000, description="an integer, 1 to 1000")
+    # The scheduler's node is not replaced while the GKE cluster lives.
+    max_run_hours: int | None = Field(
+        None, ge=1, le=24 * 7, description="hours, 1 to 168; or null: no limit"
+    )
 
 
 class WorkerPool(Pool):

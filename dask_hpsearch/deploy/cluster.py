@@ -111,6 +111,9 @@ def gke_cluster(
     if not quiet:
         _show_cost(loaded, context.say)
     provisioned = provision(context, keep=keep_gke)
+    expires_at = provisioned.cluster.expires_at
+    for line in costs.later_end(loaded, expires_at, now=context.clock.now()):
+        context.say(line)
     context.say("starting Dask")
     try:
         cluster = _dask_cluster(loaded, provisioned, name, n_workers, timeout)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from google.cloud.devtools import cloudbuild_v1 as v1
 from google.longrunning.operations_pb2 import Operation
 
+from tests.fakes.request_rules import check as check_fields
 from tests.fakes.serving import Method, Operations, Refused
 from tests.gcs.held import content_of, names_in, put
 
@@ -29,6 +30,7 @@ _FAILURES = v1.Build.FailureInfo.FailureType
 _TAG = re.compile(r"[\w][\w.-]{0,127}")
 _FILTER = re.compile(r'tags="([^"]*)"')
 _ENDED = (_STATUS.SUCCESS, _STATUS.FAILURE, _STATUS.TIMEOUT, _STATUS.CANCELLED)
+DEFAULT_ACCOUNT = "123456789-compute@developer.gserviceaccount.com"
 LINES = ("Already have image: gcr.io/cloud-builders/docker", "Step 1/9 : FROM python")
 
 
@@ -53,6 +55,14 @@ class FakeBuilds:
     never_ends : bool
         Whether builds stay at work.
     may_push : bool
+    restricted : set of str
+        Locations in which this project may not build.
+    default_account : str
+        As which builds run that name no account.
+    may_see_logs_bucket : bool
+        Whether the account of builds has storage.buckets.get there.
+    may_not_act_as : set of str
+        Accounts as which the user may not let builds run.
     digest : str or None
         Of what is pushed; None: made from the source.
     """
@@ -68,6 +78,10 @@ class FakeBuilds:
         self.never_ends = False
         self.may_push = True
         self.digest: str | None = None
+        self.restricted: set[str] = set()
+        self.default_account = DEFAULT_ACCOUNT
+        self.may_not_act_as: set[str] = set()
+        self.may_see_logs_bucket = True
         self._operations, self._registry = operations, registry
         self._port = storage_port
 
@@ -89,6 +103,8 @@ class FakeBuilds:
             raise Refused("INVALID_ARGUMENT", f"invalid tags {list(asked.tags)}")
         if not asked.steps:
             raise Refused("INVALID_ARGUMENT", "a build needs steps")
+        check_fields(asked)
+        self._check_place(request)
         number = str(uuid.uuid4())
         build = v1.Build(
             asked,
@@ -103,8 +119,33 @@ class FakeBuilds:
         name = f"operations/build/{request.project_id}/{number}"
         return self._operations.begin(name, build, metadata=metadata, looks=10**9)
 
+    def _check_place(self, request: Any) -> None:
+        """Refuse what a project or a user may not."""
+        if request.parent.rpartition("/")[2] in self.restricted:
+            message = (
+                "due to quota restrictions, cannot run builds in this region, see "
+                "https://cloud.google.com/build/docs/locations#restricted_regions_for_some_projects"
+            )
+            raise Refused("FAILED_PRECONDITION", message)
+        named = request.build.service_account
+        account = named.rpartition("/")[2] or self.default_account
+        if account in self.may_not_act_as:
+            path = f"projects/{request.project_id}/serviceAccounts/{account}"
+            message = (
+                f"caller does not have permission to act as service account {path}"
+            )
+            raise Refused("PERMISSION_DENIED", message)
+        if not self.may_see_logs_bucket:  # GoogleCloudPlatform/cloud-builders #280
+            logs = request.build.logs_bucket
+            bucket = logs.removeprefix("gs://").partition("/")[0]
+            message = (
+                f'invalid logs bucket "{logs}": builder service account does not have '
+                f'access to logs bucket "{bucket}"'
+            )
+            raise Refused("INVALID_ARGUMENT", message)
+
     def _get(self, request: Any) -> v1.Build:
-        build = self._found(request.id)
+        build = self._found(request.id, request.name)
         if build.status == _STATUS.QUEUED:
             build.status = build.steps[0].status = _STATUS.WORKING
             self._log(build, "starting build", self.lines[0][:10])
@@ -114,20 +155,26 @@ class FakeBuilds:
 
     def _list(self, request: Any) -> v1.ListBuildsResponse:
         tags = set(_FILTER.findall(request.filter))
-        builds = [one for one in self.builds.values() if tags <= set(one.tags)]
+        builds = [
+            one
+            for one in self.builds.values()
+            if tags <= set(one.tags) and one.name.startswith(f"{request.parent}/")
+        ]
         return v1.ListBuildsResponse(builds=builds)
 
     def _cancel(self, request: Any) -> v1.Build:
-        build = self._found(request.id)
+        build = self._found(request.id, request.name)
         if build.status in _ENDED:
             raise Refused("FAILED_PRECONDITION", "the build has ended")
         build.status = build.steps[0].status = _STATUS.CANCELLED
         return build
 
-    def _found(self, number: str) -> v1.Build:
-        if number not in self.builds:
-            raise Refused("NOT_FOUND", f"build {number} not found")
-        return self.builds[number]
+    def _found(self, number: str, name: str) -> v1.Build:
+        """Return a build; a name says its location, too, and must be right."""
+        found = self.builds.get(number)
+        if found is None or name not in ("", found.name):
+            raise Refused("NOT_FOUND", f"build {name or number} not found")
+        return found
 
     def _end(self, build: v1.Build) -> None:
         step = build.steps[0]

@@ -189,7 +189,8 @@ def expected_looks(
             {"project_id": project, "id": re.compile(_UUID), "name": build},
         ],
         "ListBuilds": [
-            {"project_id": project, "parent": images, "filter": f'tags="{tag}"'}
+            {"project_id": project, "parent": parent, "filter": f'tags="{tag}"'}
+            for parent in (images, f"projects/{project}/locations/global")
         ],
     }
 
@@ -343,6 +344,7 @@ def _workers(spec: GKESpec, zones: list[str]) -> dict[str, Any]:
             **_node(spec),
             "machine_type": "n2-standard-8",
             "spot": True,
+            "max_run_duration": "86400s",
             "labels": {"dask-hpsearch/workers": "true"},
             "taints": [
                 {"key": "dask-hpsearch/workers", **taint},
@@ -378,5 +380,4 @@ def _node(spec: GKESpec) -> dict[str, Any]:
         },
         "gcfs_config": {"enabled": True},
         "resource_labels": {**spec.labels, "managed-by": "dask-hpsearch"},
-        "max_run_duration": "86400s",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from tests.fakes.request_rules import check as check_fields
 from tests.fakes.serving import Refused
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _LEAST_DISK_GB = 10
 
 def check_cluster(parent: str, wanted: v1.Cluster) -> None:
     """Refuse what GKE refuses."""
+    check_fields(wanted)
     _need(_PARENT.fullmatch(parent), f"bad parent {parent!r}")
     _need(_NAME.fullmatch(wanted.name), f"bad name {wanted.name!r}")
     _need(wanted.node_pools, "Cluster.initial_node_count must be greater than zero.")
@@ -59,6 +61,7 @@ def check_cluster(parent: str, wanted: v1.Cluster) -> None:
 
 def check_pool(location: str, pool: v1.NodePool) -> None:
     """Refuse what GKE refuses."""
+    check_fields(pool)
     config, scaling = pool.config, pool.autoscaling
     _need(_NAME.fullmatch(pool.name), f"bad name of a pool {pool.name!r}")
     _need(config.machine_type, "no machine type")

@@ -56,8 +56,10 @@ class FakeProject:
         By parts of paths, the API without which they are refused.
     roles, bucket_roles : dict
         Members by role, of the project and of the bucket.
-    quotas : dict
-        Limit and usage by metric.
+    quotas, project_quotas : dict
+        Limit and usage by metric, of the region and of the project.
+    may_not_act_as : set of str
+        Service accounts that the user may not act as.
     outages : int
         How many requests are still answered with 503.
     """
@@ -121,6 +123,10 @@ class FakeProject:
             "SSD_TOTAL_GB": (5000, 100),
         }
     )
+    project_quotas: dict[str, tuple[float, float]] = field(
+        default_factory=lambda: {"CPUS_ALL_REGIONS": (200, 8), "NETWORKS": (5, 1)}
+    )
+    may_not_act_as: set[str] = field(default_factory=set)
     machine_types: set[str] = field(
         default_factory=lambda: {"e2-standard-4", "n2-standard-8"}
     )
@@ -128,6 +134,13 @@ class FakeProject:
     private_access: bool = True
     outages: int = 0
     seen: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Add what image streaming and the logs of builds need."""
+        self.enabled.add("containerfilesystem.googleapis.com")
+        nodes, builder = f"serviceAccount:{NODES}", f"serviceAccount:{BUILDER}"
+        self.roles.setdefault("roles/serviceusage.serviceUsageConsumer", [nodes])
+        self.roles.setdefault("roles/storage.bucketViewer", [builder])
 
     def answer(self, method: str, path: str, query: Any, body: Any) -> tuple[int, Any]:
         """Answer a request, as the service does that it is for."""
@@ -214,6 +227,11 @@ def _services(project: FakeProject, _: Any, query: Any, __: Any) -> Any:
     }
 
 
+def _service(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
+    state = "ENABLED" if match[1] in project.enabled else "DISABLED"
+    return {"name": f"projects/{NUMBER}/services/{match[1]}", "state": state}
+
+
 def _own_role(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
     name = match[1]
     if name not in project.own_roles:
@@ -225,12 +243,27 @@ def _account(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
     return {"email": match[1]} if match[1] in project.accounts else None
 
 
+def _held_on_account(project: FakeProject, match: re.Match[str], *more: Any) -> Any:
+    found = _held(project, match, *more)["permissions"]
+    acts = "iam.serviceAccounts.actAs"
+    if match[1] in project.may_not_act_as and acts in found:
+        found.remove(acts)
+    return {"permissions": found}
+
+
 def _region(project: FakeProject, *_: Any) -> Any:
-    quotas = [
+    return {"quotas": _as_quotas(project.quotas)}
+
+
+def _compute_project(project: FakeProject, *_: Any) -> Any:
+    return {"name": PROJECT, "quotas": _as_quotas(project.project_quotas)}
+
+
+def _as_quotas(quotas: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
+    return [
         {"metric": metric, "limit": limit, "usage": usage}
-        for metric, (limit, usage) in project.quotas.items()
+        for metric, (limit, usage) in quotas.items()
     ]
-    return {"quotas": quotas}
 
 
 def _machine_type(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
@@ -257,9 +290,10 @@ _ROUTES: tuple[tuple[str, Callable[..., Any]], ...] = (
     (f"{_V3}:testIamPermissions", _held),
     (f"{_P}/billingInfo", lambda one, *_: {"billingEnabled": one.billing}),
     (f"{_P}/services:batchGet", _services),
+    (f"{_P}/services/([^/]+)", _service),
     (f"/v1/(projects/{PROJECT}/roles/[^/]+)", _own_role),
     (f"{_P}/serviceAccounts/([^:]+)", _account),
-    (f"{_P}/serviceAccounts/[^:]+:testIamPermissions", _held),
+    (f"{_P}/serviceAccounts/([^:]+):testIamPermissions", _held_on_account),
     (
         f"{_P}/locations/[^/]+/defaultServiceAccount",
         lambda *_: {
@@ -269,6 +303,7 @@ _ROUTES: tuple[tuple[str, Callable[..., Any]], ...] = (
     (_B, lambda one, *_: one.bucket),
     (f"{_B}/iam", _bucket_policy),
     (f"{_B}/iam/testPermissions", _held_in_bucket),
+    (_COMPUTE, _compute_project),
     (f"{_COMPUTE}/regions/[^/]+", _region),
     (f"{_COMPUTE}/zones/[^/]+/machineTypes/([^/]+)", _machine_type),
     (f"{_COMPUTE}/global/networks/([^/]+)", _network),

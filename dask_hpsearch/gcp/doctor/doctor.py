@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_hpsearch.gcp.doctor import permissions, project, quotas, storage_network
+from dask_hpsearch.gcp.doctor import (
+    builds,
+    image_streaming,
+    permissions,
+    project,
+    quotas,
+    storage_network,
+)
 from dask_hpsearch.gcp.doctor.findings import Finding, Report, UncheckedError
 
 if TYPE_CHECKING:
@@ -27,6 +34,9 @@ CHECKS: tuple[Check, ...] = (
     permissions.check_node_account,
     permissions.check_reaper,
     permissions.check_build_account,
+    builds.check_act_as,
+    builds.check_logs_bucket,
+    image_streaming.check_image_streaming,
     storage_network.check_bucket,
     storage_network.check_pods_access,
     storage_network.check_network,

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["images"]
+__all__ = ["build_account", "images"]

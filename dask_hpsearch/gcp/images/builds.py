@@ -16,6 +16,7 @@ from google.protobuf.duration_pb2 import Duration
 from dask_hpsearch.concurrency import Clock, poll_until
 from dask_hpsearch.exceptions import ImageBuildError, ObjectNotFoundError, StoreError
 from dask_hpsearch.gcp.api_errors import map_google_errors
+from dask_hpsearch.gcp.images.build_refusals import map_build_refusals
 from dask_hpsearch.gcp.retry import TRANSIENT, with_retries, without_retries
 from dask_hpsearch.stores.retry import Retry
 
@@ -130,11 +131,20 @@ class Builds:
     client : CloudBuildClient
     repository : ImageRepository
     retry : Retry
+    location : str, optional
+        Where builds run: a region or "global"; default: the repository's region.
     """
 
     client: Any
     repository: ImageRepository
     retry: Retry = field(default_factory=Retry)
+    location: str | None = None
+
+    @property
+    def parent(self) -> str:
+        """The resource name of the location of builds."""
+        location = self.location or self.repository.location
+        return f"projects/{self.repository.project}/locations/{location}"
 
     def start(self, build: builds_v1.Build) -> builds_v1.Build:
         """Start a build once, even if responses are lost.
@@ -146,18 +156,23 @@ class Builds:
 
         Raises
         ------
+        RestrictedRegionError
+            If the project may not build in this location.
         CloudError
-            If Google refuses.
+            If Google refuses for another reason.
         """
         attempt_tag = f"try-{uuid.uuid4().hex}"
         build.tags.append(attempt_tag)
         request = builds_v1.CreateBuildRequest(
-            parent=self.repository.parent,
+            parent=self.parent,
             project_id=self.repository.project,
             build=build,
         )
-        with map_google_errors(
-            "start a build", self.repository.project, SERVICE, _EDITOR
+        with (
+            map_google_errors(
+                "start a build", self.repository.project, SERVICE, _EDITOR
+            ),
+            map_build_refusals(build, self.repository.project, self.parent),
         ):
             for remaining_attempts in reversed(range(_ATTEMPTS)):
                 try:
@@ -258,14 +273,14 @@ class Builds:
 
     def _list_tagged(self, tag: str) -> list[builds_v1.Build]:
         request = builds_v1.ListBuildsRequest(
-            parent=self.repository.parent,
+            parent=self.parent,
             project_id=self.repository.project,
             filter=f'tags="{tag}"',
         )
         return list(self.client.list_builds(request, **with_retries(self.retry)))
 
     def _name(self, build: builds_v1.Build) -> str:
-        return f"{self.repository.parent}/builds/{build.id}"
+        return f"{self.parent}/builds/{build.id}"
 
 
 def log_name(build: builds_v1.Build) -> str:

@@ -15,14 +15,20 @@ import tempfile
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import remote_files
 from dask_hpsearch.exceptions import CorruptObjectError, ImageBuildError, StoreError
 from dask_hpsearch.gcp.api_errors import create_client
-from dask_hpsearch.gcp.images.builds import BuildFiles, Builds, build_request, log_name
+from dask_hpsearch.gcp.images.build_refusals import RestrictedRegionError
+from dask_hpsearch.gcp.images.builds import (
+    BuildFiles,
+    Builds,
+    build_request,
+    log_name,
+)
 from dask_hpsearch.gcp.images.registry import ImageRepository, Registry, RemovedImages
 from dask_hpsearch.images.context import lay_out
 from dask_hpsearch.localfs.checksums import checksum, kind_of
@@ -105,7 +111,7 @@ def ensure_image(
             say(f"building the image {repository.image}:{tag}")
             client = builds or _builds_client(spec)
             builder = _ImageBuilder(
-                Builds(client, repository, retry),
+                _places(Builds(client, repository, retry), spec.build_location),
                 images,
                 _build_store(spec),
                 spec.build_service_account,
@@ -162,11 +168,24 @@ def repository_of(spec: GKESpec) -> ImageRepository:
     )
 
 
+def _places(builds: Builds, location: str | None) -> tuple[Builds, ...]:
+    """Return the spec's location for builds; if it has none, the region, then "global"."""
+    if location is not None:
+        return (replace(builds, location=location),)
+    return builds, replace(builds, location="global")
+
+
 @dataclass(frozen=True, slots=True)
 class _ImageBuilder:
-    """Builds an image, and removes what was created for the build."""
+    """Builds an image, and removes what was created for the build.
 
-    builds: Builds
+    Attributes
+    ----------
+    places : tuple of Builds
+        Where to build: the first location in which the project may build.
+    """
+
+    places: tuple[Builds, ...]
     images: Registry
     store: Store
     service_account: str | None
@@ -177,21 +196,22 @@ class _ImageBuilder:
         """Create the repository if necessary, build, and return the digest."""
         created = self.images.ensure_repository()
         try:
-            running = self.builds.find_running(tag)
-            if running is None:
-                return self._run_build(context, tag)
-            self.say(f"waiting for the running build {running.id}")
-            digest = self._follow(running)
-            _delete_files(self.store, running)
+            for builds in self.places:
+                running = builds.find_running(tag)
+                if running is not None:
+                    self.say(f"waiting for the running build {running.id}")
+                    digest = self._follow(builds, running)
+                    _delete_files(self.store, running)
+                    return digest
+            return self._run_build(context, tag)
         except BaseException:
             if created:
                 self.images.remove_repository()
             raise
-        return digest
 
     def _run_build(self, context: Context, tag: str) -> str:
         name = f"source-{tag}-{uuid.uuid4().hex[:8]}.tgz"
-        running = None
+        builds, running = self.places[0], None
         try:
             build = build_request(
                 self.images.repository,
@@ -200,21 +220,37 @@ class _ImageBuilder:
                 python=context.python,
                 service_account=self.service_account,
             )
-            running = self.builds.start(build)
-            return self._follow(running)
+            builds, running = self._start(build)
+            return self._follow(builds, running)
         except ImageBuildError:  # it has ended
             raise
         except BaseException:
             if running is not None:
-                self.builds.cancel(running)
+                builds.cancel(running)
             raise
         finally:
             _delete(self.store, name)
             if running is not None:
                 _delete(self.store, log_name(running))
 
-    def _follow(self, running: Any) -> str:
-        return self.builds.follow(running, self.store, say=self.say, wait=self.wait)
+    def _start(self, build: Any) -> tuple[Builds, Any]:
+        """Start a build in the first location in which the project may build."""
+        for builds, following in zip(
+            self.places, (*self.places[1:], None), strict=True
+        ):
+            try:
+                return builds, builds.start(build)
+            except RestrictedRegionError:
+                if following is None:
+                    raise
+                self.say(
+                    f"Cloud Build does not build in {builds.parent.rpartition('/')[2]} for "
+                    f"this project; building in {following.location}"
+                )
+        raise AssertionError  # the last location returns or raises
+
+    def _follow(self, builds: Builds, running: Any) -> str:
+        return builds.follow(running, self.store, say=self.say, wait=self.wait)
 
 
 def _upload(context: Context, store: Store, name: str) -> BuildFiles:

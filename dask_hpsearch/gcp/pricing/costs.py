@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from dask_hpsearch.budget import Tariff
 from dask_hpsearch.config.machines import machine
+from dask_hpsearch.config.placement import system_nodes
 from dask_hpsearch.config.quantities import cpu_millis, memory_bytes
+from dask_hpsearch.exceptions import PriceUnknownError
 from dask_hpsearch.gcp.pricing.prices import Prices, load_prices
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.config.gke_parts import Pool
 
 _HOUR = 3600.0
+_SAME_HOURS = 0.1  # a difference that is not mentioned
 NOT_INCLUDED = (
     "not included: storage and registry, builds, logs, traffic out of the region, taxes"
 )
@@ -46,7 +49,15 @@ class CostEstimate:
     initial_usd_hour, maximum_usd_hour : float
         Total with that many workers.
     ttl_hours : float
-        Hours after which it deletes itself.
+        Hours until it deletes itself: the spec's, or those until the later end of one that
+        exists.
+    driver_usd_hour : float
+        For the system node that the driver of a submitted run adds; 0 if it fits beside the
+        scheduler.
+    all_nodes : tuple of int
+        Numbers of system and worker nodes that the node pools allow.
+    all_nodes_usd_hour : float
+        Total with that many nodes. A GKE cluster with several Dask clusters may have them.
     dated : date
         Date of the prices.
     warning : str
@@ -61,6 +72,9 @@ class CostEstimate:
     initial_usd_hour: float
     maximum_usd_hour: float
     ttl_hours: float
+    driver_usd_hour: float
+    all_nodes: tuple[int, int]
+    all_nodes_usd_hour: float
     dated: dt.date
     warning: str = ""
 
@@ -71,8 +85,13 @@ class CostEstimate:
 
     @property
     def maximum_usd(self) -> float:
-        """Total with the maximum number of workers, until it deletes itself."""
+        """Total with the maximum number of workers all the time, until it deletes itself."""
         return self.maximum_usd_hour * self.ttl_hours
+
+    @property
+    def all_nodes_usd(self) -> float:
+        """Total with all nodes that its pools allow all the time, until it deletes itself."""
+        return self.all_nodes_usd_hour * self.ttl_hours
 
     @property
     def tariff(self) -> Tariff:
@@ -91,9 +110,17 @@ class CostEstimate:
                 f"${self.initial_usd_hour:.2f} with {self.initial}, "
                 f"${self.maximum_usd_hour:.2f} with the maximum of {self.maximum}"
             ),
+            *self._driver_line(),
             (
-                f"so at most ${self.maximum_usd:.2f} until it deletes itself, after "
-                f"{self.ttl_hours:g} hours"
+                f"so about ${self.maximum_usd:.2f} with {self.maximum} workers all the time "
+                f"until it deletes itself, after {self.ttl_hours:g} hours"
+            ),
+            (
+                "with all nodes that its pools allow ({} system, {} workers): ".format(
+                    *self.all_nodes
+                )
+                + f"${self.all_nodes_usd_hour:.2f} an hour, ${self.all_nodes_usd:.2f} until "
+                "then; each search that uses it again moves its end later"
             ),
             f"list prices of {self.dated}; {NOT_INCLUDED}",
         ]
@@ -101,9 +128,23 @@ class CostEstimate:
             lines.append(self.warning)
         return "\n".join(lines)
 
+    def _driver_line(self) -> list[str]:
+        if not self.driver_usd_hour:
+            return []
+        return [
+            (
+                f"and ${self.driver_usd_hour:.2f} an hour for the driver of a submitted run, "
+                "which adds a system node"
+            )
+        ]
+
 
 def estimate(
-    spec: GKESpec, *, prices: Prices | None = None, today: dt.date | None = None
+    spec: GKESpec,
+    *,
+    prices: Prices | None = None,
+    today: dt.date | None = None,
+    hours_left: float | None = None,
 ) -> CostEstimate:
     """Estimate what a spec's GKE cluster costs.
 
@@ -114,6 +155,8 @@ def estimate(
         Default: the table that comes with the package.
     today : date, optional
         For the age of the prices.
+    hours_left : float, optional
+        Hours until the end of a GKE cluster that exists. A later end than the spec's stays.
 
     Returns
     -------
@@ -127,7 +170,10 @@ def estimate(
     """
     prices = prices or load_prices()
     workers = spec.dask.workers
-    system = spec.pools.system.min_nodes * node_hour(spec, spec.pools.system, prices)
+    pools = spec.pools
+    system_node = node_hour(spec, pools.system, prices)
+    system = pools.system.min_nodes * system_node
+    added = system_nodes(spec.dask, pools) - pools.system.min_nodes
     node = node_hour(spec, spec.pools.workers, prices)
     idle = prices.cluster_hour + system
 
@@ -142,10 +188,60 @@ def estimate(
         maximum=workers.max,
         initial_usd_hour=with_workers(workers.initial),
         maximum_usd_hour=with_workers(workers.max),
-        ttl_hours=spec.ttl_hours,
+        ttl_hours=max(spec.ttl_hours, hours_left or 0.0),
+        driver_usd_hour=added * system_node,
+        all_nodes=(pools.system.max_nodes, pools.workers.max_nodes),
+        all_nodes_usd_hour=prices.cluster_hour
+        + pools.system.max_nodes * system_node
+        + pools.workers.max_nodes * node,
         dated=prices.dated,
         warning=prices.warning(today or dt.datetime.now(dt.UTC).date()),
     )
+
+
+def later_end(
+    spec: GKESpec,
+    expires_at: float | None,
+    *,
+    now: float,
+    prices: Prices | None = None,
+) -> list[str]:
+    """Say what an existing GKE cluster costs that ends later than the spec says.
+
+    Parameters
+    ----------
+    spec : GKESpec
+    expires_at : float or None
+        End of the GKE cluster, in seconds since the epoch.
+    now : float
+    prices : Prices, optional
+        Default: the table that comes with the package.
+
+    Returns
+    -------
+    list of str
+        Lines to print; none if it ends when the spec says, or sooner.
+    """
+    hours = 0.0 if expires_at is None else (expires_at - now) / _HOUR
+    if hours <= spec.ttl_hours + _SAME_HOURS:
+        return []
+    lines = [
+        (
+            f"it ends in {hours:.1f} hours, later than ttl_hours {spec.ttl_hours:g}, since it was "
+            "used before"
+        )
+    ]
+    try:
+        found = estimate(spec, prices=prices, hours_left=hours)
+    except PriceUnknownError:
+        return lines
+    return [
+        *lines,
+        (
+            f"until then it costs about ${found.idle_usd_hour * hours:.2f} if it is idle, and "
+            f"${found.maximum_usd:.2f} with {found.maximum} workers all the time"
+        ),
+    ]
 
 
 def cost_so_far(

@@ -70,7 +70,7 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
         ),
     ),
     "the user may not use the nodes' account": (
-        lambda one: one.lacking.add("iam.serviceAccounts.actAs"),
+        lambda one: one.may_not_act_as.add(NODES),
         (
             f"gcloud iam service-accounts add-iam-policy-binding {NODES} "
             f"--project={PROJECT} --member=user:YOU --role=roles/iam.serviceAccountUser"

@@ -140,15 +140,17 @@ def test_without_a_reaper_a_sweep_ends_it(
     assert gke.time.now() <= expires_at + LATE_S
 
 
-def test_without_anybody_nodes_end_by_themselves(gke: GKEService) -> None:
-    """Neither reaper nor sweep: Google ends each node; workers' do not come back alone."""
+def test_the_age_of_workers_nodes_is_bounded_and_that_of_the_systems_is_not(
+    gke: GKEService,
+) -> None:
+    """GKE replaces an old node while pods wait: it is no third guard on the cost."""
     gke.clusters().ensure(spec())
 
     (asked,) = gke.traffic.named("CreateCluster")
 
     system, workers = asked.cluster.node_pools
-    for pool in (system, workers):
-        assert pool.config.max_run_duration.total_seconds() == 24 * 3600
+    assert workers.config.max_run_duration.total_seconds() == 24 * 3600
+    assert system.config.max_run_duration.total_seconds() == 0
     assert workers.autoscaling.total_min_node_count == 0
 
 

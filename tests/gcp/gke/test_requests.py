@@ -45,7 +45,6 @@ POOLS: dict[str, Any] = {
     "config.service_account": "dask-hpsearch-nodes@some-project.iam.gserviceaccount.com",
     "config.oauth_scopes": ["https://www.googleapis.com/auth/cloud-platform"],
     "config.gcfs_config.enabled": True,
-    "config.max_run_duration": dt.timedelta(hours=24),
     "autoscaling.enabled": True,
     "autoscaling.location_policy": "ANY",
     "management.auto_upgrade": True,
@@ -55,6 +54,7 @@ WORKERS: dict[str, Any] = {
     "name": "workers",
     "config.spot": True,
     "config.machine_type": "n2-standard-8",
+    "config.max_run_duration": dt.timedelta(hours=24),
     "config.labels": {WORKERS_LABEL: "true"},
     "config.kubelet_config.shutdown_grace_period_seconds": 120,
     "autoscaling.total_min_node_count": 0,
@@ -64,6 +64,7 @@ WORKERS: dict[str, Any] = {
 SYSTEM: dict[str, Any] = {
     "name": "system",
     "config.spot": False,
+    "config.max_run_duration": dt.timedelta(0),
     "config.labels": {ON_DEMAND_LABEL: "true"},
     "config.kubelet_config.shutdown_grace_period_seconds": 0,
     "autoscaling.total_min_node_count": 1,

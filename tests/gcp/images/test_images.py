@@ -14,6 +14,7 @@ from google.cloud import artifactregistry_v1 as registry_v1
 from dask_hpsearch.exceptions import (
     BucketNotFoundError,
     CloudApiDisabledError,
+    CloudError,
     CloudQuotaError,
     CloudRightsError,
     CloudUnreachableError,
@@ -108,6 +109,125 @@ def test_an_image_is_built_and_named_by_its_digest(
     assert {"dask-hpsearch", tag} <= set(build.tags)
     (version,) = cloud.registry.versions
     assert image == f"{IMAGE}@{version.rpartition('/')[2]}"
+
+
+def test_a_project_that_may_not_build_in_its_region_builds_globally(
+    cloud: ImageServices, ensure: Callable[..., str], bucket: str, gcs: Proxy
+) -> None:
+    """As Google restricts new projects; it is said once, and the image is as elsewhere."""
+    cloud.builds.restricted = {"europe-west4"}
+    lines: list[str] = []
+
+    image = ensure(say=lines.append)
+
+    parents = [one.parent for one in cloud.traffic.named("CreateBuild")]
+    home = "projects/some-project/locations"
+    assert parents == [f"{home}/europe-west4", f"{home}/global"]
+    (build,) = cloud.builds.builds.values()
+    assert build.name.startswith(f"{home}/global/builds/")
+    assert image.startswith(f"{IMAGE}@sha256:")
+    assert len([one for one in lines if "does not build in europe-west4" in one]) == 1
+    assert names_in(gcs.port, bucket) == []
+
+
+def test_a_spec_may_say_where_to_build(
+    cloud: ImageServices, ensure: Callable[..., str]
+) -> None:
+    """Then nothing is tried elsewhere; the error says what to change."""
+    ensure(build_location="global")
+    cloud.builds.restricted = {"us-east1"}
+    dask = {"workers": {"cpu": 1, "memory": "1Gi", "slots": 1}, "requirements": ["six"]}
+
+    with pytest.raises(CloudError, match=r"us-east1.*build_location: global"):
+        ensure(build_location="us-east1", dask=dask)
+
+    places = [
+        one.parent.rpartition("/")[2] for one in cloud.traffic.named("CreateBuild")
+    ]
+    assert places == ["global", "us-east1"]
+
+
+def test_a_running_build_is_found_where_it_runs(
+    cloud: ImageServices, ensure: Callable[..., str], bucket: str
+) -> None:
+    """Another client may have built globally, since the region was restricted."""
+    cloud.builds.restricted = {"europe-west4"}
+    cloud.builds.never_ends = True
+    code = "import sys; from tests.gcp.client import main; main(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, cloud.address, f"gs://{bucket}/runs"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        for line in client.stdout:
+            if "starting build" in line:
+                break
+        client.kill()
+    cloud.builds.never_ends = False
+    lines: list[str] = []
+
+    ensure(say=lines.append)
+
+    assert any("waiting for the running build" in line for line in lines)
+    assert len(cloud.builds.builds) == 1
+
+
+def test_the_account_as_which_builds_run_is_named(
+    cloud: ImageServices, ensure: Callable[..., str]
+) -> None:
+    """With the command that lets the user use it, and one for an account of its own."""
+    cloud.builds.may_not_act_as = {cloud.builds.default_account}
+
+    with pytest.raises(CloudRightsError) as raised:
+        ensure()
+
+    said = str(raised.value)
+    account = cloud.builds.default_account
+    assert f"builds run as {account} (Cloud Build's default account)" in said
+    assert f"add-iam-policy-binding {account} --project=some-project" in said
+    assert "service-accounts create dask-hpsearch-builds" in said
+    assert "roles/storage.legacyBucketReader" in said
+    assert cloud.registry.repositories == {}
+
+
+def test_an_account_that_google_names_by_number_is_named_so(
+    cloud: ImageServices, ensure: Callable[..., str]
+) -> None:
+    """The command accepts it as well as an address."""
+    number = "109095503163182759798"
+    message = f"caller does not have permission to act as service account {number}"
+    cloud.traffic.fail("CreateBuild", Refused("PERMISSION_DENIED", message))
+
+    with pytest.raises(CloudRightsError, match=f"add-iam-policy-binding {number} "):
+        ensure()
+
+
+def test_the_account_of_the_spec_is_named_if_the_user_may_not_use_it(
+    cloud: ImageServices, ensure: Callable[..., str]
+) -> None:
+    """Then no other account is recommended."""
+    account = "builder@some-project.iam.gserviceaccount.com"
+    cloud.builds.may_not_act_as = {account}
+
+    with pytest.raises(CloudRightsError) as raised:
+        ensure(build_service_account=account)
+
+    assert f"add-iam-policy-binding {account}" in str(raised.value)
+    assert "dask-hpsearch-builds" not in str(raised.value)
+
+
+def test_builds_that_may_not_see_the_bucket_of_their_logs_are_explained(
+    cloud: ImageServices, ensure: Callable[..., str], bucket: str, gcs: Proxy
+) -> None:
+    """Both roles that a build needs of the bucket; nothing is left there."""
+    cloud.builds.may_see_logs_bucket = False
+    account = "builder@some-project.iam.gserviceaccount.com"
+
+    with pytest.raises(CloudRightsError) as raised:
+        ensure(build_service_account=account)
+
+    member = f"gs://{bucket} --member=serviceAccount:{account} --role=roles/storage."
+    for role in ("objectUser", "legacyBucketReader"):
+        assert f"{member}{role}" in str(raised.value)
+    assert names_in(gcs.port, bucket) == []
 
 
 def test_what_is_needed_for_a_build_alone_goes_with_it(

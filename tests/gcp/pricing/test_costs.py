@@ -13,6 +13,7 @@ from dask_hpsearch.exceptions import PriceUnknownError
 from dask_hpsearch.gcp.pricing.costs import (
     cost_so_far,
     estimate,
+    later_end,
     nodes_for,
     workers_per_node,
 )
@@ -61,6 +62,52 @@ def test_an_estimate_adds_up_fee_nodes_and_disks(table: Path) -> None:
     assert found.warning == ""
     assert found.tariff.fixed_usd_hour == found.idle_usd_hour
     assert "list prices of 2026-01-01" in str(found)
+
+
+def test_an_estimate_counts_a_drivers_node_and_all_that_pools_allow(
+    table: Path,
+) -> None:
+    """A submitted run adds a node; several Dask clusters may fill both pools."""
+    found = estimate(spec(), prices=load_prices(table), today=DAY)
+
+    system, node = E2_STANDARD_4 + DISK, N2_STANDARD_8_SPOT + DISK
+    assert found.driver_usd_hour == pytest.approx(system)
+    assert found.all_nodes == (3, 10)
+    assert found.all_nodes_usd_hour == pytest.approx(0.1 + 3 * system + 10 * node)
+    assert found.all_nodes_usd == pytest.approx(8 * found.all_nodes_usd_hour)
+    text = str(found)
+    assert "for the driver of a submitted run" in text
+    assert "3 system, 10 workers" in text
+    assert "moves its end later" in text
+    assert "at most" not in text  # neither its end nor its use is certain
+
+
+def test_a_driver_that_fits_beside_the_scheduler_costs_nothing_more(
+    table: Path,
+) -> None:
+    """Then no node is added for it."""
+    pools = {"system": {"machine_type": "e2-standard-16"}}
+
+    found = estimate(spec(pools=pools), prices=load_prices(table), today=DAY)
+
+    assert found.driver_usd_hour == 0.0
+    assert "driver" not in str(found)
+
+
+def test_an_existing_clusters_later_end_is_counted(table: Path) -> None:
+    """It is kept as it is; one that ends as the spec says needs no words."""
+    prices, hour = load_prices(table), 3600.0
+
+    found = estimate(spec(), prices=prices, today=DAY, hours_left=20.0)
+    sooner = estimate(spec(), prices=prices, today=DAY, hours_left=2.0)
+    lines = later_end(spec(), 20 * hour, now=0.0, prices=prices)
+
+    assert found.maximum_usd == pytest.approx(20 * found.maximum_usd_hour)
+    assert sooner.ttl_hours == 8
+    assert "in 20.0 hours" in lines[0]
+    assert f"${found.maximum_usd:.2f} with 10 workers" in lines[1]
+    assert later_end(spec(), 8 * hour, now=0.0, prices=prices) == []
+    assert later_end(spec(), None, now=0.0, prices=prices) == []
 
 
 def test_on_demand_nodes_cost_what_they_cost(table: Path) -> None:

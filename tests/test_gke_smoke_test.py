@@ -1,0 +1,245 @@
+"""The script that proves a project: its table, and its steps as far as fakes go.
+
+There is no Kubernetes here: the steps that need one are stood in for. The others are commands
+that reach a project of Google's services by TLS.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sklearn.datasets import load_digits
+
+from dask_hpsearch.config.load import load_gke_spec
+from dask_hpsearch.gcp.gke import labels as ours
+from dask_hpsearch.gcp.pricing.costs import estimate
+from tests.config.test_placement import ALL, scheduled
+from tests.fakes.project import SERVICES, FakeProject, project_at
+from tests.fakes.terminal import Terminal, terminal_of
+from tests.fakes.tokens import token_service
+from tests.gcs.held import names_in, new_bucket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.gcs.proxy import Proxy
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "gke_smoke_test.py"
+PATH = "projects/some-project/locations/europe-west4-a/clusters/dask-hpsearch-smoke"
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Any]:
+    """The script, as a module."""
+    found = importlib.util.spec_from_file_location("gke_smoke_test", SCRIPT)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules["gke_smoke_test"] = module
+    try:
+        found.loader.exec_module(module)
+        yield module
+    finally:
+        del sys.modules["gke_smoke_test"]
+
+
+def spec_of(script: Any) -> dict[str, Any]:
+    """Return the script's spec for a project of tests."""
+    return script.spec_for("some-project", "gs://some-bucket/runs", "europe-west4-a")
+
+
+@dataclass
+class Commands:
+    """Answers commands in order, and keeps them."""
+
+    answers: list[tuple[int, str]]
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        """Answer the next one."""
+        self.asked.append(arguments[0])
+        return self.answers.pop(0)
+
+
+def test_there_are_ten_steps_and_the_last_one_removes_everything(script: Any) -> None:
+    """Each has a name, and says what must be seen."""
+    assert len(script.STEPS) == 10
+    assert len({one.name for one in script.STEPS}) == 10
+    assert all(one.must_see for one in script.STEPS)
+    assert script.STEPS[-1].always
+
+
+def test_it_costs_about_a_dollar_and_finds_room(script: Any) -> None:
+    """Its pods fit on its nodes, as nodes have been measured."""
+    spec = load_gke_spec(spec_of(script))
+
+    assert scheduled(spec) == ALL
+    assert estimate(spec).all_nodes_usd < 1.5
+
+
+def test_a_step_that_fails_skips_those_that_need_it(script: Any) -> None:
+    """What was created is removed all the same, and the table says all of it."""
+
+    def fails(_: Any) -> str:
+        message = "in some-project there is no room"
+        raise script.StepError(message)
+
+    removed: list[str] = []
+    steps = (
+        script.Step("look", "well", fails, blocking=False),
+        script.Step("make", "made", fails),
+        script.Step("use", "used", lambda _: "used"),
+        script.Step(
+            "down", "gone", lambda _: removed.append("x") or "gone", always=True
+        ),
+    )
+    spec, said = spec_of(script), []
+    trial = script.Trial(spec, Path("spec.yaml"), Commands([]))
+
+    outcomes = script.run_steps(steps, trial, say=said.append)
+
+    assert [one.state for one in outcomes] == ["failed", "failed", "skipped", "ok"]
+    assert removed == ["x"]
+    shown = script.table(outcomes, spec)
+    assert "StepError: in PROJECT there is no room" in shown
+    assert "some-project" not in shown
+    assert len([one for one in shown.splitlines() if one.startswith("| ")]) == 5
+    assert "1 of 4: look (must be seen: well)" in said
+
+
+def test_an_interruption_removes_what_was_created(script: Any) -> None:
+    """Ctrl-C ends a step, and skips the others but the last."""
+
+    def interrupted(_: Any) -> str:
+        raise KeyboardInterrupt
+
+    steps = (
+        script.Step("make", "made", interrupted),
+        script.Step("use", "used", lambda _: "used"),
+        script.Step("down", "gone", lambda _: "gone", always=True),
+    )
+    trial = script.Trial(spec_of(script), Path("spec.yaml"), Commands([]))
+
+    outcomes = script.run_steps(steps, trial, say=lambda _: None)
+
+    assert [one.state for one in outcomes] == ["failed", "skipped", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("step", "answers", "seen"),
+    [
+        ("build_image", [(0, "no digest")], "StepError: no digest"),
+        ("create_gke_cluster", [(1, "Quota 'N2_CPUS' exceeded.")], "N2_CPUS"),
+        (
+            "remove",
+            [(0, ""), (0, "x/clusters/dask-hpsearch-smoke: RUNNING")],
+            "RUNNING",
+        ),
+        ("show_status", [(0, "nothing of use")], "nothing of use"),
+    ],
+)
+def test_what_must_be_seen_and_is_not_fails_the_step(
+    script: Any, step: str, answers: list[tuple[int, str]], seen: str
+) -> None:
+    """With the last line of the command."""
+    trial = script.Trial(spec_of(script), Path("spec.yaml"), Commands(answers))
+    steps = (script.Step("step", "something", getattr(script, step)),)
+
+    (outcome,) = script.run_steps(steps, trial, say=lambda _: None)
+
+    assert outcome.state == "failed"
+    assert seen in outcome.seen
+
+
+def test_a_fit_is_compared_with_a_local_one(script: Any) -> None:
+    """The same data and search on both sides; another score is an error."""
+    X, y = load_digits(return_X_y=True)
+    found = script._search().fit(X[:200], y[:200])
+    other = script._search().fit(X[200:400], y[200:400])
+
+    assert "6 candidates equal" in script._same(found, found)
+    with pytest.raises(script.StepError, match="scores differ"):
+        script._same(found, other)
+
+
+@pytest.fixture
+def terminal(gcs: Proxy, tmp_path: Path, script: Any) -> Iterator[Terminal]:
+    """A project, and a terminal whose user has an account there."""
+    store = f"gs://{new_bucket(gcs.port)}/runs"
+    content = script.spec_for("some-project", store, "europe-west4-a")
+    with token_service("token") as tokens:
+        environment = {
+            "GOOGLE_APPLICATION_CREDENTIALS": str(tokens.credentials(tmp_path)),
+            "DASK_HPSEARCH_HOME": str(tmp_path / "home"),
+        }
+        with terminal_of(
+            content, gcs.port, tmp_path, environment=environment
+        ) as terminal:
+            yield terminal
+
+
+def without_kubernetes(script: Any, terminal: Terminal) -> list[Any]:
+    """Return the steps, with others instead of those that need a Kubernetes."""
+
+    def up(_: Any) -> str:
+        labels = ours.for_cluster(
+            load_gke_spec(terminal.spec),
+            expires_at=time.time() + 5400,
+            creation="0" * 32,
+        )
+        terminal.project.gke.add(PATH, resource_labels=labels)
+        return "stood in"
+
+    needing = ("nodes", "Dask", "fit", "submit")
+    stand_ins = {"GKE cluster": up, **dict.fromkeys(needing, lambda _: "stood in")}
+    return [
+        replace(one, function=stand_ins.get(one.name, one.function))
+        for one in script.STEPS
+    ]
+
+
+def write_spec(script: Any, terminal: Terminal) -> dict[str, Any]:
+    """Write the script's spec, with the fakes' endpoints."""
+    store = terminal.where[1].removeprefix("--store=")
+    spec: dict[str, Any] = script.spec_for("some-project", store, "europe-west4-a")
+    services = ("container", "cloudbuild", "artifactregistry")
+    endpoints = dict.fromkeys(services, terminal.project.address)
+    terminal.spec.write_text(json.dumps({**spec, "endpoints": endpoints}))
+    return spec
+
+
+def test_a_restricted_project_is_proved_as_far_as_fakes_go(
+    script: Any, terminal: Terminal, gcs: Proxy
+) -> None:
+    """Commands reach a project that may not build in its region; nothing is left there."""
+    terminal.project.builds.restricted = {"europe-west4"}
+    spec = write_spec(script, terminal)
+    with project_at(FakeProject()) as url:
+        addresses = [f"--address={service}={url}" for service in SERVICES]
+
+        def command(*arguments: str) -> tuple[int, str]:
+            more = addresses if arguments[0] == "doctor" else []
+            done = terminal.run(*arguments, *more)
+            return done.returncode, done.stdout + done.stderr
+
+        trial = script.Trial(spec, terminal.spec, command)
+        steps = without_kubernetes(script, terminal)
+        outcomes = script.run_steps(steps, trial, say=lambda _: None)
+
+    seen = {one.step.name: one.seen for one in outcomes}
+    assert [one.state for one in outcomes] == ["ok"] * 10, seen
+    assert "does not build in europe-west4" in seen["image"]
+    assert "expires" in seen["status"]
+    assert terminal.project.gke.clusters == {}
+    bucket = spec["store"].removeprefix("gs://").partition("/")[0]
+    assert names_in(gcs.port, bucket) == []
+    shown = script.table(outcomes, spec)
+    assert bucket not in shown
+    assert "| 10 | down | ok |" in shown
