@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["clusters", "labels", "reaper", "reaper_pod", "state"]
+__all__ = ["clusters", "identities", "labels", "reaper", "reaper_pod", "state"]

@@ -20,19 +20,18 @@ from dask_hpsearch.cli import main
 from dask_hpsearch.exceptions import CloudUnreachableError
 from dask_hpsearch.gcp.doctor.doctor import examine
 from dask_hpsearch.gcp.rest import GoogleRest, with_retries
+from tests.fakes import gcloud
 from tests.fakes.project import (
-    BUCKET,
     BUILDER,
     NODES,
     PODS,
     PROJECT,
-    REAPER,
-    REAPER_ROLE,
     SERVICES,
     TOKEN,
     FakeProject,
     project_at,
 )
+from tests.gcp.doctor.defects import DEFECTS, HIDING
 from tests.gcp.specs import SMALL, spec
 
 if TYPE_CHECKING:
@@ -40,142 +39,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_hpsearch.gcp.doctor.findings import Report
-
-# The defect; what takes it away from a project that has all; words of its mend.
-DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
-    "no project": (
-        lambda one: setattr(one, "there", False),
-        (
-            f"gcloud projects add-iam-policy-binding {PROJECT} --member=user:YOU "
-            "--role=roles/viewer"
-        ),
-    ),
-    "project to be deleted": (
-        lambda one: setattr(one, "state", "DELETE_REQUESTED"),
-        f"gcloud projects undelete {PROJECT}",
-    ),
-    "no billing": (
-        lambda one: setattr(one, "billing", False),
-        f"gcloud billing projects link {PROJECT} --billing-account=ACCOUNT",
-    ),
-    "an API is not enabled": (
-        lambda one: one.enabled.discard("cloudbuild.googleapis.com"),
-        f"gcloud services enable cloudbuild.googleapis.com --project={PROJECT}",
-    ),
-    "the user may not create clusters": (
-        lambda one: one.lacking.add("container.clusters.create"),
-        (
-            f"gcloud projects add-iam-policy-binding {PROJECT} --member=user:YOU "
-            "--role=roles/container.admin"
-        ),
-    ),
-    "the user may not use the nodes' account": (
-        lambda one: one.lacking.add("iam.serviceAccounts.actAs"),
-        (
-            f"gcloud iam service-accounts add-iam-policy-binding {NODES} "
-            f"--project={PROJECT} --member=user:YOU --role=roles/iam.serviceAccountUser"
-        ),
-    ),
-    "no account for the nodes": (
-        lambda one: one.accounts.clear(),
-        f"gcloud iam service-accounts create dask-hpsearch-nodes --project={PROJECT}",
-    ),
-    "the nodes may not pull": (
-        lambda one: one.roles.pop("roles/artifactregistry.reader"),
-        (
-            f"gcloud projects add-iam-policy-binding {PROJECT} "
-            f"--member=serviceAccount:{NODES} --role=roles/artifactregistry.reader"
-        ),
-    ),
-    "the nodes may not be nodes": (
-        lambda one: one.roles.pop("roles/container.defaultNodeServiceAccount"),
-        (
-            f"--member=serviceAccount:{NODES} "
-            "--role=roles/container.defaultNodeServiceAccount"
-        ),
-    ),
-    "no role for the reaper": (
-        lambda one: one.own_roles.clear(),
-        f"gcloud iam roles create daskHpsearchReaper --project={PROJECT} --permissions=",
-    ),
-    "the reaper's role lacks something": (
-        lambda one: one.own_roles[REAPER_ROLE].remove("container.clusters.delete"),
-        f"gcloud iam roles update daskHpsearchReaper --project={PROJECT} --permissions=",
-    ),
-    "the reaper has not its role": (
-        lambda one: one.roles.pop(REAPER_ROLE),
-        f'--member="{REAPER}" --role={REAPER_ROLE} --condition=',
-    ),
-    "builds may not push": (
-        lambda one: one.roles.pop("roles/artifactregistry.writer"),
-        f"--member=serviceAccount:{BUILDER} --role=roles/artifactregistry.writer",
-    ),
-    "builds may not read their sources": (
-        lambda one: one.bucket_roles["roles/storage.objectUser"].pop(),
-        (
-            f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
-            f"--member=serviceAccount:{BUILDER} --role=roles/storage.objectUser"
-        ),
-    ),
-    "no bucket": (
-        lambda one: setattr(one, "bucket", None),
-        (
-            f"gcloud storage buckets create gs://{BUCKET} --project={PROJECT} "
-            "--location=europe-west4 --uniform-bucket-level-access"
-        ),
-    ),
-    "a bucket far away": (
-        lambda one: one.bucket.update(location="US-CENTRAL1"),
-        (
-            f"gcloud storage buckets create gs://ANOTHER --project={PROJECT} "
-            "--location=europe-west4"
-        ),
-    ),
-    "a bucket with rights for single objects": (
-        lambda one: one.bucket.pop("iamConfiguration"),
-        f"gcloud storage buckets update gs://{BUCKET} --uniform-bucket-level-access",
-    ),
-    "the user may not write to the bucket": (
-        lambda one: one.lacking.add("storage.objects.create"),
-        (
-            f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
-            "--member=user:YOU --role=roles/storage.objectUser"
-        ),
-    ),
-    "no Workload Identity binding": (
-        lambda one: one.bucket_roles["roles/storage.objectUser"].remove(PODS),
-        (
-            f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
-            f"--member={PODS} --role=roles/storage.objectUser"
-        ),
-    ),
-    "no network": (
-        lambda one: one.networks.clear(),
-        f"gcloud compute networks create default --project={PROJECT}",
-    ),
-    "private nodes do not reach Google": (
-        lambda one: setattr(one, "private_access", False),
-        (
-            f"gcloud compute networks subnets update default --project={PROJECT} "
-            "--region=europe-west4 --enable-private-ip-google-access"
-        ),
-    ),
-    "no such machine in the zone": (
-        lambda one: one.machine_types.discard("n2-standard-8"),
-        (
-            f"gcloud compute machine-types list --project={PROJECT} "
-            "--filter=name=n2-standard-8"
-        ),
-    ),
-    "a quota is too small": (
-        lambda one: one.quotas.update(PREEMPTIBLE_CPUS=(24, 8)),
-        (
-            f"gcloud beta quotas preferences create --project={PROJECT} "
-            "--service=compute.googleapis.com --dimensions=region=europe-west4 "
-            "--quota-id=PREEMPTIBLE-CPUS-per-project-region --preferred-value=88"
-        ),
-    ),
-}
 
 
 @pytest.fixture
@@ -195,6 +58,7 @@ def url(project: FakeProject) -> Iterator[str]:
 def look(url: str) -> Iterator[Callable[..., Report]]:
     """Examine the project for a spec."""
     with AuthorizedSession(AnonymousCredentials()) as session:
+        session.headers["x-goog-user-project"] = PROJECT  # as of a user's credentials
         rest = GoogleRest(with_retries(session), dict.fromkeys(SERVICES, url))
 
         def look(**changes: Any) -> Report:
@@ -222,14 +86,33 @@ def test_a_defect_is_named_with_its_mend(
     assert report.unchecked == ()
 
 
+@pytest.mark.parametrize(
+    "defect",
+    [
+        name
+        for name in DEFECTS
+        if any(
+            word in name for word in ("reaper", "operations", "pods", "pool", "bind")
+        )
+    ],
+)
+def test_the_printed_command_mends_it(
+    defect: str, project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Pasted into a terminal, it leaves nothing to be found."""
+    DEFECTS[defect][0](project)
+
+    gcloud.run(project, str(look()))
+
+    assert look().ok, look()
+
+
 def test_all_defects_are_named_at_once(
     project: FakeProject, look: Callable[..., Report]
 ) -> None:
     """Who mends them one by one does not look again after each."""
-    # These hide others.
-    hiding = {"no bucket", "no account for the nodes", "no network"}
-    hiding |= {"no role for the reaper", "no project", "project to be deleted"}
-    names = [name for name in DEFECTS if name not in hiding]
+    project.cluster_came("searches")  # else no binding could name its identity pool
+    names = [name for name in DEFECTS if name not in HIDING]
     for name in names:
         DEFECTS[name][0](project)
 
