@@ -10,7 +10,7 @@ from dask_hpsearch.gcp.doctor.project import number_of
 from dask_hpsearch.gcp.gke import reaper_pod
 from dask_hpsearch.gcp.iam.bindings import Binding, CustomRole, binding_command
 from dask_hpsearch.gcp.iam.conditions import Condition, same_expression
-from dask_hpsearch.gcp.iam.policies import read_policy
+from dask_hpsearch.gcp.iam.policies import read_policy, read_role, role_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -166,20 +166,13 @@ def check_reaper(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
 
 
 def _check_custom_role(role: CustomRole, rest: GoogleRest) -> Iterator[Finding]:
-    response = rest.get("iam", f"/v1/{role.name}")
+    response = read_role(rest, role)
     if not response.ok and not response.missing:
         raise UncheckedError.of(response, f"the role {role.role_id}")
-    held = response.body.get("includedPermissions", [])
-    missing = [one for one in role.permissions if one not in held]
-    if response.missing:
-        problem = f"there is no role {role.role_id}, which the reaper needs"
-        yield Finding("reaper", problem, role.create_command)
-    elif response.body.get("deleted", False):
-        problem = f"the role {role.role_id}, which the reaper needs, is deleted"
-        yield Finding("reaper", problem, role.undelete_command)
-    elif missing:
-        problem = f"the role {role.role_id} lacks {', '.join(missing)}"
-        yield Finding("reaper", problem, role.update_command)
+    found = role_problem(role, response)
+    if found is not None:
+        problem, command = found
+        yield Finding("reaper", f"{problem}, which the reaper needs", command)
 
 
 def _too_wide(

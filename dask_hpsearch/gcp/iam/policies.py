@@ -73,6 +73,39 @@ def lacks_pool(response: Response) -> bool:
     return response.status == HTTPStatus.BAD_REQUEST and _NO_POOL in response.reason
 
 
+def role_problem(role: CustomRole, response: Response) -> tuple[str, str] | None:
+    """Return what is wrong with a custom role, and the command that mends it.
+
+    Parameters
+    ----------
+    role : CustomRole
+    response : Response
+        Google's, to the request for the role.
+
+    Returns
+    -------
+    (str, str) or None
+        None: it exists and has its permissions.
+    """
+    if not response.ok:
+        return f"there is no role {role.role_id}", role.create_command
+    if response.body.get("deleted", False):
+        return f"the role {role.role_id} is deleted", role.undelete_command
+    held = response.body.get("includedPermissions", [])
+    missing = [one for one in role.permissions if one not in held]
+    if missing:
+        return (
+            f"the role {role.role_id} lacks {', '.join(missing)}",
+            role.update_command,
+        )
+    return None
+
+
+def read_role(rest: GoogleRest, role: CustomRole) -> Response:
+    """Return a custom role."""
+    return rest.get("iam", f"/v1/{role.name}")
+
+
 def ensure_role(rest: GoogleRest, role: CustomRole) -> Response:
     """Create a custom role, restore it, or add the permissions that it lacks.
 
@@ -82,7 +115,7 @@ def ensure_role(rest: GoogleRest, role: CustomRole) -> Response:
         The last response: the role, or Google's refusal.
     """
     path = f"/v1/{role.name}"
-    found = rest.get("iam", path)
+    found = read_role(rest, role)
     if found.missing:
         content = {
             "title": role.title,
@@ -93,7 +126,7 @@ def ensure_role(rest: GoogleRest, role: CustomRole) -> Response:
         created = rest.post("iam", f"/v1/projects/{role.project}/roles", body)
         if created.status != HTTPStatus.CONFLICT:  # another client was quicker
             return created
-        found = rest.get("iam", path)
+        found = read_role(rest, role)
     if found.ok and found.body.get("deleted", False):
         restored = rest.post("iam", f"{path}:undelete", {})
         if not restored.ok:
