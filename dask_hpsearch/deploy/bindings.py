@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from dask_hpsearch.concurrency import Deadline
 from dask_hpsearch.exceptions import MissingBindingsError
-from dask_hpsearch.gcp.gke import reaper_pod
 from dask_hpsearch.gcp.gke.project_bindings import ProjectBindings
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from dask_hpsearch.config.gke import GKESpec
     from dask_hpsearch.deploy.context import DeployContext
     from dask_hpsearch.gcp.gke.project_bindings import BindingState
-    from dask_hpsearch.gcp.iam.bindings import Binding
 
 TIMEOUT = 600.0  # for a person to run the commands, and for Google to see their effect
 _POLL_INTERVAL = 10.0
@@ -53,33 +51,26 @@ def ensure_bindings(context: DeployContext, *, created: bool, bind: bool) -> boo
     if context.clients.rest is None or not context.spec.workload_identity:
         return False
     project = ProjectBindings(context.spec, context.clients.rest)
-    needed = project.needed()
-    state = project.check(needed)
+    state = project.check()
     if state.unknown:
         if created:
-            context.say(_unknown_text(context.spec, needed, state.unknown))
+            context.say(_unknown_text(state))
         return created
     if state.complete:
         return False
     if bind:
         context.say("setting the IAM bindings of its pods")
         refused = project.make(state)
-        state = project.check(needed)
+        state = project.check()
         if refused:
             context.say(f"not all of them could be set ({refused})")
     if not state.complete:
-        context.say(_missing_text(state))
-        _wait(context, project, needed, bind=bind)
+        context.say(_missing_text(state, bind=bind))
+        _wait(context, project, bind=bind)
     return True
 
 
-def _wait(
-    context: DeployContext,
-    project: ProjectBindings,
-    needed: Iterable[Binding],
-    *,
-    bind: bool,
-) -> None:
+def _wait(context: DeployContext, project: ProjectBindings, *, bind: bool) -> None:
     """Wait until nothing is missing.
 
     Raises
@@ -88,7 +79,7 @@ def _wait(
     """
     deadline = Deadline(TIMEOUT, context.clock.now)
     silent = Deadline(_SAY_INTERVAL, context.clock.now)
-    state = project.check(needed)
+    state = project.check()
     while not state.complete:
         if deadline.expired:
             raise MissingBindingsError(_timeout_text(context.spec, state))
@@ -99,30 +90,29 @@ def _wait(
                 f"{max(deadline.remaining / 60, 1):.0f} more minutes"
             )
         context.clock.sleep(_POLL_INTERVAL)
-        if bind:  # the identity pool may exist by now
+        if bind and not state.unknown:  # the identity pool may exist by now
             project.make(state)
-        state = project.check(needed)
+        state = project.check()
 
 
 def _block(commands: Iterable[str]) -> str:
     return "\n".join(f"    {command}" for command in commands)
 
 
-def _missing_text(state: BindingState) -> str:
+def _missing_text(state: BindingState, *, bind: bool) -> str:
     problems = "; ".join(dict.fromkeys(one.problem for one in state.bindings))
+    hint = "" if bind else " (bind=True, or the option --bind, would do it for you)"
     return (
-        f"IAM bindings are missing: {problems}. Run these commands, or let the project's "
-        f"owner do it, within {TIMEOUT / 60:.0f} minutes:\n{_block(state.commands)}"
+        f"IAM bindings are missing: {problems}. Run these commands{hint}, or let the "
+        f"project's owner do it, within {TIMEOUT / 60:.0f} minutes:\n"
+        f"{_block(state.commands)}"
     )
 
 
-def _unknown_text(spec: GKESpec, needed: Iterable[Binding], reason: str) -> str:
-    roles = reaper_pod.roles(spec) if spec.reaper else ()
-    commands = [role.create_command for role in roles]
-    commands += [one.command for one in needed]
+def _unknown_text(state: BindingState) -> str:
     return (
-        f"the IAM bindings of its pods could not be checked ({reason}). If they do not "
-        f"exist yet, let the project's owner run:\n{_block(commands)}"
+        f"the IAM bindings of its pods could not be checked ({state.unknown}). If they do "
+        f"not exist yet, let the project's owner run:\n{_block(state.commands)}"
     )
 
 

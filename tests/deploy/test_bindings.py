@@ -9,6 +9,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
 
+from dask_hpsearch import gke_cluster
 from dask_hpsearch.concurrency import Clock
 from dask_hpsearch.deploy.provision import provision
 from dask_hpsearch.exceptions import ClusterError, MissingBindingsError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tests.fakes.iam import FakePolicy
 
 PATH = "projects/some-project/locations/europe-west4-a/clusters/searches"
+_NOWHERE = dict.fromkeys(SERVICES, "http://127.0.0.1:9")  # nobody listens there
 TEAM = {"role": "roles/viewer", "members": ["user:ada@example.org"]}
 UNTIL = {
     "role": "roles/viewer",
@@ -154,6 +156,36 @@ def test_commands_are_printed_and_waited_for(
     assert nothing_missing(deployment, rest)
 
 
+def test_a_pool_that_comes_late_is_waited_for(
+    project: Cloud, iam: FakeProject, deployment: DeployContext, rest: GoogleRest
+) -> None:
+    """GKE says that the cluster is there before IAM knows its identity pool."""
+    project.gke.place.came = lambda _: None
+    late = acting_after(deployment, 30, lambda: iam.cluster_came("searches"))
+
+    with pytest.raises(ClusterError) as raised:
+        provision(late, bind=True)
+
+    assert not isinstance(raised.value, MissingBindingsError)
+    assert nothing_missing(deployment, rest)
+
+
+def test_the_option_of_gke_cluster_sets_them(
+    project: Cloud, deployment: DeployContext, rest: GoogleRest
+) -> None:
+    """As that of ``dask-hpsearch up`` does."""
+    with pytest.raises(ClusterError):
+        gke_cluster(
+            deployment.spec,
+            bind=True,
+            timeout=0.1,
+            clients=replace(project.clients, rest=rest),
+            options=project.options,
+        )
+
+    assert nothing_missing(deployment, rest)
+
+
 def test_nothing_is_deleted_because_of_missing_bindings(
     project: Cloud, bucket: str, deployment: DeployContext
 ) -> None:
@@ -210,20 +242,48 @@ def test_bindings_that_are_there_are_left_alone(
     assert not any("IAM" in line for line in project.said)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "number"),
+    [
+        (":getIamPolicy", NUMBER),
+        ("/storage/v1/b/", NUMBER),
+        ("/v3/projects/some-project", "PROJECT_NUMBER"),
+    ],
+)
 def test_a_policy_that_may_not_be_read_is_not_waited_for(
-    project: Cloud, iam: FakeProject, deployment: DeployContext
+    project: Cloud,
+    iam: FakeProject,
+    deployment: DeployContext,
+    hidden: str,
+    number: str,
 ) -> None:
     """The commands are printed once; whether they are needed shows in the reaper's check."""
-    iam.lacking.add("resourcemanager.projects.getIamPolicy")
-    iam.lacking.add("storage.buckets.getIamPolicy")
+    iam.hidden.add(hidden)
 
     with pytest.raises(ClusterError) as raised:
-        provision(deployment)
+        provision(deployment, bind=True)
 
     assert not isinstance(raised.value, MissingBindingsError)
     (line,) = [line for line in project.said if "gcloud" in line]
     assert "could not be checked" in line
-    assert NUMBER in line
+    assert f"/projects/{number}/" in line
+    assert iam.policy.changes == 0
+
+
+def test_an_outage_of_iam_is_no_obstacle(
+    project: Cloud, iam: FakeProject, deployment: DeployContext
+) -> None:
+    """As with a policy that may not be read: the cluster is not removed for it."""
+    del iam
+    nowhere = GoogleRest(AuthorizedSession(AnonymousCredentials()), _NOWHERE)
+    unreachable = replace(deployment, clients=replace(deployment.clients, rest=nowhere))
+
+    with pytest.raises(ClusterError) as raised:
+        provision(unreachable)
+
+    assert not isinstance(raised.value, MissingBindingsError)
+    (line,) = [line for line in project.said if "gcloud" in line]
+    assert "does not respond" in line
 
 
 def test_a_role_that_was_deleted_is_restored(

@@ -27,12 +27,10 @@ if TYPE_CHECKING:
     from dask_hpsearch.gcp.iam.bindings import Binding, CustomRole
     from dask_hpsearch.gcp.rest import GoogleRest
 
-UNKNOWN_NUMBER = "PROJECT_NUMBER"
-
 
 @dataclass(frozen=True, slots=True)
 class BindingState:
-    """Which roles and bindings a project lacks.
+    """Which roles and bindings a project lacks, or may lack.
 
     Attributes
     ----------
@@ -50,7 +48,7 @@ class BindingState:
     @property
     def complete(self) -> bool:
         """Whether it was checked, and nothing is missing."""
-        return not self.bindings and not self.unknown
+        return not (self.bindings or self.unknown)
 
     @property
     def commands(self) -> list[str]:
@@ -71,30 +69,31 @@ class ProjectBindings:
     spec: GKESpec
     rest: GoogleRest
 
-    def needed(self) -> tuple[Binding, ...]:
-        """Return the bindings that pods need, with the project's number if it is known."""
-        number = UNKNOWN_NUMBER
+    def check(self) -> BindingState:
+        """Return what is missing, according to the policies."""
         try:
             path = f"/v3/projects/{self.spec.project}"
-            response = self.rest.get("cloudresourcemanager", path)
-            number = str(response.body.get("name", number)).rpartition("/")[2]
-        except (GoogleAuthError, CloudUnreachableError):
-            pass  # `check` reports it
-        return workload_bindings(self.spec, number)
-
-    def check(self, needed: Iterable[Binding]) -> BindingState:
-        """Return what is missing, according to the policies."""
-        missing: list[Binding] = []
-        try:
+            found = self.rest.get("cloudresourcemanager", path)
+            if not found.ok:
+                return self._unknown(found.reason)
+            number = str(found.body["name"]).rpartition("/")[2]
+            needed = workload_bindings(self.spec, number)
+            missing: list[Binding] = []
             for bucket, group in _by_policy(needed):
                 policy = read_policy(self.rest, self.spec.project, bucket)
                 if not policy.ok:
-                    return BindingState(unknown=policy.reason)
+                    return self._unknown(policy.reason, number)
                 present = policy.body.get("bindings", [])
                 missing += [one for one in group if not one.is_granted_by(present)]
             return BindingState(self._role_commands(missing), tuple(missing))
         except (GoogleAuthError, CloudUnreachableError) as error:
-            return BindingState(unknown=str(error))
+            return self._unknown(str(error))
+
+    def _unknown(self, reason: str, number: str = "PROJECT_NUMBER") -> BindingState:
+        """Return that nothing is known, with everything that may be missing."""
+        roles = reaper_pod.roles(self.spec) if self.spec.reaper else ()
+        commands = {role: role.create_command for role in roles}
+        return BindingState(commands, workload_bindings(self.spec, number), reason)
 
     def _role_commands(self, missing: Iterable[Binding]) -> dict[CustomRole, str]:
         names = {one.role for one in missing}
