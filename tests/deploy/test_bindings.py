@@ -63,7 +63,7 @@ def rest(iam: FakeProject) -> Iterator[GoogleRest]:
 @pytest.fixture
 def deployment(project: Cloud, bucket: str, rest: GoogleRest) -> DeployContext:
     """A deployment in that project."""
-    made = context(project, bucket)
+    made = context(project, bucket, image="example.org/image:1.0")
     return replace(made, clients=replace(project.clients, rest=rest))
 
 
@@ -190,8 +190,9 @@ def test_nothing_is_deleted_because_of_missing_bindings(
     project: Cloud, bucket: str, deployment: DeployContext
 ) -> None:
     """After ten minutes an error names the commands; cluster and image stay, unclaimed."""
+    built = replace(context(project, bucket), clients=deployment.clients)
     with pytest.raises(MissingBindingsError) as raised:
-        provision(deployment)
+        provision(built)
 
     text = str(raised.value)
     for part in (
