@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["auth", "clients", "doctor", "gke", "iam", "images", "pricing"]
+__all__ = ["auth", "clients", "doctor", "gke", "images", "pricing"]
