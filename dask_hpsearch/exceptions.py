@@ -40,6 +40,7 @@ __all__ = [
     "JournalMismatchError",
     "KubernetesRightsError",
     "KubernetesUnreachableError",
+    "MissingBindingsError",
     "MissingExtraError",
     "MissingModuleError",
     "NoWorkersError",
@@ -299,6 +300,10 @@ class CloudError(HPSearchError, RuntimeError):
 
 class CloudRightsError(CloudError, PermissionError):
     """There are no credentials for Google Cloud, or they do not allow something."""
+
+
+class MissingBindingsError(CloudRightsError):
+    """The pods of a GKE cluster lack IAM bindings; the GKE cluster itself is there."""
 
 
 class CloudApiDisabledError(CloudError):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.cli.arguments import EXIT_ERROR
+from dask_hpsearch.cli.arguments import EXIT_ERROR, add_addresses
 from dask_hpsearch.cli.specs import add_spec, spec_of
 
 if TYPE_CHECKING:
@@ -22,14 +21,7 @@ def add_doctor(commands: Any) -> None:
         "Check that a Google Cloud project has what a spec's GKE cluster needs. Nothing is "
         "changed; each problem is printed with the command that fixes it."
     )
-    doctor.add_argument(
-        "--address",
-        type=_address,
-        action="append",
-        default=[],
-        metavar="SERVICE=URL",
-        help="endpoint of a service, if it is not the public one",
-    )
+    add_addresses(doctor)
     cost = commands.add_parser("cost", help="estimate what a GKE cluster costs")
     cost.description = "Estimate what a spec's GKE cluster costs, from list prices."
     cost.add_argument(
@@ -43,26 +35,15 @@ def add_doctor(commands: Any) -> None:
         parser.set_defaults(run_command=function)
 
 
-def _address(text: str) -> tuple[str, str]:
-    service, equals, url = text.partition("=")
-    if not equals or "://" not in url:
-        msg = (
-            f"must be SERVICE=URL, as compute=https://compute.example.com, got {text!r}"
-        )
-        raise ArgumentTypeError(msg)
-    return service, url
-
-
 def _doctor(arguments: Namespace) -> int:
     from dask_hpsearch.gcp.doctor.doctor import examine
 
     spec = spec_of(arguments)
     report = examine(spec, addresses=dict(arguments.address))
-    print(
-        f"project {spec.project} has everything that {arguments.spec} needs"
-        if report.ok
-        else report
-    )
+    if report.ok:
+        print(f"project {spec.project} has everything that {arguments.spec} needs")
+    if not report.ok or report.waiting:
+        print(report)
     return 0 if report.ok else EXIT_ERROR
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.cli.arguments import EXIT_ERROR, positive
+from dask_hpsearch.cli.arguments import EXIT_ERROR, add_addresses, positive
 from dask_hpsearch.cli.specs import add_spec, as_options, as_python, spec_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ def add_gke(commands: Any) -> None:
     ):
         parser = _command(commands, name, function, text)
         add_spec(parser)
+        if function is _up:
+            add_addresses(parser)
+            parser.add_argument(
+                "--bind",
+                action="store_true",
+                help="set missing IAM bindings of its pods, instead of printing commands",
+            )
         if function is _scale:
             parser.add_argument("workers", type=_count, metavar="N")
             parser.add_argument(
@@ -84,7 +91,7 @@ def _up(arguments: Namespace) -> int:
 
     context = _context(arguments)
     _print_cost(context.spec)
-    provisioned = provision(context, keep=True)
+    provisioned = provision(context, keep=True, bind=arguments.bind)
     print(f"{provisioned.cluster.name} is ready, and expires {_expiry(context)}")
     expires_at = provisioned.cluster.expires_at
     for line in later_end(context.spec, expires_at, now=context.clock.now()):
@@ -202,7 +209,9 @@ def _context(arguments: Namespace) -> DeployContext:
     from dask_hpsearch.gcp.clients import cloud_clients
 
     spec = spec_of(arguments)
-    return DeployContext(spec, cloud_clients(spec.endpoints), _say)
+    addresses = dict(getattr(arguments, "address", ()))
+    clients = cloud_clients(spec.endpoints, project=spec.project, addresses=addresses)
+    return DeployContext(spec, clients, _say)
 
 
 def _gke(arguments: Namespace) -> GKEClusters:
@@ -213,7 +222,9 @@ def _gke(arguments: Namespace) -> GKEClusters:
         return _context(arguments).gke
     if arguments.project is None:
         arguments.refuse("one of the arguments --project --spec is required")
-    return GKEClusters(cluster_manager(), arguments.project, say=_say)
+    return GKEClusters(
+        cluster_manager(project=arguments.project), arguments.project, say=_say
+    )
 
 
 def _print(found: GKECluster) -> None:

@@ -2,12 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "cluster",
-    "gke",
-    "gke_parts",
-    "load",
-    "machines",
-    "placement",
-    "quantities",
-]
+__all__ = ["cluster", "gke", "gke_parts", "load", "machines", "placement", "quantities"]

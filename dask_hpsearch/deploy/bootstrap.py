@@ -17,6 +17,7 @@ from dask_hpsearch.exceptions import (
     ClusterError,
     KubernetesRightsError,
     KubernetesUnreachableError,
+    MissingBindingsError,
     PodStartError,
 )
 from dask_hpsearch.gcp.gke import reaper_pod
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 Manifest = dict[str, Any]
 _POLL_INTERVAL = 1.0
 _PERMISSIONS_TIMEOUT = 30.0
-_FIRST_CHECK_TIMEOUT = 90.0  # permissions take a minute after they were granted
+_FIRST_CHECK_TIMEOUT = 90.0
+_NEW_BINDINGS_TIMEOUT = 600.0  # Google needs minutes to apply IAM bindings
+_SAY_INTERVAL = 60.0
+_REFUSED = "not allowed to"  # in the reaper's log, as `gcp.api_errors` words it
 _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 
 
@@ -43,6 +47,7 @@ async def bootstrap(
     *,
     say: Callable[[str], None],
     timeout: float,
+    bindings_are_new: bool = False,
 ) -> None:
     """Install on a GKE cluster what Dask clusters need, as far as it is missing.
 
@@ -55,11 +60,15 @@ async def bootstrap(
         Given a line at each step.
     timeout : float
         Seconds for each step.
+    bindings_are_new : bool
+        Whether the reaper's IAM bindings may have no effect for some minutes yet.
 
     Raises
     ------
     ClusterError
         If a step fails.
+    MissingBindingsError
+        If the reaper runs, but lacks permissions.
     """
     say("waiting for its Kubernetes API")
     await _wait_for_api(kubeconfig, timeout)
@@ -68,7 +77,15 @@ async def bootstrap(
         await _ensure_operator(api, image, say=say, timeout=timeout)
         if spec.reaper:
             say("starting the reaper, which deletes the GKE cluster when it expires")
-            await start_reaper(api, spec, image, timeout=timeout)
+            checked_within = _NEW_BINDINGS_TIMEOUT if bindings_are_new else None
+            await start_reaper(
+                api,
+                spec,
+                image,
+                timeout=timeout,
+                checked_within=checked_within or _FIRST_CHECK_TIMEOUT,
+                say=say,
+            )
 
 
 async def start_reaper(
@@ -78,6 +95,8 @@ async def start_reaper(
     *,
     timeout: float,
     interval: float = CHECK_INTERVAL,
+    checked_within: float = _FIRST_CHECK_TIMEOUT,
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Start the reaper, and wait until it has checked its GKE cluster.
 
@@ -89,17 +108,24 @@ async def start_reaper(
     timeout : float
     interval : float
         Seconds between two of its checks.
+    checked_within : float
+        Seconds that its pod may run until the first successful check.
+    say : callable
+        Given a line now and then while that lasts.
 
     Raises
     ------
     PodStartError
         If it does not start; with the end of its log, and the commands that grant its
         permissions.
+    MissingBindingsError
+        If it starts, but Google refuses its requests; with the same commands.
     """
     for one in reaper_pod.manifests(spec, image, interval=interval):
         await api.apply(one)
     api = api.in_namespace(reaper_pod.NAMESPACE)
-    deadline = Deadline(timeout)
+    deadline = Deadline(max(timeout, checked_within))
+    silent = Deadline(_SAY_INTERVAL)
     running_since: dict[str, float] = {}
     while not await _is_ready(api):
         late = deadline.expired
@@ -108,7 +134,13 @@ async def start_reaper(
             if pod.get("status", {}).get("phase") == "Running":
                 now = time.monotonic()
                 since = running_since.setdefault(pod["metadata"]["name"], now)
-                late = late or now - since > _FIRST_CHECK_TIMEOUT
+                late = late or now - since > checked_within
+                if silent.expired:
+                    silent = Deadline(_SAY_INTERVAL)
+                    say(
+                        "waiting until the reaper's permissions have an effect, for up to "
+                        f"{(since + checked_within - now) / 60:.0f} more minutes"
+                    )
             if late or (problem is not None and problem.outlook != "wait"):
                 reason = (
                     problem.message if problem else "it has not checked its GKE cluster"
@@ -190,7 +222,7 @@ async def _current_pods(api: KubernetesApi) -> list[Manifest]:
 
 async def _reaper_error(
     api: KubernetesApi, spec: GKESpec, pod: Manifest, reason: str
-) -> PodStartError:
+) -> PodStartError | MissingBindingsError:
     log = ""
     for previous in (False, True):
         try:
@@ -200,9 +232,15 @@ async def _reaper_error(
         except ClusterError:
             continue
     commands = "\n".join(f"    {one}" for one in reaper_pod.role_commands(spec))
-    return PodStartError(
+    text = (
         f"the reaper, which deletes this GKE cluster when it expires, does not work: {reason}. "
         f"The end of its log:\n{last_lines(log)}\nIf it lacks permissions, grant them:\n"
         f"{commands}\nOr set reaper: false in the spec, and delete expired GKE clusters "
         "yourself with dask-hpsearch sweep"
+    )
+    if _REFUSED not in log:
+        return PodStartError(text)
+    return MissingBindingsError(
+        f"{text}. The GKE cluster stays, costs money, and does not end by itself: grant the "
+        "permissions and try again, or remove it with dask-hpsearch down"
     )

@@ -37,6 +37,7 @@ def gke_cluster(
     name: str | None = None,
     gke_name: str | None = None,
     keep_gke: bool = False,
+    bind: bool = False,
     quiet: bool = False,
     timeout: float = 300.0,
     clients: CloudClients | None = None,
@@ -62,6 +63,9 @@ def gke_cluster(
     keep_gke : bool
         Whether the GKE cluster stays for the next search, until it expires or
         ``dask-hpsearch down`` removes it.
+    bind : bool
+        Whether to set IAM bindings of the project and the bucket that the pods lack. By
+        default, the commands that set them are printed, and waited for up to ten minutes.
     quiet : bool
         Whether to print nothing while it starts.
     timeout : float
@@ -84,11 +88,13 @@ def gke_cluster(
         If the spec is invalid.
     CloudError
         If Google refuses or fails; the message says how to fix it.
+    MissingBindingsError
+        If IAM bindings of the pods are still missing. The GKE cluster stays.
     ImageBuildError
         If the image cannot be built.
     ClusterError
-        If Dask cannot be started. After any error, everything that this call has created
-        is removed.
+        If Dask cannot be started. After any error but missing bindings, everything that
+        this call has created is removed.
 
     Examples
     --------
@@ -103,14 +109,14 @@ def gke_cluster(
         check_name(name)
     context = DeployContext(
         loaded,
-        clients or cloud_clients(loaded.endpoints),
+        clients or cloud_clients(loaded.endpoints, project=loaded.project),
         _ignore if quiet else _print,
         dict(options or {}),
         timeout,
     )
     if not quiet:
         _show_cost(loaded, context.say)
-    provisioned = provision(context, keep=keep_gke)
+    provisioned = provision(context, keep=keep_gke, bind=bind)
     expires_at = provisioned.cluster.expires_at
     for line in costs.later_end(loaded, expires_at, now=context.clock.now()):
         context.say(line)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.concurrency import run_coroutine
+from dask_hpsearch.deploy.bindings import ensure_bindings
 from dask_hpsearch.deploy.bootstrap import bootstrap
 from dask_hpsearch.deploy.deprovision import deprovision, release_claim
 from dask_hpsearch.deploy.images import discard_image, ensure_image
-from dask_hpsearch.exceptions import HPSearchError
+from dask_hpsearch.exceptions import HPSearchError, MissingBindingsError
 from dask_hpsearch.gcp.auth import write_kubeconfig
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class ProvisionedCluster:
     kubeconfig: Path
 
 
-def provision(context: DeployContext, *, keep: bool = False) -> ProvisionedCluster:
+def provision(
+    context: DeployContext, *, keep: bool = False, bind: bool = False
+) -> ProvisionedCluster:
     """Find or create the image and the GKE cluster, and prepare it for Dask.
 
     Parameters
@@ -51,11 +54,15 @@ def provision(context: DeployContext, *, keep: bool = False) -> ProvisionedClust
     context : DeployContext
     keep : bool
         Whether to label the GKE cluster as one that stays.
+    bind : bool
+        Whether to set the IAM bindings of its pods, instead of printing commands.
 
     Raises
     ------
+    MissingBindingsError
+        If IAM bindings of its pods are missing. The GKE cluster and the image stay.
     HPSearchError
-        If a step fails. What this call has created is removed.
+        If another step fails. What this call has created is removed.
     """
     spec, gke = context.spec, context.gke
     gke.check_name(spec.path)  # also permissions and APIs, before anything is created
@@ -66,7 +73,10 @@ def provision(context: DeployContext, *, keep: bool = False) -> ProvisionedClust
         discard_image(context)
         raise
     try:
-        return _prepare(context, image, ensured)
+        return _prepare(context, image, ensured, bind=bind)
+    except MissingBindingsError:  # the owner may need a while: nothing is undone
+        release_claim(context)
+        raise
     except BaseException as error:
         roll_back(context, error, created=ensured.created)
         raise
@@ -100,10 +110,11 @@ def roll_back(context: DeployContext, error: BaseException, *, created: bool) ->
 
 
 def _prepare(
-    context: DeployContext, image: str, ensured: EnsuredCluster
+    context: DeployContext, image: str, ensured: EnsuredCluster, *, bind: bool
 ) -> ProvisionedCluster:
     if ensured.created and context.spec.image is None:
         image = ensure_image(context)  # removing an old GKE cluster may have removed it
+    new = ensure_bindings(context, created=ensured.created, bind=bind)
     kubeconfig = write_kubeconfig(ensured.cluster)
     run_coroutine(
         lambda: bootstrap(
@@ -112,6 +123,7 @@ def _prepare(
             kubeconfig,
             say=context.say,
             timeout=context.timeout,
+            bindings_are_new=new,
         )
     )
     return ProvisionedCluster(ensured.cluster, ensured.created, image, kubeconfig)

@@ -83,9 +83,10 @@ def enable_command(project: str, *services: str) -> str:
 
 def grant_command(project: str, role: str, member: str = "user:YOU") -> str:
     """Return the command that grants a role on a project."""
+    # Without the last option, gcloud asks for a condition if another binding has one.
     return (
         f"gcloud projects add-iam-policy-binding {project} --member={member} "
-        f"--role={role}"
+        f"--role={role} --condition=None"
     )
 
 

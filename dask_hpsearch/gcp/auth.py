@@ -20,17 +20,30 @@ from dask_hpsearch.localfs.atomic import replaced_whole
 from dask_hpsearch.paths import data_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from dask_hpsearch.gcp.gke.state import GKECluster
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+# Those that gke-gcloud-auth-plugin asks for: GKE names users by their e-mail address.
+KUBERNETES_SCOPES = (SCOPE, "https://www.googleapis.com/auth/userinfo.email")
+_QUOTA_PROJECT = "GOOGLE_CLOUD_QUOTA_PROJECT"
 _EXEC_VERSION = "client.authentication.k8s.io/v1beta1"  # kubectl since 1.10, and kr8s
 _PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
 
 
-def credentials() -> Any:
+def credentials(project: str | None = None, *, scopes: Sequence[str] = (SCOPE,)) -> Any:
     """Return Application Default Credentials.
+
+    Parameters
+    ----------
+    project : str, optional
+        The quota project of a user's credentials, unless the environment variable
+        ``GOOGLE_CLOUD_QUOTA_PROJECT`` names another. Without one, some APIs answer for the
+        project of gcloud itself, where they are disabled. Credentials of service accounts
+        stay as they are: they belong to a project.
+    scopes : sequence of str
 
     Raises
     ------
@@ -40,15 +53,26 @@ def credentials() -> Any:
     import google.auth
     from google.auth.exceptions import GoogleAuthError
 
+    found: Any
     try:
         with warnings.catch_warnings():
-            # It warns about a missing quota project, which GKE does not need.
+            # It warns about a missing quota project, which is set below.
             warnings.filterwarnings("ignore", message="Your application has authent")
-            found, _ = google.auth.default(scopes=[SCOPE])
+            found, _ = google.auth.default(scopes=list(scopes))
     except GoogleAuthError as error:
         doing = "find your credentials"
         raise no_credentials(doing, error) from error
-    return found
+    if project is None or os.environ.get(_QUOTA_PROJECT) or not _is_users(found):
+        return found
+    return found.with_quota_project(project)
+
+
+def _is_users(found: Any) -> bool:
+    from google.auth import external_account_authorized_user
+    from google.oauth2 import credentials as user_credentials
+
+    users = (user_credentials.Credentials, external_account_authorized_user.Credentials)
+    return isinstance(found, users)
 
 
 def exec_credential(found: Any = None) -> str:
@@ -67,7 +91,7 @@ def exec_credential(found: Any = None) -> str:
     from google.auth.exceptions import GoogleAuthError
     from google.auth.transport.requests import Request
 
-    found = found or credentials()
+    found = found or credentials(scopes=KUBERNETES_SCOPES)
     try:
         found.refresh(Request())
     except GoogleAuthError as error:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.exceptions import CloudUnreachableError
+from dask_hpsearch.gcp.auth import credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT = 20.0
 _MAX_RETRIES = 4
 _BACKOFF = 0.3
@@ -94,15 +95,24 @@ class GoogleRest:
         GoogleAuthError
             If Google does not accept the credentials.
         """
-        return self._request("GET", service, path, params=query)
+        return self.request("GET", service, path, params=query)
 
     def post(self, service: str, path: str, body: Mapping[str, Any]) -> Response:
         """Send a POST request with a JSON body to a service; as `get`."""
-        return self._request("POST", service, path, json=body)
+        return self.request("POST", service, path, json=body)
 
-    def _request(
-        self, method: str, service: str, path: str, **options: Any
+    def put(self, service: str, path: str, body: Mapping[str, Any]) -> Response:
+        """Send a PUT request with a JSON body to a service; as `get`."""
+        return self.request("PUT", service, path, json=body)
+
+    def patch(
+        self, service: str, path: str, body: Mapping[str, Any], **query: Any
     ) -> Response:
+        """Send a PATCH request with a JSON body to a service; as `get`."""
+        return self.request("PATCH", service, path, json=body, params=query)
+
+    def request(self, method: str, service: str, path: str, **options: Any) -> Response:
+        """Send a request to a service; as `get`."""
         import requests
 
         base = self.addresses.get(service, f"https://{service}.googleapis.com")
@@ -122,30 +132,57 @@ class GoogleRest:
         return Response(response.status_code, body if isinstance(body, dict) else {})
 
 
-def connect(addresses: Mapping[str, str] | None = None) -> GoogleRest:
+@dataclass(frozen=True, slots=True)
+class CachedRest(GoogleRest):
+    """Google's REST APIs for many checks of one moment: each request is sent once.
+
+    Attributes
+    ----------
+    responses : dict
+        By request.
+    """
+
+    responses: dict[str, Response] = field(default_factory=dict, repr=False)
+
+    def request(self, method: str, service: str, path: str, **options: Any) -> Response:
+        """Send a request to a service, unless it was sent before; as `get`."""
+        key = json.dumps([method, service, path, options], sort_keys=True)
+        if key not in self.responses:
+            response = GoogleRest.request(self, method, service, path, **options)
+            self.responses[key] = response
+        return self.responses[key]
+
+
+def connect(
+    addresses: Mapping[str, str] | None = None, *, project: str | None = None
+) -> GoogleRest:
     """Prepare requests with Application Default Credentials; none is sent yet.
 
     Parameters
     ----------
     addresses : mapping, optional
         As of `GoogleRest`.
+    project : str, optional
+        The quota project of a user's credentials, as for
+        `dask_hpsearch.gcp.auth.credentials`.
 
     Raises
     ------
-    DefaultCredentialsError
-        If there are none.
+    CloudRightsError
+        If there are no credentials.
     """
-    import google.auth
     from google.auth.transport.requests import AuthorizedSession
 
-    credentials, _ = google.auth.default(scopes=[_SCOPE])
-    return GoogleRest(
-        with_retries(AuthorizedSession(credentials)), dict(addresses or {})
-    )
+    session = AuthorizedSession(credentials(project))
+    return GoogleRest(with_retries(session), dict(addresses or {}))
 
 
 def with_retries(session: Any) -> Any:
-    """Let a session retry failed requests; all of them are read-only."""
+    """Let a session retry failed requests.
+
+    All of them may be repeated: they read, or replace a policy of a certain etag, or create
+    a role of a certain name.
+    """
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 

@@ -37,7 +37,7 @@ class SharedSteps:
         if known and self._names:
             self._candidates_of = Counter()
             for candidate in candidates or ():
-                self._candidates_of.update(self._prefixes(candidate))
+                self._candidates_of.update(self._leading_steps(candidate))
         self._numbers: dict[Hashable, int] = {}
 
     def of(self, parameters: Mapping[str, Any] | None) -> tuple[int, Hashable]:
@@ -48,21 +48,21 @@ class SharedSteps:
         parameters : mapping of str to object, or None
             The candidate.
         """
-        prefixes = self._prefixes(parameters or {})
+        leading = self._leading_steps(parameters or {})
         if self._candidates_of is not None:
-            shared = [self._candidates_of[prefix] > 1 for prefix in prefixes]
+            shared = [self._candidates_of[steps] > 1 for steps in leading]
             while shared and not shared[-1]:
                 shared.pop()
-                prefixes.pop()
-        if not prefixes:
+                leading.pop()
+        if not leading:
             return _NOTHING_SHARED, None
-        return len(prefixes), prefixes[-1]
+        return len(leading), leading[-1]
 
-    def number(self, split: str, prefix: Hashable) -> int:
+    def number(self, split: str, steps: Hashable) -> int:
         """Return the number of the fits that have this split and these steps."""
-        return self._numbers.setdefault((split, prefix), len(self._numbers))
+        return self._numbers.setdefault((split, steps), len(self._numbers))
 
-    def _prefixes(self, parameters: Mapping[str, Any]) -> list[Hashable]:
+    def _leading_steps(self, parameters: Mapping[str, Any]) -> list[Hashable]:
         """Name the first step, the first two, … but the last, by their parameters."""
         if not self._names or "steps" in parameters or "memory" in parameters:
             return []
@@ -70,12 +70,12 @@ class SharedSteps:
         for key in sorted(parameters):
             step = key.partition("__")[0]
             of_step.setdefault(step, []).append((key, _name_of(parameters[key])))
-        prefixes: list[Hashable] = []
+        leading: list[Hashable] = []
         so_far: Hashable = ()
         for name in self._names[:-1]:
             so_far = so_far, name, tuple(of_step.get(name, ()))
-            prefixes.append(so_far)
-        return prefixes
+            leading.append(so_far)
+        return leading
 
 
 def _name_of(value: Any) -> Hashable:

@@ -1,6 +1,6 @@
 """Fitted steps that all slots of a node share: files, made once by the slot that is first.
 
-A slot claims a step before it fits it. Another one that needs it meanwhile is told that it
+A slot claims a step before it fits it. Another one that needs it meanwhile learns that it
 is being made. A claim ends with its process, however that ends.
 """
 

@@ -13,6 +13,15 @@ import pytest
 from dask_hpsearch.cli.specs import add_spec, as_options, as_python, spec_of
 from dask_hpsearch.gcp.gke import labels as ours
 from tests.fakes.gke import TYPES
+from tests.fakes.iam import FakePolicy
+from tests.fakes.project import (
+    NUMBER,
+    OPERATIONS_ROLE,
+    REAPER_ROLE,
+    SERVICES,
+    FakeProject,
+    project_at,
+)
 from tests.fakes.serving import Refused
 from tests.fakes.terminal import Terminal, terminal_of
 from tests.fakes.tokens import token_service
@@ -117,6 +126,31 @@ def test_up_that_fails_leaves_nothing(terminal: Terminal) -> None:
     assert created.parent == "projects/some-project/locations/europe-west4-b"
     assert created.cluster.name == "other"
     assert terminal.project.ours(bucket) == []
+
+
+def test_up_sets_the_bindings_of_a_first_cluster(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    """With the project's number, once its identity pool exists, and without a gcloud."""
+    iam = FakeProject(policy=FakePolicy(), bucket_policy=FakePolicy(), pools=set())
+    iam.own_roles.clear()
+    terminal.project.gke.place.came = lambda made: iam.cluster_came(made.name)
+    (tmp_path / "home").write_text("no folder: the step after it fails")
+
+    with project_at(iam) as url:
+        addresses = [f"--address={service}={url}" for service in SERVICES]
+        done = terminal.about_spec("up", "--bind", *addresses)
+
+    assert done.returncode == 1
+    assert "setting the IAM bindings of its pods" in done.stdout, done.stderr
+    assert "gcloud" not in done.stdout
+    bound = [*iam.policy.bindings, *iam.bucket_policy.bindings]
+    assert {one["role"] for one in bound} == {
+        REAPER_ROLE,
+        OPERATIONS_ROLE,
+        "roles/storage.objectUser",
+    }
+    assert all(f"/projects/{NUMBER}/" in one["members"][0] for one in bound)
 
 
 def test_a_command_is_told_as_it_was_given(terminal: Terminal) -> None:

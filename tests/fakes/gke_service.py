@@ -73,9 +73,11 @@ class GKEService:
 
 
 @contextlib.contextmanager
-def gke_service(place: Place | None = None, **options: Any) -> Iterator[GKEService]:
+def gke_service(
+    place: Place | None = None, *, traffic: Traffic | None = None, **options: Any
+) -> Iterator[GKEService]:
     """Serve it while the context lasts."""
-    time, traffic = FakeClock(), Traffic()
+    time, traffic = FakeClock(), traffic or Traffic()
     fake = FakeClusters(time, place, **options)
     with serving(traffic, fake) as address, gke_client(address) as client:
         yield GKEService(traffic, fake, time, client, address)

@@ -15,6 +15,7 @@ import yaml
 from tests.fakes.certificates import localhost_certificate
 from tests.fakes.clock import RunningClock
 from tests.fakes.cloud import Cloud, cloud
+from tests.fakes.project import SERVICES, FakeProject, project_at
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
@@ -40,12 +41,15 @@ class Terminal:
     where : list of str
         The options that do.
     environment : dict
+    addresses : list of str
+        Options of ``up``: where IAM is, which shows nobody its policies.
     """
 
     project: Cloud
     spec: Path
     where: list[str]
     environment: dict[str, str]
+    addresses: list[str]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -61,6 +65,8 @@ class Terminal:
         self, command: str, *arguments: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command that takes a spec, in the user's project."""
+        if command == "up" and not any("--address" in one for one in arguments):
+            arguments = (*arguments, *self.addresses)
         return self.run(command, str(self.spec), *arguments, *self.where)
 
     def shown(self, command: str, *arguments: str) -> str:
@@ -97,7 +103,11 @@ def terminal_of(
     roots = folder / "roots.pem"
     certificate = localhost_certificate(roots)
     flying = RunningClock(time.time() - _LONG_AGO_S)
-    with cloud(storage_port, place, time=flying, certificate=certificate) as project:
+    iam = FakeProject(hidden={":getIamPolicy"})
+    with (
+        project_at(iam) as url,
+        cloud(storage_port, place, time=flying, certificate=certificate) as project,
+    ):
         file = folder / "spec.yaml"
         places = ("container", "cloudbuild", "artifactregistry")
         endpoints = dict.fromkeys(places, project.address)
@@ -105,4 +115,6 @@ def terminal_of(
         file.write_text(yaml.safe_dump(changed))
         where = [f"--{field}={content[field]}" for field in UNEDITED]
         trust = {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(roots)}
-        yield Terminal(project, file, where, {**(environment or {}), **trust})
+        addresses = [f"--address={service}={url}" for service in SERVICES]
+        variables = {**(environment or {}), **trust}
+        yield Terminal(project, file, where, variables, addresses)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -30,12 +32,15 @@ class TokenService:
     asked : int
         How often it was asked for.
     refuses : bool
+    scopes : list of str
+        Scopes of the tokens that were asked for, each time as one text.
     """
 
     token: str
     url: str = ""
     asked: int = 0
     refuses: bool = False
+    scopes: list[str] = field(default_factory=list)
     lock: Any = field(default_factory=threading.Lock)
 
     def credentials(self, folder: Path) -> Path:
@@ -61,6 +66,15 @@ class TokenService:
         return path
 
 
+def _scope_of(form: dict[str, list[str]]) -> str:
+    """Return the scope that is asked for: a claim of a service account's assertion."""
+    (assertion,) = form["assertion"]
+    payload = assertion.split(".")[1]
+    padded = payload + "=" * (-len(payload) % 4)
+    claims: dict[str, str] = json.loads(base64.urlsafe_b64decode(padded))
+    return claims["scope"]
+
+
 @contextlib.contextmanager
 def token_service(token: str) -> Iterator[TokenService]:
     """Serve it on loopback while the context lasts."""
@@ -68,9 +82,10 @@ def token_service(token: str) -> Iterator[TokenService]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
+            content = self.rfile.read(int(self.headers["Content-Length"])).decode()
             with service.lock:
                 service.asked += 1
+                service.scopes.append(_scope_of(parse_qs(content)))
             answer: dict[str, Any] = {
                 "access_token": service.token,
                 "expires_in": 3600,

@@ -16,6 +16,7 @@ import yaml
 
 from dask_hpsearch.exceptions import CloudRightsError
 from dask_hpsearch.gcp.auth import (
+    credentials,
     exec_credential,
     kubeconfig,
     kubeconfig_path,
@@ -63,6 +64,24 @@ def test_a_token_is_printed_for_kubernetes(tokens: TokenService) -> None:
     ends = dt.datetime.fromisoformat(answer["status"]["expirationTimestamp"])
     assert ends > dt.datetime.now(dt.UTC)
     assert tokens.asked == 1
+
+
+def test_tokens_for_kubernetes_show_whose_they_are(tokens: TokenService) -> None:
+    """The scopes of Google's own plug-in: GKE names a user by the e-mail address."""
+    exec_credential()
+
+    (scope,) = tokens.scopes
+    assert set(scope.split()) == {
+        "https://www.googleapis.com/auth/cloud-platform",
+        "https://www.googleapis.com/auth/userinfo.email",
+    }
+
+
+def test_a_service_account_keeps_its_own_quota(tokens: TokenService) -> None:
+    """It belongs to a project, and may not be allowed to use another one's."""
+    assert tokens.asked == 0
+
+    assert credentials("some-project").quota_project_id is None
 
 
 def test_the_version_that_is_asked_for_is_answered(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.fakes.iam import FakePolicy
 from tests.fakes.project import BUILDER, PODS, SERVICES, FakeProject, project_at
 from tests.kubernetes.gke_lab import lab_project
 from tests.notebooks.running import ROOT, run
@@ -63,7 +64,7 @@ def test_a_notebook_goes_from_nothing_to_nothing(
     """Configure, build, create, submit, watch, scale, result, restore, logs, clean up."""
     with (
         lab_project(bucket, namespace, tmp_path) as project,
-        project_at(FakeProject(bucket_roles=ANY_NAMESPACE)) as url,
+        project_at(FakeProject(bucket_policy=FakePolicy(ANY_NAMESPACE))) as url,
     ):
         cloud = project.cloud
         cloud.gke.durations = dict.fromkeys(cloud.gke.durations, 0.0)

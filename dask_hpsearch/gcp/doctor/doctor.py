@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dask_hpsearch.exceptions import CloudRightsError
 from dask_hpsearch.gcp.doctor import (
     builds,
     image_streaming,
@@ -17,6 +18,7 @@ from dask_hpsearch.gcp.doctor import (
     storage_network,
 )
 from dask_hpsearch.gcp.doctor.findings import Finding, Report, UncheckedError
+from dask_hpsearch.gcp.rest import CachedRest, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -73,19 +75,20 @@ def examine(
     """
     from google.auth.exceptions import GoogleAuthError
 
-    from dask_hpsearch.gcp.rest import connect
-
     try:
         if rest is not None:
             return _check(spec, rest)
-        own = connect(addresses)
+        own = connect(addresses, project=spec.project)
         with own.session:
             return _check(spec, own)
-    except GoogleAuthError as error:
+    except (GoogleAuthError, CloudRightsError) as error:
         return Report((_no_credentials(error),))
 
 
 def _check(spec: GKESpec, rest: GoogleRest) -> Report:
+    rest = CachedRest(
+        rest.session, rest.addresses
+    )  # several checks need the same facts
     first = tuple(project.check_project(spec, rest))
     if first:  # without a project there is nothing else to check
         return Report(first)
@@ -100,11 +103,17 @@ def _check(spec: GKESpec, rest: GoogleRest) -> Report:
                 unchecked.append(str(error))
             elif not any(error.disabled_api in one.command for one in findings):
                 findings.append(project.not_enabled(spec, error.disabled_api))
-    return Report(tuple(findings), tuple(dict.fromkeys(unchecked)))
+    skipped = tuple(dict.fromkeys(unchecked))
+    needing = tuple(one for one in findings if one.needs_pool)
+    if not needing or project.pool_exists(spec, rest):
+        return Report(tuple(findings), skipped)
+    return Report(
+        tuple(one for one in findings if not one.needs_pool), skipped, needing
+    )
 
 
 def _no_credentials(error: Exception) -> Finding:
-    said = " ".join(str(error).split())[:200]
+    said = " ".join(str(error.__cause__ or error).split())[:200]
     return Finding(
         "credentials",
         f"there are no valid credentials for Google Cloud ({said})",

@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from dask_hpsearch.gcp.rest import Response
 
 
+_WAITING = (
+    "Not yet possible: the project has no identity pool. GKE creates it together with the "
+    "first GKE cluster that has Workload Identity; until then IAM refuses these bindings "
+    '("Identity Pool does not exist"). gke_cluster and dask-hpsearch up wait for them once '
+    "the GKE cluster exists, or make them with bind=True and --bind:"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A problem of a project.
@@ -20,11 +28,14 @@ class Finding:
     problem : str
     command : str
         Fixes it; the user replaces words in capitals.
+    needs_pool : bool
+        Whether the command works only once the project's identity pool exists.
     """
 
     about: str
     problem: str
     command: str
+    needs_pool: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +47,17 @@ class Report:
     findings : tuple of Finding
     unchecked : tuple of str
         What could not be checked, and why.
+    waiting : tuple of Finding
+        Bindings that cannot be made before the project's first GKE cluster.
     """
 
     findings: tuple[Finding, ...] = ()
     unchecked: tuple[str, ...] = ()
+    waiting: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether everything was checked, without findings."""
+        """Whether a GKE cluster can be created: all was checked, without findings."""
         return not self.findings and not self.unchecked
 
     def __str__(self) -> str:
@@ -52,6 +66,9 @@ class Report:
             for number, one in enumerate(self.findings, 1)
         ]
         lines += [f"?  could not check {one}" for one in self.unchecked]
+        if self.waiting:
+            lines += [_WAITING]
+            lines += [f"-  {one.problem}\n   {one.command}" for one in self.waiting]
         return "\n".join(lines) or "no problems found"
 
 

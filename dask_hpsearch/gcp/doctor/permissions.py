@@ -8,7 +8,9 @@ from dask_hpsearch.gcp.api_errors import grant_command
 from dask_hpsearch.gcp.doctor.findings import Finding, UncheckedError
 from dask_hpsearch.gcp.doctor.project import number_of
 from dask_hpsearch.gcp.gke import reaper_pod
-from dask_hpsearch.gcp.gke.reaper import PERMISSIONS
+from dask_hpsearch.gcp.iam.bindings import Binding, CustomRole, binding_command
+from dask_hpsearch.gcp.iam.conditions import Condition, same_expression
+from dask_hpsearch.gcp.iam.policies import read_policy, read_role, role_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,6 +113,12 @@ def check_node_account(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
         return
     if not response.ok:
         raise UncheckedError.of(response, f"the service account {address}")
+    if response.body.get("disabled", False):
+        yield Finding(
+            "node account",
+            f"the service account {address} of the nodes is disabled",
+            f"gcloud iam service-accounts enable {address} --project={spec.project}",
+        )
     permission = "iam.serviceAccounts.actAs"
     allowed = rest.post(
         "iam", f"{path}:testIamPermissions", {"permissions": [permission]}
@@ -129,42 +137,68 @@ def check_node_account(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
 
 
 def check_reaper(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
-    """Check that the reaper may delete its GKE cluster."""
+    """Check that the reaper may delete its own GKE cluster, and no other."""
     if not spec.reaper:
         return
-    create, bind = reaper_pod.role_commands(spec, number_of(spec, rest))
-    role = f"projects/{spec.project}/roles/{reaper_pod.ROLE}"
-    response = rest.get("iam", f"/v1/{role}")
+    for role in reaper_pod.roles(spec):
+        yield from _check_custom_role(role, rest)
+    present = bindings_of(spec, rest)
+    for binding in reaper_pod.bindings(spec, number_of(spec, rest)):
+        too_wide = tuple(_too_wide(binding, present))
+        granted = binding.is_granted_by(present)
+        if too_wide:
+            commands = [binding_command("remove", binding, one) for one in too_wide]
+            own = [one for one in present if binding.member in one.get("members", [])]
+            strict = [one for one in own if one.get("condition")]
+            if not binding.is_granted_by(strict):
+                commands.insert(0, binding.command)
+            yield Finding(
+                "reaper",
+                "the reaper may delete other GKE clusters of the project too: "
+                f"{_described(too_wide)}",
+                " && ".join(commands),
+                binding.needs_pool,
+            )
+        elif not granted:
+            yield Finding(
+                "reaper", binding.problem, binding.command, binding.needs_pool
+            )
+
+
+def _check_custom_role(role: CustomRole, rest: GoogleRest) -> Iterator[Finding]:
+    response = read_role(rest, role)
     if not response.ok and not response.missing:
-        raise UncheckedError.of(response, f"the role {reaper_pod.ROLE}")
-    held = set(response.body.get("includedPermissions", []))
-    missing = [one for one in PERMISSIONS if one not in held]
-    if response.missing or response.body.get("deleted", False):
-        yield Finding(
-            "reaper",
-            f"there is no role {reaper_pod.ROLE}, with which the reaper deletes the GKE cluster",
-            create,
-        )
-    elif missing:
-        yield Finding(
-            "reaper",
-            f"the role {reaper_pod.ROLE} lacks {', '.join(missing)}",
-            create.replace("roles create", "roles update", 1),
-        )
-    member = f"/subject/ns/{reaper_pod.NAMESPACE}/sa/{reaper_pod.NAME}"
-    if not any(
-        one["role"] in {role, "roles/container.admin"}
-        and any(
-            name.endswith(member) and f"/{spec.workload_pool}/" in name
-            for name in one.get("members", [])
-        )
-        for one in bindings_of(spec, rest)
-    ):
-        yield Finding(
-            "reaper",
-            "the reaper may not delete the GKE cluster when it expires",
-            bind,
-        )
+        raise UncheckedError.of(response, f"the role {role.role_id}")
+    found = role_problem(role, response)
+    if found is not None:
+        problem, command = found
+        yield Finding("reaper", f"{problem}, which the reaper needs", command)
+
+
+def _too_wide(
+    binding: Binding, present: list[dict[str, Any]]
+) -> Iterator[Condition | None]:
+    """Find conditions under which the role is granted for more than its one cluster."""
+    if binding.condition is None:
+        return
+    for one in present:
+        if one["role"] != binding.role or binding.member not in one.get("members", []):
+            continue
+        found = one.get("condition")
+        if not found:
+            yield None
+        elif not same_expression(found["expression"], binding.condition.expression):
+            yield Condition(str(found.get("title", "")), str(found["expression"]))
+
+
+def _described(conditions: tuple[Condition | None, ...]) -> str:
+    """Describe the conditions of bindings that are too wide."""
+    return "; ".join(
+        f"its role is bound under the condition {one.expression!r}"
+        if one is not None
+        else "its role is bound without a condition"
+        for one in conditions
+    )
 
 
 def check_build_account(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
@@ -190,10 +224,7 @@ def build_account(spec: GKESpec, rest: GoogleRest) -> str:
 
 def bindings_of(spec: GKESpec, rest: GoogleRest) -> list[dict[str, Any]]:
     """Return the role bindings of the project."""
-    path = f"/v3/projects/{spec.project}:getIamPolicy"
-    # Without this version, bindings with a condition have other names.
-    options = {"options": {"requestedPolicyVersion": 3}}
-    response = rest.post("cloudresourcemanager", path, options)
+    response = read_policy(rest, spec.project)
     if not response.ok:
         raise UncheckedError.of(response, "the project's role bindings")
     found: list[dict[str, Any]] = response.body.get("bindings", [])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dask_hpsearch.gcp.api_errors import enable_command, grant_command
 from dask_hpsearch.gcp.doctor.findings import Finding, UncheckedError
+from dask_hpsearch.gcp.iam.policies import read_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,14 @@ APIS = (
 def check_project(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     """Check that the project exists and is visible to the user."""
     response = rest.get("cloudresourcemanager", f"/v3/projects/{spec.project}")
-    if response.disabled_api:
+    if "USER_PROJECT_DENIED" in response.reason:
+        yield Finding(
+            "quota project",
+            f"your requests count for the quota of project {spec.project!r}, which you may "
+            "not use: you lack serviceusage.services.use",
+            grant_command(spec.project, "roles/serviceusage.serviceUsageConsumer"),
+        )
+    elif response.disabled_api:
         yield not_enabled(spec, response.disabled_api)
     elif not response.ok:
         # Google responds the same for both.
@@ -50,6 +58,29 @@ def number_of(spec: GKESpec, rest: GoogleRest) -> str:
     if not response.ok:
         raise UncheckedError.of(response, "the project's number")
     return str(response.body.get("name", "")).rpartition("/")[2]
+
+
+def pool_exists(spec: GKESpec, rest: GoogleRest) -> bool:
+    """Whether the project's identity pool exists, or may exist.
+
+    GKE creates it together with the first GKE cluster that has Workload Identity. It
+    remains when that is deleted; then only bindings that name it show that it exists.
+    """
+    pool = f"/{spec.workload_pool}/"
+    for policy in (
+        read_policy(rest, spec.project),
+        read_policy(rest, spec.project, spec.bucket),
+    ):
+        bindings = policy.body.get("bindings", [])
+        members = [name for one in bindings for name in one.get("members", [])]
+        if any(pool in name for name in members):
+            return True
+    path = f"/v1/projects/{spec.project}/locations/-/clusters"
+    response = rest.get("container", path)
+    return not response.ok or any(
+        one.get("workloadIdentityConfig", {}).get("workloadPool") == spec.workload_pool
+        for one in response.body.get("clusters", [])
+    )
 
 
 def check_billing(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.gcp.doctor.findings import Finding, UncheckedError
 from dask_hpsearch.gcp.doctor.permissions import bindings_of, build_account
 from dask_hpsearch.gcp.doctor.project import number_of
+from dask_hpsearch.gcp.gke.identities import (
+    BUCKET_ROLE,
+    WIDER_BUCKET_ROLES,
+    pods_binding,
+)
+from dask_hpsearch.gcp.iam.policies import read_policy
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -14,8 +20,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.config.gke import GKESpec
     from dask_hpsearch.gcp.rest import GoogleRest
 
-ROLE = "roles/storage.objectUser"
-_ENOUGH = (ROLE, "roles/storage.objectAdmin", "roles/storage.admin")
+_ENOUGH = (BUCKET_ROLE, *WIDER_BUCKET_ROLES)
 # Roles of the project that include what a build needs of a bucket.
 _BUILDERS = ("roles/cloudbuild.builds.builder", "roles/editor", "roles/owner")
 _PERMISSIONS = tuple(
@@ -72,53 +77,30 @@ def _check_settings(spec: GKESpec, bucket: dict[str, Any]) -> Iterator[Finding]:
 
 def check_pods_access(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     """Check that pods and builds may use the bucket."""
-    response = rest.get("storage", f"/storage/v1/b/{spec.bucket}/iam")
+    response = read_policy(rest, spec.project, spec.bucket)
     if response.missing:  # check_bucket reports it
         return
     if not response.ok:
         raise UncheckedError.of(response, f"who may use the bucket {spec.bucket!r}")
-    members = _members(response.body.get("bindings", []), _ENOUGH)
-    pods = pods_member(spec, number_of(spec, rest))
-    names = {pods, *_other_names(spec, pods)}
-    if not members & names and not _by_project(spec, rest, _ENOUGH) & names:
+    in_bucket = response.body.get("bindings", [])
+    pods = pods_binding(spec, number_of(spec, rest))
+    if not pods.is_granted_by(in_bucket) and not pods.is_granted_by(
+        bindings_of(spec, rest)
+    ):
         about = "Workload Identity" if spec.workload_identity else "node account"
-        yield Finding(
-            about,
-            f"pods of the namespace {spec.namespace!r} may not use the bucket "
-            f"{spec.bucket!r}",
-            _bind(spec, pods),
-        )
+        yield Finding(about, pods.problem, pods.command, pods.needs_pool)
     if spec.image is None:
         builder = f"serviceAccount:{build_account(spec, rest)}"
         enough = (*_ENOUGH, *_BUILDERS)
-        if builder not in members and builder not in _by_project(spec, rest, enough):
+        if builder not in _members(in_bucket, _ENOUGH) and builder not in _members(
+            bindings_of(spec, rest), enough
+        ):
             yield Finding(
                 "build account",
                 f"builds may not read their sources from the bucket {spec.bucket!r}, nor "
                 "write their logs there",
                 _bind(spec, builder),
             )
-
-
-def pods_member(spec: GKESpec, number: str) -> str:
-    """Return the IAM principal of the pods of the spec's namespace."""
-    if not spec.workload_identity:
-        return f"serviceAccount:{spec.nodes_run_as}"
-    return (
-        f"principalSet://iam.googleapis.com/projects/{number}/locations/global/"
-        f"workloadIdentityPools/{spec.workload_pool}/namespace/{spec.namespace}"
-    )
-
-
-def _other_names(spec: GKESpec, pods: str) -> set[str]:
-    """Return IAM principals that include those pods, or only their service account."""
-    if not spec.workload_identity:
-        return set()
-    pool = pods.rpartition("/namespace/")[0]
-    account = spec.dask.service_account
-    subject = pool.replace("principalSet://", "principal://", 1)
-    single = f"{subject}/subject/ns/{spec.namespace}/sa/{account}"
-    return {f"{pool}/*"} | ({single} if account else set())
 
 
 def _members(bindings: Iterable[dict[str, Any]], roles: Container[str]) -> set[str]:
@@ -131,41 +113,42 @@ def _members(bindings: Iterable[dict[str, Any]], roles: Container[str]) -> set[s
     }
 
 
-def _by_project(spec: GKESpec, rest: GoogleRest, roles: Container[str]) -> set[str]:
-    """Return the members that have one of some roles in the project."""
-    return _members(bindings_of(spec, rest), roles)
-
-
 def _bind(spec: GKESpec, member: str) -> str:
     return (
         f"gcloud storage buckets add-iam-policy-binding gs://{spec.bucket} "
-        f"--member={member} --role={ROLE}"
+        f"--member={member} --role={BUCKET_ROLE}"
     )
 
 
 def check_network(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     """Check that the network exists, and that its nodes reach Google's APIs."""
-    network = spec.network.network.rpartition("/")[2]
-    base = f"/compute/v1/projects/{spec.project}"
-    response = rest.get("compute", f"{base}/global/networks/{network}")
+    host, network = _host_and_name(spec, spec.network.network)
+    response = rest.get(
+        "compute", f"/compute/v1/projects/{host}/global/networks/{network}"
+    )
     if response.missing:
         yield Finding(
             "network",
-            f"there is no network {network!r} in project {spec.project!r}",
-            f"gcloud compute networks create {network} --project={spec.project}",
+            f"there is no network {network!r} in project {host!r}",
+            f"gcloud compute networks create {network} --project={host}",
         )
         return
     if not response.ok:
         raise UncheckedError.of(response, "the network")
-    subnetwork = (spec.network.subnetwork or network).rpartition("/")[2]
+    path = spec.network.subnetwork or network
+    if "/" in path:
+        host, subnetwork = _host_and_name(spec, path)
+    else:
+        subnetwork = path
     found = rest.get(
-        "compute", f"{base}/regions/{spec.region}/subnetworks/{subnetwork}"
+        "compute",
+        f"/compute/v1/projects/{host}/regions/{spec.region}/subnetworks/{subnetwork}",
     )
     if found.missing:
         yield Finding(
             "network",
-            f"there is no subnetwork {subnetwork!r} in {spec.region}",
-            f"gcloud compute networks subnets create {subnetwork} --project={spec.project} "
+            f"there is no subnetwork {subnetwork!r} in {spec.region} of project {host!r}",
+            f"gcloud compute networks subnets create {subnetwork} --project={host} "
             f"--network={network} --region={spec.region} --range=10.0.0.0/20 "
             "--enable-private-ip-google-access",
         )
@@ -176,6 +159,17 @@ def check_network(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
             "network",
             f"nodes in the subnetwork {subnetwork!r} have no external address, and cannot "
             "reach the registry or the bucket",
-            f"gcloud compute networks subnets update {subnetwork} --project={spec.project} "
+            f"gcloud compute networks subnets update {subnetwork} --project={host} "
             f"--region={spec.region} --enable-private-ip-google-access",
         )
+
+
+def _host_and_name(spec: GKESpec, path: str) -> tuple[str, str]:
+    """Return the project of a network or subnetwork, and its name.
+
+    A Shared VPC belongs to another project than the GKE cluster: its host project, which is
+    part of the path.
+    """
+    parts = path.split("/")
+    host = parts[parts.index("projects") + 1] if "projects" in parts[:-1] else ""
+    return host or spec.project, parts[-1]

@@ -2,4 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["clusters", "labels", "reaper", "reaper_pod", "state"]
+__all__ = [
+    "clusters",
+    "identities",
+    "labels",
+    "project_bindings",
+    "reaper",
+    "reaper_pod",
+    "state",
+]

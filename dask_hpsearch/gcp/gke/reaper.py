@@ -32,13 +32,15 @@ CHECK_INTERVAL = 30.0
 TIMEOUTS = Timeouts(change=60.0, delete=2400.0)
 # It checks again anyway, and logs its errors at once.
 RETRY = Retry(timeout=15.0, deadline=30.0)
-# Of its IAM role: what it needs to delete its own GKE cluster, nothing else.
-PERMISSIONS = (
+# Of its IAM roles: what it needs to delete its own GKE cluster, nothing else. IAM does not
+# know which GKE cluster an operation belongs to, so the second role has no condition.
+CLUSTER_PERMISSIONS = (
     "container.clusters.get",
     "container.clusters.update",  # to remove the worker nodes
     "container.clusters.delete",
-    "container.operations.get",
 )
+OPERATION_PERMISSIONS = ("container.operations.get",)
+PERMISSIONS = (*CLUSTER_PERMISSIONS, *OPERATION_PERMISSIONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Manifests of the pod in which `dask_hpsearch.gcp.gke.reaper` runs.
 
 Its service account has no permissions in Kubernetes. Its permissions in Google Cloud are
-bound to that account by Workload Identity: see `role_commands`.
+bound to that account by Workload Identity: see `roles` and `bindings`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from dask_hpsearch.clusters.kubernetes.manifests import (
     container_security,
     pod_security,
 )
-from dask_hpsearch.gcp.gke.reaper import CHECK_INTERVAL, PERMISSIONS
+from dask_hpsearch.gcp.gke.reaper import (
+    CHECK_INTERVAL,
+    CLUSTER_PERMISSIONS,
+    OPERATION_PERMISSIONS,
+)
+from dask_hpsearch.gcp.iam.bindings import Binding, CustomRole
+from dask_hpsearch.gcp.iam.conditions import one_cluster
 
 if TYPE_CHECKING:
     from dask_hpsearch.config.gke import GKESpec
@@ -23,7 +29,7 @@ Manifest = dict[str, Any]
 
 NAMESPACE = "dask-hpsearch-system"
 NAME = "reaper"
-ROLE = "daskHpsearchReaper"
+_ADMIN = frozenset({"roles/container.admin"})
 _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 SELECTOR = {"app.kubernetes.io/name": "dask-hpsearch-reaper"}
 _READY = f"{SCRATCH}/ready"  # its time is that of the last successful check
@@ -63,14 +69,39 @@ def manifests(
     policy = {"podSelector": {"matchLabels": SELECTOR}, "policyTypes": ["Ingress"]}
     return [
         made("Namespace", "v1", NAMESPACE),
-        made("ServiceAccount", "v1", NAME, automountServiceAccountToken=False),
+        made("ServiceAccount", "v1", account(spec), automountServiceAccountToken=False),
         made("NetworkPolicy", "networking.k8s.io/v1", NAME, spec=policy),
         made("Deployment", "apps/v1", NAME, spec=_deployment(spec, image, interval)),
     ]
 
 
-def role_commands(spec: GKESpec, project_number: str = "PROJECT_NUMBER") -> list[str]:
-    """Return the commands that allow the reaper to delete its own GKE cluster only.
+def account(spec: GKESpec) -> str:
+    """Return the name of the reaper's service account, in `NAMESPACE`.
+
+    IAM does not distinguish accounts of the same namespace and name in different GKE
+    clusters of a project, so the name contains that of the GKE cluster.
+    """
+    return f"{NAME}-{spec.name}-{spec.location}"
+
+
+def roles(spec: GKESpec) -> tuple[CustomRole, CustomRole]:
+    """Return the custom roles of the reaper: for its GKE cluster, and for operations."""
+    project, role_id = spec.project, "daskHpsearchReaper"
+    return (
+        CustomRole(
+            project, role_id, "Dask searches: delete a GKE cluster", CLUSTER_PERMISSIONS
+        ),
+        CustomRole(
+            project,
+            f"{role_id}Operations",
+            "Dask searches: read operations of GKE",
+            OPERATION_PERMISSIONS,
+        ),
+    )
+
+
+def bindings(spec: GKESpec, project_number: str) -> tuple[Binding, Binding]:
+    """Return the bindings that allow the reaper to delete its own GKE cluster only.
 
     Parameters
     ----------
@@ -80,22 +111,41 @@ def role_commands(spec: GKESpec, project_number: str = "PROJECT_NUMBER") -> list
     """
     member = (
         f"principal://iam.googleapis.com/projects/{project_number}/locations/global/"
-        f"workloadIdentityPools/{spec.workload_pool}/subject/ns/{NAMESPACE}/sa/{NAME}"
+        f"workloadIdentityPools/{spec.workload_pool}/subject/ns/{NAMESPACE}/sa/"
+        f"{account(spec)}"
     )
-    # Operations have names of their own; of GKE clusters, this one only.
-    condition = (
-        "expression=resource.type != 'container.googleapis.com/Cluster' || "
-        f"resource.name == '{spec.path}',title=one-cluster"
+    cluster_role, operations_role = roles(spec)
+    return (
+        Binding(
+            "the reaper may not delete the GKE cluster when it expires",
+            spec.project,
+            cluster_role.name,
+            member,
+            condition=one_cluster(spec.path),
+            wider_roles=_ADMIN,
+        ),
+        Binding(
+            "the reaper may not see when its operations have ended",
+            spec.project,
+            operations_role.name,
+            member,
+            wider_roles=_ADMIN,
+        ),
     )
+
+
+def role_commands(spec: GKESpec, project_number: str = "PROJECT_NUMBER") -> list[str]:
+    """Return the commands that create the reaper's roles and bind them.
+
+    Parameters
+    ----------
+    spec : GKESpec
+    project_number : str
+        As for `bindings`.
+    """
     return [
-        (
-            f"gcloud iam roles create {ROLE} --project={spec.project} "
-            f"--permissions={','.join(PERMISSIONS)}"
-        ),
-        (
-            f'gcloud projects add-iam-policy-binding {spec.project} --member="{member}" '
-            f'--role=projects/{spec.project}/roles/{ROLE} --condition="{condition}"'
-        ),
+        *(role.create_command for role in roles(spec)),
+        *(one.command for one in bindings(spec, project_number)),
     ]
 
 
@@ -126,7 +176,7 @@ def _deployment(spec: GKESpec, image: str, interval: float) -> Manifest:
         "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH}],
     }
     pod = {
-        "serviceAccountName": NAME,
+        "serviceAccountName": account(spec),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(),

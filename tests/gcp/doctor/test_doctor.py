@@ -19,163 +19,28 @@ from google.auth.transport.requests import AuthorizedSession
 from dask_hpsearch.cli import main
 from dask_hpsearch.exceptions import CloudUnreachableError
 from dask_hpsearch.gcp.doctor.doctor import examine
+from dask_hpsearch.gcp.doctor.findings import Report
 from dask_hpsearch.gcp.rest import GoogleRest, with_retries
+from tests.fakes import gcloud
+from tests.fakes.iam import RestRefused
 from tests.fakes.project import (
-    BUCKET,
     BUILDER,
     NODES,
+    OPERATIONS_ROLE,
     PODS,
     PROJECT,
     REAPER,
-    REAPER_ROLE,
     SERVICES,
     TOKEN,
     FakeProject,
     project_at,
 )
+from tests.gcp.doctor.defects import DEFECTS, FOLDER, HIDING, replace_pods
 from tests.gcp.specs import SMALL, spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from dask_hpsearch.gcp.doctor.findings import Report
-
-# The defect; what takes it away from a project that has all; words of its mend.
-DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
-    "no project": (
-        lambda one: setattr(one, "there", False),
-        (
-            f"gcloud projects add-iam-policy-binding {PROJECT} --member=user:YOU "
-            "--role=roles/viewer"
-        ),
-    ),
-    "project to be deleted": (
-        lambda one: setattr(one, "state", "DELETE_REQUESTED"),
-        f"gcloud projects undelete {PROJECT}",
-    ),
-    "no billing": (
-        lambda one: setattr(one, "billing", False),
-        f"gcloud billing projects link {PROJECT} --billing-account=ACCOUNT",
-    ),
-    "an API is not enabled": (
-        lambda one: one.enabled.discard("cloudbuild.googleapis.com"),
-        f"gcloud services enable cloudbuild.googleapis.com --project={PROJECT}",
-    ),
-    "the user may not create clusters": (
-        lambda one: one.lacking.add("container.clusters.create"),
-        (
-            f"gcloud projects add-iam-policy-binding {PROJECT} --member=user:YOU "
-            "--role=roles/container.admin"
-        ),
-    ),
-    "the user may not use the nodes' account": (
-        lambda one: one.may_not_act_as.add(NODES),
-        (
-            f"gcloud iam service-accounts add-iam-policy-binding {NODES} "
-            f"--project={PROJECT} --member=user:YOU --role=roles/iam.serviceAccountUser"
-        ),
-    ),
-    "no account for the nodes": (
-        lambda one: one.accounts.clear(),
-        f"gcloud iam service-accounts create dask-hpsearch-nodes --project={PROJECT}",
-    ),
-    "the nodes may not pull": (
-        lambda one: one.roles.pop("roles/artifactregistry.reader"),
-        (
-            f"gcloud projects add-iam-policy-binding {PROJECT} "
-            f"--member=serviceAccount:{NODES} --role=roles/artifactregistry.reader"
-        ),
-    ),
-    "the nodes may not be nodes": (
-        lambda one: one.roles.pop("roles/container.defaultNodeServiceAccount"),
-        (
-            f"--member=serviceAccount:{NODES} "
-            "--role=roles/container.defaultNodeServiceAccount"
-        ),
-    ),
-    "no role for the reaper": (
-        lambda one: one.own_roles.clear(),
-        f"gcloud iam roles create daskHpsearchReaper --project={PROJECT} --permissions=",
-    ),
-    "the reaper's role lacks something": (
-        lambda one: one.own_roles[REAPER_ROLE].remove("container.clusters.delete"),
-        f"gcloud iam roles update daskHpsearchReaper --project={PROJECT} --permissions=",
-    ),
-    "the reaper has not its role": (
-        lambda one: one.roles.pop(REAPER_ROLE),
-        f'--member="{REAPER}" --role={REAPER_ROLE} --condition=',
-    ),
-    "builds may not push": (
-        lambda one: one.roles.pop("roles/artifactregistry.writer"),
-        f"--member=serviceAccount:{BUILDER} --role=roles/artifactregistry.writer",
-    ),
-    "builds may not read their sources": (
-        lambda one: one.bucket_roles["roles/storage.objectUser"].pop(),
-        (
-            f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
-            f"--member=serviceAccount:{BUILDER} --role=roles/storage.objectUser"
-        ),
-    ),
-    "no bucket": (
-        lambda one: setattr(one, "bucket", None),
-        (
-            f"gcloud storage buckets create gs://{BUCKET} --project={PROJECT} "
-            "--location=europe-west4 --uniform-bucket-level-access"
-        ),
-    ),
-    "a bucket far away": (
-        lambda one: one.bucket.update(location="US-CENTRAL1"),
-        (
-            f"gcloud storage buckets create gs://ANOTHER --project={PROJECT} "
-            "--location=europe-west4"
-        ),
-    ),
-    "a bucket with rights for single objects": (
-        lambda one: one.bucket.pop("iamConfiguration"),
-        f"gcloud storage buckets update gs://{BUCKET} --uniform-bucket-level-access",
-    ),
-    "the user may not write to the bucket": (
-        lambda one: one.lacking.add("storage.objects.create"),
-        (
-            f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
-            "--member=user:YOU --role=roles/storage.objectUser"
-        ),
-    ),
-    "no Workload Identity binding": (
-        lambda one: one.bucket_roles["roles/storage.objectUser"].remove(PODS),
-        (
-            f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
-            f"--member={PODS} --role=roles/storage.objectUser"
-        ),
-    ),
-    "no network": (
-        lambda one: one.networks.clear(),
-        f"gcloud compute networks create default --project={PROJECT}",
-    ),
-    "private nodes do not reach Google": (
-        lambda one: setattr(one, "private_access", False),
-        (
-            f"gcloud compute networks subnets update default --project={PROJECT} "
-            "--region=europe-west4 --enable-private-ip-google-access"
-        ),
-    ),
-    "no such machine in the zone": (
-        lambda one: one.machine_types.discard("n2-standard-8"),
-        (
-            f"gcloud compute machine-types list --project={PROJECT} "
-            "--filter=name=n2-standard-8"
-        ),
-    ),
-    "a quota is too small": (
-        lambda one: one.quotas.update(PREEMPTIBLE_CPUS=(24, 8)),
-        (
-            f"gcloud beta quotas preferences create --project={PROJECT} "
-            "--service=compute.googleapis.com --dimensions=region=europe-west4 "
-            "--quota-id=PREEMPTIBLE-CPUS-per-project-region --preferred-value=88"
-        ),
-    ),
-}
 
 
 @pytest.fixture
@@ -195,6 +60,7 @@ def url(project: FakeProject) -> Iterator[str]:
 def look(url: str) -> Iterator[Callable[..., Report]]:
     """Examine the project for a spec."""
     with AuthorizedSession(AnonymousCredentials()) as session:
+        session.headers["x-goog-user-project"] = PROJECT  # as of a user's credentials
         rest = GoogleRest(with_retries(session), dict.fromkeys(SERVICES, url))
 
         def look(**changes: Any) -> Report:
@@ -222,14 +88,33 @@ def test_a_defect_is_named_with_its_mend(
     assert report.unchecked == ()
 
 
+@pytest.mark.parametrize(
+    "defect",
+    [
+        name
+        for name in DEFECTS
+        if any(
+            word in name for word in ("reaper", "operations", "pods", "pool", "bind")
+        )
+    ],
+)
+def test_the_printed_command_mends_it(
+    defect: str, project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Pasted into a terminal, it leaves nothing to be found."""
+    DEFECTS[defect][0](project)
+
+    gcloud.run(project, str(look()))
+
+    assert look().ok, look()
+
+
 def test_all_defects_are_named_at_once(
     project: FakeProject, look: Callable[..., Report]
 ) -> None:
     """Who mends them one by one does not look again after each."""
-    # These hide others.
-    hiding = {"no bucket", "no account for the nodes", "no network"}
-    hiding |= {"no role for the reaper", "no project", "project to be deleted"}
-    names = [name for name in DEFECTS if name not in hiding]
+    project.cluster_came("searches")  # else no binding could name its identity pool
+    names = [name for name in DEFECTS if name not in HIDING]
     for name in names:
         DEFECTS[name][0](project)
 
@@ -237,6 +122,145 @@ def test_all_defects_are_named_at_once(
 
     for name in names:
         assert DEFECTS[name][1] in found, name
+
+
+def test_there_are_enough_defects() -> None:
+    """Quotas and builds have more of their own elsewhere."""
+    assert len(DEFECTS) >= 30
+
+
+def test_a_project_without_identity_pool_waits_for_its_first_cluster(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """The bindings that need the pool are named apart: they hinder no cluster."""
+    project.pools.clear()
+    project.policy.conditional.clear()
+    del project.roles[OPERATIONS_ROLE]
+    project.bucket_roles["roles/storage.objectUser"].remove(PODS)
+
+    report = look()
+
+    assert report.ok
+    text = str(report)
+    assert "first GKE cluster" in text
+    assert "Identity Pool does not exist" in text
+    assert [one.needs_pool for one in report.waiting] == [True] * 3
+    for part in (PODS, REAPER, "storage buckets add-iam-policy-binding"):
+        assert part in text
+    with pytest.raises(RestRefused, match="Identity Pool does not exist"):
+        gcloud.run(project, text)
+    project.cluster_came("first")
+    gcloud.run(project, text)
+    assert look() == Report()
+
+
+def test_a_pool_that_exists_is_not_waited_for(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """A cluster of any name has brought it: the bindings can be made now."""
+    project.cluster_came("of-others")
+    project.policy.conditional.clear()
+
+    report = look()
+
+    assert [one.about for one in report.findings] == ["reaper"]
+    assert report.waiting == ()
+
+
+def test_a_regional_cluster_has_another_name_in_its_condition(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """It is one of a location, not of a zone; so is its reaper's account."""
+    regional = {"location": "europe-west4", "zones": ["europe-west4-a"]}
+
+    report = look(**regional)
+
+    (binding, operations) = [one for one in report.findings if one.about == "reaper"]
+    own = f"projects/{PROJECT}/locations/europe-west4/clusters/searches"
+    assert f"resource.name == '{own}'" in binding.command
+    assert "sa/reaper-searches-europe-west4" in operations.command
+    gcloud.run(project, str(report))
+    assert look(**regional).ok
+    assert look().ok
+
+
+def test_a_team_may_share_a_folder(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """A condition of a folder that contains the store's will do; one beside it will not."""
+    replace_pods(project, PODS, FOLDER.replace("/runs/", "/team/"))
+
+    assert look(store="gs://some-bucket/team/runs").ok
+    (found,) = look(store="gs://some-bucket/team-b/runs").findings
+    assert "objects/team-b/runs/')" in found.command
+
+
+def test_a_store_without_folder_has_no_condition(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Then pods may use the whole bucket."""
+    project.bucket_roles["roles/storage.objectUser"].remove(PODS)
+
+    (found,) = look(store="gs://some-bucket").findings
+
+    assert "--condition" not in found.command
+
+
+def test_conditions_of_others_are_no_obstacle(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """A policy with conditions is read as one of version 3."""
+    condition = {"title": "t", "expression": "resource.name == 'x'"}
+    theirs = {"role": "roles/x", "members": ["user:a"], "condition": condition}
+    project.bucket_policy.conditional.append(theirs)
+    project.policy.conditional.append(theirs)
+
+    assert look().ok
+
+
+@pytest.mark.parametrize("network", ["default", "projects/{}/global/networks/default"])
+def test_a_shared_network_is_looked_for_in_its_host_project(
+    network: str, project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Its path names the project; commands are about that project."""
+    project.host = PROJECT if "/" not in network else "host-project"
+    path = {"network": network.format("host-project")}
+    assert look(network=path).ok
+    project.private_access = False
+
+    (found,) = look(network=path).findings
+
+    assert f"subnets update default --project={project.host} " in found.command
+    project.networks.clear()
+    (found,) = look(network=path).findings
+    assert f"networks create default --project={project.host}" in found.command
+
+
+def test_a_shared_subnetwork_is_looked_for_in_its_host_project(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """As the network is."""
+    project.host = "host-project"
+    path = {
+        "network": "projects/host-project/global/networks/default",
+        "subnetwork": "projects/host-project/regions/europe-west4/subnetworks/default",
+    }
+
+    assert look(network=path).ok
+    project.subnetworks.clear()
+
+    (found,) = look(network=path).findings
+    assert "subnets create default --project=host-project" in found.command
+
+
+def test_each_fact_is_asked_for_once(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Several checks need the same policy: a far service is not asked again."""
+    look()
+
+    assert len(set(project.seen)) == len(project.seen)
+    assert len(project.seen) < 30
 
 
 def test_what_may_not_be_looked_at_is_said(
@@ -370,6 +394,48 @@ def test_the_command_prints_findings_and_no_token(
     assert "has everything that" in shown.out
     assert "1. billing: the project" in shown.out
     assert TOKEN not in shown.out + shown.err + caplog.text
+
+
+def test_a_users_requests_count_for_the_project(
+    project: FakeProject, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a quota project, some services answer for the project of gcloud itself."""
+    users_login(tmp_path, monkeypatch, url)
+
+    report = examine(spec(), addresses=dict.fromkeys(SERVICES, url))
+
+    assert report.ok, report
+    paths = [path for _, path in project.seen if path != "/token"]
+    assert project.quota_projects == [PROJECT] * len(paths)
+
+
+def test_a_quota_project_of_the_environment_comes_first(
+    project: FakeProject, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in Google's own libraries."""
+    users_login(tmp_path, monkeypatch, url)
+    monkeypatch.setenv("GOOGLE_CLOUD_QUOTA_PROJECT", "another-project")
+
+    examine(spec(), addresses=dict.fromkeys(SERVICES, url))
+
+    assert set(project.quota_projects) == {"another-project"}
+
+
+def users_login(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Log in as a person of an organization, with gcloud's client and an old project."""
+    content = {
+        "type": "external_account_authorized_user",
+        "audience": "//iam.googleapis.com/locations/global/workforcePools/p/providers/q",
+        "client_id": "gcloud",
+        "client_secret": "no secret",
+        "refresh_token": "1",
+        "token_url": f"{url}/token",
+        "quota_project_id": "of-another-day",
+    }
+    file = folder / "login.json"
+    file.write_text(json.dumps(content))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    monkeypatch.delenv("GOOGLE_CLOUD_QUOTA_PROJECT", raising=False)
 
 
 def test_without_credentials_the_log_in_is_named(

@@ -331,11 +331,14 @@ def test_the_reapers_pod_may_do_nothing_in_kubernetes() -> None:
 
 def test_the_reapers_role_is_four_rights_on_one_cluster() -> None:
     """The commands name them, and the one Kubernetes account that gets them."""
-    create, bind = reaper_pod.role_commands(spec(), "123")
+    create, create_second, bind, bind_second = reaper_pod.role_commands(spec(), "123")
 
-    assert create.endswith(f"--permissions={','.join(PERMISSIONS)}")
-    assert "ns/dask-hpsearch-system/sa/reaper" in bind
-    assert f"resource.name == '{PATH}'" in bind
+    *of_cluster, of_operation = PERMISSIONS
+    assert create.endswith(f"--permissions={','.join(of_cluster)}")
+    assert create_second.endswith(f"--permissions={of_operation}")
+    for command in (bind, bind_second):
+        assert "ns/dask-hpsearch-system/sa/reaper" in command
+    assert f"resource.name == '{PATH.replace('/locations/', '/zones/')}'" in bind
 
 
 def test_times_in_labels_are_those_that_were_written() -> None:
