@@ -33,10 +33,10 @@ from dask_hpsearch.sklearn_adapter.searches import (
 )
 
 __all__ = [
+    "REDUCERS",
     "FitCall",
     "FixedSplits",
     "Portable",
-    "REDUCERS",
     "best_of",
     "callbacks",
     "check_of",
