@@ -69,7 +69,10 @@ def test_ten_lines_are_enough(namespace: str, image: str, home: Path) -> None:
         GaussianNB(), {"var_smoothing": [1e-9, 1e-6, 1e-3]}, n_iter=3, random_state=0
     ).fit(*load_digits(return_X_y=True))
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{search.best_params_} {search.best_score_:.6f}\n"
+    *steps, found = done.stdout.splitlines()
+    assert found == f"{search.best_params_} {search.best_score_:.6f}"
+    assert steps[0].startswith("Creating the Dask cluster")
+    assert steps[-1].startswith("Ready, dashboard available at http://127.0.0.1:")
     assert clusters_in(namespace) <= before
 
 

@@ -185,7 +185,7 @@ def test_a_driver_that_is_oom_killed_again_and_again_fails(
 
     assert run.state == "failed"
     said = str(caught.value)
-    assert "ended 3 times" in said
+    assert "was killed 3 times" in said
     assert "its limit of 768Mi (OOMKilled), in the refit" in said
     assert "driver: {memory: 2Gi}" in said
     assert "an earlier pod of this driver has ended" in run.logs()

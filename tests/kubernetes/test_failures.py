@@ -202,5 +202,5 @@ def test_a_kubernetes_that_does_not_answer_is_told(image: str, tmp_path: Path) -
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
 
-    with pytest.raises(KubernetesUnreachableError, match="does not answer"):
+    with pytest.raises(KubernetesUnreachableError, match="does not respond"):
         kube_cluster(SPEC, image="image:1", kubeconfig=str(path))

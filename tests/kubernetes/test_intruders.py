@@ -246,7 +246,9 @@ def test_attaching_to_a_fake_cluster_is_refused(
     ):
         kube_cluster(name=cluster.name, namespace=namespace, kubeconfig=kubeconfig)
 
-    assert any("newer ones cannot be read" in note for note in caught.value.__notes__)
+    assert any(
+        "the current ones cannot be read" in note for note in caught.value.__notes__
+    )
 
 
 INTRUDER = """

@@ -236,4 +236,4 @@ def test_a_reaper_that_cannot_look_is_told(google: Google, image: str) -> None:
     with pytest.raises(PodStartError, match="gcloud iam roles create") as raised:
         asked(lambda api: start_reaper(api, nowhere, image, timeout=150))
 
-    assert "cannot look after" in str(raised.value)
+    assert "cannot check" in str(raised.value)
