@@ -66,7 +66,7 @@ spec, image, namespace, inside, store, how = sys.argv[1:]
 environment = {"STORAGE_EMULATOR_HOST": inside}
 spec = load_spec(spec, image=image, namespace=namespace, environment=environment)
 own = GridSearchCV(Beside(seconds=0.3), {"number": range(20)}, cv=2)
-with kube_cluster(spec, n_workers=1) as cluster:
+with kube_cluster(spec, n_workers=1, quiet=True) as cluster:
     client = cluster.get_client()
     run = DaskSearchCV(
         own, client=client, store=store, keep_cluster=how == "left"
@@ -83,7 +83,7 @@ from dask_hpsearch import DaskSearchCV, kube_cluster
 from tests.kubernetes.test_losses import search
 
 name, namespace, store, X, y = sys.argv[1:]
-with kube_cluster(name=name, namespace=namespace) as cluster:
+with kube_cluster(name=name, namespace=namespace, quiet=True) as cluster:
     with cluster.get_client() as client:
         own = DaskSearchCV(
             search(range(8000, 8100), 0.3), client=client, store=store, progress=True

@@ -92,7 +92,7 @@ import numpy as np
 from dask_hpsearch import DaskSearchCV, SearchRun, kube_cluster
 from tests.kubernetes.test_losses import X, search, y
 name, namespace, store = sys.argv[1:]
-cluster = kube_cluster(name=name, namespace=namespace)
+cluster = kube_cluster(name=name, namespace=namespace, quiet=True)
 client = cluster.get_client()
 client.wait_for_workers(1)
 run = DaskSearchCV(search(range(3000, 3020), 0.3), client=client, store=store).submit(X, y)

@@ -100,7 +100,7 @@ ATTACH = """
 import sys, warnings
 warnings.filterwarnings("ignore", "Kubernetes version")
 from dask_hpsearch import kube_cluster
-kube_cluster(name=sys.argv[1], namespace=sys.argv[2])
+kube_cluster(name=sys.argv[1], namespace=sys.argv[2], quiet=True)
 """
 
 
@@ -159,7 +159,7 @@ sys.path.insert(0, os.getcwd())
 import my_constants, my_estimators
 X, y = np.arange(40.0).reshape(20, 2), np.arange(20) % 2
 name, namespace = os.environ["CLUSTER"].split()
-with kube_cluster(name=name, namespace=namespace) as cluster:
+with kube_cluster(name=name, namespace=namespace, quiet=True) as cluster:
     client = cluster.get_client()
     client.wait_for_workers(1, timeout=60)
     for base, more in (("1.0", "0"), ("10.0", "0"), ("10.0", "500"), ("1.0", "0")):
