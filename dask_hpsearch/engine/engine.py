@@ -263,11 +263,7 @@ class Engine:
     def _fill_slots(self) -> None:
         """Submit batches, the groups taking turns, while Dask may have more."""
         room = most_in_flight(self.watch.slots) - len(self._flights)
-        groups = deque(
-            group
-            for group in self._groups
-            if group.waiting and not group.lingers(self.watch.workers)
-        )
+        groups = deque(group for group in self._groups if group.waiting)
         while room > 0 and groups and self._failure is None:
             group = groups.popleft()
             if group.most_running is None or group.in_flight < group.most_running:
@@ -278,7 +274,7 @@ class Engine:
         self.hungry = room > 0 or self._failure is not None
 
     def _submit_batch(self, group: TaskGroup) -> None:
-        states = group.take_batch(self.watch.slots, workers=self.watch.workers)
+        states = group.take_batch(self.watch.slots)
         number = self.next_number()
         payload = group.batch_of(
             states, number, topic=self._topic, fit_timeout_s=self._fit_timeout_s
@@ -351,9 +347,8 @@ class Engine:
             state.group.waiting.appendleft(state)
         else:
             if outcome.status not in ("unreadable", "no data"):
-                state.group.took(state, outcome.seconds)
+                state.group.durations.add(outcome.seconds)
             self._resolve(state, tried_twice(outcome) if state.deaths else outcome)
-        state.group.steps.end(state.steps_group, ran=outcome.status != "returned")
 
     def _note_crash(self, report: dict[str, Any]) -> None:
         """Blame a fit for its worker's end; after the first time Dask itself runs it again."""

@@ -29,7 +29,7 @@ from dask_hpsearch.joblib_backend.task_builder import TaskBuilder
 from dask_hpsearch.sklearn_adapter import callbacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.messages import Outcome
@@ -46,10 +46,6 @@ class FitLog(Protocol):
     @property
     def n_fits(self) -> int:
         """Number of fits of the call that begins."""
-
-    @property
-    def candidates(self) -> Sequence[Mapping[str, Any]] | None:
-        """Candidates of the call that begins; None if more come later for its rows."""
 
     def known(self, call: FitCall) -> dict[str, Any] | None:
         """Return a fit's result if the fit need not run."""
@@ -129,7 +125,6 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._errors = ErrorsInTurn()
         self._group = TaskGroup(most_running=self._most_running)
         self._started = time.monotonic()
-        self._tasks.begin_call(None if self._log is None else self._log.candidates)
         if self._log is not None and self._all:
             most = max(self._most_queued, _MOST_QUEUED_PER_SLOT * self._engine.slots)
             self.parallel.pre_dispatch = "all" if self._log.n_fits <= most else most

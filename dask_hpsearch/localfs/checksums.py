@@ -1,8 +1,7 @@
 """Checksums of files, written as ``kind:value``.
 
 ``sha256`` and ``md5`` in hexadecimal; ``crc32c`` in base64, as Google Cloud Storage writes
-it; ``bundle``: the digest of a bundle; ``size``: only the length, of what is made again at
-no great cost.
+it; ``bundle``: the digest of a bundle.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def checksum(path: Path, kind: str) -> str:
     Parameters
     ----------
     path : Path
-    kind : {"sha256", "md5", "crc32c", "bundle", "size"}
+    kind : {"sha256", "md5", "crc32c", "bundle"}
 
     Raises
     ------
@@ -36,8 +35,6 @@ def checksum(path: Path, kind: str) -> str:
     """
     if kind == "bundle":
         return f"bundle:{bundles.digest_of(path)}"
-    if kind == "size":
-        return f"size:{path.stat().st_size}"
     content = _content(kind)
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):

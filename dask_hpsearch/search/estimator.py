@@ -97,13 +97,10 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         the same ``random_state``. Default: True if there is more than one slot when the
         search begins.
     share_steps : bool
-        Fit the steps that candidates of a `sklearn.pipeline.Pipeline` have in common once
-        for each split on each node, instead of once in each fit, unless a step draws
-        random numbers without a seed, holds a generator, warns, or alters its input.
-        Scores are the same; ``mean_fit_time`` is shorter. False: every fit fits all
-        steps; needed for steps whose result depends on a clock, a file or the network,
-        and for those that are to print or write something in every fit, since that
-        cannot be detected. Backend "trials" only; a pipeline with a ``memory`` keeps it.
+        Fit steps that candidates of a `sklearn.pipeline.Pipeline` share once in each slot
+        and split, instead of once in each fit: scikit-learn's own steps with plain
+        parameters, which draw no random numbers or have an integer ``random_state``. Scores are the same; ``mean_fit_time`` is shorter. False: every
+        fit fits all steps. Backend "trials" only; a pipeline with a ``memory`` keeps it.
     keep_cluster : bool
         False: the client's cluster ends with the search, even if the search fails; with a
         submitted search on Kubernetes, once no other run uses the cluster.

@@ -135,15 +135,8 @@ class SlotPool:
             slot = None
             try:
                 slot = self._take(batch.group)
-                slot.send(
-                    (
-                        tuple(run.waiting),
-                        paths,
-                        self._places(),
-                        self._kept_bytes(),
-                        self.data.steps_folder(batch.topic, self._code_of(slot)),
-                    )
-                )
+                message = tuple(run.waiting), paths, self._places(), self._kept_bytes()
+                slot.send(message)
                 run.follow(slot)
                 self._give_back(slot)
             except ForkserverLostError:
@@ -232,12 +225,6 @@ class SlotPool:
             idle, self._idle = self._idle, []
         for slot in idle:
             slot.close()
-
-    def _code_of(self, slot: Slot) -> str:
-        """Tell apart the versions of user modules that a slot may have imported."""
-        with self._lock:
-            modules = sorted({**self._seen, **self.modules}.items())
-            return f"{slot.generation} {modules}"
 
     def _kept_bytes(self) -> int | None:
         """Return the memory for steps that a slot's fits share."""
