@@ -21,7 +21,15 @@ from dask_hpsearch.config.load import load_gke_spec
 from dask_hpsearch.gcp.gke import labels as ours
 from dask_hpsearch.gcp.pricing.costs import estimate
 from tests.config.test_placement import ALL, scheduled
-from tests.fakes.project import SERVICES, FakeProject, project_at
+from tests.fakes.project import (
+    ONE_CLUSTER,
+    OPERATIONS_ROLE,
+    REAPER,
+    REAPER_ROLE,
+    SERVICES,
+    FakeProject,
+    project_at,
+)
 from tests.fakes.terminal import Terminal, terminal_of
 from tests.fakes.tokens import token_service
 from tests.gcs.held import names_in, new_bucket
@@ -215,13 +223,26 @@ def write_spec(script: Any, terminal: Terminal) -> dict[str, Any]:
     return spec
 
 
+def project_for(spec: dict[str, Any]) -> FakeProject:
+    """Return a project whose bindings are those of the script's GKE cluster."""
+    project, name = FakeProject(), spec["name"]
+    reaper = REAPER.replace("reaper-searches-", f"reaper-{name}-")
+    expression = ONE_CLUSTER.replace("clusters/searches", f"clusters/{name}")
+    condition = {"title": "one-cluster", "expression": expression}
+    project.policy.roles[OPERATIONS_ROLE] = [reaper]
+    project.policy.conditional = [
+        {"role": REAPER_ROLE, "members": [reaper], "condition": condition}
+    ]
+    return project
+
+
 def test_a_restricted_project_is_proved_as_far_as_fakes_go(
     script: Any, terminal: Terminal, gcs: Proxy
 ) -> None:
     """Commands reach a project that may not build in its region; nothing is left there."""
     terminal.project.builds.restricted = {"europe-west4"}
     spec = write_spec(script, terminal)
-    with project_at(FakeProject()) as url:
+    with project_at(project_for(spec)) as url:
         addresses = [f"--address={service}={url}" for service in SERVICES]
 
         def command(*arguments: str) -> tuple[int, str]:
