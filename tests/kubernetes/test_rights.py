@@ -162,7 +162,7 @@ def test_the_users_role_is_enough(
             made.scale(1)
             made.adapt(0, 2)
             assert len(made.get_logs()) >= 2
-            assert made.why_no_workers(lasting=True) is None
+            assert made.why_no_workers(permanent=True) is None
             with kube_cluster(
                 name=made.name, namespace=namespace, kubeconfig=kubeconfig
             ) as again:

@@ -85,7 +85,7 @@ def test_workers_with_other_versions_do_not_join(
     try:
         with cluster.get_client() as client:
             wait_until(lambda: isinstance(cluster.why_no_workers(), VersionSkewError))
-            told = str(cluster.why_no_workers(lasting=True))
+            told = str(cluster.why_no_workers(permanent=True))
             workers = client.scheduler_info(n_workers=-1)["workers"].values()
     finally:
         asked(lambda api: api.delete("DaskWorkerGroup", name), namespace)
