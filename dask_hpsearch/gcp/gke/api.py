@@ -384,6 +384,6 @@ def check_managed(path: str, cluster: v1.Cluster) -> None:
 
 def _still(path: str, status: str) -> CloudTimeoutError:
     return CloudTimeoutError(
-        f"{path} is still {status}: look at it in the Google Cloud console, or try again "
+        f"{path} is still {status}: check it in the Google Cloud console, or try again "
         "later"
     )

@@ -356,7 +356,7 @@ class GKEClusters:
             raise operation_error(doing, conditions(found))
         said = "; ".join(conditions(found))
         self._say(
-            f"the existing GKE cluster has failed ({said}): replacing it by a new one"
+            f"the existing GKE cluster has failed ({said}): replacing it with a new one"
         )
         self.delete(path)
 

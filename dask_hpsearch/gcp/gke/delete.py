@@ -105,7 +105,7 @@ def _foreign_pools(found: v1.Cluster) -> list[str]:
 def _still_there(path: str, found: v1.Cluster) -> CloudTimeoutError:
     return CloudTimeoutError(
         f"{path} is still there ({found.status.name}): delete it again with "
-        "dask-hpsearch down, or look at it in the Google Cloud console"
+        "dask-hpsearch down, or check it in the Google Cloud console"
     )
 
 
@@ -114,6 +114,6 @@ def _foreign_pools_left(path: str, pools: list[str]) -> ForeignResourceError:
     return ForeignResourceError(
         f"the GKE cluster {name!r} has node pools that were not created by dask-hpsearch "
         f"and will not be modified: {', '.join(pools)}. Its other node pools were deleted; "
-        "the GKE cluster itself remains, and costs its fee. To delete it: gcloud "
+        "the GKE cluster itself remains, and its fee is still charged. To delete it: gcloud "
         f"container clusters delete {name} --location={location}"
     )

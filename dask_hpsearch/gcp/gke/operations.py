@@ -93,7 +93,7 @@ def operation_timeout(
     """Return the error of an operation that has not finished in time."""
     return CloudTimeoutError(
         f"GKE took longer than {timeout / 60:.0f} minutes to {doing} "
-        f"({stage_of(operation)}): look at it with gcloud container operations "
+        f"({stage_of(operation)}): check it with gcloud container operations "
         f"describe {operation.name} --location={parent.rpartition('/')[2]}"
     )
 

@@ -87,7 +87,7 @@ class Prices:
         if days <= _OLD_DAYS:
             return ""
         return (
-            f"these prices are {days} days old (of {self.dated}): compare with "
+            f"these prices are {days} days old (dated {self.dated}): compare with "
             "https://cloud.google.com/compute/all-pricing, or provide your own price table"
         )
 
