@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.engine.demand import slots_wanted
-from dask_hpsearch.engine.policy import Durations, batch_size, quiet_time_s
-from dask_hpsearch.messages import Batch, Outcome
+from dask_hpsearch.engine.policy import batch_size, quiet_time_s
+from dask_hpsearch.engine.waiting_tasks import WaitingTasks
+from dask_hpsearch.messages import Batch, FitTask, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,28 +35,32 @@ class TaskGroup:
 
     most_running: int | None = None
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
-    waiting: deque[TaskState] = field(default_factory=deque)
+    waiting: WaitingTasks = field(default_factory=WaitingTasks)
     in_flight: int = 0
-    durations: Durations = field(default_factory=Durations)
     cancelled: bool = False
 
     def wants(self) -> int:
         """Return how many further slots its waiting tasks are worth."""
-        wanted = slots_wanted(len(self.waiting), self.durations.mean_s)
+        waiting, total_s = len(self.waiting), self.waiting.total_s()
+        mean_s = None if total_s is None else total_s / max(waiting, 1)
+        wanted = slots_wanted(waiting, mean_s)
         if self.most_running is None:
             return wanted
         return min(wanted, max(self.most_running - self.in_flight, 0))
 
     def take_batch(self, slots: int) -> list[TaskState]:
         """Take the tasks of the next batch; one whose process was killed goes alone."""
-        size = batch_size(
-            waiting=len(self.waiting), slots=slots, mean_s=self.durations.mean_s
-        )
-        tasks = [self.waiting.popleft()]
-        while len(tasks) < size and self.waiting:
-            if tasks[0].deaths or self.waiting[0].deaths:
+        waiting, n_waiting = self.waiting, len(self.waiting)
+        tasks = [waiting.take(slots)]
+        seconds = waiting.expected_s(tasks[0])
+        while waiting and seconds is not None and not tasks[0].deaths:
+            if waiting.returned and waiting.returned[0].deaths:
                 break
-            tasks.append(self.waiting.popleft())
+            seconds += waiting.next_s(slots) or 0.0
+            mean_s = seconds / (len(tasks) + 1)
+            if len(tasks) >= batch_size(waiting=n_waiting, slots=slots, mean_s=mean_s):
+                break
+            tasks.append(waiting.take(slots))
         return tasks
 
     def batch_of(
@@ -68,15 +72,15 @@ class TaskGroup:
         fit_timeout_s: float | None,
     ) -> Batch:
         """Put some of its tasks together as they go to a worker."""
-        mean_s = self.durations.mean_s or 0.0
+        seconds = sum(self.waiting.expected_s(one) or 0.0 for one in tasks)
         return Batch(
             group=self.name,
             topic=topic,
             tasks=tuple(one.task for one in tasks),
             data=tuple(dict.fromkeys(ref for one in tasks for ref in one.data)),
             fit_timeout_s=fit_timeout_s,
-            hold_s=max(_LEAST_HOLD_S, 2 * len(tasks) * mean_s),
-            quiet_s=quiet_time_s(len(tasks), mean_s),
+            hold_s=max(_LEAST_HOLD_S, 2 * seconds),
+            quiet_s=quiet_time_s(len(tasks), seconds / len(tasks)),
             number=number,
         )
 
@@ -87,6 +91,8 @@ class TaskState:
 
     Attributes
     ----------
+    parameters : mapping of str to object, optional
+        Of the candidate that it fits.
     returns : int
         How often it came back without having run to its end.
     deaths : int
@@ -97,6 +103,7 @@ class TaskState:
     data: tuple[DataRef, ...]
     group: TaskGroup
     done: Callable[[Outcome | HPSearchError], None]
+    parameters: Mapping[str, Any] | None = None
     returns: int = 0
     deaths: int = 0
     resolved: bool = False
@@ -105,6 +112,16 @@ class TaskState:
     def number(self) -> int:
         """The task's number within its engine."""
         return self.task.number
+
+    @property
+    def candidate(self) -> int | None:
+        """Ordinal of the candidate, if it is a fit of a search."""
+        return self.task.candidate if isinstance(self.task, FitTask) else None
+
+    @property
+    def n_splits(self) -> int | None:
+        """How many fits its candidate has."""
+        return self.task.n_splits if isinstance(self.task, FitTask) else None
 
 
 @dataclass(slots=True, eq=False)
