@@ -32,8 +32,9 @@ NOTICE_S = 5.0
 
 
 async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
-    logging.getLogger("distributed").setLevel(settings["log_level"])
     worker = await make_worker(settings["scheduler"], forkserver, **settings["options"])
+    # Dask sets it too, as it is imported.
+    logging.getLogger("distributed").setLevel(settings["log_level"])
     leaving = _LeaveOnSignal(worker)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(DRAIN, leaving.leave, NOTICE_S)
