@@ -189,9 +189,10 @@ class EmbeddedClusters:
 
 
 def _forget(cluster: Any) -> None:
-    """Keep Dask from closing a cluster as this process ends."""
-    with suppress(AttributeError, KeyError):
-        cluster._instances.discard(cluster)  # noqa: SLF001 (there is no public way)
+    """Keep Dask from closing a cluster, and removing its folder, as this process ends."""
+    with suppress(AttributeError):  # there is no public way
+        cluster._instances.discard(cluster)  # noqa: SLF001
+        cluster.scheduler._workdir._finalizer.detach()  # noqa: SLF001
 
 
 def _start(slots: int | None) -> _Embedded:

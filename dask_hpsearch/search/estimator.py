@@ -57,8 +57,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         many slots as it has.
     client : distributed.Client, str or Dask cluster, optional
         A client, the address of a scheduler, or a cluster. Default: the current Dask
-        client, or, if there is none, one worker on this machine for the time of the fit,
-        with a slot for each core, or as many as the search's ``n_jobs`` says.
+        client, or, if there is none, one worker on this machine, with a slot for each
+        core, or as many as the search's ``n_jobs`` says. A process keeps it for its next
+        fit, for ten minutes at most.
     store : str or Path, optional
         A folder (or ``file://`` URL) that holds runs and their data. Workers that see
         it read the data there, others get it through Dask; a later search on the same
@@ -102,7 +103,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         ``random_state``. Scores are the same; ``mean_fit_time`` is shorter. False: every
         fit fits all steps. Backend "trials" only; a pipeline with a ``memory`` keeps it.
     keep_cluster : bool
-        False: the client's cluster ends with the search, however that ends; also with one
+        False: the cluster ends with the search, however that ends; also with one
         that was submitted on Kubernetes, when nobody else is there any more.
 
     Attributes
