@@ -28,6 +28,9 @@ _LEAST_DEVIATION = 0.05  # of the logarithm of times: closer ones are all the sa
 
 Row = tuple[tuple[int, ...], tuple[float, ...]]
 
+# Values are the user's, and may be of any size: a bad prediction is no matter of theirs.
+_without_warnings = np.errstate(all="ignore")
+
 
 @dataclass(slots=True)
 class Encoder:
@@ -117,6 +120,7 @@ class TimeModel:
     deviation: float
     length2: float
 
+    @_without_warnings
     def predict(self, rows: Sequence[Row]) -> FloatArray:
         """Predict the logarithm of the seconds of a fit of each candidate.
 
@@ -127,10 +131,12 @@ class TimeModel:
         features = _standardised(dense, known, self)
         kernel = _kernel(features, self.features, self.length2)
         deviations = np.einsum("ij,j->i", kernel, self.weights)
-        logs: FloatArray = self.mean + self.deviation * np.clip(deviations, -4.0, 4.0)
+        deviations = np.nan_to_num(np.clip(deviations, -4.0, 4.0))
+        logs: FloatArray = self.mean + self.deviation * deviations
         return logs
 
 
+@_without_warnings
 def fit_times(
     rows: Sequence[Row], seconds: Sequence[float], numeric: Sequence[bool]
 ) -> TimeModel:

@@ -138,3 +138,16 @@ def test_columns_do_not_grow_without_end() -> None:
         encoder.row({"name": f"name {number}"})
 
     assert len(encoder.numeric) < 100
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1e-320, 2e-320, 3e-320], [-1e99, 1e99, 5e-324], [1e-300, 1e99, 1.0], [0, 0, 0]],
+)
+def test_extreme_numbers_warn_of_nothing(values: list[float]) -> None:
+    """Whatever their logarithms and differences are, predictions are numbers."""
+    candidates = [{"a": value} for value in values]
+
+    seconds = predicted(list(zip(candidates, [1.0, 2.0, 3.0], strict=True)), candidates)
+
+    assert all(0.1 < one < 10 for one in seconds)
