@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections import deque
+    from collections.abc import Iterable
 
 LONGEST_BATCH_S = 30.0
 _MOST_LOOKED_AT = 256
@@ -21,16 +21,7 @@ _MOST_PER_BATCH = 500
 
 
 class Grouped(Protocol):
-    """A task that waits.
-
-    Attributes
-    ----------
-    returns, deaths : int
-        How often it did not run to its end.
-    """
-
-    returns: int
-    deaths: int
+    """A task that waits."""
 
     @property
     def steps_group(self) -> int | None:
@@ -60,11 +51,15 @@ class StepGroups:
         """Whether a fit of it finds the shared steps, if it shares any."""
         return group is None or group in self._made
 
-    def next_place(self, waiting: deque[Grouped]) -> int:
+    def is_being_made(self, group: int | None) -> bool:
+        """Whether a fit of it would wait for another one that makes the shared steps."""
+        return group in self._begun
+
+    def next_place(self, waiting: Iterable[Grouped]) -> int:
         """Return which waiting task begins next: the first whose steps nobody makes now."""
         ahead = itertools.islice(waiting, _MOST_LOOKED_AT)
         for place, task in enumerate(ahead):
-            if task.steps_group not in self._begun:
+            if not self.is_being_made(task.steps_group):
                 return place
         return 0
 
@@ -92,12 +87,3 @@ def group_size(*, of_group: int, waiting: int, slots: int, mean_s: float | None)
         share = max(1, min(share, int(LONGEST_BATCH_S / max(mean_s, 1e-4))))
     parts = math.ceil(of_group / min(share, _MOST_PER_BATCH))
     return math.ceil(of_group / parts)
-
-
-def places_of_group(group: int, waiting: deque[Grouped]) -> list[int]:
-    """Return where a group's tasks wait, apart from those that came back once."""
-    return [
-        place
-        for place, task in enumerate(waiting)
-        if task.steps_group == group and not task.returns and not task.deaths
-    ]

@@ -286,7 +286,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             self._take_in(outcome)
             deliver(self._fit_result(call, outcome))
 
-        self._engine.submit(*self._tasks.fit_task(call), group, done)
+        task, refs = self._tasks.fit_task(call)
+        self._engine.submit(task, refs, group, done, parameters=call.parameters)
         if self._engine.hungry or time.monotonic() < self._started + _START_S:
             # This thread makes tasks as fast as it can, and would keep Python's lock for
             # 5 ms at a time: the first batches took 0.7 s to come back, now 0.1 s.

@@ -215,6 +215,10 @@ class SlotPool:
         if changed:
             self._renew()
 
+    def release(self) -> None:
+        """Let the slots end, busy ones after what they run, and let go of their memory."""
+        self._renew()
+
     def pids(self) -> list[int]:
         """Return the processes of the slots that exist now."""
         with self._lock:

@@ -119,7 +119,9 @@ def test_on_one_node_fits_go_out_in_order() -> None:
 def test_what_came_back_goes_alone() -> None:
     """A batch that was too long for its slot is not made anew."""
     group = group_of(1, 10)
-    group.waiting[0].returns = 1
+    first = group.waiting.take(2)
+    first.returns = 1
+    group.waiting.appendleft(first)
 
     assert [one.number for one in group.take_batch(2, workers=2)] == [0]
     assert len(group.take_batch(2, workers=2)) > 1
