@@ -37,7 +37,7 @@ class SharedSteps:
         if known and self._names:
             self._candidates_of = Counter()
             for candidate in candidates or ():
-                self._candidates_of.update(self._prefixes(candidate))
+                self._candidates_of.update(self._first_steps(candidate))
         self._numbers: dict[Hashable, int] = {}
 
     def of(self, parameters: Mapping[str, Any] | None) -> tuple[int, Hashable]:
@@ -48,21 +48,21 @@ class SharedSteps:
         parameters : mapping of str to object, or None
             The candidate.
         """
-        prefixes = self._prefixes(parameters or {})
+        first_steps = self._first_steps(parameters or {})
         if self._candidates_of is not None:
-            shared = [self._candidates_of[prefix] > 1 for prefix in prefixes]
+            shared = [self._candidates_of[prefix] > 1 for prefix in first_steps]
             while shared and not shared[-1]:
                 shared.pop()
-                prefixes.pop()
-        if not prefixes:
+                first_steps.pop()
+        if not first_steps:
             return _NOTHING_SHARED, None
-        return len(prefixes), prefixes[-1]
+        return len(first_steps), first_steps[-1]
 
     def number(self, split: str, prefix: Hashable) -> int:
         """Return the number of the fits that have this split and these steps."""
         return self._numbers.setdefault((split, prefix), len(self._numbers))
 
-    def _prefixes(self, parameters: Mapping[str, Any]) -> list[Hashable]:
+    def _first_steps(self, parameters: Mapping[str, Any]) -> list[Hashable]:
         """Name the first step, the first two, … but the last, by their parameters."""
         if not self._names or "steps" in parameters or "memory" in parameters:
             return []
@@ -70,12 +70,12 @@ class SharedSteps:
         for key in sorted(parameters):
             step = key.partition("__")[0]
             of_step.setdefault(step, []).append((key, _name_of(parameters[key])))
-        prefixes: list[Hashable] = []
+        first_steps: list[Hashable] = []
         so_far: Hashable = ()
         for name in self._names[:-1]:
             so_far = so_far, name, tuple(of_step.get(name, ()))
-            prefixes.append(so_far)
-        return prefixes
+            first_steps.append(so_far)
+        return first_steps
 
 
 def _name_of(value: Any) -> Hashable:

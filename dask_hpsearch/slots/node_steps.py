@@ -1,7 +1,7 @@
 """Fitted steps that all slots of a node share: files, made once by the slot that is first.
 
-A slot claims a step before it fits it. Another one that needs it meanwhile is told that it
-is being made. A claim ends with its process, however that ends.
+A slot claims a step before it fits it. Another one that needs it meanwhile gets an error that
+says that it is being made. A claim ends with its process, however that ends.
 """
 
 from __future__ import annotations

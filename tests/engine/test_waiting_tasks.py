@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
+from dask_hpsearch.engine.step_groups import StepGroups
 from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.engine.waiting_tasks import WaitingTasks
 from tests.estimators import Deed, flowers, seen
@@ -271,3 +272,127 @@ def test_a_search_begins_its_long_fits_in_time(tmp_path: Path) -> None:
     assert sorted(began) == sorted(list(range(10)) * 4)
     assert 9 not in began[-4:]
     assert [one["seconds"] for one in found.cv_results_["params"]] == seconds
+
+
+def sharing(n_candidates: int, n_splits: int, *, seconds: float = 1.0) -> list[Fit]:
+    """Make fits of which those of a split share their pipeline's first steps."""
+    return [
+        Fit(n, split, {"n": n}, n_splits, seconds, steps_group=split)
+        for n in range(n_candidates)
+        for split in range(n_splits)
+    ]
+
+
+@given(
+    n_candidates=st.integers(1, 12),
+    n_splits=st.integers(1, 4),
+    sizes=st.lists(st.integers(0, 5), min_size=60, max_size=60),
+)
+def test_tasks_and_groups_can_be_taken_in_turns(
+    n_candidates: int, n_splits: int, sizes: list[int]
+) -> None:
+    """None is lost or begins twice, and the rest is still in the order it came in."""
+    tasks = sharing(n_candidates, n_splits)
+    queue = waiting(tasks)
+    taken: list[Fit] = []
+
+    for size in sizes:
+        rest = [one for one in tasks if one not in taken]
+        assert list(queue) == rest
+        if not rest:
+            break
+        if size:
+            first = queue.next_task(slots=2)
+            of_group = [one for one in rest if one.steps_group == first.steps_group]
+            assert queue.n_in_group(first.steps_group) == len(of_group)
+            batch = queue.take_group(first, size, math.inf)
+            others = [one for one in of_group if one is not first]
+            assert batch == [first, *others[: size - 1]]
+            taken += batch
+        else:
+            taken.append(queue.take(slots=2))
+
+
+def test_a_group_is_cut_by_predicted_time() -> None:
+    """The first one goes, however long it takes."""
+    queue = waiting(sharing(10, 1))
+    queue.took(Fit(None), 2.0)
+    first = queue.next_task(slots=2)
+
+    assert len(queue.take_group(first, 10, 6.5)) == 3
+    assert len(queue.take_group(queue.next_task(slots=2), 10, 0.1)) == 1
+
+
+def test_a_fit_whose_steps_are_being_made_begins_later() -> None:
+    """Another split, or another candidate, begins first; without any, it begins."""
+    steps = StepGroups()
+    queue = waiting(sharing(2, 2))
+    steps.begin(0)
+
+    assert [queue.take(4, steps).steps_group for _ in range(2)] == [1, 1]
+    assert queue.take(4, steps).steps_group == 0
+
+
+def test_a_fit_that_is_due_does_not_wait_for_its_steps() -> None:
+    """It would end last."""
+    steps = StepGroups()
+    long = Fit(1, 1, {"n": 1}, 2, 50.0, steps_group=0)
+    queue = waiting([Fit(n, 0, {"n": n}, 2, 1.0, steps_group=1) for n in (2, 3)])
+    queue.append(long)
+    queue.took(Fit(1, 0, {"n": 1}, 2), 50.0)
+    steps.begin(0)
+
+    assert queue.take(1, steps) is long
+
+
+def test_what_makes_shared_steps_tells_nothing_of_other_fits() -> None:
+    """Its time counts only while nothing else is known."""
+    queue = waiting(sharing(5, 1))
+    queue.took(Fit(None), 9.0, is_typical=False)
+    assert queue.total_s() == pytest.approx(45.0)
+
+    queue.took(Fit(None), 1.0)
+    queue.took(Fit(None), 9.0, is_typical=False)
+
+    assert queue.total_s() == pytest.approx(5.0)
+
+
+def test_groups_go_together_and_other_fits_longest_first() -> None:
+    """With several workers, a long fit that is due comes before groups that are not."""
+    group: Any = TaskGroup()
+    for task in sharing(6, 2):
+        group.waiting.append(task)
+    long = Fit(9, 1, {"n": 9}, 2, 100.0)
+    group.waiting.append(long)
+    group.waiting.took(Fit(9, 0, {"n": 9}, 2), 100.0)
+    for _ in range(40):
+        group.waiting.took(Fit(None), 1.0)
+
+    batches = []
+    while group.waiting:
+        batches.append(group.take_batch(slots=2, workers=2))
+
+    assert batches[0] == [long]
+    assert {len({one.steps_group for one in batch}) for batch in batches} == {1}
+    assert max(map(len, batches)) > 1
+
+
+def test_fits_that_make_shared_steps_do_not_go_in_one_batch() -> None:
+    """They take long, though all others are short."""
+    group: Any = TaskGroup()
+    tasks = [Fit(None, steps_group=n) for n in range(40) for _ in range(5)]
+    for task in tasks:
+        group.waiting.append(task)
+    maker, other = (group.take_batch(slots=2)[0] for _ in range(2))
+    for task, seconds in ((maker, 1.0), (other, 1.0), (tasks[2], 0.001)):
+        group.took(task, seconds)
+        group.steps.end(task.steps_group, ran=True)
+
+    while group.waiting:
+        batch = group.take_batch(slots=2)
+        new = {
+            one.steps_group for one in batch if not group.steps.is_made(one.steps_group)
+        }
+        assert len(new) <= 1
+        for task in batch:
+            group.steps.end(task.steps_group, ran=True)
