@@ -1,4 +1,4 @@
-"""How soon a fit that has started processes ends, and all that it has started.
+"""How soon a fit ends that has started processes, and how soon these processes end.
 
 Run ``python -m benchmarks.cases.process_ends``. A fit starts one kind of process and then
 hangs, fills its memory, is killed or exits. The table has, for each way to end it, the
