@@ -87,7 +87,7 @@ class UnsupportedVersionError(HPSearchError, ImportError):
 
 
 class MissingExtraError(HPSearchError, ImportError):
-    """A package that is needed for this is not installed; an extra of ours has it."""
+    """A package that is needed for this is not installed; an extra of dask-hpsearch has it."""
 
 
 class ClientClosedError(HPSearchError, RuntimeError):
@@ -227,7 +227,7 @@ class SpecError(HPSearchError, ValueError):
     Attributes
     ----------
     problems : list of str
-        All that is wrong with it, a field each.
+        Each problem of the spec, one for each field.
     """
 
     def __init__(self, name: str, problems: list[str]) -> None:

@@ -113,7 +113,7 @@ def test_bindings_are_made_once_the_cluster_is_there(
 def test_a_change_meanwhile_is_kept(
     iam: FakeProject, deployment: DeployContext, rest: GoogleRest
 ) -> None:
-    """Somebody else sets the policy between the look and the change: both are in it."""
+    """A policy that another client sets between read and write keeps both changes."""
 
     def meddle(policy: FakePolicy) -> None:
         policy.roles["roles/editor"] = ["user:eve@example.org"]

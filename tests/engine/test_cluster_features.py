@@ -1,4 +1,4 @@
-"""What a search may ask of its cluster, whoever's it is."""
+"""What a search may ask of its cluster, from any provider."""
 
 from __future__ import annotations
 

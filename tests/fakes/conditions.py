@@ -49,7 +49,7 @@ def holds(expression: str, resource: Resource) -> bool:
     Raises
     ------
     ConditionSyntaxError
-        If it is no expression of this part of the language.
+        If the expression uses more than this part of the language.
     """
     parser = _Parser(_tokens(expression), resource)
     result = parser.either()

@@ -1,6 +1,6 @@
 """Allow policies of IAM: how they are read and set, and what they allow.
 
-Google refuses a change of what somebody else has changed meanwhile, conditions in a policy
+Google refuses a change of a policy that another client has changed since it was read, conditions in a policy
 of an older version, and principals of an identity pool that does not exist yet.
 """
 
