@@ -1,4 +1,4 @@
-# make help tells what there is. Every target sets the environment up first, if it has to.
+# `make help` lists the targets. Each target first sets up the environment if it is missing.
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,7 +22,7 @@ BENCH_ARGS ?=
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## Make .venv with all that demo, tests and benchmarks need
+setup: $(STAMP)  ## Make .venv for the demo, tests and benchmarks
 
 # The project's own editable install carries its metadata (version, entry
 # point), so a change of pyproject.toml installs again; that takes seconds.
@@ -68,7 +68,7 @@ check: $(STAMP)  ## Lint, format check, types, layers, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-format: $(STAMP)  ## Format the code and mend what ruff can mend
+format: $(STAMP)  ## Format the code and apply the fixes of ruff
 	$(BIN)/ruff check --fix-only --exit-zero .
 	$(BIN)/ruff format .
 

@@ -152,7 +152,7 @@ def test_architecture_shows_the_layers_of_the_contract() -> None:
     """Row by row, in the same order, as import-linter holds them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = project["tool"]["importlinter"]["contracts"]
-    layers = next(one["layers"] for one in contracts if one["id"] == "floors")
+    layers = next(one["layers"] for one in contracts if one["id"] == "layers")
     _, _, text = text_of(ARCHITECTURE).partition("\n## Layers\n")
     rows = re.findall(
         r"^\| (`[^|]+`) \|", text.partition("\n## ")[0], flags=re.MULTILINE

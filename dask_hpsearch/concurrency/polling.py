@@ -55,7 +55,7 @@ class Deadline:
     @property
     def expired(self) -> bool:
         """Whether the end is past."""
-        return self.remaining < 0
+        return self.remaining <= 0
 
 
 def poll_until(
@@ -93,11 +93,12 @@ def poll_until(
     clock = clock or Clock(time.monotonic)
     deadline = Deadline(timeout, clock.now)
     while not done(result := check()):
-        if deadline.expired:
+        remaining = deadline.remaining
+        if remaining <= 0:
             if on_timeout is None:
                 break
             raise on_timeout(result)
-        clock.sleep(interval)
+        clock.sleep(min(interval, remaining))
     return result
 
 
@@ -112,9 +113,10 @@ async def poll_until_async(
     """Await a function until its result satisfies a condition; as `poll_until`."""
     deadline = Deadline(timeout)
     while not done(result := await check()):
-        if deadline.expired:
+        remaining = deadline.remaining
+        if remaining <= 0:
             if on_timeout is None:
                 break
             raise on_timeout(result)
-        await asyncio.sleep(interval)
+        await asyncio.sleep(min(interval, remaining))
     return result

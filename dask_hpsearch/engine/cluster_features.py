@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dask_hpsearch.exceptions import ClusterError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -84,16 +86,43 @@ class ClusterFeatures:
         return ()
 
     def start_driver(self, job: Any) -> dict[str, Any]:
-        """Start a Job that drives a run; return how this process reaches Kubernetes."""
-        raise NotImplementedError(job)
+        """Start a Job that drives a run; return how this process reaches Kubernetes.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster does not run on Kubernetes.
+        """
+        del job
+        raise _lacking(self, "run the driver of a submitted search")
 
     def end_with_runs(self) -> None:
-        """Let the cluster end as soon as no submitted run is under way on it."""
-        raise NotImplementedError
+        """Let the cluster end as soon as no submitted run is under way on it.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster does not run on Kubernetes.
+        """
+        raise _lacking(self, "end after its last submitted run")
 
     def end(self) -> None:
-        """End the cluster, even if another process created it."""
-        raise NotImplementedError
+        """End the cluster, even if another process created it.
+
+        Raises
+        ------
+        ClusterError
+            If the cluster has no such operation.
+        """
+        raise _lacking(self, "be ended from here")
+
+
+def _lacking(cluster: object, ability: str) -> ClusterError:
+    msg = (
+        f"{type(cluster).__name__} cannot {ability}; use a cluster of kube_cluster "
+        "or gke_cluster"
+    )
+    return ClusterError(msg)
 
 
 def features_of(client: Client | None) -> ClusterFeatures:

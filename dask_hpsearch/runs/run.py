@@ -7,7 +7,6 @@ by the methods that need them.
 from __future__ import annotations
 
 import os
-import time
 import uuid
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -223,15 +222,9 @@ class SearchRun:
 
             watch(self, timeout)
             return self
-        deadline = None if timeout is None else time.monotonic() + timeout
         # Each poll of a bucket takes a few requests, which cost time and money.
-        pause_s = _POLL_S if self._folder.store.local_path() else _POLL_BUCKET_S
-        while not (state := self.state).has_ended:
-            self._job_watch.poll(state)
-            if deadline is not None and time.monotonic() > deadline:
-                msg = f"run {self.run_id} is still {state} after {timeout:g} s"
-                raise TimeoutError(msg)
-            time.sleep(pause_s)
+        interval = _POLL_S if self._folder.store.local_path() else _POLL_BUCKET_S
+        self._job_watch.wait_for_end(lambda: self.state, timeout, interval=interval)
         return self
 
     def result(self, timeout: float | None = None, *, estimator: bool = True) -> Any:

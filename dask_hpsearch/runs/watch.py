@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,14 +46,7 @@ class RemoteProgress(SearchProgress):
         TimeoutError
             After ``timeout`` seconds.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while not (state := self.refresh()).has_ended:
-            self._job_watch.poll(state)
-            remaining_s = deadline - time.monotonic()
-            if remaining_s <= 0:
-                msg = f"run {self._run.run_id} is still {state} after {timeout:g} s"
-                raise TimeoutError(msg)
-            time.sleep(min(_POLL_S, remaining_s))
+        state = self._job_watch.wait_for_end(self.refresh, timeout, interval=_POLL_S)
         if not state.has_result:
             self.end(str(state))
 

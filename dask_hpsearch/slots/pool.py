@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from dask_hpsearch.concurrency import poll_until
 from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.messages import STOP_SIGN, Batch, DataRef
 from dask_hpsearch.slots.batch_run import BatchRun, without_data
@@ -176,10 +177,13 @@ class SlotPool:
         self.data.look_again()
         for slot in self._busy_now():
             slot.send(STOP_SIGN)
-        until = time.monotonic() + seconds
-        while self._busy_now() and time.monotonic() < until:
-            time.sleep(_DRAIN_LOOK_S)
-        for slot in self._busy_now():
+        busy = poll_until(
+            self._busy_now,
+            lambda slots: not slots,
+            timeout=seconds,
+            interval=_DRAIN_LOOK_S,
+        )
+        for slot in busy:
             slot.end("cancelled")
 
     def close(self) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from dask_hpsearch import paths
+from dask_hpsearch.concurrency import poll_until, run_coroutine
 from dask_hpsearch.exceptions import HPSearchError, PodStartError
 from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.runs.driver_process import describe_process
@@ -20,7 +19,7 @@ from dask_hpsearch.runs.generations import current_generation
 from dask_hpsearch.runs.states import note_state
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable
     from pathlib import Path
 
     from dask_hpsearch.clusters.kubernetes.diagnosis import Problem
@@ -75,8 +74,8 @@ class StartedJob:
         from dask_hpsearch.clusters.kubernetes import job_control
 
         try:
-            found: Problem | None = _run(
-                job_control.find_problem(self.job, self.connection)
+            found: Problem | None = run_coroutine(
+                lambda: job_control.find_problem(self.job, self.connection)
             )
         except HPSearchError as error:
             _logger.debug("the state of the driver's Job is not known: %s", error)
@@ -88,7 +87,7 @@ class StartedJob:
         from dask_hpsearch.clusters.kubernetes import job_control
 
         with contextlib.suppress(HPSearchError):
-            _run(job_control.delete_job(self.job, self.connection))
+            run_coroutine(lambda: job_control.delete_job(self.job, self.connection))
 
 
 class JobWatch:
@@ -110,6 +109,43 @@ class JobWatch:
         self._logged = ""
         self._stuck_polls = 0
         self.text = ""
+
+    def wait_for_end(
+        self, look: Callable[[], RunState], timeout: float | None, *, interval: float
+    ) -> RunState:
+        """Poll the run and its Job until the run has ended; return its state.
+
+        Parameters
+        ----------
+        look : callable
+            Returns the run's present state.
+        timeout : float or None
+            Seconds; None: no limit.
+        interval : float
+            Seconds between two calls of ``look``.
+
+        Raises
+        ------
+        PodStartError
+            If the pod of the driver cannot start.
+        TimeoutError
+            After ``timeout`` seconds.
+        """
+
+        def poll() -> RunState:
+            state = look()
+            self.poll(state)
+            return state
+
+        return poll_until(
+            poll,
+            lambda state: state.has_ended,
+            timeout=timeout,
+            interval=interval,
+            on_timeout=lambda state: TimeoutError(
+                f"run {self._folder.run_id} is still {state} after {timeout:g} s"
+            ),
+        )
 
     def poll(self, state: RunState) -> None:
         """Look at the Job, if it is time.
@@ -174,12 +210,6 @@ def delete_if_stuck(run_id: str) -> str | None:
 def forget_job(run_id: str) -> None:
     """Forget the Job of a run's driver."""
     _path(run_id).unlink(missing_ok=True)
-
-
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine in its own thread: that of a notebook has a loop already."""
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(asyncio.run, coroutine).result()
 
 
 def _path(run_id: str) -> Path:
