@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,20 @@ def _loky() -> Iterator[Contender]:
 
 
 @contextlib.contextmanager
+def _loky_with_memory() -> Iterator[Contender]:
+    """Give the pipeline scikit-learn's own memory, empty at first."""
+
+    def fit(search: Any, X: Any, y: Any) -> Any:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            joblib.parallel_config("loky", n_jobs=N_SLOTS),
+        ):
+            return search.set_params(estimator__memory=folder).fit(X, y)
+
+    yield Contender(sklearn.model_selection, fit, _written)
+
+
+@contextlib.contextmanager
 def _joblib_dask() -> Iterator[Contender]:
     def fit(search: Any, X: Any, y: Any) -> Any:
         with joblib.parallel_config("dask"):
@@ -144,6 +159,7 @@ _STARTS = {
     "dask_hpsearch": _dask_hpsearch,
     "dask_hpsearch, all steps": functools.partial(_dask_hpsearch, share_steps=False),
     "loky": _loky,
+    "loky, memory=": _loky_with_memory,
     "joblib-dask": _joblib_dask,
     "dask-ml": _dask_ml,
     "plain": _plain,

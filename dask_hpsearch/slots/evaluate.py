@@ -31,6 +31,8 @@ from dask_hpsearch.messages import (
     IMAGE_VARIABLE,
     SLOT_DONE,
     STOP_SIGN,
+    TASK_BEGINS,
+    TASK_DEFERRED,
     THREADS_VARIABLE,
     CallTask,
     FitSpec,
@@ -41,7 +43,8 @@ from dask_hpsearch.messages import (
 from dask_hpsearch.raised_errors import encode_error, in_words
 from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.slots import shared_data
-from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, PipelineCache
+from dask_hpsearch.slots.node_steps import BeingMadeError, NodeSteps
+from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, Candidate, PipelineCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +56,7 @@ _KEPT_BYTES = 2**30
 _ALWAYS_KEPT = 16
 _KEPT_IDLE_S = 5.0
 _KEPT_WARNINGS = 20
+_MOST_WAITS = 2  # of a task, for a step that another slot fits
 
 
 class Bundles:
@@ -200,7 +204,11 @@ def serve(
             message = connection.recv()
             if message == STOP_SIGN:  # it came too late for its list
                 continue
-            tasks, paths, folders, room = message
+            tasks, paths, folders, room, steps_folder = message
+            node = pipeline_cache.node
+            pipeline_cache.node = (
+                NodeSteps.open(steps_folder) if node is None else node.at(steps_folder)
+            )
             pipeline_cache.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
             if folders != places:
                 places = folders
@@ -210,8 +218,8 @@ def serve(
                 _prepare, paths=paths, loaded=loaded, pipeline_cache=pipeline_cache
             )
             with loaded.for_tasks():
-                for outcome in _run_all(tasks, prepare, connection):
-                    connection.send_bytes(outcome.to_bytes())
+                for answer in _run_all(tasks, prepare, connection, pipeline_cache.node):
+                    connection.send_bytes(answer)
                     if has_left_children():
                         connection.send_bytes(SLOT_DONE)
                         return True
@@ -252,22 +260,54 @@ def _threads() -> int:
 
 def _run_all(
     tasks: tuple[Task, ...],
-    prepare: Callable[[Task], Callable[[], Any]],
+    prepare: Callable[..., Callable[[], Any]],
     connection: Connection,
-) -> Iterator[Outcome]:
-    """Run tasks in order; once a message arrives, give the others back."""
+    node: NodeSteps | None,
+) -> Iterator[bytes]:
+    """Run tasks; once anything arrives, give the others back unrun.
+
+    They run in order, apart from those that need a step which another slot fits now: these
+    come last. If there is nothing else to do, the slot waits for the step.
+    """
     arrived = select.poll()  # a tenth of the time that connection.poll takes
     arrived.register(connection, select.POLLIN)
-    for position, task in enumerate(tasks):
-        if position and arrived.poll(0):
+    waiting = collections.deque(tasks)
+    needed: dict[int, str] = {}
+    waits: collections.Counter[int] = collections.Counter()
+    begun = False
+    while waiting:
+        number = waiting[0].number
+        if number in needed and node is not None:
+            node.wait(needed[number], given_up=lambda: bool(arrived.poll(0)))
+            yield TASK_BEGINS
+        if begun and arrived.poll(0):
             connection.recv()
-            yield from (Outcome(one.number, "returned") for one in tasks[position:])
+            yield from (Outcome(one.number, "returned").to_bytes() for one in waiting)
             return
-        yield _run(task, prepare)
+        begun = True
+        try:
+            outcome = _run(
+                waiting[0],
+                functools.partial(prepare, may_wait=waits[number] < _MOST_WAITS),
+            )
+        except BeingMadeError as error:
+            needed[number] = error.key
+            waits[number] += 1
+            waiting.rotate(-1)
+            yield TASK_DEFERRED
+            continue
+        waiting.popleft()
+        yield outcome.to_bytes()
 
 
 def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
-    """Run one task; an error that it raises becomes its outcome."""
+    """Run one task; whatever it raises becomes its outcome.
+
+    Raises
+    ------
+    BeingMadeError
+        If another slot fits one of its steps now.
+    """
     start = time.perf_counter()
     try:
         with _forks_end():
@@ -288,6 +328,8 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
             with _forks_end():
                 payload = _encode_result(work())
             status: Any = "ok"
+        except BeingMadeError:
+            raise
         except BaseException as error:  # noqa: BLE001 (sys.exit must not end the slot)
             payload, status, message = encode_error(error), "raised", in_words(error)
     seconds = time.perf_counter() - start
@@ -335,12 +377,13 @@ def _prepare(
     paths: Mapping[str, str],
     loaded: Bundles,
     pipeline_cache: PipelineCache,
+    may_wait: bool = False,
 ) -> Callable[[], Any]:
     """Load a task's data, and return the function that runs it."""
     load = functools.partial(loaded.for_fit, paths=paths, private=True)
     if isinstance(task, CallTask):
         return _prepare_calls(task, load)
-    return _prepare_fit(task, load, paths, loaded, pipeline_cache)
+    return _prepare_fit(task, load, paths, loaded, pipeline_cache, may_wait=may_wait)
 
 
 def _prepare_calls(
@@ -362,6 +405,8 @@ def _prepare_fit(
     paths: Mapping[str, str],
     loaded: Bundles,
     pipeline_cache: PipelineCache,
+    *,
+    may_wait: bool,
 ) -> Callable[[], Any]:
     spec: FitSpec = loaded.get(task.spec.digest, paths)
     indices = loaded.get(task.split_data.digest, paths)
@@ -377,7 +422,13 @@ def _prepare_fit(
     parameters = parts.load()
     if spec.share_steps and not shared.get("return_estimator"):
         refs = spec.X, spec.y, task.split_data
-        pipeline_cache.attach(estimator, tuple(ref.digest for ref in refs))
+        pipeline_cache.attach(
+            estimator,
+            tuple(ref.digest for ref in refs),
+            candidate=Candidate(task.spec.digest, parameters),
+            n_steps=task.shared_steps,
+            may_wait=may_wait,
+        )
     progress = (
         _pair(task.split, task.n_splits),
         _pair(task.candidate, task.n_candidates),

@@ -148,6 +148,12 @@ def share_memory(nbytes: int, dask_worker: Worker) -> None:
         _pool(dask_worker).share_bytes = nbytes // dask_worker.state.nthreads
 
 
+def release_slots(dask_worker: Worker) -> None:
+    """End the idle slots, with what they have in memory; others take their place."""
+    if PLUGIN_NAME in dask_worker.plugins:
+        _pool(dask_worker).release()
+
+
 def slot_pids(dask_worker: Worker) -> list[int]:
     """Return the processes of this worker's slots."""
     return _pool(dask_worker).pids()

@@ -136,8 +136,15 @@ class SlotPool:
             slot = None
             try:
                 slot = self._take(batch.group)
-                message = tuple(run.waiting), paths, self._places(), self._kept_bytes()
-                slot.send(message)
+                slot.send(
+                    (
+                        tuple(run.waiting),
+                        paths,
+                        self._places(),
+                        self._kept_bytes(),
+                        self.data.steps_folder(batch.topic, self._code_of(slot)),
+                    )
+                )
                 run.follow(slot)
                 self._give_back(slot)
             except ForkserverLostError:
@@ -212,6 +219,10 @@ class SlotPool:
         if changed:
             self._renew()
 
+    def release(self) -> None:
+        """Let the slots end, busy ones after what they run, and let go of their memory."""
+        self._renew()
+
     def pids(self) -> list[int]:
         """Return the processes of the slots that exist now."""
         with self._lock:
@@ -229,6 +240,12 @@ class SlotPool:
             idle, self._idle = self._idle, []
         for slot in idle:
             slot.close()
+
+    def _code_of(self, slot: Slot) -> str:
+        """Tell apart the versions of user modules that a slot may have imported."""
+        with self._lock:
+            modules = sorted({**self._seen, **self.modules}.items())
+            return f"{slot.generation} {modules}"
 
     def _kept_bytes(self) -> int | None:
         """Return the memory for steps that a slot's fits share."""
