@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.case import Case, Entry
 
-_N_TEXTS = 4000
+_N_TEXTS = 1600
 _N_WORDS = 20_000
 
 
@@ -40,21 +40,21 @@ def kernels(module: Any, quick: bool, inner_n_jobs: int) -> Any:  # noqa: FBT001
 
 
 def texts(quick: bool) -> tuple[Any, Any]:  # noqa: FBT001
-    """Return texts of 200 words, drawn as in natural language, of two topics."""
+    """Return texts of 100 words, drawn as in natural language, of two topics."""
     rng = np.random.default_rng(0)
     n_texts = _N_TEXTS // 4 if quick else _N_TEXTS
     y = np.arange(n_texts) % 2
-    words = (rng.zipf(1.3, size=(n_texts, 200)) + 3 * y[:, None]) % _N_WORDS
+    words = (rng.zipf(1.3, size=(n_texts, 100)) + 3 * y[:, None]) % _N_WORDS
     X = np.array([" ".join(f"word{one}" for one in text) for text in words], object)
     return X[:, None], y
 
 
 def vectorizers(module: Any, quick: bool, inner_n_jobs: int) -> Any:  # noqa: FBT001
-    """Return a grid of 2 vectorizers and 20 classifiers on 3 splits."""
+    """Return a grid of 2 vectorizers and 10 classifiers on 5 splits."""
     del inner_n_jobs
     grid = {
         "words__ngram_range": [(1, 1), (1, 2)],
-        "classifier__alpha": np.logspace(-6, -2, 5 if quick else 20),
+        "classifier__alpha": np.logspace(-6, -2, 5 if quick else 10),
     }
     pipeline = Pipeline(
         [
@@ -62,7 +62,7 @@ def vectorizers(module: Any, quick: bool, inner_n_jobs: int) -> Any:  # noqa: FB
             ("classifier", SGDClassifier(random_state=0)),
         ]
     )
-    return module.GridSearchCV(pipeline, grid, cv=3, refit=False)
+    return module.GridSearchCV(pipeline, grid, cv=5, refit=False)
 
 
 def _of_row(row: Any) -> str:
@@ -86,7 +86,7 @@ CASES = (
     ),
     Case(
         name="steps-text",
-        title="2 TfidfVectorizer, 20 SGDClassifier each, 3 splits",
+        title="2 TfidfVectorizer, 10 SGDClassifier each, 5 splits",
         data=texts,
         search=vectorizers,
         entries=(

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import os
 import signal
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,8 @@ from tests.oracle import steps
 from tests.oracle.structure import difference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
 
     from distributed import Client
 
@@ -218,19 +220,37 @@ class Eager(NodeSteps):
         return True
 
 
-@pytest.fixture(params=["slot", "node"])
-def slots(request: Any, tmp_path: Path) -> Iterator[list[PipelineCache]]:
-    """Return the caches of three fits: of one slot, or of three that share a node."""
-    if request.param == "slot":
+@contextlib.contextmanager
+def caches_of_fits(*, on_node: bool) -> Iterator[list[PipelineCache]]:
+    """Return the caches of three fits: of one slot, or of three slots of a node."""
+    if not on_node:
         yield [PipelineCache()] * 3
         return
-    cache = NodeCache(tmp_path / "cache", temporary=True)
-    place = StepsFolder(cache.folder, None, "search", "code")
-    caches = [PipelineCache() for _ in range(3)]
-    for one in caches:
-        one.node = Eager(place, cache)
-    yield caches
-    cache.close()
+    with tempfile.TemporaryDirectory() as folder:
+        cache = NodeCache(Path(folder, "cache"), temporary=True)
+        place = StepsFolder(cache.folder, None, "search", "code")
+        caches = [PipelineCache() for _ in range(3)]
+        for one in caches:
+            one.node = Eager(place, cache)
+        yield caches
+        cache.close()
+
+
+@pytest.fixture(params=["slot", "node"])
+def run_on(request: Any, one_thread_process: Executor) -> Callable[..., Any]:
+    """Call a function in a process like a slot's, with the caches of three fits there."""
+
+    def run(function: Callable[..., Any], name: str) -> Any:
+        on_node = request.param == "node"
+        call = one_thread_process.submit(_with_caches, function, name, on_node)
+        return call.result()
+
+    return run
+
+
+def _with_caches(function: Callable[..., Any], name: str, on_node: bool) -> Any:  # noqa: FBT001
+    with caches_of_fits(on_node=on_node) as caches:
+        return function(name, caches)
 
 
 def fitted(pipeline: Pipeline, data: Data, cache: PipelineCache | None) -> Pipeline:
@@ -272,47 +292,60 @@ def with_classifier(early: list[Any]) -> Pipeline:
     return make_pipeline(*early, LogisticRegression(max_iter=1000))
 
 
-@pytest.mark.parametrize(("data", "early"), SHARED.values(), ids=SHARED)
+def _shared(name: str, caches: list[PipelineCache]) -> tuple[int, int]:
+    data, early = SHARED[name]
+    return check(with_classifier(early), data(), caches)
+
+
+@pytest.mark.parametrize("name", SHARED)
 def test_shared_steps_leave_what_plain_fits_leave(
-    data: Any, early: list[Any], slots: list[PipelineCache]
+    name: str, run_on: Callable[..., Any]
 ) -> None:
     """Every step is fitted once, and all fits are equal in every bit."""
-    found, possible = check(with_classifier(early), data(), slots)
+    found, possible = run_on(_shared, name)
 
     assert found == possible
 
 
-@pytest.mark.parametrize(("data", "early"), EVERY_TIME.values(), ids=EVERY_TIME)
-def test_some_steps_are_fitted_every_time(
-    data: Any, early: list[Any], slots: list[PipelineCache]
-) -> None:
-    """Those that share memory with others, and those that hold generators."""
+def _fitted_every_time(name: str, caches: list[PipelineCache]) -> int:
+    data, early = EVERY_TIME[name]
     pipeline = with_classifier(early)
     pipeline.set_params(logisticregression__max_iter=5000)
 
-    for cache in slots:
+    for cache in caches:
         own, plain = copy.deepcopy(pipeline), copy.deepcopy(pipeline)
         X, y = data()
         cache.attach(own, ROWS)
         own.fit(X, y)
         assert difference(plain.fit(*data()), own) is None
+    return hits(caches)
 
-    assert hits(slots) == 0
 
-
-@pytest.mark.parametrize(("data", "early"), DRAWS.values(), ids=DRAWS)
-def test_steps_that_draw_are_fitted_every_time(
-    data: Any, early: list[Any], slots: list[PipelineCache]
+@pytest.mark.parametrize("name", EVERY_TIME)
+def test_some_steps_are_fitted_every_time(
+    name: str, run_on: Callable[..., Any]
 ) -> None:
-    """And so is what comes after them; with numpy's seed set, fits are plain ones."""
+    """Steps that share memory with others, and steps that hold generators."""
+    assert run_on(_fitted_every_time, name) == 0
+
+
+def _drawing(name: str, caches: list[PipelineCache]) -> int:
+    data, early = DRAWS[name]
     pipeline = with_classifier([*early, StandardScaler(with_mean=False)])
 
-    for cache in slots:
+    for cache in caches:
         own = clone(pipeline)
         cache.attach(own, ROWS)
         own.fit(*data())
+    return hits(caches)
 
-    assert hits(slots) == 0
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_steps_that_draw_are_fitted_every_time(
+    name: str, run_on: Callable[..., Any]
+) -> None:
+    """And so are the steps after them."""
+    assert run_on(_drawing, name) == 0
 
 
 class TestInASearch:

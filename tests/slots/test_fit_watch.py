@@ -19,6 +19,7 @@ from dask_hpsearch.slots.fit_watch import FitWatch, WarningWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Executor
 
 OF_A_MODULE = np.random.default_rng(0)
 
@@ -63,19 +64,25 @@ NO_CHANCE: dict[str, Callable[[], object]] = {
 }
 
 
+def _repeatable(name: str, *, known_code: bool = False) -> bool:
+    return seen(NO_CHANCE[name], known_code=known_code)
+
+
 @pytest.mark.parametrize("act", CHANCE.values(), ids=CHANCE)
 def test_chance_is_seen_each_time(act: Callable[[], object]) -> None:
     """Draws of any generator, fresh entropy, and seeds that are set for others."""
     assert [seen(act) for _ in range(3)] == [False, False, False]
 
 
-@pytest.mark.parametrize("act", NO_CHANCE.values(), ids=NO_CHANCE)
-def test_what_is_seeded_or_draws_nothing_is_repeatable(
-    act: Callable[[], object],
+@pytest.mark.parametrize("known_code", [True, False])
+@pytest.mark.parametrize("name", NO_CHANCE)
+def test_an_act_that_is_seeded_or_draws_nothing_is_repeatable(
+    name: str, one_thread_process: Executor, *, known_code: bool
 ) -> None:
     """Names that are drawn for calls and contexts do not count."""
-    assert seen(act)
-    assert seen(act, known_code=True)
+    found = one_thread_process.submit(_repeatable, name, known_code=known_code)
+
+    assert found.result()
 
 
 @pytest.mark.parametrize("known_code", [True, False])
@@ -84,17 +91,20 @@ def test_an_unseeded_draw_of_known_code_is_seen(*, known_code: bool) -> None:
     assert not seen(lambda: check_random_state(None).rand(), known_code=known_code)
 
 
-def test_data_that_was_altered_is_seen() -> None:
-    """X and y are to be as they were."""
+def _seen_of_data() -> list[bool]:
     X, y = np.zeros((3, 2)), np.zeros(3)
-
-    assert seen(X.sum, X, y)
-    assert not seen(lambda: X.fill(1), X, y)
-    assert not seen(lambda: y.fill(1), X, y)
+    acts = (X.sum, lambda: X.fill(1), lambda: y.fill(1))
+    return [seen(act, X, y) for act in acts]
 
 
-def test_what_warned_is_noted_and_shown() -> None:
-    """A warning makes a fit no other one, but every fit is to have it."""
+def test_data_that_was_altered_is_seen(one_thread_process: Executor) -> None:
+    """X and y must be as they were."""
+    found = one_thread_process.submit(_seen_of_data)
+
+    assert found.result() == [True, False, False]
+
+
+def _seen_of_a_warning() -> tuple[bool, bool, bool, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with FitWatch((), known_code=True) as watch:
@@ -102,9 +112,15 @@ def test_what_warned_is_noted_and_shown() -> None:
         with WarningWatch() as silent:
             pass
 
-    assert (watch.warned, watch.repeatable) == (True, True)
-    assert not silent.warned
-    assert [str(one.message) for one in caught] == ["mind"]
+    texts = [str(one.message) for one in caught]
+    return watch.warned, watch.repeatable, silent.warned, texts
+
+
+def test_a_warning_is_noted_and_shown(one_thread_process: Executor) -> None:
+    """A fit that warns is repeatable, but every fit must warn."""
+    found = one_thread_process.submit(_seen_of_a_warning)
+
+    assert found.result() == (True, True, False, ["mind"])
 
 
 def test_everything_is_put_back_after_an_error() -> None:
