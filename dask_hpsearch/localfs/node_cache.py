@@ -84,7 +84,7 @@ class Claim:
     """
 
     def __init__(self, path: Path, descriptor: int, make: Callable[..., None]) -> None:
-        self._path = path
+        self.path = path
         self._descriptor: int | None = descriptor
         self._make = make
 
@@ -118,14 +118,14 @@ class Claim:
         CacheFullError, StoreError
         """
         kind = among, limit_bytes
-        self._make(self._path, self._descriptor, nbytes, make, kind)
+        self._make(self.path, self._descriptor, nbytes, make, kind)
 
     def close(self) -> None:
         """Let it go; if it was not filled, others may make it."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            if not self._path.exists():
-                _lock_of(self._path).unlink(missing_ok=True)
+            if not self.path.exists():
+                _lock_of(self.path).unlink(missing_ok=True)
             os.close(descriptor)
 
 

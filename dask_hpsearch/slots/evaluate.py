@@ -17,7 +17,9 @@ import sys
 import time
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import cloudpickle
 import numpy as np
@@ -43,13 +45,18 @@ from dask_hpsearch.messages import (
 from dask_hpsearch.raised_errors import encode_error, in_words
 from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.slots import shared_data
-from dask_hpsearch.slots.node_steps import BeingMadeError, NodeSteps
+from dask_hpsearch.slots.node_files import BeingMadeError, NodeFiles
+from dask_hpsearch.slots.node_steps import NodeSteps
 from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, Candidate, PipelineCache
+from dask_hpsearch.slots.split_rows import NodeRows, Split, SplitRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from multiprocessing.connection import Connection
-from pathlib import Path
+
+    from dask_hpsearch.slots.node_files import NodeFolder
+
+Files = TypeVar("Files", bound=NodeFiles)
 
 _KEPT_BUNDLES = 256
 _KEPT_BYTES = 2**30
@@ -57,6 +64,14 @@ _ALWAYS_KEPT = 16
 _KEPT_IDLE_S = 5.0
 _KEPT_WARNINGS = 20
 _MOST_WAITS = 2  # of a task, for a step that another slot fits
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    hand_out: Callable[[], Any]
+    path: Path
+    nbytes: int
+    is_copied: bool  # by scikit-learn, when it selects rows
 
 
 class Bundles:
@@ -74,8 +89,7 @@ class Bundles:
     def __init__(
         self, on_drop: Callable[[str], object] = str, *, idle_s: float = _KEPT_IDLE_S
     ) -> None:
-        self._loaded: collections.OrderedDict[str, tuple[Callable[[], Any], Path, int]]
-        self._loaded = collections.OrderedDict()
+        self._loaded: collections.OrderedDict[str, _Loaded] = collections.OrderedDict()
         self._on_drop, self._idle_s = on_drop, idle_s
         self._in_use: set[str] = set()
         self._used_until: dict[str, float] = {}
@@ -114,12 +128,19 @@ class Bundles:
             self._drop_removed()
             path = Path(paths[digest])
             hand_out = handing_out(bundles.load(str(path)))
+            is_copied = hand_out is not None
             if hand_out is None:
                 hand_out = functools.partial(bundles.load, str(path), writable=True)
-            kept = self._loaded[digest] = hand_out, path, path.stat().st_size
+            kept = _Loaded(hand_out, path, path.stat().st_size, is_copied)
+            self._loaded[digest] = kept
             self._drop_oldest()
         self._loaded.move_to_end(digest)
-        return kept[0]()
+        return kept.hand_out()
+
+    def is_copied(self, digest: str) -> bool:
+        """Whether rows selected from a loaded bundle's data are copies in every part."""
+        kept = self._loaded.get(digest)
+        return kept is not None and kept.is_copied
 
     @contextlib.contextmanager
     def for_tasks(self) -> Iterator[None]:
@@ -134,18 +155,18 @@ class Bundles:
 
     def _drop_removed(self) -> None:
         """Drop bundles whose files were removed: their searches have ended."""
-        for digest, (_, path, _) in list(self._loaded.items()):
-            if not path.exists():
+        for digest, kept in list(self._loaded.items()):
+            if not kept.path.exists():
                 self._drop(digest)
 
     def _drop_oldest(self) -> None:
         """Drop the least recently used bundles once there are too many bytes or files."""
-        nbytes = sum(size for *_, size in self._loaded.values())
+        nbytes = sum(one.nbytes for one in self._loaded.values())
         while len(self._loaded) > _ALWAYS_KEPT and (
             len(self._loaded) > _KEPT_BUNDLES or nbytes > _KEPT_BYTES
         ):
             oldest = next(iter(self._loaded))
-            nbytes -= self._loaded[oldest][2]
+            nbytes -= self._loaded[oldest].nbytes
             self._drop(oldest)
 
     def _drop(self, digest: str) -> None:
@@ -195,7 +216,13 @@ def serve(
         Whether a task has left processes, which are to end with the slot.
     """
     pipeline_cache = PipelineCache()
-    loaded = Bundles(pipeline_cache.forget)
+    split_rows = SplitRows()
+
+    def forget(digest: str) -> None:
+        pipeline_cache.forget(digest)
+        split_rows.forget(digest)
+
+    loaded = Bundles(forget)
     places: list[str] = []
     callbacks.relay_messages()
     os.environ["LOKY_MAX_CPU_COUNT"] = str(_threads())
@@ -204,18 +231,20 @@ def serve(
             message = connection.recv()
             if message == STOP_SIGN:  # it came too late for its list
                 continue
-            tasks, paths, folders, room, steps_folder = message
-            node = pipeline_cache.node
-            pipeline_cache.node = (
-                NodeSteps.open(steps_folder) if node is None else node.at(steps_folder)
-            )
+            tasks, paths, folders, room, shared_folder = message
+            pipeline_cache.node = _at(NodeSteps, pipeline_cache.node, shared_folder)
+            split_rows.node = _at(NodeRows, split_rows.node, shared_folder)
             pipeline_cache.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
             if folders != places:
                 places = folders
                 others = [one for one in sys.path if one not in folders]
                 sys.path[:] = [*folders, *others]
             prepare = functools.partial(
-                _prepare, paths=paths, loaded=loaded, pipeline_cache=pipeline_cache
+                _prepare,
+                paths=paths,
+                loaded=loaded,
+                pipeline_cache=pipeline_cache,
+                split_rows=split_rows,
             )
             with loaded.for_tasks():
                 for answer in _run_all(tasks, prepare, connection, pipeline_cache.node):
@@ -225,6 +254,10 @@ def serve(
                         return True
             connection.send_bytes(BATCH_DONE)
     return False
+
+
+def _at(kind: type[Files], files: Files | None, folder: NodeFolder) -> Files:
+    return kind.open(folder) if files is None else files.at(folder)
 
 
 def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
@@ -291,7 +324,7 @@ def _run_all(
                 functools.partial(prepare, may_wait=waits[number] < _MOST_WAITS),
             )
         except BeingMadeError as error:
-            needed[number] = error.key
+            needed[number] = error.name
             waits[number] += 1
             waiting.rotate(-1)
             yield TASK_DEFERRED
@@ -377,13 +410,16 @@ def _prepare(
     paths: Mapping[str, str],
     loaded: Bundles,
     pipeline_cache: PipelineCache,
+    split_rows: SplitRows,
     may_wait: bool = False,
 ) -> Callable[[], Any]:
     """Load a task's data, and return the function that runs it."""
     load = functools.partial(loaded.for_fit, paths=paths, private=True)
     if isinstance(task, CallTask):
         return _prepare_calls(task, load)
-    return _prepare_fit(task, load, paths, loaded, pipeline_cache, may_wait=may_wait)
+    return _prepare_fit(
+        task, load, paths, loaded, pipeline_cache, split_rows, may_wait=may_wait
+    )
 
 
 def _prepare_calls(
@@ -399,12 +435,13 @@ def _prepare_calls(
     return lambda: [call() for call in calls]
 
 
-def _prepare_fit(
+def _prepare_fit(  # noqa: PLR0917 (called once, in order)
     task: FitTask,
     load: Callable[[str], Any],
     paths: Mapping[str, str],
     loaded: Bundles,
     pipeline_cache: PipelineCache,
+    split_rows: SplitRows,
     *,
     may_wait: bool,
 ) -> Callable[[], Any]:
@@ -433,8 +470,17 @@ def _prepare_fit(
         _pair(task.split, task.n_splits),
         _pair(task.candidate, task.n_candidates),
     )
+    rows = None
+    if not private and all(loaded.is_copied(one.digest) for one in (spec.X, spec.y)):
+        split = Split(
+            (spec.X.digest, spec.y.digest, task.split_data.digest),
+            spec.X.nbytes + spec.y.nbytes,
+            n_fits=task.n_candidates,
+            n_splits=task.n_splits,
+        )
+        rows = functools.partial(split_rows.rows, split)
     return lambda: sklearn_adapter.run_fit(
-        spec.function, estimator, data, indices, parameters, progress, shared
+        spec.function, estimator, data, indices, parameters, progress, shared, rows
     )
 
 

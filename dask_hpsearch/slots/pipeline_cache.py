@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline
 
 from dask_hpsearch.sklearn_adapter import warning_filters
 from dask_hpsearch.slots.fit_watch import FitWatch, WarningWatch
-from dask_hpsearch.slots.node_steps import BeingMadeError, NodeSteps
+from dask_hpsearch.slots.node_files import BeingMadeError
 from dask_hpsearch.slots.repeatability import (
     identity_of,
     is_known_code,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from dask_hpsearch.localfs.node_cache import Claim
+    from dask_hpsearch.slots.node_steps import NodeSteps
 
 MIB = 2**20
 MOST_BYTES = 256 * MIB
@@ -285,7 +286,7 @@ class PipelineCache:
         if name is None or self.node is None:
             return None
         try:
-            return self.node.find(name)
+            return self.node.recall(name)
         except BeingMadeError:
             if may_wait:
                 raise

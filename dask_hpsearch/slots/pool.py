@@ -142,7 +142,7 @@ class SlotPool:
                         paths,
                         self._places(),
                         self._kept_bytes(),
-                        self.data.steps_folder(batch.topic, self._code_of(slot)),
+                        self.data.shared_folder(batch.topic, self._code_of(slot)),
                     )
                 )
                 run.follow(slot)

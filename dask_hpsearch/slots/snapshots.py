@@ -86,6 +86,12 @@ def snapshot_of(transformed: Any, step: Any, *, given: Any) -> Snapshot | None:
     return Snapshot(pair.pickled, pair.buffers)
 
 
+def exact_snapshot(value: Any) -> Snapshot | None:
+    """Take a snapshot of any object; None if a copy would not be the same in every bit."""
+    taken = _taken(value)
+    return None if taken is None else Snapshot(taken.pickled, taken.buffers)
+
+
 def memory_of(value: Any) -> list[memoryview] | None:
     """Return the memory of an object's arrays, then its pickle; None without a pickle."""
     taken = _taken(value)

@@ -50,7 +50,8 @@ from sklearn.random_projection import GaussianRandomProjection
 
 from dask_hpsearch import DaskSearchCV, local_cluster
 from dask_hpsearch.localfs.node_cache import NodeCache
-from dask_hpsearch.slots.node_steps import NodeSteps, StepsFolder
+from dask_hpsearch.slots.node_files import NodeFolder
+from dask_hpsearch.slots.node_steps import NodeSteps
 from dask_hpsearch.slots.pipeline_cache import PipelineCache
 from tests.oracle import steps
 from tests.oracle.structure import difference
@@ -228,7 +229,7 @@ def caches_of_fits(*, on_node: bool) -> Iterator[list[PipelineCache]]:
         return
     with tempfile.TemporaryDirectory() as folder:
         cache = NodeCache(Path(folder, "cache"), temporary=True)
-        place = StepsFolder(cache.folder, None, "search", "code")
+        place = NodeFolder(cache.folder, None, "search", "code")
         caches = [PipelineCache() for _ in range(3)]
         for one in caches:
             one.node = Eager(place, cache)

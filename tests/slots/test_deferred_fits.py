@@ -25,7 +25,8 @@ from dask_hpsearch.messages import (
 )
 from dask_hpsearch.slots.batch_run import BatchRun
 from dask_hpsearch.slots.evaluate import _run_all
-from dask_hpsearch.slots.node_steps import NodeSteps, StepsFolder
+from dask_hpsearch.slots.node_files import NodeFolder
+from dask_hpsearch.slots.node_steps import NodeSteps
 from dask_hpsearch.slots.snapshots import snapshot_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def task(number: int) -> CallTask:
 @pytest.fixture
 def node(tmp_path: Path) -> NodeSteps:
     """Return the steps of a search, none yet."""
-    return NodeSteps.open(StepsFolder(tmp_path / "cache", None, "search", "code"))
+    return NodeSteps.open(NodeFolder(tmp_path / "cache", None, "search", "code"))
 
 
 @dataclass
@@ -66,7 +67,7 @@ class Made:
 def made(node: NodeSteps) -> Made:
     """Have another slot make the step."""
     other = NodeSteps.open(node.place)
-    claim = other.find(KEY)
+    claim = other.recall(KEY)
     assert isinstance(claim, Claim)
     return Made(other, claim)
 
@@ -77,7 +78,7 @@ def preparing(node: NodeSteps, ran: list[int]) -> Callable[..., Callable[[], Any
     def prepare(one: CallTask, *, may_wait: bool) -> Callable[[], Any]:
         def run() -> int:
             if one.number in NEEDS_A_STEP and may_wait:
-                assert isinstance(node.find(KEY), tuple)
+                assert isinstance(node.recall(KEY), tuple)
             ran.append(one.number)
             return one.number
 
@@ -141,7 +142,7 @@ def test_a_fit_is_deferred_only_so_often(node: NodeSteps, made: Made) -> None:
         for _ in range(2):
             threading.Timer(0.05, made.claim.close).start()
             found.append(next(answers))
-            claim = made.node.find(KEY)
+            claim = made.node.recall(KEY)
             assert isinstance(claim, Claim)
             made.claim = claim
             found.append(next(answers))

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from dask_hpsearch.localfs.node_cache import Claim, NodeCache
-from dask_hpsearch.slots.node_steps import (
+from dask_hpsearch.slots.node_files import (
     BeingMadeError,
-    NodeSteps,
-    StepsFolder,
-    prefix_of,
+    NodeFolder,
+    search_prefix,
 )
+from dask_hpsearch.slots.node_steps import NodeSteps
 from dask_hpsearch.slots.snapshots import Snapshot, snapshot_of
 from tests.processes import script, wait_until
 
@@ -29,7 +29,7 @@ STEP = (("X", "y", "split"), b"step")
 def steps_in(folder: Path, **changed: Any) -> NodeSteps:
     """Open the steps of a search."""
     values: dict[str, Any] = {"limit_bytes": None, "search": "a", "code": "1"}
-    return NodeSteps.open(StepsFolder(folder, **values | changed))
+    return NodeSteps.open(NodeFolder(folder, **values | changed))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def make(node: NodeSteps, step: Any = STEP, nbytes: int = 800) -> bool:
     """Make a step that nobody has made."""
     key = node.key(step)
     assert key is not None
-    claim = node.find(key)
+    claim = node.recall(key)
     assert isinstance(claim, Claim)
     with claim:
         return node.keep(claim, snapshot(nbytes))
@@ -59,7 +59,7 @@ def find(node: NodeSteps, step: Any = STEP) -> Any:
     """Look for a step; a claim is let go of."""
     key = node.key(step)
     assert key is not None
-    found = node.find(key)
+    found = node.recall(key)
     if isinstance(found, Claim):
         found.close()
     return found
@@ -93,12 +93,12 @@ def test_a_step_that_is_being_made_is_found_once_it_is_made(
 ) -> None:
     """Who needs it may do something else, or wait."""
     key = node.key(STEP) or ""
-    claim = node.find(key)
+    claim = node.recall(key)
     assert isinstance(claim, Claim)
     other = steps_in(tmp_path / "cache")
 
     with pytest.raises(BeingMadeError):
-        other.find(key)
+        other.recall(key)
     other.wait(key, given_up=lambda: True)
     waiting = threading.Thread(
         target=other.wait, args=(key,), kwargs={"given_up": bool}
@@ -108,7 +108,7 @@ def test_a_step_that_is_being_made_is_found_once_it_is_made(
         node.keep(claim, snapshot())
     waiting.join()
 
-    assert isinstance(other.find(key), tuple)
+    assert isinstance(other.recall(key), tuple)
 
 
 def test_a_claim_that_was_not_filled_is_free(tmp_path: Path, node: NodeSteps) -> None:
@@ -135,7 +135,7 @@ time.sleep(60)
     with script(program, tmp_path) as process:
         wait_until(claimed.exists)
         with pytest.raises(BeingMadeError):
-            node.find(key)
+            node.recall(key)
         process.send_signal(signal.SIGKILL)
         process.wait()
 
@@ -147,7 +147,7 @@ def test_all_slots_know_of_a_step_that_is_fitted_every_time(
     tmp_path: Path, node: NodeSteps, *, repeatable: bool
 ) -> None:
     """Nobody waits for it."""
-    claim = node.find(node.key(STEP) or "")
+    claim = node.recall(node.key(STEP) or "")
     assert isinstance(claim, Claim)
     with claim:
         node.note_every_time(claim, repeatable=repeatable)
@@ -184,7 +184,7 @@ def test_a_search_that_has_ended_leaves_nothing(
     other = steps_in(tmp_path / "cache", search="b")
     make(other)
 
-    NodeCache(tmp_path / "cache").remove_all(prefix_of("a"))
+    NodeCache(tmp_path / "cache").remove_all(search_prefix("steps-", "a"))
 
     assert isinstance(find(node), Claim)
     assert isinstance(find(other), tuple)
