@@ -144,6 +144,9 @@ class Batch:
         Time during which the worker need not look at the slot.
     number : int
         Its number within the engine, for reports of outcomes.
+    later : int or None
+        Fits that begin after it on the same worker, by estimate; None: it is not known. A
+        fit may use the threads of slots that no later fit needs.
     """
 
     group: str
@@ -154,6 +157,7 @@ class Batch:
     hold_s: float
     quiet_s: float = 0.0
     number: int = 0
+    later: int | None = None
 
     def to_bytes(self) -> bytes:
         """Encode compactly; `from_bytes` is the inverse."""

@@ -304,7 +304,11 @@ class Engine:
         states = group.take_batch(self.watch.slots, workers=self.watch.workers)
         number = self.next_number()
         payload = group.batch_of(
-            states, number, topic=self._topic, fit_timeout_s=self._fit_timeout_s
+            states,
+            number,
+            topic=self._topic,
+            fit_timeout_s=self._fit_timeout_s,
+            later=self._later(group),
         ).to_bytes()
         self.task_bytes += len(payload)
         self.tasks_sent += len(states)
@@ -319,6 +323,13 @@ class Engine:
         group.in_flight += 1
         when_ended(future, lambda: self._events.put(lambda: self._ended(number)))
         self.watch.report(len(self._flights))
+
+    def _later(self, group: TaskGroup) -> int | None:
+        """Return how many tasks each worker gets later; None if it is not known."""
+        if group.unfinished is None or len(self._groups) > 1:
+            return None
+        later = group.unfinished - len(self._tasks) + len(group.waiting)
+        return later // max(self.watch.workers, 1)
 
     def _ended(self, number: int) -> None:
         """Note a batch's end; fetch outcomes that were not reported."""
@@ -429,6 +440,7 @@ class Engine:
         self._tasks.pop(state.number, None)
         if not state.resolved:
             state.resolved = True
+            state.group.ended()
             state.done(outcome)
 
     def _cancel(

@@ -36,9 +36,13 @@ class TaskGroup:
     ----------
     most_running : int or None
         Batches that may be with Dask at once (joblib's ``n_jobs``); None: no limit.
+    unfinished : int or None
+        Tasks of the call that have not ended, those not yet submitted included; None: it
+        is not known.
     """
 
     most_running: int | None = None
+    unfinished: int | None = None
     name: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
     waiting: WaitingTasks = field(default_factory=WaitingTasks)
     in_flight: int = 0
@@ -105,6 +109,11 @@ class TaskGroup:
             tasks.append(waiting.take(slots))
         return tasks
 
+    def ended(self) -> None:
+        """Note that a task of the call has ended, or that its result was known."""
+        if self.unfinished is not None:
+            self.unfinished -= 1
+
     def took(self, task: TaskState, seconds: float) -> None:
         """Note how long a task took: it may have made what others share."""
         is_typical = self.steps.is_made(task.steps_group)
@@ -134,6 +143,7 @@ class TaskGroup:
         *,
         topic: str,
         fit_timeout_s: float | None,
+        later: int | None = None,
     ) -> Batch:
         """Put some of its tasks together as they go to a worker."""
         made: set[int | None] = set()
@@ -148,6 +158,7 @@ class TaskGroup:
             hold_s=max(least, 2 * seconds),
             quiet_s=quiet_time_s(len(tasks), seconds / len(tasks)),
             number=number,
+            later=later,
         )
 
 

@@ -127,7 +127,10 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         if self._log is None:  # a search begins with an engine of its own
             self._engine.modules.forget_compared()
         self._errors = ErrorsInTurn()
-        self._group = TaskGroup(most_running=self._most_running)
+        self._group = TaskGroup(
+            most_running=self._most_running,
+            unfinished=None if self._log is None else self._log.n_fits,
+        )
         self._started = time.monotonic()
         self._tasks.begin_call(None if self._log is None else self._log.candidates)
         if self._log is not None and self._all:
@@ -276,6 +279,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """
         known = self._log.known(call) if self._log else None
         if known is not None:
+            self._engine.call_soon(group.ended)
             self._engine.call_soon(lambda: deliver(known))
             return
 

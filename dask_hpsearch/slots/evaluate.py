@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import cloudpickle
 import numpy as np
-from joblib import parallel_config
-from joblib.parallel import SequentialBackend, ThreadingBackend
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.localfs import bundles
@@ -35,7 +33,6 @@ from dask_hpsearch.messages import (
     STOP_SIGN,
     TASK_BEGINS,
     TASK_DEFERRED,
-    THREADS_VARIABLE,
     CallTask,
     FitSpec,
     FitTask,
@@ -44,7 +41,7 @@ from dask_hpsearch.messages import (
 )
 from dask_hpsearch.raised_errors import encode_error, in_words
 from dask_hpsearch.sklearn_adapter import callbacks
-from dask_hpsearch.slots import shared_data
+from dask_hpsearch.slots import shared_data, threads
 from dask_hpsearch.slots.node_files import BeingMadeError, NodeFiles
 from dask_hpsearch.slots.node_steps import NodeSteps
 from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, Candidate, PipelineCache
@@ -225,13 +222,13 @@ def serve(
     loaded = Bundles(forget)
     places: list[str] = []
     callbacks.relay_messages()
-    os.environ["LOKY_MAX_CPU_COUNT"] = str(_threads())
-    with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
+    os.environ[threads.COUNT_VARIABLE] = str(threads.of_slot())
+    with contextlib.suppress(EOFError, OSError), threads.nested_calls_stay_here():
         while True:
             message = connection.recv()
             if message == STOP_SIGN:  # it came too late for its list
                 continue
-            tasks, paths, folders, room, shared_folder = message
+            tasks, paths, folders, room, shared_folder, n_slots = message
             pipeline_cache.node = _at(NodeSteps, pipeline_cache.node, shared_folder)
             split_rows.node = _at(NodeRows, split_rows.node, shared_folder)
             pipeline_cache.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
@@ -245,6 +242,7 @@ def serve(
                 loaded=loaded,
                 pipeline_cache=pipeline_cache,
                 split_rows=split_rows,
+                n_slots=n_slots,
             )
             with loaded.for_tasks():
                 for answer in _run_all(tasks, prepare, connection, pipeline_cache.node):
@@ -258,37 +256,6 @@ def serve(
 
 def _at(kind: type[Files], files: Files | None, folder: NodeFolder) -> Files:
     return kind.open(folder) if files is None else files.at(folder)
-
-
-def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
-    """Run parallel calls inside a fit in the slot's own thread or threads.
-
-    A slot has one core, unless it was given more: with ``n_jobs=-1`` inside a fit, slots
-    would compete for the same cores.
-    """
-    threads = _threads()
-    one = SequentialBackend(nesting_level=1)
-    backend = _SlotThreads(threads) if threads > 1 else one
-    context: contextlib.AbstractContextManager[Any] = parallel_config(
-        backend=backend, n_jobs=None
-    )
-    return context
-
-
-class _SlotThreads(ThreadingBackend):  # type: ignore[misc]
-    """Runs parallel calls inside a fit in at most as many threads as the slot has."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__(nesting_level=1)
-        self._most = most
-
-    def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return how many tasks run at once."""
-        return min(int(super().effective_n_jobs(n_jobs)), self._most)
-
-
-def _threads() -> int:
-    return int(os.environ.get(THREADS_VARIABLE, "1"))
 
 
 def _run_all(
@@ -411,6 +378,7 @@ def _prepare(
     loaded: Bundles,
     pipeline_cache: PipelineCache,
     split_rows: SplitRows,
+    n_slots: int = 1,
     may_wait: bool = False,
 ) -> Callable[[], Any]:
     """Load a task's data, and return the function that runs it."""
@@ -418,7 +386,14 @@ def _prepare(
     if isinstance(task, CallTask):
         return _prepare_calls(task, load)
     return _prepare_fit(
-        task, load, paths, loaded, pipeline_cache, split_rows, may_wait=may_wait
+        task,
+        load,
+        paths,
+        loaded,
+        pipeline_cache,
+        split_rows,
+        n_slots=n_slots,
+        may_wait=may_wait,
     )
 
 
@@ -443,6 +418,7 @@ def _prepare_fit(  # noqa: PLR0917 (called once, in order)
     pipeline_cache: PipelineCache,
     split_rows: SplitRows,
     *,
+    n_slots: int,
     may_wait: bool,
 ) -> Callable[[], Any]:
     spec: FitSpec = loaded.get(task.spec.digest, paths)
@@ -479,9 +455,13 @@ def _prepare_fit(  # noqa: PLR0917 (called once, in order)
             n_splits=task.n_splits,
         )
         rows = functools.partial(split_rows.rows, split)
-    return lambda: sklearn_adapter.run_fit(
-        spec.function, estimator, data, indices, parameters, progress, shared, rows
+    run = functools.partial(
+        sklearn_adapter.run_fit,
+        *(spec.function, estimator, data, indices, parameters, progress, shared, rows),
     )
+    if n_slots > 1 and threads.asks_for_more(estimator, parameters):
+        return functools.partial(threads.run_with, n_slots * threads.of_slot(), run)
+    return run
 
 
 def _pair(index: int | None, total: int | None) -> tuple[int, int] | None:

@@ -64,6 +64,7 @@ class SlotsPlugin(WorkerPlugin):
             Path(worker.local_directory),
             self._reader,
             share_bytes=None if limit is None else limit // threads,
+            n_slots=threads,
             forkserver=worker.extensions.pop(EARLY_FORKSERVER, None),
             oom_record=worker.extensions.pop(OOM_RECORD, None),
             disk=worker.extensions.pop(DISK_WATCH, None),
