@@ -8,6 +8,7 @@ last digits. What cannot be kept so has no snapshot.
 from __future__ import annotations
 
 import ctypes
+import functools
 import io
 import pickle
 import sys
@@ -119,17 +120,12 @@ class _ExactPickler(cloudpickle.Pickler):  # type: ignore[misc]
     """
 
     def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file, protocol=5, buffer_callback=self._take)
         self.exact = True
         self.buffers: list[Any] = []
         self.spans: list[Span] = []
-
-    def _take(self, buffer: pickle.PickleBuffer) -> None:
-        raw = buffer.raw()
-        self.buffers.append(raw)
-        if raw.nbytes and not isinstance(raw.obj, _Gaps):
-            start = np.frombuffer(raw, np.uint8).__array_interface__["data"][0]
-            self.spans.append((start, start + raw.nbytes))
+        # No method of this object, which would keep itself and the data alive.
+        take = functools.partial(_take, self.buffers, self.spans)
+        super().__init__(file, protocol=5, buffer_callback=take)
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, np.ndarray) and not obj.flags.forc:
@@ -156,6 +152,14 @@ class _ExactPickler(cloudpickle.Pickler):  # type: ignore[misc]
             before,
             writable,
         )
+
+
+def _take(buffers: list[Any], spans: list[Span], buffer: pickle.PickleBuffer) -> None:
+    raw = buffer.raw()
+    buffers.append(raw)
+    if raw.nbytes and not isinstance(raw.obj, _Gaps):
+        start = np.frombuffer(raw, np.uint8).__array_interface__["data"][0]
+        spans.append((start, start + raw.nbytes))
 
 
 class _Gaps(bytearray):

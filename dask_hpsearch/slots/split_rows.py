@@ -12,6 +12,8 @@ which this is not certain are selected by each fit, as before.
 from __future__ import annotations
 
 import collections
+import contextlib
+import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -161,10 +163,12 @@ class SplitRows:
                 self._note_each_time(key)
                 return rows
             self._note_file(key, claim.path)
-        mapped = self._from_file(
-            key
-        )  # its pages are the node's, not this process's own
-        return rows if mapped is None else mapped
+        mapped = self._from_file(key)  # pages of the node, not of this process alone
+        if mapped is None:
+            return rows
+        del rows, snapshot
+        _free_memory()
+        return mapped
 
     def _note_file(self, key: tuple[str, ...], path: Path) -> None:
         if len(self._files) >= _MOST_KNOWN:
@@ -194,6 +198,12 @@ def _has_room(split: Split, node: NodeRows) -> bool:
     nbytes = split.nbytes * (split.n_splits or 1)
     free: int = psutil.virtual_memory().available
     return nbytes <= min(node.room, free // _MEMORY_PART)
+
+
+def _free_memory() -> None:
+    """Return freed memory to the system: a slot otherwise keeps it for the next fit."""
+    with contextlib.suppress(AttributeError, OSError):  # only glibc has the function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _snapshot(rows: Any) -> Snapshot | None:

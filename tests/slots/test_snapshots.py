@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from dask_hpsearch.slots.snapshots import snapshot_of
+from dask_hpsearch.slots.snapshots import exact_snapshot, snapshot_of
 from tests.oracle.structure import difference
 
 GIVEN = np.arange(60.0).reshape(10, 6)
@@ -145,3 +147,16 @@ def test_a_step_that_cannot_be_pickled_has_no_snapshot() -> None:
     step.kept = (n for n in [1])
 
     assert snapshot_of(GIVEN + 1, step, given=GIVEN) is None
+
+
+def test_the_data_of_a_dropped_snapshot_are_freed_at_once() -> None:
+    """They may be large, and the garbage collector may come much later."""
+    array = np.zeros(1000)
+    freed = weakref.ref(array)
+    gc.disable()
+    try:
+        snapshot = exact_snapshot(array)
+        del array, snapshot
+        assert freed() is None
+    finally:
+        gc.enable()
