@@ -60,6 +60,9 @@ class Case:
         scikit-learn's or dask-ml's ``model_selection``.
     entries : tuple of Entry
         The first one of ours is what the others are compared with.
+    n_slots : int
+        Slots, or processes, of a contender. "efficiency" refers to `N_SLOTS` in any case,
+        since more of them compete for the same cores.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Case:
     data: Callable[[bool], tuple[Any, Any]]
     search: Callable[[Any, bool, int], Any]
     entries: tuple[Entry, ...]
+    n_slots: int = N_SLOTS
 
 
 @dataclass(frozen=True, slots=True)

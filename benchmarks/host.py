@@ -34,7 +34,7 @@ def main() -> None:
     case = CASES[options.case]
     connection = Connection(options.fd)
     warnings.simplefilter("ignore")
-    with contenders.start(options.contender) as contender:
+    with contenders.start(options.contender, case.n_slots) as contender:
         _fit(case, contender, quick=True, inner_n_jobs=options.inner_n_jobs)
         data = case.data(options.quick)
         connection.send("ready")

@@ -10,6 +10,10 @@ from typing import Any, Literal
 # Further messages between a slot and its worker.
 BATCH_DONE = b""
 SLOT_DONE = b"\0"  # the slot ends; its remaining tasks go to other slots
+TASK_DEFERRED = (
+    b"\1"  # the first of the remaining tasks comes last, the next one begins
+)
+TASK_BEGINS = b"\2"  # the first of the remaining tasks begins only now
 STOP_SIGN = "stop"
 
 # Environment variable of a worker: the threads of each of its slots; default: one.
@@ -79,6 +83,10 @@ class FitTask:
         Ordinals and totals, as scikit-learn reports them; None where it does not.
     parameters : bytes
         The pickled candidate, a dict or None; follows the spec's ``parts``.
+    shared_steps : int or None
+        How many of a pipeline's first steps other fits have too; None: any may.
+    steps_group : int or None
+        Fits of one number have these steps, and their split, in common.
     """
 
     number: int
@@ -89,6 +97,8 @@ class FitTask:
     n_candidates: int | None
     n_splits: int | None
     parameters: bytes
+    shared_steps: int | None = None
+    steps_group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +144,9 @@ class Batch:
         Time during which the worker need not look at the slot.
     number : int
         Its number within the engine, for reports of outcomes.
+    later : int or None
+        Fits that begin after it on the same worker, by estimate; None: it is not known. A
+        fit may use the threads of slots that no later fit needs.
     """
 
     group: str
@@ -144,6 +157,7 @@ class Batch:
     hold_s: float
     quiet_s: float = 0.0
     number: int = 0
+    later: int | None = None
 
     def to_bytes(self) -> bytes:
         """Encode compactly; `from_bytes` is the inverse."""
@@ -219,7 +233,7 @@ class FitSpec:
     X, y : DataRef
         The data.
     share_steps : bool
-        Whether a slot may keep pipeline steps that several fits share.
+        Whether slots may keep pipeline steps that several fits share.
     """
 
     function: Any

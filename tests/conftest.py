@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,6 +44,13 @@ def one_thread() -> Iterator[None]:
     """
     with threadpool_limits(1):
         yield
+
+
+@pytest.fixture(scope="session")
+def one_thread_process() -> Iterator[ProcessPoolExecutor]:
+    """A process like a slot's: no other threads draw random numbers there meanwhile."""
+    with ProcessPoolExecutor(1, get_context("spawn"), threadpool_limits, (1,)) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="session")

@@ -32,10 +32,9 @@ NOTICE = 5.0
 
 
 async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
-    import distributed  # noqa: F401 (as it is imported, it sets its own log level)
-
-    logging.getLogger("distributed").setLevel(settings["log_level"])
     worker = await make_worker(settings["scheduler"], forkserver, **settings["options"])
+    # Dask sets it too, as it is imported.
+    logging.getLogger("distributed").setLevel(settings["log_level"])
     leaving = _LeaveOnSignal(worker)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(DRAIN, leaving.leave, NOTICE)

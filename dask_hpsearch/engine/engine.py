@@ -7,6 +7,7 @@ import itertools
 import logging
 import queue
 import threading
+import time
 import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
@@ -33,7 +34,7 @@ from dask_hpsearch.messages import DataRef, Outcome, Task, decode_outcomes
 from dask_hpsearch.slots.plugin import cancel_groups, run_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from distributed import Client
 
@@ -46,6 +47,10 @@ _logger = logging.getLogger(__name__)
 _MOST_RETURNS = 20
 _MAY_RUN_AGAIN = ("returned", "killed", "disk")
 _CANCEL_WAIT_S = 2.0
+# Of the time, at most one such part goes into predictions; what a few seconds did not need of
+# it is there for the next ones.
+_LEARN_PART = 50
+_LEARN_SAVED_S = 3.0
 
 
 class Engine:
@@ -106,6 +111,7 @@ class Engine:
         self._tasks: dict[int, TaskState] = {}
         self._flights: dict[int, InFlightBatch] = {}
         self._writers: dict[str, Report] = {}
+        self._learn_at = 0.0
         self._failure: HPSearchError | None = None
         self._closed = False
         self.task_bytes = self.tasks_sent = 0
@@ -160,6 +166,8 @@ class Engine:
         data: Iterable[DataRef],
         group: TaskGroup,
         done: Callable[[Outcome | HPSearchError], None],
+        *,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         """Queue a task; never blocks.
 
@@ -172,8 +180,10 @@ class Engine:
         done : callable
             Called once, in the engine's thread, with the outcome, or with the error
             that ended the engine or the group.
+        parameters : mapping of str to object, optional
+            Of the candidate that it fits, by which its time is predicted.
         """
-        self._inbox.append(TaskState(task, tuple(data), group, done))
+        self._inbox.append(TaskState(task, tuple(data), group, done, parameters))
         if self.hungry:  # else it is looked into when a batch has ended
             self._events.put(self._take_inbox)
 
@@ -221,6 +231,7 @@ class Engine:
                 self._take_inbox()
                 self._count_slots()
                 self._fill_slots()
+                self._learn_times()
             except HPSearchError as error:
                 self._fail(error)
             except Exception as error:
@@ -263,7 +274,11 @@ class Engine:
     def _fill_slots(self) -> None:
         """Submit batches, the groups taking turns, while Dask may have more."""
         room = most_in_flight(self.watch.slots) - len(self._flights)
-        groups = deque(group for group in self._groups if group.waiting)
+        groups = deque(
+            group
+            for group in self._groups
+            if group.waiting and not group.lingers(self.watch.workers)
+        )
         while room > 0 and groups and self._failure is None:
             group = groups.popleft()
             if group.most_running is None or group.in_flight < group.most_running:
@@ -273,11 +288,27 @@ class Engine:
                     groups.append(group)
         self.hungry = room > 0 or self._failure is not None
 
+    def _learn_times(self) -> None:
+        """Predict the times of waiting fits anew, in a moment when nothing else is to do."""
+        began = time.monotonic()
+        for group in self._groups:
+            if not self._events.empty() or began < self._learn_at:
+                return
+            if group.waiting.can_learn:
+                group.waiting.learn()
+                took = time.monotonic() - began
+                saved_from = max(self._learn_at, began - _LEARN_SAVED_S)
+                self._learn_at = saved_from + _LEARN_PART * took
+
     def _submit_batch(self, group: TaskGroup) -> None:
-        states = group.take_batch(self.watch.slots)
+        states = group.take_batch(self.watch.slots, workers=self.watch.workers)
         number = self.next_number()
         payload = group.batch_of(
-            states, number, topic=self._topic, fit_timeout_s=self._fit_timeout_s
+            states,
+            number,
+            topic=self._topic,
+            fit_timeout_s=self._fit_timeout_s,
+            later=self._later(group),
         ).to_bytes()
         self.task_bytes += len(payload)
         self.tasks_sent += len(states)
@@ -292,6 +323,13 @@ class Engine:
         group.in_flight += 1
         when_ended(future, lambda: self._events.put(lambda: self._ended(number)))
         self.watch.report(len(self._flights))
+
+    def _later(self, group: TaskGroup) -> int | None:
+        """Return how many tasks each worker gets later; None if it is not known."""
+        if group.unfinished is None or len(self._groups) > 1:
+            return None
+        later = group.unfinished - len(self._tasks) + len(group.waiting)
+        return later // max(self.watch.workers, 1)
 
     def _ended(self, number: int) -> None:
         """Note a batch's end; fetch outcomes that were not reported."""
@@ -347,8 +385,9 @@ class Engine:
             state.group.waiting.appendleft(state)
         else:
             if outcome.status not in ("unreadable", "no data"):
-                state.group.durations.add(outcome.seconds)
+                state.group.took(state, outcome.seconds)
             self._resolve(state, tried_twice(outcome) if state.deaths else outcome)
+        state.group.steps.end(state.steps_group, ran=outcome.status != "returned")
 
     def _note_crash(self, report: dict[str, Any]) -> None:
         """Blame a fit for its worker's end; after the first time Dask itself runs it again."""
@@ -401,6 +440,7 @@ class Engine:
         self._tasks.pop(state.number, None)
         if not state.resolved:
             state.resolved = True
+            state.group.ended()
             state.done(outcome)
 
     def _cancel(

@@ -8,25 +8,27 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dask.system import CPU_COUNT
-from distributed import Client
 
-from dask_hpsearch.clusters.local import local_cluster
 from dask_hpsearch.data.collections import computed, current_client
 from dask_hpsearch.engine.client import check_client, no_workers
 from dask_hpsearch.engine.cluster_features import features_of
+from dask_hpsearch.execution.embedded import embedded_clusters
 from dask_hpsearch.joblib_backend.session import slots_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from distributed import Client
 
     from dask_hpsearch.execution.settings import Settings
 
 
 @contextmanager
 def client_for(settings: Settings, search: Any) -> Iterator[Client]:
-    """Yield the client to use, or one of a new local cluster, closed afterwards.
+    """Yield the client to use, or that of a local cluster of this process's own.
 
-    A new cluster has as many slots as the search's ``n_jobs``.
+    That has as many slots as the search's ``n_jobs``. It is closed afterwards, unless
+    ``settings.keep_embedded`` says that the next fit may use it.
 
     Raises
     ------
@@ -39,10 +41,7 @@ def client_for(settings: Settings, search: Any) -> Iterator[Client]:
         check_client(client)
         yield client
         return
-    with (
-        local_cluster(slots_per_worker=slots, dashboard_address=None) as cluster,
-        Client(cluster, set_as_default=False) as own,
-    ):
+    with embedded_clusters.client(slots, keep=settings.keep_embedded) as own:
         yield own
 
 

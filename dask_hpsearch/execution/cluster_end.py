@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def end_cluster(client: Client | None) -> None:
     """End the cluster of a client, or of the current client.
 
-    Without a client there is nothing to do: the search has closed its own local cluster.
+    Without a client there is nothing to do: the search has closed its own local cluster,
+    as it does where that is not to be kept.
     """
     client = client or current_client()
     if client is None:

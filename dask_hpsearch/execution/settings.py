@@ -33,6 +33,7 @@ class Settings:
     tariff: dict[str, Any] | None = None  # a `Tariff` as JSON values
     cluster: Any = None  # set where the client does not have it
     keep_cluster: bool = True
+    keep_embedded: bool = False  # the local cluster, for this process's next fit
 
     @classmethod
     def from_manifest(cls, settings: Mapping[str, Any], **limits: Any) -> Settings:

@@ -29,7 +29,7 @@ from dask_hpsearch.joblib_backend.task_builder import TaskBuilder
 from dask_hpsearch.sklearn_adapter import callbacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.messages import Outcome
@@ -46,6 +46,10 @@ class FitLog(Protocol):
     @property
     def n_fits(self) -> int:
         """Number of fits of the call that begins."""
+
+    @property
+    def candidates(self) -> Sequence[Mapping[str, Any]] | None:
+        """Candidates of the call that begins; None if more come later for its rows."""
 
     def known(self, call: FitCall) -> dict[str, Any] | None:
         """Return a fit's result if the fit need not run."""
@@ -123,8 +127,12 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         if self._log is None:  # a search begins with an engine of its own
             self._engine.modules.forget_compared()
         self._errors = ErrorsInTurn()
-        self._group = TaskGroup(most_running=self._most_running)
+        self._group = TaskGroup(
+            most_running=self._most_running,
+            unfinished=None if self._log is None else self._log.n_fits,
+        )
         self._started = time.monotonic()
+        self._tasks.begin_call(None if self._log is None else self._log.candidates)
         if self._log is not None and self._all:
             most = max(self._most_queued, _MOST_QUEUED_PER_SLOT * self._engine.slots)
             self.parallel.pre_dispatch = "all" if self._log.n_fits <= most else most
@@ -271,6 +279,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """
         known = self._log.known(call) if self._log else None
         if known is not None:
+            self._engine.call_soon(group.ended)
             self._engine.call_soon(lambda: deliver(known))
             return
 
@@ -281,7 +290,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             self._take_in(outcome)
             deliver(self._fit_result(call, outcome))
 
-        self._engine.submit(*self._tasks.fit_task(call), group, done)
+        task, refs = self._tasks.fit_task(call)
+        self._engine.submit(task, refs, group, done, parameters=call.parameters)
         if self._engine.hungry or time.monotonic() < self._started + _START_S:
             # This thread makes tasks as fast as it can, and would keep Python's lock for
             # 5 ms at a time: the first batches took 0.7 s to come back, now 0.1 s.

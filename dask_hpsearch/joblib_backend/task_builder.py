@@ -12,10 +12,13 @@ from dask_hpsearch.exceptions import HPSearchError, UnpicklableError
 from dask_hpsearch.identity import IdentityMemo
 from dask_hpsearch.joblib_backend.pickling import SharedParts, pickled
 from dask_hpsearch.joblib_backend.results import describe
+from dask_hpsearch.joblib_backend.shared_steps import SharedSteps
 from dask_hpsearch.messages import CallTask, DataRef, FitSpec, FitTask
 from dask_hpsearch.safe_text import message_of, repr_of
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Mapping, Sequence
+
     from joblib.parallel import BatchedCalls
 
     from dask_hpsearch.engine.engine import Engine
@@ -43,11 +46,18 @@ class TaskBuilder:
     def __init__(self, engine: Engine, *, share_steps: bool = False) -> None:
         self._engine = engine
         self._share_steps = share_steps
+        self._candidates: Sequence[Mapping[str, Any]] | None = None
+        self._shared_steps: SharedSteps | None = None
         self._known = KnownObjects(engine.data_store)
         self._collections = Collections(engine.client)
         self._specs: list[_SentSpec] = []
         self._splits: IdentityMemo[DataRef] = IdentityMemo()
         self._parameters: _SentParameters | None = None
+
+    def begin_call(self, candidates: Sequence[Mapping[str, Any]] | None) -> None:
+        """Begin a call with these candidates; None if they are not known yet."""
+        self._candidates = candidates
+        self._shared_steps = None
 
     def fit_task(self, call: FitCall) -> tuple[FitTask, TaskData]:
         """Return a fit as a task, with the references to its data.
@@ -60,6 +70,7 @@ class TaskBuilder:
         spec = self._spec(call)
         split_ref = self._split(call)
         own = self._own_parameters(call, after=spec.parts)
+        n_steps, group = self._steps_of(call, own, split_ref)
         task = FitTask(
             number=self._engine.next_number(),
             spec=spec.ref,
@@ -69,6 +80,8 @@ class TaskBuilder:
             n_candidates=call.n_candidates,
             n_splits=call.n_splits,
             parameters=own.payload,
+            shared_steps=n_steps,
+            steps_group=group,
         )
         return task, (spec.ref, split_ref, *spec.data, *own.data)
 
@@ -110,6 +123,7 @@ class TaskBuilder:
         self._specs.clear()
         self._splits.clear()
         self._parameters = None
+        self._candidates = self._shared_steps = None
 
     def close(self) -> None:
         """Let go of the data."""
@@ -167,6 +181,21 @@ class TaskBuilder:
         ref = self._engine.data_store.put(pair, what="a split")
         return self._splits.put(*pair, value=ref)
 
+    def _steps_of(
+        self, call: FitCall, own: _SentParameters, split: DataRef
+    ) -> tuple[int | None, int | None]:
+        """Return how many steps a fit shares, and the number of its group."""
+        if not self._share_steps or not call.of_search:
+            return None, None
+        if self._shared_steps is None:
+            self._shared_steps = SharedSteps(call.estimator, self._candidates)
+        if own.steps is None:
+            own.steps = self._shared_steps.of(call.parameters)
+        n_steps, prefix = own.steps
+        if not n_steps:
+            return n_steps, None
+        return n_steps, self._shared_steps.number(split.digest, prefix)
+
     def _own_parameters(self, call: FitCall, *, after: SharedParts) -> _SentParameters:
         """Pickle a candidate's parameters, once for all its splits."""
         known = self._parameters
@@ -213,11 +242,18 @@ class _SentSpec:
     data: TaskData
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _SentParameters:
-    """A candidate's parameters, and their pickle that follows a spec's parts."""
+    """A candidate's parameters, and their pickle that follows a spec's parts.
+
+    Attributes
+    ----------
+    steps : (int, hashable) or None
+        The steps that it shares, once they are known; see `SharedSteps.of`.
+    """
 
     parameters: Any
     after: SharedParts
     payload: bytes
     data: TaskData
+    steps: tuple[int, Hashable] | None = None

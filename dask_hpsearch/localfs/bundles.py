@@ -15,12 +15,15 @@ import mmap
 import pickle
 import struct
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import cloudpickle
 import numpy as np
 
 from dask_hpsearch.localfs.atomic import replaced_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MAGIC = b"hpsbndl1"
 _NPY_MAGIC = b"\x93NUMPY"
@@ -60,12 +63,7 @@ class Bundle:
         return content.hexdigest()[:_DIGEST_LENGTH]
 
     def _header(self) -> bytes:
-        head = _HEAD.pack(_MAGIC, len(self._buffers), len(self._pickle))
-        entries = (
-            _ENTRY.pack(offset, buffer.nbytes)
-            for offset, buffer in zip(self._offsets[1:], self._buffers, strict=True)
-        )
-        return head + b"".join(entries)
+        return _header(self._pickle, self._buffers, self._offsets)
 
     def write(self, path: Path) -> None:
         """Write the file whole or not at all, unless it exists.
@@ -82,12 +80,19 @@ class Bundle:
 
     def write_to(self, file: IO[bytes]) -> None:
         """Write to an open, empty file."""
-        file.truncate(self.nbytes)
-        file.write(self._header())
-        parts = (self._pickle, *self._buffers)
-        for offset, part in zip(self._offsets, parts, strict=True):
-            file.seek(offset)
-            file.write(part)
+        write_parts(file, self._pickle, self._buffers)
+
+
+def write_parts(file: IO[bytes], pickled: bytes, buffers: Sequence[Any]) -> None:
+    """Write a pickle and its buffers, which lie in memory as they are, to an empty file."""
+    views = [memoryview(buffer) for buffer in buffers]
+    offsets, nbytes = _place(pickled, views)
+    file.truncate(nbytes)
+    file.write(_header(pickled, views, offsets))
+    parts: list[Any] = [pickled, *views]
+    for offset, part in zip(offsets, parts, strict=True):
+        file.seek(offset)
+        file.write(part)
 
 
 def load(path: str, *, writable: bool = False) -> Any:
@@ -179,6 +184,17 @@ def _contiguous(value: Any) -> Any:
     ):
         return np.ascontiguousarray(value)
     return value
+
+
+def _header(
+    pickled: bytes, buffers: Sequence[memoryview], offsets: Sequence[int]
+) -> bytes:
+    head = _HEAD.pack(_MAGIC, len(buffers), len(pickled))
+    entries = (
+        _ENTRY.pack(offset, buffer.nbytes)
+        for offset, buffer in zip(offsets[1:], buffers, strict=True)
+    )
+    return head + b"".join(entries)
 
 
 def _place(pickled: bytes, buffers: list[memoryview]) -> tuple[list[int], int]:

@@ -1,7 +1,8 @@
 """Checksums of files, written as ``kind:value``.
 
 ``sha256`` and ``md5`` in hexadecimal; ``crc32c`` in base64, as Google Cloud Storage writes
-it; ``bundle``: the digest of a bundle.
+it; ``bundle``: the digest of a bundle; ``size``: only the length, of what is made again at
+no great cost.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def checksum(path: Path, kind: str) -> str:
     Parameters
     ----------
     path : Path
-    kind : {"sha256", "md5", "crc32c", "bundle"}
+    kind : {"sha256", "md5", "crc32c", "bundle", "size"}
 
     Raises
     ------
@@ -35,6 +36,8 @@ def checksum(path: Path, kind: str) -> str:
     """
     if kind == "bundle":
         return f"bundle:{bundles.digest_of(path)}"
+    if kind == "size":
+        return f"size:{path.stat().st_size}"
     content = _content(kind)
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):

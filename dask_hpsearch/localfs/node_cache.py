@@ -70,6 +70,65 @@ class Held:
             os.close(descriptor)
 
 
+class Claim:
+    """An entry that this process alone may make, until it is let go.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    descriptor : int
+        Of its lock, held alone.
+    make : callable
+        Makes it, given what `fill` is given.
+    """
+
+    def __init__(self, path: Path, descriptor: int, make: Callable[..., None]) -> None:
+        self.path = path
+        self._descriptor: int | None = descriptor
+        self._make = make
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def fill(
+        self,
+        nbytes: int,
+        make: Callable[[Path], str],
+        *,
+        among: str,
+        limit_bytes: int,
+    ) -> None:
+        """Make the entry; what entries of its kind take together is bounded.
+
+        Parameters
+        ----------
+        nbytes, make
+            As of `NodeCache.hold`.
+        among : str
+            How the keys of its kind begin.
+        limit_bytes : int
+            Most that they may take; the least recently used ones go.
+
+        Raises
+        ------
+        CacheFullError, StoreError
+        """
+        kind = among, limit_bytes
+        self._make(self.path, self._descriptor, nbytes, make, kind)
+
+    def close(self) -> None:
+        """Let it go; if it was not filled, others may make it."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            if not self.path.exists():
+                _lock_of(self.path).unlink(missing_ok=True)
+            os.close(descriptor)
+
+
 class NodeCache:
     """Files by key in a folder; the first process that needs a file makes it.
 
@@ -92,7 +151,7 @@ class NodeCache:
         temporary: bool = False,
     ) -> None:
         self.folder = folder
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._temporary = temporary
         self._users: int | None = None
         self._opening = threading.Lock()
@@ -157,6 +216,38 @@ class NodeCache:
                 msg = f"the data {key} is no longer needed: its search has ended"
                 raise DataUnavailableError(msg)
             time.sleep(_POLL_S)
+
+    def claim(self, key: str) -> Held | Claim | None:
+        """Return an entry, or the right to make it, without waiting.
+
+        Returns
+        -------
+        Held, Claim or None
+            None while another process makes it.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written.
+        """
+        path = self.folder / key
+        held = self._hold(path, None) if path.exists() else None
+        if held is not None:
+            return held
+        lock = self._lock(path, fcntl.LOCK_EX)
+        if lock is None:
+            return None
+        with closed_on_error(lock):
+            if not self._is_whole(path, lock):
+                return Claim(path, lock, self._make)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            return Held(path, lock)
+
+    def remove_all(self, prefix: str) -> None:
+        """Remove the entries whose keys begin so, apart from those in use."""
+        for key in self._sizes():
+            if key.startswith(prefix):
+                self._remove(key)
 
     def nbytes(self) -> int:
         """Return the bytes that all entries take or have reserved."""
@@ -230,18 +321,23 @@ class NodeCache:
         return True
 
     def _make(
-        self, path: Path, lock: int, nbytes: int, make: Callable[[Path], str]
+        self,
+        path: Path,
+        lock: int,
+        nbytes: int,
+        make: Callable[[Path], str],
+        kind: tuple[str, int] | None = None,
     ) -> None:
         partial = path.with_name(f"{path.name}{_PARTIAL}")
         reserved = path.with_name(f"{path.name}{_RESERVED}")
         try:
             with _map_disk_errors(self.folder):
                 path.unlink(missing_ok=True)
-                self._reserve(reserved, nbytes)
+                self._reserve(reserved, nbytes, kind)
                 found = make(partial)
                 stat = partial.stat()
                 if stat.st_size > nbytes:  # the estimate was too low
-                    self._reserve(reserved, stat.st_size)
+                    self._reserve(reserved, stat.st_size, kind)
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, json.dumps(found).encode(), 0)
                 partial.rename(path)
@@ -252,11 +348,15 @@ class NodeCache:
 
     # --- room -------------------------------------------------------------------------
 
-    def _reserve(self, reserved: Path, nbytes: int) -> None:
+    def _reserve(
+        self, reserved: Path, nbytes: int, kind: tuple[str, int] | None = None
+    ) -> None:
         """Make room for a file, and keep it free while the file is made."""
         with self._alone():
             sizes = self._sizes()
             sizes.pop(reserved.name.removesuffix(_RESERVED), None)
+            if kind is not None:
+                self._bound(sizes, nbytes, *kind)
             used = sum(size for _, size in sizes.values())
             limit = self._limit(used)
             oldest_first = sorted(sizes, key=lambda key: sizes[key])
@@ -276,9 +376,25 @@ class NodeCache:
             with reserved.open("wb") as file:
                 file.truncate(nbytes)
 
+    def _bound(
+        self,
+        sizes: dict[str, tuple[float, int]],
+        nbytes: int,
+        prefix: str,
+        limit_bytes: int,
+    ) -> None:
+        """Remove old entries of a kind until another one fits its limit."""
+        of_kind = [key for key in sizes if key.startswith(prefix)]
+        used = sum(sizes[key][1] for key in of_kind)
+        for key in sorted(of_kind, key=lambda key: sizes[key]):
+            if used + nbytes <= limit_bytes:
+                break
+            if self._remove(key):
+                used -= sizes.pop(key)[1]
+
     def _limit(self, used: int) -> int:
-        if self._limit_bytes is not None:
-            return self._limit_bytes
+        if self.limit_bytes is not None:
+            return self.limit_bytes
         return int(_SHARE_OF_DISK * (shutil.disk_usage(self.folder).free + used))
 
     @contextlib.contextmanager

@@ -66,6 +66,7 @@ class Recorder:
         self._replay = None if journal is None else Replay(journal, unseeded=unseeded)
         self._progress = progress
         self._refit = refit
+        self._tolerant = tolerant
         self._failed_calls = FailedCalls(refit=refit, tolerant=tolerant)
         self._kept: list[int] | None = None
         self._lock = threading.Lock()
@@ -201,6 +202,13 @@ class Recorder:
         if not self.calls:
             return 0
         return len(self.calls[-1].candidates) * len(self.calls[-1].splits)
+
+    @property
+    def candidates(self) -> list[dict[str, Any]] | None:
+        """All candidates of the search's rows; None if more come later."""
+        if not self.calls or self.calls[-1].still_open or self._tolerant:
+            return None
+        return self.calls[-1].candidates
 
     def known(self, call: FitCall) -> dict[str, Any] | None:
         """Return the result of a fit that finished before."""

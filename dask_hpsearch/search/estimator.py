@@ -1,4 +1,8 @@
-"""`DaskSearchCV`: any hyperparameter search, fitted on Dask workers."""
+"""`DaskSearchCV`: any hyperparameter search, fitted on Dask workers.
+
+What fits a search is imported as the first one is fitted: the class itself costs no more than
+scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 
-from dask_hpsearch.engine.connect import connected
 from dask_hpsearch.exceptions import StoreError, UnsupportedSearchError
-from dask_hpsearch.execution.client import slots_of_its_own
-from dask_hpsearch.execution.cluster_end import end_cluster
-from dask_hpsearch.execution.cost import tariff_of
-from dask_hpsearch.execution.settings import Settings, check_limit
-from dask_hpsearch.search import dispatch
-from dask_hpsearch.stores import open_store
 
 if TYPE_CHECKING:
     import os
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from distributed import Client
     from distributed.deploy.cluster import Cluster
 
+    from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.runs import SearchRun
 
 Backend = Literal["auto", "trials", "joblib", "dask-ml"]
@@ -58,8 +56,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         Its ``n_jobs`` is used only if there is no cluster, see ``client``.
     client : distributed.Client, str or Dask cluster, optional
         A client, the address of a scheduler, or a cluster. Default: the current Dask
-        client or, if there is none, a local cluster for the time of the fit, with one
-        worker and as many slots as the search's ``n_jobs``, or as cores.
+        client or, if there is none, a local cluster with one worker, and as many slots as
+        the search's ``n_jobs``, or as cores. A process keeps it for its next fit, for ten
+        minutes at most.
     store : str or Path, optional
         A folder (or ``file://`` URL) that holds runs and their data. Workers that see
         it read the data there, others get it through Dask; a later search on the same
@@ -97,12 +96,15 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         the same ``random_state``. Default: True if there is more than one slot when the
         search begins.
     share_steps : bool
-        Fit steps that candidates of a `sklearn.pipeline.Pipeline` share once in each slot
-        and split, instead of once in each fit: scikit-learn's own steps with plain
-        parameters, which draw no random numbers or have an integer ``random_state``. Scores are the same; ``mean_fit_time`` is shorter. False: every
-        fit fits all steps. Backend "trials" only; a pipeline with a ``memory`` keeps it.
+        Fit the steps that candidates of a `sklearn.pipeline.Pipeline` have in common once
+        for each split on each node, instead of once in each fit, unless a step draws
+        random numbers without a seed, holds a generator, warns, or alters its input.
+        Scores are the same; ``mean_fit_time`` is shorter. False: every fit fits all
+        steps; needed for steps whose result depends on a clock, a file or the network,
+        and for those that are to print or write something in every fit, since that
+        cannot be detected. Backend "trials" only; a pipeline with a ``memory`` keeps it.
     keep_cluster : bool
-        False: the client's cluster ends with the search, even if the search fails; with a
+        False: the cluster ends with the search, even if the search fails; with a
         submitted search on Kubernetes, once no other run uses the cluster.
 
     Attributes
@@ -205,6 +207,10 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         SearchStopped
             If ``max_time`` ended before a candidate had finished.
         """
+        from dask_hpsearch.engine.connect import connected
+        from dask_hpsearch.execution.cluster_end import end_cluster
+        from dask_hpsearch.search import dispatch
+
         route = dispatch.choose(self.search, self.backend)
         with connected(self.client) as client:
             settings = self._settings(route, client)
@@ -246,7 +252,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         UnsupportedSearchError
             If the backend of the search is not "trials".
         """
+        from dask_hpsearch.engine.connect import connected
         from dask_hpsearch.runs.submit import submit
+        from dask_hpsearch.search import dispatch
 
         route = dispatch.choose(self.search, self.backend)
         if route != "trials":
@@ -259,6 +267,11 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             return submit(self.search, X, y, params, self._settings(route, client))
 
     def _settings(self, route: str, client: Client | None) -> Settings:
+        from dask_hpsearch.execution.client import slots_of_its_own
+        from dask_hpsearch.execution.cost import tariff_of
+        from dask_hpsearch.execution.settings import Settings, check_limit
+        from dask_hpsearch.stores import open_store
+
         for name in ("max_time", "fit_timeout", "worker_timeout"):
             check_limit(name, getattr(self, name), "seconds")
         check_limit("max_cost", self.max_cost, "US dollars")
@@ -293,6 +306,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             max_cost_usd=self.max_cost,
             tariff=tariff,
             keep_cluster=self.keep_cluster,
+            # The other ways run fits in the workers themselves, which go on with what they
+            # have imported.
+            keep_embedded=self.keep_cluster and route == "trials",
         )
 
     @available_if(_search_has("predict"))

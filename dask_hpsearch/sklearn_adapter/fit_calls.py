@@ -10,6 +10,7 @@ Private parts of scikit-learn that are used:
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,12 @@ from sklearn.utils.parallel import _FuncWrapper
 from sklearn.utils.validation import _num_samples
 
 from dask_hpsearch.sklearn_adapter import callbacks, warning_filters
+from dask_hpsearch.sklearn_adapter.row_selection import selecting_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from dask_hpsearch.sklearn_adapter.row_selection import RowsOf
 
 
 _NEVER_SENT_WHOLE = frozenset({"caller", "callback_ctx"})
@@ -200,22 +204,30 @@ def run_fit(  # noqa: PLR0917 (called once, in order)
     parameters: Any,
     progress: tuple[tuple[int, int] | None, tuple[int, int] | None],
     shared: Mapping[str, Any],
+    rows: RowsOf | None = None,
 ) -> dict[str, Any]:
-    """Call scikit-learn's fit-and-score function as the search itself would."""
+    """Call scikit-learn's fit-and-score function as the search itself would.
+
+    Parameters
+    ----------
+    rows : callable, optional
+        As `row_selection.selecting_rows` takes it.
+    """
     split_progress, candidate_progress = progress
     if callbacks.CONTEXT in shared and split_progress and candidate_progress:
         number = candidate_progress[0] * split_progress[1] + split_progress[0]
         shared = callbacks.for_one_fit(shared, number)
-    result: dict[str, Any] = spec_function(
-        estimator,
-        *data,
-        train=indices[0],
-        test=indices[1],
-        parameters=parameters,
-        split_progress=split_progress,
-        candidate_progress=candidate_progress,
-        **shared,
-    )
+    with nullcontext() if rows is None else selecting_rows(data, indices, rows):
+        result: dict[str, Any] = spec_function(
+            estimator,
+            *data,
+            train=indices[0],
+            test=indices[1],
+            parameters=parameters,
+            split_progress=split_progress,
+            candidate_progress=candidate_progress,
+            **shared,
+        )
     return result
 
 

@@ -2,4 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["disk_watch", "module_plugin", "oom_record", "plugin", "slot"]
+__all__ = [
+    "disk_watch",
+    "module_plugin",
+    "oom_record",
+    "own_cluster",
+    "plugin",
+    "slot",
+]

@@ -14,6 +14,8 @@ from dask_hpsearch.messages import (
     BATCH_DONE,
     SLOT_DONE,
     STOP_SIGN,
+    TASK_BEGINS,
+    TASK_DEFERRED,
     Batch,
     Outcome,
     Status,
@@ -59,6 +61,11 @@ class BatchRun:
             if answer in (BATCH_DONE, SLOT_DONE):
                 slot.leaves = answer == SLOT_DONE
                 break
+            if answer in (TASK_BEGINS, TASK_DEFERRED):
+                if answer == TASK_DEFERRED:
+                    self.waiting.rotate(-1)
+                self._begin_task(slot)
+                continue
             self.waiting.popleft()  # a slot answers in order
             self.outcomes.append(answer)
             # If the slot was ended just as its task ended, the next task is not to blame.

@@ -17,12 +17,12 @@ import sys
 import time
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import cloudpickle
 import numpy as np
-from joblib import parallel_config
-from joblib.parallel import SequentialBackend, ThreadingBackend
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.localfs import bundles
@@ -31,7 +31,8 @@ from dask_hpsearch.messages import (
     IMAGE_VARIABLE,
     SLOT_DONE,
     STOP_SIGN,
-    THREADS_VARIABLE,
+    TASK_BEGINS,
+    TASK_DEFERRED,
     CallTask,
     FitSpec,
     FitTask,
@@ -40,19 +41,34 @@ from dask_hpsearch.messages import (
 )
 from dask_hpsearch.raised_errors import encode_error, in_words
 from dask_hpsearch.sklearn_adapter import callbacks
-from dask_hpsearch.slots import shared_data
-from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, PipelineCache
+from dask_hpsearch.slots import shared_data, threads
+from dask_hpsearch.slots.node_files import BeingMadeError, NodeFiles
+from dask_hpsearch.slots.node_steps import NodeSteps
+from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, Candidate, PipelineCache
+from dask_hpsearch.slots.split_rows import NodeRows, Split, SplitRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from multiprocessing.connection import Connection
-from pathlib import Path
+
+    from dask_hpsearch.slots.node_files import NodeFolder
+
+Files = TypeVar("Files", bound=NodeFiles)
 
 _KEPT_BUNDLES = 256
 _KEPT_BYTES = 2**30
 _ALWAYS_KEPT = 16
 _KEPT_IDLE_S = 5.0
 _KEPT_WARNINGS = 20
+_MOST_WAITS = 2  # of a task, for a step that another slot fits
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    hand_out: Callable[[], Any]
+    path: Path
+    nbytes: int
+    is_copied: bool  # by scikit-learn, when it selects rows
 
 
 class Bundles:
@@ -70,8 +86,7 @@ class Bundles:
     def __init__(
         self, on_drop: Callable[[str], object] = str, *, idle_s: float = _KEPT_IDLE_S
     ) -> None:
-        self._loaded: collections.OrderedDict[str, tuple[Callable[[], Any], Path, int]]
-        self._loaded = collections.OrderedDict()
+        self._loaded: collections.OrderedDict[str, _Loaded] = collections.OrderedDict()
         self._on_drop, self._idle_s = on_drop, idle_s
         self._in_use: set[str] = set()
         self._used_until: dict[str, float] = {}
@@ -110,12 +125,19 @@ class Bundles:
             self._drop_removed()
             path = Path(paths[digest])
             hand_out = handing_out(bundles.load(str(path)))
+            is_copied = hand_out is not None
             if hand_out is None:
                 hand_out = functools.partial(bundles.load, str(path), writable=True)
-            kept = self._loaded[digest] = hand_out, path, path.stat().st_size
+            kept = _Loaded(hand_out, path, path.stat().st_size, is_copied)
+            self._loaded[digest] = kept
             self._drop_oldest()
         self._loaded.move_to_end(digest)
-        return kept[0]()
+        return kept.hand_out()
+
+    def is_copied(self, digest: str) -> bool:
+        """Whether rows selected from a loaded bundle's data are copies in every part."""
+        kept = self._loaded.get(digest)
+        return kept is not None and kept.is_copied
 
     @contextlib.contextmanager
     def for_tasks(self) -> Iterator[None]:
@@ -130,18 +152,18 @@ class Bundles:
 
     def _drop_removed(self) -> None:
         """Drop bundles whose files were removed: their searches have ended."""
-        for digest, (_, path, _) in list(self._loaded.items()):
-            if not path.exists():
+        for digest, kept in list(self._loaded.items()):
+            if not kept.path.exists():
                 self._drop(digest)
 
     def _drop_oldest(self) -> None:
         """Drop the least recently used bundles once there are too many bytes or files."""
-        nbytes = sum(size for *_, size in self._loaded.values())
+        nbytes = sum(one.nbytes for one in self._loaded.values())
         while len(self._loaded) > _ALWAYS_KEPT and (
             len(self._loaded) > _KEPT_BUNDLES or nbytes > _KEPT_BYTES
         ):
             oldest = next(iter(self._loaded))
-            nbytes -= self._loaded[oldest][2]
+            nbytes -= self._loaded[oldest].nbytes
             self._drop(oldest)
 
     def _drop(self, digest: str) -> None:
@@ -191,27 +213,40 @@ def serve(
         Whether a task has left processes, which are to end with the slot.
     """
     pipeline_cache = PipelineCache()
-    loaded = Bundles(pipeline_cache.forget)
+    split_rows = SplitRows()
+
+    def forget(digest: str) -> None:
+        pipeline_cache.forget(digest)
+        split_rows.forget(digest)
+
+    loaded = Bundles(forget)
     places: list[str] = []
     callbacks.relay_messages()
-    os.environ["LOKY_MAX_CPU_COUNT"] = str(_threads())
-    with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
+    os.environ[threads.COUNT_VARIABLE] = str(threads.of_slot())
+    with contextlib.suppress(EOFError, OSError), threads.nested_calls_stay_here():
         while True:
             message = connection.recv()
             if message == STOP_SIGN:  # it came too late for its list
                 continue
-            tasks, paths, folders, room = message
+            tasks, paths, folders, room, shared_folder, n_slots = message
+            pipeline_cache.node = _at(NodeSteps, pipeline_cache.node, shared_folder)
+            split_rows.node = _at(NodeRows, split_rows.node, shared_folder)
             pipeline_cache.room = MOST_BYTES if room is None else min(MOST_BYTES, room)
             if folders != places:
                 places = folders
                 others = [one for one in sys.path if one not in folders]
                 sys.path[:] = [*folders, *others]
             prepare = functools.partial(
-                _prepare, paths=paths, loaded=loaded, pipeline_cache=pipeline_cache
+                _prepare,
+                paths=paths,
+                loaded=loaded,
+                pipeline_cache=pipeline_cache,
+                split_rows=split_rows,
+                n_slots=n_slots,
             )
             with loaded.for_tasks():
-                for outcome in _run_all(tasks, prepare, connection):
-                    connection.send_bytes(outcome.to_bytes())
+                for answer in _run_all(tasks, prepare, connection, pipeline_cache.node):
+                    connection.send_bytes(answer)
                     if has_left_children():
                         connection.send_bytes(SLOT_DONE)
                         return True
@@ -219,55 +254,60 @@ def serve(
     return False
 
 
-def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
-    """Run parallel calls inside a fit in the slot's own thread or threads.
-
-    A slot has one core, unless it was given more: with ``n_jobs=-1`` inside a fit, slots
-    would compete for the same cores.
-    """
-    threads = _threads()
-    one = SequentialBackend(nesting_level=1)
-    backend = _SlotThreads(threads) if threads > 1 else one
-    context: contextlib.AbstractContextManager[Any] = parallel_config(
-        backend=backend, n_jobs=None
-    )
-    return context
-
-
-class _SlotThreads(ThreadingBackend):  # type: ignore[misc]
-    """Runs parallel calls inside a fit in at most as many threads as the slot has."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__(nesting_level=1)
-        self._most = most
-
-    def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """Return how many tasks run at once."""
-        return min(int(super().effective_n_jobs(n_jobs)), self._most)
-
-
-def _threads() -> int:
-    return int(os.environ.get(THREADS_VARIABLE, "1"))
+def _at(kind: type[Files], files: Files | None, folder: NodeFolder) -> Files:
+    return kind.open(folder) if files is None else files.at(folder)
 
 
 def _run_all(
     tasks: tuple[Task, ...],
-    prepare: Callable[[Task], Callable[[], Any]],
+    prepare: Callable[..., Callable[[], Any]],
     connection: Connection,
-) -> Iterator[Outcome]:
-    """Run tasks in order; once a message arrives, give the others back."""
+    node: NodeSteps | None,
+) -> Iterator[bytes]:
+    """Run tasks; once anything arrives, give the others back unrun.
+
+    They run in order, apart from those that need a step which another slot fits now: these
+    come last. If there is nothing else to do, the slot waits for the step.
+    """
     arrived = select.poll()  # a tenth of the time that connection.poll takes
     arrived.register(connection, select.POLLIN)
-    for position, task in enumerate(tasks):
-        if position and arrived.poll(0):
+    waiting = collections.deque(tasks)
+    needed: dict[int, str] = {}
+    waits: collections.Counter[int] = collections.Counter()
+    begun = False
+    while waiting:
+        number = waiting[0].number
+        if number in needed and node is not None:
+            node.wait(needed[number], given_up=lambda: bool(arrived.poll(0)))
+            yield TASK_BEGINS
+        if begun and arrived.poll(0):
             connection.recv()
-            yield from (Outcome(one.number, "returned") for one in tasks[position:])
+            yield from (Outcome(one.number, "returned").to_bytes() for one in waiting)
             return
-        yield _run(task, prepare)
+        begun = True
+        try:
+            outcome = _run(
+                waiting[0],
+                functools.partial(prepare, may_wait=waits[number] < _MOST_WAITS),
+            )
+        except BeingMadeError as error:
+            needed[number] = error.name
+            waits[number] += 1
+            waiting.rotate(-1)
+            yield TASK_DEFERRED
+            continue
+        waiting.popleft()
+        yield outcome.to_bytes()
 
 
 def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
-    """Run one task; an error that it raises becomes its outcome."""
+    """Run one task; whatever it raises becomes its outcome.
+
+    Raises
+    ------
+    BeingMadeError
+        If another slot fits one of its steps now.
+    """
     start = time.perf_counter()
     try:
         with _forks_end():
@@ -288,6 +328,8 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
             with _forks_end():
                 payload = _encode_result(work())
             status: Any = "ok"
+        except BeingMadeError:
+            raise
         except BaseException as error:  # noqa: BLE001 (sys.exit must not end the slot)
             payload, status, message = encode_error(error), "raised", in_words(error)
     seconds = time.perf_counter() - start
@@ -335,12 +377,24 @@ def _prepare(
     paths: Mapping[str, str],
     loaded: Bundles,
     pipeline_cache: PipelineCache,
+    split_rows: SplitRows,
+    n_slots: int = 1,
+    may_wait: bool = False,
 ) -> Callable[[], Any]:
     """Load a task's data, and return the function that runs it."""
     load = functools.partial(loaded.for_fit, paths=paths, private=True)
     if isinstance(task, CallTask):
         return _prepare_calls(task, load)
-    return _prepare_fit(task, load, paths, loaded, pipeline_cache)
+    return _prepare_fit(
+        task,
+        load,
+        paths,
+        loaded,
+        pipeline_cache,
+        split_rows,
+        n_slots=n_slots,
+        may_wait=may_wait,
+    )
 
 
 def _prepare_calls(
@@ -356,12 +410,16 @@ def _prepare_calls(
     return lambda: [call() for call in calls]
 
 
-def _prepare_fit(
+def _prepare_fit(  # noqa: PLR0917 (called once, in order)
     task: FitTask,
     load: Callable[[str], Any],
     paths: Mapping[str, str],
     loaded: Bundles,
     pipeline_cache: PipelineCache,
+    split_rows: SplitRows,
+    *,
+    n_slots: int,
+    may_wait: bool,
 ) -> Callable[[], Any]:
     spec: FitSpec = loaded.get(task.spec.digest, paths)
     indices = loaded.get(task.split_data.digest, paths)
@@ -377,14 +435,33 @@ def _prepare_fit(
     parameters = parts.load()
     if spec.share_steps and not shared.get("return_estimator"):
         refs = spec.X, spec.y, task.split_data
-        pipeline_cache.attach(estimator, tuple(ref.digest for ref in refs))
+        pipeline_cache.attach(
+            estimator,
+            tuple(ref.digest for ref in refs),
+            candidate=Candidate(task.spec.digest, parameters),
+            n_steps=task.shared_steps,
+            may_wait=may_wait,
+        )
     progress = (
         _pair(task.split, task.n_splits),
         _pair(task.candidate, task.n_candidates),
     )
-    return lambda: sklearn_adapter.run_fit(
-        spec.function, estimator, data, indices, parameters, progress, shared
+    rows = None
+    if not private and all(loaded.is_copied(one.digest) for one in (spec.X, spec.y)):
+        split = Split(
+            (spec.X.digest, spec.y.digest, task.split_data.digest),
+            spec.X.nbytes + spec.y.nbytes,
+            n_fits=task.n_candidates,
+            n_splits=task.n_splits,
+        )
+        rows = functools.partial(split_rows.rows, split)
+    run = functools.partial(
+        sklearn_adapter.run_fit,
+        *(spec.function, estimator, data, indices, parameters, progress, shared, rows),
     )
+    if n_slots > 1 and threads.asks_for_more(estimator, parameters):
+        return functools.partial(threads.run_with, n_slots * threads.of_slot(), run)
+    return run
 
 
 def _pair(index: int | None, total: int | None) -> tuple[int, int] | None:

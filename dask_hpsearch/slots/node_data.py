@@ -21,6 +21,9 @@ from dask_hpsearch.exceptions import DataUnavailableError, HPSearchError
 from dask_hpsearch.extras import extra_of, install_command
 from dask_hpsearch.localfs import bundles
 from dask_hpsearch.localfs.node_cache import NodeCache
+from dask_hpsearch.slots.node_files import NodeFolder, search_prefix
+from dask_hpsearch.slots.node_steps import NodeSteps
+from dask_hpsearch.slots.split_rows import NodeRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -185,6 +188,11 @@ class NodeData:
                     self._asked.pop(ref.digest, None)
             return self._arrived[ref.digest]
 
+    def shared_folder(self, search: str, code: str) -> NodeFolder:
+        """Return the folder in which the slots share the objects of a search."""
+        cache = self._cache
+        return NodeFolder(cache.folder, cache.limit_bytes, search, code)
+
     def look_again(self) -> None:
         """Wake up waiting threads, which then check whether to give up."""
         with self._changed:
@@ -225,6 +233,8 @@ class NodeData:
                     path = self._arrived.pop(digest, None)
                     if path is not None:
                         Path(path).unlink(missing_ok=True)
+        for kind in (NodeRows, NodeSteps):
+            self._cache.remove_all(search_prefix(kind.prefix, user))
 
     def close(self) -> None:
         """Remove sent bundles; the node's last worker removes a temporary cache."""

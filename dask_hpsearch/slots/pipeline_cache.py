@@ -1,12 +1,14 @@
-"""Fits shared steps of pipelines once in each slot.
+"""Steps of pipelines that several fits have in common, fitted once.
 
 The candidates of a search often differ only in a pipeline's later steps: the earlier ones
 are then fitted on the same rows with the same parameters again and again.
 ``Pipeline(memory=…)`` takes any object with a method ``cache``. `PipelineMemory` is such an
 object; its key is the data, the split and the steps so far, so it hashes no array.
 
-A step is kept only if fitting it again cannot change results: a step of scikit-learn whose
-parameters are plain values, and which draws no random numbers or has an integer seed.
+Only what comes out the same is kept: steps whose parameters tell it for sure
+(`repeatability`), and fits that were seen to do nothing that another one might do
+differently (`fit_watch`). What takes long to fit is kept for all slots of the node
+(`node_steps`), the rest in the slot's own memory.
 """
 
 from __future__ import annotations
@@ -14,40 +16,110 @@ from __future__ import annotations
 import collections
 import functools
 import pickle
-import warnings
+import time
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import sklearn
-from sklearn.base import BaseEstimator
-from sklearn.compose import make_column_selector
-from sklearn.feature_selection import chi2, f_classif, f_regression, r_regression
 from sklearn.pipeline import Pipeline
 
 from dask_hpsearch.sklearn_adapter import warning_filters
+from dask_hpsearch.slots.fit_watch import FitWatch, WarningWatch
+from dask_hpsearch.slots.node_files import BeingMadeError
+from dask_hpsearch.slots.repeatability import (
+    identity_of,
+    is_known_code,
+    is_repeatable,
+    may_be_repeatable,
+)
+from dask_hpsearch.slots.snapshots import Snapshot, snapshot_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
+
+    from dask_hpsearch.localfs.node_cache import Claim
+    from dask_hpsearch.slots.node_steps import NodeSteps
 
 MIB = 2**20
 MOST_BYTES = 256 * MIB
 _LARGEST_PART = 4  # one result takes at most a quarter of the room
 _MOST_STEPS = 1000
-_LONGEST_IDENTITY = 16 * 1024
-_PLAIN = (
-    *(type(None), bool, int, float, complex, str, bytes, slice),
-    *(np.generic, np.dtype, np.ufunc),
-)
-_EXACT_FUNCTIONS = (chi2, f_classif, f_regression, r_regression)
+_CHEAP_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class _Fitted:
-    transformed: Any
-    step: bytes  # pickled, so that later changes of the step do not reach it
-    nbytes: int
+    snapshot: Snapshot
     rows: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Whose steps a fit has, so that those of its other splits need no second look.
+
+    Attributes
+    ----------
+    search : str
+        Digest of what the fits of its call have in common.
+    parameters : mapping of str to object, or None
+    """
+
+    search: str
+    parameters: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is known of an unfitted step.
+
+    Attributes
+    ----------
+    identity : bytes
+    is_sure : bool
+        Whether its parameters alone tell that it gives the same each time.
+    is_known_code : bool
+    """
+
+    identity: bytes
+    is_sure: bool
+    is_known_code: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepFit:
+    """One fit of a step that may be known.
+
+    Attributes
+    ----------
+    key : hashable
+        Names the step, the steps before it, and their data.
+    step : Step
+    run : callable
+        Fits it; returns its output and the fitted step.
+    kind : type
+        Its class.
+    given : (X, y)
+        What it is fitted on.
+    rows : tuple of str
+        Digests of the data of the pipeline's first step.
+    """
+
+    key: Hashable
+    step: Step
+    run: Callable[[], tuple[Any, Any]]
+    kind: type
+    given: tuple[Any, Any]
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A step's output, the fitted step, and whether another fit gives the same."""
+
+    transformed: Any
+    step: Any
+    repeatable: bool
 
 
 class PipelineCache:
@@ -56,21 +128,34 @@ class PipelineCache:
     Attributes
     ----------
     room : int
-        Bytes that their transformed data may take.
+        Bytes that they may take in this slot's memory.
     hits : int
         How often a step needed no fitting.
+    node : NodeSteps or None
+        Those of the other slots.
     """
 
     def __init__(self, room: int = MOST_BYTES) -> None:
         self.room = room
         self.hits = 0
+        self.node: NodeSteps | None = None
         self._kept: collections.OrderedDict[Hashable, _Fitted]
         self._kept = collections.OrderedDict()
         self._nbytes = 0
-        self._repeatable: dict[bytes, bool] = {}
+        self._steps: dict[Hashable, Step | None] = {}
+        self._every_time: dict[Hashable, bool] = {}  # whether they come out the same
+        self._seconds: dict[bytes | type, float] = {}
 
-    def attach(self, estimator: Any, rows: tuple[str, ...]) -> None:
-        """Give a pipeline a memory of steps that were fitted on the same rows.
+    def attach(
+        self,
+        estimator: Any,
+        rows: tuple[str, ...],
+        *,
+        candidate: Candidate | None = None,
+        n_steps: int | None = None,
+        may_wait: bool = False,
+    ) -> None:
+        """Give a pipeline a memory of what was fitted on the same rows before.
 
         Parameters
         ----------
@@ -78,52 +163,186 @@ class PipelineCache:
             Anything; only a `Pipeline` without a memory of its own gets one.
         rows : tuple of str
             Digests of X, y and the split.
+        candidate : Candidate, optional
+            Whose fit it is.
+        n_steps : int, optional
+            How many of its first steps other fits have too; default: all may.
+        may_wait : bool
+            Whether the fit may end with `BeingMadeError`, and be begun anew later.
         """
-        if type(estimator) is Pipeline and estimator.memory is None:
-            estimator.memory = PipelineMemory(self, rows, estimator)
-
-    def get(self, key: Hashable) -> tuple[Any, Any] | None:
-        """Return copies of the transformed data and of the fitted step."""
-        if key not in self._kept:
-            return None
-        self._kept.move_to_end(key)
-        self.hits += 1
-        found = self._kept[key]
-        return _copied(found.transformed), pickle.loads(found.step)  # noqa: S301 (our own)
-
-    def put(
-        self, key: Hashable, rows: tuple[str, ...], transformed: Any, step: Any
-    ) -> None:
-        """Keep a fitted step and its transformed data, unless they are large."""
-        nbytes = _nbytes(transformed)
-        most = self.room // _LARGEST_PART
-        if nbytes is None or nbytes > most:
-            return
-        pickled = _pickled(step)
-        if pickled is None or nbytes + len(pickled) > most:
-            return
-        nbytes += len(pickled)
-        self._kept[key] = _Fitted(_copied(transformed), pickled, nbytes, rows)
-        self._nbytes += nbytes
-        while self._nbytes > self.room:
-            self._nbytes -= self._kept.popitem(last=False)[1].nbytes
+        if type(estimator) is Pipeline and estimator.memory is None and n_steps != 0:
+            estimator.memory = PipelineMemory(
+                self, rows, estimator, candidate, n_steps, may_wait=may_wait
+            )
 
     def forget(self, digest: str) -> None:
         """Drop the steps that were fitted on data, or rows of a split, no longer used."""
         for key, found in list(self._kept.items()):
             if digest in found.rows:
-                self._nbytes -= self._kept.pop(key).nbytes
+                self._nbytes -= self._kept.pop(key).snapshot.nbytes
 
-    def identity(self, step: Any) -> bytes | None:
-        """Return the identity of an unfitted step; None if it may not be kept."""
-        identity = _pickled(step)
-        if identity is None or len(identity) > _LONGEST_IDENTITY:
-            return None  # keys are not counted as room
-        if identity not in self._repeatable:
-            if len(self._repeatable) >= _MOST_STEPS:
-                self._repeatable.clear()
-            self._repeatable[identity] = is_repeatable(step)
-        return identity if self._repeatable[identity] else None
+    def step(
+        self, step: Any, name: str, position: int, candidate: Candidate | None
+    ) -> Step | None:
+        """Return what is known of an unfitted step; None if it is fitted every time.
+
+        Parameters
+        ----------
+        step : estimator
+        name : str
+            In its pipeline.
+        position : int
+            There.
+        candidate : Candidate or None
+        """
+        key = None if candidate is None else _short_key(name, position, candidate)
+        if key is not None and key in self._steps:
+            return self._steps[key]
+        identity = identity_of(step)
+        if identity is None:
+            found = None
+        elif identity in self._steps:
+            found = self._steps[identity]
+        else:
+            found = self._look_at(step, identity)
+            self._note(identity, found)
+        if key is not None:
+            self._note(key, found)
+        return found
+
+    def fit(self, fit: StepFit, *, may_wait: bool) -> Result:
+        """Fit a step, or recall what was fitted before.
+
+        Parameters
+        ----------
+        fit : StepFit
+        may_wait : bool
+
+        Raises
+        ------
+        BeingMadeError
+            If another slot fits it, and the fit may wait.
+        """
+        key = fit.key
+        known = self._get(key)
+        if known is not None:
+            return Result(*known, repeatable=True)
+        claim = None
+        if key not in self._every_time and self._may_take_long(fit):
+            found = self._ask_node(key, may_wait=may_wait)
+            if isinstance(found, tuple):
+                self.hits += 1
+                return Result(*found, repeatable=True)
+            if isinstance(found, bool):
+                self._note_every_time(key, repeatable=found)
+            else:
+                claim = found
+        if key in self._every_time:
+            return Result(*fit.run(), repeatable=self._every_time[key])
+        with claim or nullcontext():
+            return self._fit(fit, claim)
+
+    def _fit(self, fit: StepFit, claim: Claim | None) -> Result:
+        """Fit a step, and keep it if another fit would give the same."""
+        step = fit.step
+        watch = (
+            WarningWatch()
+            if step.is_sure
+            else FitWatch(fit.given, known_code=step.is_known_code)
+        )
+        with watch:
+            began = time.perf_counter()
+            transformed, fitted = fit.run()
+            seconds = time.perf_counter() - began
+        self._note_seconds(fit, seconds)
+        kept = False
+        if watch.repeatable and not watch.warned:
+            snapshot = snapshot_of(transformed, fitted, given=fit.given[0])
+            kept = snapshot is not None and self._keep(fit, snapshot, seconds, claim)
+        if not kept:
+            self._note_every_time(fit.key, repeatable=watch.repeatable)
+            takes_long = seconds >= _CHEAP_S  # else nobody waits for it for long
+            if takes_long and claim is not None and self.node is not None:
+                self.node.note_every_time(claim, repeatable=watch.repeatable)
+        return Result(transformed, fitted, repeatable=watch.repeatable)
+
+    def _keep(
+        self, fit: StepFit, snapshot: Snapshot, seconds: float, claim: Claim | None
+    ) -> bool:
+        """Keep a step for all slots if that is worth it, else in this one's memory."""
+        if (
+            claim is not None
+            and self.node is not None
+            and self.node.is_worth(seconds, snapshot.nbytes)
+        ):
+            return self.node.keep(claim, snapshot)
+        return self._put(fit.key, fit.rows, snapshot)
+
+    def _ask_node(
+        self, key: Hashable, *, may_wait: bool
+    ) -> tuple[Any, Any] | bool | Claim | None:
+        """Return what the node has of a step, or the right to make it."""
+        name = None if self.node is None else self.node.key(key)
+        if name is None or self.node is None:
+            return None
+        try:
+            return self.node.recall(name)
+        except BeingMadeError:
+            if may_wait:
+                raise
+            return None
+
+    def _get(self, key: Hashable) -> tuple[Any, Any] | None:
+        """Return copies of the transformed data and of the fitted step."""
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        self.hits += 1
+        found: tuple[Any, Any] = self._kept[key].snapshot.load()
+        return found
+
+    def _put(self, key: Hashable, rows: tuple[str, ...], snapshot: Snapshot) -> bool:
+        """Keep a step and what it made of its data, unless these are large."""
+        if snapshot.nbytes > self.room // _LARGEST_PART:
+            return False
+        self._kept[key] = _Fitted(snapshot.kept(), rows)
+        self._nbytes += snapshot.nbytes
+        while self._nbytes > self.room:
+            self._nbytes -= self._kept.popitem(last=False)[1].snapshot.nbytes
+        return True
+
+    def _note_every_time(self, key: Hashable, *, repeatable: bool) -> None:
+        if len(self._every_time) >= _MOST_STEPS:
+            self._every_time.clear()
+        self._every_time[key] = repeatable
+
+    def _note_seconds(self, fit: StepFit, seconds: float) -> None:
+        if len(self._seconds) >= _MOST_STEPS:
+            self._seconds.clear()
+        for of in (fit.step.identity, fit.kind):
+            self._seconds[of] = max(seconds, self._seconds.get(of, 0.0))
+
+    def _may_take_long(self, fit: StepFit) -> bool:
+        """Whether a step may be worth to ask the other slots for.
+
+        What runs a user's code may take longer with other parameters.
+        """
+        expected_s = self._seconds.get(fit.step.identity)
+        if expected_s is None and fit.step.is_sure:
+            expected_s = self._seconds.get(fit.kind)
+        return expected_s is None or expected_s >= _CHEAP_S
+
+    def _look_at(self, step: Any, identity: bytes) -> Step | None:
+        if is_repeatable(step):
+            return Step(identity, is_sure=True, is_known_code=True)
+        if not may_be_repeatable(step, identity):
+            return None
+        return Step(identity, is_sure=False, is_known_code=is_known_code(identity))
+
+    def _note(self, key: Hashable, step: Step | None) -> None:
+        if len(self._steps) >= _MOST_STEPS:
+            self._steps.clear()
+        self._steps[key] = step
 
 
 class PipelineMemory:
@@ -135,20 +354,37 @@ class PipelineMemory:
     rows : tuple of str
         Digests of the data that the first step gets.
     pipeline : Pipeline
-        Loses the memory as soon as that fit has begun: a scorer may fit the pipeline, or
-        a clone of it, on other rows.
+        Has no memory again as soon as that fit has begun: a scorer may fit it, or a clone
+        of it, on other rows.
+    candidate, n_steps, may_wait
+        As of `PipelineCache.attach`.
     """
 
     def __init__(
-        self, cache: PipelineCache, rows: tuple[str, ...], pipeline: Pipeline
+        self,
+        cache: PipelineCache,
+        rows: tuple[str, ...],
+        pipeline: Pipeline,
+        candidate: Candidate | None,
+        n_steps: int | None,
+        *,
+        may_wait: bool,
     ) -> None:
         self._cache, self._rows = cache, rows
         self._pipeline = pipeline
+        self._candidate, self._n_steps = candidate, n_steps
+        self._may_wait = may_wait
         self._so_far: Hashable = None
+        self._steps: collections.deque[tuple[int, str]] = collections.deque()
 
     def cache(self, function: Callable[..., Any], **_options: Any) -> Any:
         """Wrap scikit-learn's function that fits a step; called as a fit begins."""
         self._pipeline.memory = None
+        self._steps.extend(
+            (position, name)
+            for position, (name, step) in enumerate(self._pipeline.steps[:-1])
+            if step is not None and step != "passthrough"
+        )
         surroundings = _surroundings()
         if surroundings is not None:
             self._so_far = self._rows, surroundings
@@ -158,70 +394,41 @@ class PipelineMemory:
         self, function: Callable[..., Any], step: Any, X: Any, y: Any, **others: Any
     ) -> Any:
         """Fit a step to the data and transform it, or recall both."""
-        identity = None
-        if self._so_far is not None and not _has_options(others):
-            identity = self._cache.identity(step)
-        if identity is None:  # the input of later steps is then unknown too
+        position, name = self._steps.popleft() if self._steps else (0, "")
+        known = None
+        if (
+            self._so_far is not None
+            and (self._n_steps is None or position < self._n_steps)
+            and not _has_options(others)
+        ):
+            known = self._cache.step(step, name, position, self._candidate)
+        if known is None:  # nor can what follows be known
             self._so_far = None
             return function(step, X, y, **others)
-        key = self._so_far = (self._so_far, identity)
-        known = self._cache.get(key)
-        if known is not None:
-            return known
-        with _Silence() as silence:
-            transformed, fitted = function(step, X, y, **others)
-        if silence.held and not _is_part_of(transformed, X):
-            self._cache.put(key, self._rows, transformed, fitted)
-        return transformed, fitted
+        key = self._so_far, known.identity
+        run = functools.partial(function, step, X, y, **others)
+        result = self._cache.fit(
+            StepFit(key, known, run, type(step), (X, y), self._rows),
+            may_wait=self._may_wait,
+        )
+        self._so_far = key if result.repeatable else None
+        return result.transformed, result.step
 
 
-def is_repeatable(step: Any) -> bool:
-    """Whether fitting a step again on the same data surely gives the same result.
-
-    Parameters
-    ----------
-    step : estimator
-        Not fitted.
-    """
-    if not isinstance(step, BaseEstimator) or not _is_of_sklearn(type(step)):
-        return False
-    parameters = step.get_params(deep=False)
-    return all(_is_settled(name, value) for name, value in parameters.items())
-
-
-def _is_settled(name: str, value: Any) -> bool:
-    """Whether a parameter of a step involves neither chance nor a user's code."""
-    if name == "random_state":
-        return isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if name.startswith("copy") and value is False:  # it writes to its input
-        return False
-    parts = _parts(value)
-    if parts is not None:
-        return all(_is_settled("", part) for part in parts)
-    return _is_plain(value) or is_repeatable(value)
-
-
-def _parts(value: Any) -> list[Any] | None:
-    if isinstance(value, list | tuple | set | frozenset):
-        return list(value)
-    if isinstance(value, make_column_selector):
-        value = vars(value)
-    if isinstance(value, dict):
-        return [*value, *value.values()]
-    return None
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, type):
-        return value in {bool, int, float} or issubclass(value, np.generic)
-    if isinstance(value, np.ndarray):
-        return not value.dtype.hasobject
-    exact = any(value is function for function in _EXACT_FUNCTIONS)
-    return exact or isinstance(value, _PLAIN)
-
-
-def _is_of_sklearn(kind: type) -> bool:
-    return kind.__module__.startswith("sklearn.")
+def _short_key(name: str, position: int, candidate: Candidate) -> Hashable | None:
+    """Return what tells a step from others of a call: its own parameters."""
+    parameters = candidate.parameters or {}
+    if "steps" in parameters:
+        return None
+    own = {
+        key: value
+        for key, value in parameters.items()
+        if key == name or key.startswith(f"{name}__")
+    }
+    try:
+        return candidate.search, position, pickle.dumps(own, protocol=5)
+    except Exception:  # noqa: BLE001 (they are the user's)
+        return None
 
 
 def _has_options(others: dict[str, Any]) -> bool:
@@ -232,43 +439,6 @@ def _has_options(others: dict[str, Any]) -> bool:
         or others.get("weight") is not None
         or others.get("message") is not None
     )
-
-
-def _nbytes(transformed: Any) -> int | None:
-    """Return the size of data that can be copied exactly; None for any other.
-
-    The memory order must be the same too: sums in another order differ in their last
-    digits.
-    """
-    if type(transformed) is np.ndarray:
-        whole = transformed.flags.forc and not transformed.dtype.hasobject
-        return int(transformed.nbytes) if whole else None
-    parts = [getattr(transformed, name, None) for name in ("data", "indices", "indptr")]
-    if all(type(part) is np.ndarray for part in parts):  # CSR, CSC
-        return sum(int(part.nbytes) for part in parts if part is not None)
-    return None
-
-
-def _copied(transformed: Any) -> Any:
-    if isinstance(transformed, np.ndarray):
-        return transformed.copy(order="K")
-    return transformed.copy()
-
-
-def _is_part_of(transformed: Any, X: Any) -> bool:
-    """Whether a step returned its own input, perhaps changed."""
-    if transformed is X:
-        return True
-    output, given = _array_of(transformed), _array_of(X)
-    if output is None or given is None:
-        return False
-    return bool(np.may_share_memory(output, given))
-
-
-def _array_of(data: Any) -> np.ndarray | None:
-    """Return an array, or the values of a sparse matrix."""
-    values = data if isinstance(data, np.ndarray) else getattr(data, "data", None)
-    return values if isinstance(values, np.ndarray) else None
 
 
 def _surroundings() -> Hashable | None:
@@ -283,29 +453,3 @@ def _surroundings() -> Hashable | None:
     except TypeError:
         return None
     return found
-
-
-def _pickled(step: Any) -> bytes | None:
-    """Pickle a step; None if its parameters cannot be pickled."""
-    try:
-        return pickle.dumps(step, protocol=5)
-    except Exception:  # noqa: BLE001
-        return None
-
-
-class _Silence:
-    """Notes whether there was a warning: a step that warns is not kept, to warn again."""
-
-    def __enter__(self) -> Self:
-        self.held = True
-        self._show = show = warnings.showwarning
-
-        def note(*args: Any, **options: Any) -> None:
-            self.held = False
-            show(*args, **options)
-
-        warnings.showwarning = note
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        warnings.showwarning = self._show

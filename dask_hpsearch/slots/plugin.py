@@ -64,6 +64,7 @@ class SlotsPlugin(WorkerPlugin):
             Path(worker.local_directory),
             self._reader,
             share_bytes=None if limit is None else limit // threads,
+            n_slots=threads,
             forkserver=worker.extensions.pop(EARLY_FORKSERVER, None),
             oom_record=worker.extensions.pop(OOM_RECORD, None),
             disk=worker.extensions.pop(DISK_WATCH, None),
@@ -146,6 +147,12 @@ def share_memory(nbytes: int, dask_worker: Worker) -> None:
     dask_worker.memory_manager.memory_limit = nbytes
     if PLUGIN_NAME in dask_worker.plugins:
         _pool(dask_worker).share_bytes = nbytes // dask_worker.state.nthreads
+
+
+def release_slots(dask_worker: Worker) -> None:
+    """End the idle slots, with what they have in memory; others take their place."""
+    if PLUGIN_NAME in dask_worker.plugins:
+        _pool(dask_worker).release()
 
 
 def slot_pids(dask_worker: Worker) -> list[int]:

@@ -42,6 +42,8 @@ class SlotPool:
         Reads data from elsewhere.
     share_bytes : int or None
         Private memory that one slot may use; None: no limit.
+    n_slots : int
+        Slots of the worker: a fit may use the threads of those that are free.
     forkserver : Forkserver, optional
         One that was started already.
     oom_record : OOMRecord, optional
@@ -67,6 +69,7 @@ class SlotPool:
         reader: Reader,
         *,
         share_bytes: int | None,
+        n_slots: int = 1,
         forkserver: Forkserver | None = None,
         oom_record: OOMRecord | None = None,
         disk: DiskWatch | None = None,
@@ -82,6 +85,8 @@ class SlotPool:
         self._scheduler = scheduler
         self._idle: list[Slot] = []
         self._busy: dict[Slot, str] = {}
+        self._n_slots = n_slots
+        self._lent: dict[Slot, int] = {}
         self._cancelled: set[str] = set()
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -136,8 +141,16 @@ class SlotPool:
             slot = None
             try:
                 slot = self._take(batch.group)
-                message = tuple(run.waiting), paths, self._places(), self._kept_bytes()
-                slot.send(message)
+                slot.send(
+                    (
+                        tuple(run.waiting),
+                        paths,
+                        self._places(),
+                        self._kept_bytes(),
+                        self.data.shared_folder(batch.topic, self._code_of(slot)),
+                        self._lend(slot, batch.later),
+                    )
+                )
                 run.follow(slot)
                 self._give_back(slot)
             except ForkserverLostError:
@@ -212,6 +225,10 @@ class SlotPool:
         if changed:
             self._renew()
 
+    def release(self) -> None:
+        """Let the slots end, busy ones after what they run, and let go of their memory."""
+        self._renew()
+
     def pids(self) -> list[int]:
         """Return the processes of the slots that exist now."""
         with self._lock:
@@ -229,6 +246,12 @@ class SlotPool:
             idle, self._idle = self._idle, []
         for slot in idle:
             slot.close()
+
+    def _code_of(self, slot: Slot) -> str:
+        """Tell apart the versions of user modules that a slot may have imported."""
+        with self._lock:
+            modules = sorted({**self._seen, **self.modules}.items())
+            return f"{slot.generation} {modules}"
 
     def _kept_bytes(self) -> int | None:
         """Return the memory for steps that a slot's fits share."""
@@ -281,9 +304,25 @@ class SlotPool:
             slot.end("cancelled")
         return slot
 
+    def _lend(self, slot: Slot, later: int | None) -> int:
+        """Return how many slots' threads a slot may use: its own, and free ones.
+
+        Parameters
+        ----------
+        slot : Slot
+        later : int or None
+            Fits that will need a slot too; None: it is not known.
+        """
+        with self._lock:
+            others = [self._lent.get(one, 1) for one in self._busy if one is not slot]
+            most = 1 if later is None else self._n_slots // (1 + later)
+            self._lent[slot] = max(1, min(most, self._n_slots - sum(others)))
+            return self._lent[slot]
+
     def _give_back(self, slot: Slot) -> None:
         with self._lock:
             del self._busy[slot]
+            self._lent.pop(slot, None)
             current = slot.generation == self._generation
             usable = current and not slot.leaves and slot.ended_for is None
             if usable:
@@ -295,6 +334,7 @@ class SlotPool:
         with self._lock:
             if slot is not None:
                 self._busy.pop(slot, None)
+                self._lent.pop(slot, None)
 
     def _watch_memory(self) -> None:
         """Note the memory use of busy slots, and end one that exceeds its share."""

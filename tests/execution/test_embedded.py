@@ -6,14 +6,24 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dask_hpsearch.data import DataStore
+from dask_hpsearch.exceptions import NoWorkersError
+from dask_hpsearch.execution.embedded import EmbeddedClusters
+from dask_hpsearch.slots.plugin import slot_pids
 from tests.estimators import seen
 from tests.processes import WAIT_S, is_alive, marked, script, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed import Client
 
 MARK = "DASK_HPSEARCH_TEST_MARK"
 SEARCH = """
@@ -184,3 +194,254 @@ def test_leftovers_go_wherever_they_are() -> None:
         for folder in dead + alive:
             if folder.exists():
                 folder.rmdir()
+
+
+# ------------------------------------------------------- kept for the process's next fit
+
+TWO_FITS = """
+import os, sys, warnings
+import psutil
+from dask_hpsearch import DaskSearchCV
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from tests.estimators import flowers
+from tests.processes import wait_until
+
+X, y = flowers()
+
+def workers():
+    return sorted(child.pid for child in psutil.Process().children())
+
+def fit(n_jobs=2, **options):
+    search = GridSearchCV(
+        GaussianNB(), {{"var_smoothing": [1e-9, 1e-6]}}, cv=2, n_jobs=n_jobs
+    )
+    return DaskSearchCV(search, **options).fit(X, y)
+
+fit()
+first = workers()
+{then}
+"""
+
+
+def run_script(then: str, folder: Path, mark: str) -> str:
+    """Run a script with two fits; return what it says, and check that nothing is left."""
+    text = TWO_FITS.format(then=then)
+    with script(text, folder, environment=environment(mark, folder)) as process:
+        output, errors = process.communicate(timeout=WAIT_S)
+    assert not errors
+    assert process.returncode == 0
+    wait_until(lambda: not marked(mark))
+    assert not data_folders(process.pid, folder)
+    return output
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ("fit()", True),
+        ("fit(); fit()", True),
+        ("fit(n_jobs=1)", False),
+        ("os.environ['OMP_NUM_THREADS'] = '2'; fit()", False),
+        ("sys.path.append('/nowhere'); fit()", False),
+        ("os.chdir('/'); fit()", False),
+    ],
+)
+def test_the_next_fit_has_the_same_workers(
+    change: str,
+    same: bool,  # noqa: FBT001 (pytest's way)
+    tmp_path: Path,
+    mark: str,
+) -> None:
+    """If they are what it would start itself: slots, environment, folder, modules' places."""
+    output = run_script(
+        f"{change}\nprint(len(first), len(workers()), first == workers())",
+        tmp_path,
+        mark,
+    )
+
+    assert output == f"1 1 {same}\n"
+
+
+def test_a_cluster_that_is_not_to_be_kept_is_closed(tmp_path: Path, mark: str) -> None:
+    """``keep_cluster=False`` leaves none of its own."""
+    output = run_script(
+        "fit(keep_cluster=False)\nprint(first == workers())", tmp_path, mark
+    )
+
+    assert output == "True\n"
+
+
+def test_a_failed_search_leaves_the_next_one_its_workers(
+    tmp_path: Path, mark: str
+) -> None:
+    """An error of the user's is none of the cluster's."""
+    then = """
+failing = GridSearchCV(GaussianNB(), {"var_smoothing": [-1.0]}, cv=2, n_jobs=2)
+try:
+    DaskSearchCV(failing).fit(X, y)
+except ValueError:
+    fit()
+    print(first == workers())
+"""
+    assert run_script(then, tmp_path, mark) == "True\n"
+
+
+def test_a_module_that_was_edited_is_used_as_it_is(tmp_path: Path, mark: str) -> None:
+    """The next fit runs what this process has imported by now."""
+    then = """
+import importlib
+sys.dont_write_bytecode = True
+text = "from sklearn.naive_bayes import GaussianNB\\nclass Own(GaussianNB):\\n"
+text += "    def score(self, X, y): return {}\\n"
+def own(number):
+    path = os.path.join(os.path.dirname(sys.argv[0]), "edited.py")
+    with open(path, "w") as file:
+        file.write(text.format(number))
+    importlib.invalidate_caches()
+    module = sys.modules.get("edited")
+    module = importlib.reload(module) if module else importlib.import_module("edited")
+    search = GridSearchCV(module.Own(), {"var_smoothing": [1e-9]}, cv=2, n_jobs=2)
+    return DaskSearchCV(search).fit(X, y).best_score_
+print(own(1), own(22), first == workers())
+"""
+    assert run_script(then, tmp_path, mark) == "1.0 22.0 True\n"
+
+
+def test_a_forked_child_leaves_the_workers_to_its_parent(
+    tmp_path: Path, mark: str
+) -> None:
+    """It does not end them as it ends itself, with all that runs then."""
+    then = """
+from dask_hpsearch.execution.embedded import embedded_clusters
+
+warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork, as of Python 3.12
+child = os.fork()
+if child == 0:
+    embedded_clusters.close()
+    sys.exit()
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+fit()
+print(code, first == workers())
+"""
+    assert run_script(then, tmp_path, mark) == "0 True\n"
+
+
+def test_after_ctrl_c_the_next_fit_runs(tmp_path: Path, mark: str) -> None:
+    """On the same workers or others; and nothing is left at the end."""
+    text = SEARCH.format(options=", hold_after=5").replace(
+        "found = DaskSearchCV(search).fit(X, y)",
+        """
+import warnings; warnings.simplefilter("ignore")
+try:
+    DaskSearchCV(search).fit(X, y)
+except KeyboardInterrupt:
+    pass
+search.estimator.hold_after = None
+found = DaskSearchCV(search).fit(X, y)
+""",
+    )
+    with script(text, tmp_path, environment=environment(mark, tmp_path)) as process:
+        wait_until(lambda: a_fit_waits(tmp_path) or process.poll() is not None)
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=WAIT_S)
+
+    assert not errors
+    assert output == f"{process.pid} None True\n"
+    wait_until(lambda: not marked(mark))
+    assert not data_folders(process.pid, tmp_path)
+
+
+@pytest.fixture
+def clusters() -> Iterator[EmbeddedClusters]:
+    """Clusters of a test alone."""
+    found = EmbeddedClusters(idle_s=0.5)
+    yield found
+    found.close()
+
+
+def worker_pid(client: Client) -> int:
+    """Return the process of a client's only worker, once it is there."""
+    client.wait_for_workers(1)
+    (pid,) = client.run(os.getpid).values()
+    return int(pid)
+
+
+def test_an_idle_cluster_ends(clusters: EmbeddedClusters) -> None:
+    """After a while without a fit; the next one has another."""
+    with clusters.client(1) as client:
+        pid = worker_pid(client)
+    assert is_alive(pid)
+
+    wait_until(lambda: not is_alive(pid))
+
+    with clusters.client(1) as client:
+        assert worker_pid(client) != pid
+
+
+def test_fits_at_the_same_time_have_clusters_of_their_own() -> None:
+    """Each fit has as many slots as it asked for; one cluster is kept of them."""
+    clusters = EmbeddedClusters()
+    both, pids = threading.Barrier(2, timeout=WAIT_S), []
+
+    def fit() -> None:
+        with clusters.client(1) as client:
+            pids.append(worker_pid(client))
+            both.wait()
+
+    threads = [threading.Thread(target=fit) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+
+    assert len(set(pids)) == 2
+    assert sum(map(is_alive, pids)) == 1
+    clusters.close()
+    assert not any(map(is_alive, pids))
+
+
+def test_what_a_fit_left_in_memory_goes_at_once(clusters: EmbeddedClusters) -> None:
+    """Its slots end, and their events in the scheduler with them."""
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.naive_bayes import GaussianNB
+
+    from dask_hpsearch import DaskSearchCV
+    from tests.estimators import flowers
+
+    X, y = flowers()
+    with clusters.client(2) as client:
+        search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-6]}, cv=2)
+        DaskSearchCV(search, client=client).fit(X, y)
+        (slots,) = client.run(slot_pids).values()
+        worker = worker_pid(client)
+        scheduler = client.cluster.scheduler
+        assert slots
+
+    wait_until(lambda: not any(map(is_alive, slots)))
+    assert is_alive(worker)
+    assert not [
+        topic for topic in scheduler._broker.get_events() if "dask-hpsearch" in topic
+    ]
+
+
+def test_a_cluster_without_a_worker_is_not_used_again(
+    clusters: EmbeddedClusters,
+) -> None:
+    """Nor one whose fit ended with an error of the cluster's."""
+    pids = []
+
+    def fit() -> None:
+        with clusters.client(1) as client:
+            pids.append(worker_pid(client))
+            raise NoWorkersError
+
+    with pytest.raises(NoWorkersError):
+        fit()
+    assert not any(map(is_alive, pids))
+
+    with clusters.client(1) as client:
+        client.cluster.scale(0)
+        wait_until(lambda: not client.cluster.scheduler.workers)
+    with clusters.client(1) as client:
+        assert is_alive(worker_pid(client))

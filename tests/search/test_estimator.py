@@ -201,6 +201,31 @@ def test_importing_costs_little() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+def test_the_class_imports_no_more_than_scikit_learn_and_dask() -> None:
+    """What fits a search is imported with the first fit; of this package, too."""
+    show = "; import sys; print(*sys.modules)"
+    codes = (
+        "import sklearn.model_selection, distributed",
+        "import dask_hpsearch; dask_hpsearch.DaskSearchCV",
+    )
+
+    theirs, ours = (
+        set(
+            subprocess.run(
+                [sys.executable, "-c", code + show],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split()
+        )
+        for code in codes
+    )
+
+    more = {name for name in ours - theirs if name != "__mp_main__"}
+    assert {name.split(".")[0] for name in more} == {"dask_hpsearch"}
+    assert len(more) < 12
+
+
 def test_using_it_imports_nothing_optional() -> None:
     """Extras are imported when a search needs them."""
     code = (

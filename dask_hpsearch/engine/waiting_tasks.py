@@ -1,0 +1,426 @@
+"""The fits that wait in the engine, and which of them begins next.
+
+Fits begin in the order in which they came, but for two rules: at first, a split each of some
+candidates that differ runs, so that times can be predicted; and a long fit begins before it
+would be the last one to end. Fits that share a pipeline's first steps can be taken together.
+Pure: no clock, no cluster.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dask_hpsearch.engine.policy import Durations
+from dask_hpsearch.engine.predictions import Encoder, fit_times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from dask_hpsearch.engine.predictions import Row, TimeModel
+    from dask_hpsearch.engine.step_groups import StepGroups
+
+# A fit is due when what waits would take the slots this many times as long as it takes.
+DUE_ROUNDS = 4.0
+MOST_PREDICTED = 4096
+_MOST_MEASURED = 512
+_LEAST_MEASURED = 3
+_LEAST_S = 1e-4
+_GROWTH = 1.25
+_OWN_WEIGHT = 0.3  # of the model, against each time that the candidate itself took
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+class Waiting(Protocol):
+    """What waits: a task of the engine."""
+
+    @property
+    def candidate(self) -> int | None:
+        """Ordinal of the candidate, if it is a fit of one."""
+
+    @property
+    def n_splits(self) -> int | None:
+        """How many fits the candidate has."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any] | None:
+        """The candidate's parameters."""
+
+    @property
+    def steps_group(self) -> int | None:
+        """The number of the fits with which it shares a pipeline's first steps."""
+
+
+@dataclass(slots=True, eq=False)
+class _Candidate:
+    """The waiting fits of a candidate, and the times of those that have run.
+
+    Attributes
+    ----------
+    place : int
+        When it came, among the candidates.
+    predicted_s : float or None
+        Expected seconds of each of its fits.
+    model_log : float or None
+        What the model says, as a logarithm.
+    """
+
+    place: int
+    row: Row
+    waiting: list[Any] = field(default_factory=list)
+    begun: bool = False
+    listed: bool = False
+    predicted_s: float | None = None
+    model_log: float | None = None
+    n_ended: int = 0
+    n_measured: int = 0
+    sum_log: float = 0.0
+
+    def expected_s(self) -> float | None:
+        """Weigh what the model says against the times that its own fits took."""
+        if self.model_log is None and not self.n_measured:
+            return None
+        weight = _OWN_WEIGHT if self.model_log is not None else 0.0
+        logs = self.sum_log + weight * (self.model_log or 0.0)
+        return math.exp(logs / (self.n_measured + weight))
+
+
+class WaitingTasks:
+    """Tasks that wait, in the order in which they are to begin.
+
+    Adding and taking a task is O(log n), and so is each task that is taken with its group;
+    to predict anew is O(n), and due only when what is known has grown by a part.
+
+    Attributes
+    ----------
+    durations : Durations
+        Of all tasks that have ended, or only of the typical ones, if there are any.
+    returned : deque
+        Tasks that were put back: they come first.
+    """
+
+    def __init__(self) -> None:
+        self.durations = Durations()
+        self.returned: deque[Any] = deque()
+        self._plain: OrderedDict[Any, None] = OrderedDict()
+        self._by_group: dict[int, OrderedDict[Any, None]] = {}
+        self._candidates: dict[int, _Candidate] = {}
+        self._arrived: list[_Candidate] = []
+        self._next = 0
+        self._upcoming: _Candidate | None = None
+        self._upcoming_is_due = False
+        self._n_waiting = 0
+        self._explored = self._n_taken = 0
+        self._encoder = Encoder()
+        self._measured: list[_Candidate] = []
+        self._n_results = 0
+        self._any_typical = False
+        self._learn_at = 0
+        self._model: TimeModel | None = None
+        self._longest: list[tuple[float, int, _Candidate]] = []
+        self._predicted_sum_s = 0.0
+        self._n_predicted = 0
+        self._places = itertools.count()
+
+    def __len__(self) -> int:
+        return self._n_waiting + len(self.returned) + len(self._plain)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate in the order in which tasks came; those that were put back come first."""
+        yield from self.returned
+        yield from self._plain
+        for candidate in self._ahead():
+            yield from candidate.waiting
+
+    # --- in ---------------------------------------------------------------------------
+
+    def append(self, task: Waiting) -> None:
+        """Add a task that is new."""
+        if task.steps_group is not None:
+            self._by_group.setdefault(task.steps_group, OrderedDict())[task] = None
+        if task.candidate is None or task.parameters is None:
+            self._plain[task] = None
+            return
+        candidate = self._candidates.get(task.candidate)
+        if candidate is None:
+            row = self._encoded(task.parameters)
+            candidate = _Candidate(next(self._places), row)
+            self._candidates[task.candidate] = candidate
+        candidate.waiting.append(task)
+        self._count(candidate, 1)
+        if not candidate.listed:
+            candidate.listed = True
+            self._arrived.append(candidate)
+        if len(candidate.waiting) == 1:
+            self._note_longest(candidate)
+
+    def appendleft(self, task: Waiting) -> None:
+        """Put a task back that has not run to its end: it comes next."""
+        self.returned.appendleft(task)
+
+    def clear(self) -> None:
+        """Drop all tasks."""
+        self.returned.clear()
+        self._plain.clear()
+        self._by_group.clear()
+        self._candidates.clear()
+        self._arrived.clear()
+        self._longest.clear()
+        self._measured.clear()
+        self._upcoming = None
+        self._next = self._n_waiting = self._n_predicted = 0
+        self._predicted_sum_s = 0.0
+
+    def _encoded(self, parameters: Mapping[str, Any]) -> Row:
+        try:
+            return self._encoder.row(parameters)
+        except Exception:  # noqa: BLE001 (values are the user's: a bad one is not predicted)
+            return (), ()
+
+    # --- out --------------------------------------------------------------------------
+
+    def take(self, slots: int, steps: StepGroups | None = None) -> Any:
+        """Take the task that is to begin next.
+
+        Parameters
+        ----------
+        slots : int
+            Slots that share what waits.
+        steps : StepGroups, optional
+            Which shared steps are being made: a fit that would wait for them begins later,
+            unless it is long and has to begin now.
+        """
+        if self.returned:
+            return self.returned.popleft()
+        task = self.next_task(slots)
+        if steps is not None and steps.is_being_made(task.steps_group):
+            task = self._task_that_need_not_wait(task, steps)
+        self._remove(task)
+        return task
+
+    def take_group(self, first: Waiting, size: int, most_s: float) -> list[Any]:
+        """Take a new task, and others that share steps with it, in the order they came.
+
+        Parameters
+        ----------
+        first : task
+            It waits, has a group, and was not put back.
+        size : int
+            How many to take at most.
+        most_s : float
+            Expected seconds of all of them; the first one may take longer.
+        """
+        tasks, seconds = [first], self.expected_s(first) or 0.0
+        for task in self._by_group[first.steps_group or 0]:
+            if len(tasks) == size:
+                break
+            if task is not first:
+                seconds += self.expected_s(task) or 0.0
+                if seconds > most_s:
+                    break
+                tasks.append(task)
+        for task in tasks:
+            self._remove(task)
+        return tasks
+
+    def n_in_group(self, group: int) -> int:
+        """Return how many new tasks of a group wait."""
+        return len(self._by_group.get(group, ()))
+
+    def next_task(self, slots: int) -> Any:
+        """Return the task that `take` would return, whatever is being made."""
+        if self.returned:
+            return self.returned[0]
+        if self._plain:
+            return next(iter(self._plain))
+        return self._chosen(slots).waiting[0]
+
+    def _task_that_need_not_wait(self, task: Any, steps: StepGroups) -> Any:
+        """Return another task to begin, if one is free to and the given one is not due."""
+        among: list[Iterable[Any]] = [self]
+        if not self._plain and self._upcoming is not None:
+            splits = self._upcoming.waiting
+            among = [splits] if self._upcoming_is_due else [splits, self]
+        for tasks in among:
+            place = steps.next_place(tasks)
+            other = next(itertools.islice(tasks, place, None))
+            if not steps.is_being_made(other.steps_group):
+                return other
+        return task
+
+    def _remove(self, task: Any) -> None:
+        """Take a new task out."""
+        if task.steps_group is not None:
+            of_group = self._by_group[task.steps_group]
+            del of_group[task]
+            if not of_group:
+                del self._by_group[task.steps_group]
+        if task in self._plain:
+            del self._plain[task]
+            return
+        candidate = self._candidates[task.candidate]
+        candidate.begun = True
+        candidate.waiting.remove(task)
+        self._n_taken += 1
+        self._count(candidate, -1)
+
+    def expected_s(self, task: Waiting) -> float | None:
+        """Return the expected seconds of a task.
+
+        Of a task whose candidate is not known yet, the mean of all.
+        """
+        candidate = self._candidate_of(task)
+        if candidate is None or candidate.predicted_s is None:
+            return self.durations.mean_s
+        return candidate.predicted_s
+
+    def total_s(self) -> float | None:
+        """Return the expected seconds of all that wait; None if nothing is known."""
+        mean_s = self.durations.mean_s
+        if mean_s is None:
+            return None
+        return (
+            max(self._predicted_sum_s, 0.0) + (len(self) - self._n_predicted) * mean_s
+        )
+
+    def _chosen(self, slots: int) -> _Candidate:
+        """Return the candidate whose turn it is."""
+        if self._upcoming is None:
+            due = self._due(slots)
+            self._upcoming_is_due = due is not None
+            self._upcoming = due or self._to_explore(slots) or self._first_come()
+        return self._upcoming
+
+    def _due(self, slots: int) -> _Candidate | None:
+        """Return the candidate with the longest fits, if they must begin now."""
+        heap = self._longest
+        while heap and (
+            not heap[0][2].waiting or -heap[0][0] != heap[0][2].predicted_s
+        ):
+            heapq.heappop(heap)
+        total_s = self.total_s()
+        if not heap or total_s is None:
+            return None
+        seconds, _, candidate = heap[0]
+        due = total_s <= DUE_ROUNDS * max(slots, 1) * -seconds
+        return candidate if due else None
+
+    def _to_explore(self, slots: int) -> _Candidate | None:
+        """Return a candidate none of whose fits has begun, until some have."""
+        if self._explored >= 2 * max(slots, 1):
+            return None
+        # Multiples of the golden section lie far from each other, however many there are.
+        part = (self._n_taken * _GOLDEN) % 1.0
+        place = self._next + int(part * (len(self._arrived) - self._next))
+        candidate = self._arrived[place]
+        if candidate.begun or not candidate.waiting:
+            return None
+        self._explored += 1
+        return candidate
+
+    def _first_come(self) -> _Candidate:
+        return next(self._ahead())
+
+    def _ahead(self) -> Iterator[_Candidate]:
+        """Iterate over the candidates that have waiting fits, in the order they came."""
+        arrived = self._arrived
+        while self._next < len(arrived) and not arrived[self._next].waiting:
+            arrived[self._next].listed = False
+            self._next += 1
+        if self._next > len(arrived) // 2:
+            del arrived[: self._next]
+            self._next = 0
+        ahead = itertools.islice(arrived, self._next, None)
+        return (one for one in ahead if one.waiting)
+
+    def _count(self, candidate: _Candidate, tasks: int) -> None:
+        self._upcoming = None
+        self._n_waiting += tasks
+        if candidate.predicted_s is not None:
+            self._n_predicted += tasks
+            self._predicted_sum_s += tasks * candidate.predicted_s
+
+    # --- times ------------------------------------------------------------------------
+
+    def took(self, task: Waiting, seconds: float, *, is_typical: bool = True) -> None:
+        """Note how long a task took.
+
+        Parameters
+        ----------
+        task : task
+            It has run to its end.
+        seconds : float
+        is_typical : bool
+            False: it made what other fits share, which they will not. That counts only
+            while nothing else is known.
+        """
+        self._n_results += 1
+        if is_typical and not self._any_typical:
+            self._any_typical = True
+            self.durations = Durations()
+        if is_typical or not self._any_typical:
+            self.durations.add(seconds)
+        candidate = self._candidate_of(task)
+        if candidate is None or not candidate.row[0]:
+            return
+        candidate.n_ended += 1
+        if is_typical:
+            self._measure(candidate, seconds)
+        if candidate.waiting:
+            self._expect(candidate, candidate.model_log)
+        elif candidate.n_ended == task.n_splits:
+            self._candidates.pop(task.candidate or 0, None)
+
+    def _measure(self, candidate: _Candidate, seconds: float) -> None:
+        """Note how long a fit of a candidate took."""
+        if not candidate.n_measured:
+            self._measured.append(candidate)
+            if len(self._measured) > _MOST_MEASURED:
+                del self._measured[::2]
+        candidate.n_measured += 1
+        candidate.sum_log += math.log(max(seconds, _LEAST_S))
+
+    @property
+    def can_learn(self) -> bool:
+        """Whether enough has become known, or has come, to predict anew."""
+        if self._n_waiting < 2 or len(self._measured) < _LEAST_MEASURED:  # noqa: PLR2004
+            return False
+        unknown = self._n_waiting - self._n_predicted
+        few = self._n_predicted < min(unknown, MOST_PREDICTED // 4)
+        return few or self._n_results >= self._learn_at
+
+    def learn(self) -> None:
+        """Predict the times of the candidates that wait, from what is known."""
+        if self._model is None or self._n_results >= self._learn_at:
+            self._learn_at = math.ceil(_GROWTH * self._n_results)
+            self._model = fit_times(
+                [one.row for one in self._measured],
+                [math.exp(one.sum_log / one.n_measured) for one in self._measured],
+                self._encoder.numeric,
+            )
+        chosen = list(itertools.islice(self._ahead(), MOST_PREDICTED))
+        self._longest = []
+        logs = self._model.predict([one.row for one in chosen]).tolist()
+        for candidate, log in zip(chosen, logs, strict=True):
+            self._expect(candidate, log)
+
+    def _expect(self, candidate: _Candidate, model_log: float | None) -> None:
+        """Take in what has become known of a candidate that waits."""
+        waiting = len(candidate.waiting)
+        self._count(candidate, -waiting)
+        candidate.model_log = model_log
+        candidate.predicted_s = candidate.expected_s()
+        self._count(candidate, waiting)
+        self._note_longest(candidate)
+
+    def _note_longest(self, candidate: _Candidate) -> None:
+        if candidate.predicted_s is not None:
+            entry = -candidate.predicted_s, candidate.place, candidate
+            heapq.heappush(self._longest, entry)
+
+    def _candidate_of(self, task: Waiting) -> _Candidate | None:
+        return None if task.candidate is None else self._candidates.get(task.candidate)

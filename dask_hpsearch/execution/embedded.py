@@ -1,0 +1,232 @@
+"""The local cluster of a fit without a client, which the process keeps for its next fit."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dask.config
+from distributed import Client
+from distributed.core import Status
+
+from dask_hpsearch.clusters.local import local_cluster
+from dask_hpsearch.exceptions import HPSearchError
+from dask_hpsearch.slots.own_cluster import own_schedulers
+from dask_hpsearch.slots.plugin import release_slots
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from distributed import LocalCluster, Scheduler
+
+IDLE_S = 600.0
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Embedded:
+    """A local cluster with its client.
+
+    Attributes
+    ----------
+    key : hashable
+        What its workers were started with.
+    """
+
+    key: Hashable
+    cluster: LocalCluster
+    client: Client
+
+    def is_usable(self) -> bool:
+        """Whether it can take another fit."""
+        running = self.cluster.status == Status.running
+        return running and self.client.status == "running" and bool(self._workers())
+
+    def _workers(self) -> Any:
+        scheduler: Any = self.cluster.scheduler
+        return scheduler.workers
+
+    def release(self) -> None:
+        """Let go of what a fit left in memory: of slots, and of the scheduler."""
+        self.client.run(release_slots)
+        self.client.run_on_scheduler(_forget_events)
+
+    def close(self) -> None:
+        """End it."""
+        with suppress(Exception):  # the scheduler may be gone
+            self.client.close()
+        self.cluster.close()
+
+
+def _forget_events(dask_scheduler: Scheduler) -> None:
+    """Drop the events of a search that has ended: its outcomes were sent as such."""
+    dask_scheduler._broker.truncate()  # noqa: SLF001 (there is no public way)
+
+
+class EmbeddedClusters:
+    """The clusters of the fits without a client: one that is idle is kept.
+
+    A cluster serves one fit at a time. After it, it waits for the next fit that asks for as
+    many slots in the same surroundings. Fits at the same time have clusters of their own.
+
+    Parameters
+    ----------
+    idle_s : float
+        How long a cluster is kept without a fit.
+    """
+
+    def __init__(self, idle_s: float = IDLE_S) -> None:
+        self._idle_s = idle_s
+        self._lock = threading.Lock()
+        self._idle: _Embedded | None = None
+        self._timer: threading.Timer | None = None
+        self._of_parent: list[Any] = []
+        os.register_at_fork(after_in_child=self._leave_to_parent)
+        atexit.register(self.close)
+
+    @contextmanager
+    def client(self, slots: int | None, *, keep: bool = True) -> Iterator[Client]:
+        """Yield the client of a local cluster with one worker.
+
+        Parameters
+        ----------
+        slots : int or None
+            Slots of the worker; None: as many as there are cores.
+        keep : bool
+            Whether to use a cluster that was kept, and to keep it afterwards.
+        """
+        keep = keep and _may_keep()
+        embedded = (self._take(slots) if keep else None) or _start(slots)
+        usable = False
+        try:
+            yield embedded.client
+            usable = True
+        except HPSearchError:  # it may be the cluster's
+            raise
+        except Exception:  # the user's: the next fit may be better
+            usable = True
+            raise
+        finally:
+            self._end_fit(embedded, keep=keep and usable)
+
+    def close(self) -> None:
+        """End the cluster that is kept."""
+        embedded = self._take_idle()
+        if embedded is not None:
+            embedded.close()
+
+    def _take(self, slots: int | None) -> _Embedded | None:
+        """Take the kept cluster, if it fits; else it is closed."""
+        embedded = self._take_idle()
+        if embedded is None:
+            return None
+        if embedded.key == _surroundings(slots) and embedded.is_usable():
+            return embedded
+        embedded.close()
+        return None
+
+    def _end_fit(self, embedded: _Embedded, *, keep: bool) -> None:
+        """Keep or close a cluster; it is closed too if Ctrl-C comes meanwhile."""
+        kept = False
+        try:
+            kept = keep and self._put_back(embedded)
+        finally:
+            if not kept:
+                embedded.close()
+
+    def _put_back(self, embedded: _Embedded) -> bool:
+        """Keep a cluster whose fit has ended, in the place of one that is kept already."""
+        try:
+            embedded.release()
+        except Exception as error:  # noqa: BLE001 (it is closed then)
+            _logger.debug("the local cluster is not kept: %r", error)
+            return False
+        if not embedded.is_usable():
+            return False
+        with self._lock:
+            earlier, self._idle = self._idle, embedded
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = threading.Timer(self._idle_s, self._end_idle, [embedded])
+            self._timer.daemon = True
+            self._timer.start()
+        if earlier is not None:
+            earlier.close()
+        return True
+
+    def _take_idle(self, only: _Embedded | None = None) -> _Embedded | None:
+        with self._lock:
+            if self._idle is None or only not in (None, self._idle):
+                return None
+            embedded, self._idle = self._idle, None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            return embedded
+
+    def _end_idle(self, embedded: _Embedded) -> None:
+        if self._take_idle(embedded) is not None:
+            embedded.close()
+
+    def _leave_to_parent(self) -> None:
+        """Leave the cluster to the process that this one was forked from.
+
+        Its threads are not here, and to close it would end it for the parent. What refers
+        to it stays, so that nothing closes it as it is collected.
+        """
+        self._lock = threading.Lock()
+        if self._idle is not None:
+            self._of_parent.append(self._idle)
+            _forget(self._idle.cluster)
+        self._idle = self._timer = None
+
+
+def _forget(cluster: Any) -> None:
+    """Keep Dask from closing a cluster, and removing its folder, as this process ends."""
+    with suppress(AttributeError):  # there is no public way
+        cluster._instances.discard(cluster)  # noqa: SLF001
+        cluster.scheduler._workdir._finalizer.detach()  # noqa: SLF001
+
+
+def _start(slots: int | None) -> _Embedded:
+    cluster = local_cluster(slots_per_worker=slots, dashboard_address=None)
+    try:
+        client = Client(cluster, set_as_default=False)
+    except BaseException:
+        cluster.close()
+        raise
+    # Its scheduler has put a folder of its own in front of sys.path.
+    return _Embedded(_surroundings(slots), cluster, client)
+
+
+def _may_keep() -> bool:
+    """Whether this is a process of the user's own: no pool's, and no slot's.
+
+    What a fit starts ends with it, and a pool may have many processes.
+    """
+    return multiprocessing.parent_process() is None and not own_schedulers()
+
+
+def _surroundings(slots: int | None) -> Hashable:
+    """Return all that a cluster's processes take over as they start."""
+    try:
+        folder: str | None = os.getcwd()  # noqa: PTH109 (Path.cwd does the same)
+    except OSError:
+        folder = None
+    return (
+        slots,
+        folder,
+        tuple(sys.path),
+        tuple(sorted(os.environ.items())),
+        repr(dask.config.config),
+    )
+
+
+embedded_clusters = EmbeddedClusters()
