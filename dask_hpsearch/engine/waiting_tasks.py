@@ -369,10 +369,10 @@ class WaitingTasks:
         if self._upcoming is None:
             due = self._due(slots)
             self._upcoming_is_due = due is not None
-            self._upcoming = due or self._next(slots)
+            self._upcoming = due or self._next_candidate(slots)
         return self._upcoming
 
-    def _next(self, slots: int) -> _Candidate:
+    def _next_candidate(self, slots: int) -> _Candidate:
         """Return the candidate whose turn it is if none is due."""
         if self._race is None:
             return self._to_explore(slots) or self._first_come()
