@@ -302,6 +302,7 @@ ALLOWED_IN_PACKAGE = [
             "cli/runs",
             "execution/early_ends",
             "execution/fit",
+            "execution/fitted",
             "execution/settings",
             "progress/text",
             "recorder/standings",

@@ -81,12 +81,13 @@ class Race:
         self.best_mean: float | None = None
         self._n_splits = n_splits
         self._n_candidates = n_candidates
-        self._best: tuple[float, int] | None = None
+        self._best: int | None = None
         self._worst_split = -math.inf
         self._scores: dict[int, dict[int, float]] = {}
+        self._open: set[int] = set()  # with some results, and not dropped
+        self._to_check: set[int] = set()
         self._n_complete = 0
         self._n_incomplete_dropped = len(self.dropped)
-        self._lowest: list[tuple[float, int]] = []  # a heap
 
     def add(self, candidate: int, split: int, score: float | None) -> None:
         """Take in the score of a fit; None or NaN if it has failed."""
@@ -95,21 +96,21 @@ class Race:
         if len(scores) == self._n_splits:
             self._n_complete += 1
             self._n_incomplete_dropped -= candidate in self.dropped
+            self._open.discard(candidate)
             self._take_complete(candidate)
         elif candidate not in self.dropped:
-            heapq.heappush(self._lowest, (self.mean(candidate), candidate))
+            self._open.add(candidate)
+            self._to_check.add(candidate)
 
     def beaten(self) -> list[int]:
         """Drop the candidates that are beaten now; return them."""
-        found = []
-        while self._lowest and self._lowest[0][0] < self._worst_split:
-            mean, candidate = heapq.heappop(self._lowest)
-            complete = len(self._scores[candidate]) == self._n_splits
-            if complete or candidate in self.dropped or mean != self.mean(candidate):
-                continue
-            self.dropped.add(candidate)
-            self._n_incomplete_dropped += 1
-            found.append(candidate)
+        to_check, self._to_check = self._to_check & self._open, set()
+        if self._best is None:
+            return []
+        found = sorted(filter(self._is_beaten, to_check))
+        self.dropped.update(found)
+        self._open.difference_update(found)
+        self._n_incomplete_dropped += len(found)
         return found
 
     def mean(self, candidate: int) -> float:
@@ -127,15 +128,19 @@ class Race:
         settled = self._n_complete + self._n_incomplete_dropped
         return self._n_incomplete_dropped > 0 and settled == self._n_candidates
 
+    def _is_beaten(self, candidate: int) -> bool:
+        return self.mean(candidate) < self._worst_split
+
     def _take_complete(self, candidate: int) -> None:
         mean = self.mean(candidate)
         if mean == -math.inf:
             return
         # Of equal candidates the first counts, as in scikit-learn.
-        if self._best is None or (-mean, candidate) < self._best:
-            self._best = -mean, candidate
-            self.best_mean = mean
+        best = self._best
+        if best is None or (-mean, candidate) < (-self.mean(best), best):
+            self._best, self.best_mean = candidate, mean
             self._worst_split = min(self._scores[candidate].values())
+            self._to_check |= self._open
 
 
 class Racer(Protocol):

@@ -22,7 +22,7 @@ from dask_hpsearch.progress import SearchProgress, show
 from dask_hpsearch.recorder.dropped import dropped_candidates
 from dask_hpsearch.recorder.evaluation_hook import EvaluationHook
 from dask_hpsearch.recorder.recorder import Recorder
-from dask_hpsearch.recorder.standings import PATIENCE, STOP_SCORE, EarlyEnds
+from dask_hpsearch.recorder.standings import EarlyEnds
 from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
 
@@ -105,7 +105,7 @@ def fit_trials(
         progress.ended(hook.stopped)
     if settings.racing:
         fitted.dropped_ = dropped_candidates(recorder.calls)
-    if hook.stopped and hook.stopped not in (STOP_SCORE, PATIENCE):
+    if hook.stopped:
         warn_stopped(hook.stopped, _covered(recorder), progress.hint)
     return Fitted(fitted, hook.stopped)
 

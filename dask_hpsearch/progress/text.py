@@ -68,7 +68,8 @@ def line(snapshot: ProgressSnapshot) -> str:
 def closing(progress: SearchProgress) -> list[str]:
     """Return how a search ended and, if that was early, the next step."""
     snapshot = progress.snapshot()
-    early = not snapshot.ended or snapshot.reason is not None
+    asked = snapshot.reason is None or snapshot.reason in _ENDS
+    early = not (snapshot.ended and asked)
     hint = progress.hint
     return [summary(snapshot), *([_printable(hint)] if hint and early else [])]
 
