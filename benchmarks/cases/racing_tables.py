@@ -83,7 +83,7 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
         "forest, breast cancer": (
             RandomForestClassifier(random_state=0),
             {
-                "n_estimators": randint(10, 120),
+                "n_estimators": randint(10, 70),
                 "max_features": uniform(0.05, 0.9),
                 "min_samples_leaf": randint(1, 20),
                 "max_depth": [2, 4, 8, None],
@@ -104,10 +104,10 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
         "SVC, digits": (
             make_pipeline(StandardScaler(), SVC()),
             {"svc__C": loguniform(1e-2, 1e3), "svc__gamma": loguniform(1e-5, 1e0)},
-            load_digits(return_X_y=True),
+            tuple(one[:1200] for one in load_digits(return_X_y=True)),
         ),
         "SGD, handwriting": (
-            SGDClassifier(random_state=0, max_iter=15, tol=None),
+            SGDClassifier(random_state=0, max_iter=10, tol=None),
             {
                 "alpha": loguniform(1e-6, 1e2),
                 "loss": ["hinge", "log_loss", "modified_huber"],
@@ -115,7 +115,7 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
                 "eta0": loguniform(1e-4, 1e-1),
                 "learning_rate": ["optimal", "invscaling", "adaptive"],
             },
-            handwriting(600),
+            handwriting(450),
         ),
         "MLP, synthetic, noisy": (
             make_pipeline(StandardScaler(), MLPClassifier(random_state=0, max_iter=12)),
@@ -134,7 +134,7 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
                 "weights": ["uniform", "distance"],
                 "p": [1, 2],
             },
-            handwriting(1500),
+            handwriting(1200),
         ),
     }
 

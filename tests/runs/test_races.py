@@ -76,7 +76,7 @@ def recorded_of(search: Any, client: Client) -> RecordedRun:
     assert found.run_url_ is not None
     folder = RunFolder.open(open_store(found.run_url_))
     kinds = (CallEvent, AskEvent, FitEvent, DropEvent)
-    events = [one for one in events_of(folder) if isinstance(one, kinds)]
+    events: list[Event] = [one for one in events_of(folder) if isinstance(one, kinds)]
     return RecordedRun(folder, found.search_, events)
 
 
@@ -253,7 +253,7 @@ def test_a_driver_that_was_killed_at_the_end_of_a_search_ends_again(
     assert found.run_url_ is not None
     folder = RunFolder.open(open_store(found.run_url_))
     kinds = (CallEvent, FitEvent)
-    events = [one for one in events_of(folder) if isinstance(one, kinds)]
+    events: list[Event] = [one for one in events_of(folder) if isinstance(one, kinds)]
     begun = len(seen(log, "start"))
 
     copied = RecordedRun(folder, found.search_, events).copy(events)
