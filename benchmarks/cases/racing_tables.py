@@ -83,7 +83,7 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
         "forest, breast cancer": (
             RandomForestClassifier(random_state=0),
             {
-                "n_estimators": randint(10, 70),
+                "n_estimators": randint(5, 35),
                 "max_features": uniform(0.05, 0.9),
                 "min_samples_leaf": randint(1, 20),
                 "max_depth": [2, 4, 8, None],
@@ -93,7 +93,7 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
         "boosting, synthetic": (
             GradientBoostingClassifier(random_state=0),
             {
-                "n_estimators": randint(5, 40),
+                "n_estimators": randint(5, 25),
                 "learning_rate": loguniform(0.02, 1.0),
                 "max_depth": randint(1, 5),
                 "subsample": uniform(0.4, 0.6),
@@ -104,10 +104,10 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
         "SVC, digits": (
             make_pipeline(StandardScaler(), SVC()),
             {"svc__C": loguniform(1e-2, 1e3), "svc__gamma": loguniform(1e-5, 1e0)},
-            tuple(one[:1200] for one in load_digits(return_X_y=True)),
+            tuple(one[:1000] for one in load_digits(return_X_y=True)),
         ),
         "SGD, handwriting": (
-            SGDClassifier(random_state=0, max_iter=10, tol=None),
+            SGDClassifier(random_state=0, max_iter=6, tol=None),
             {
                 "alpha": loguniform(1e-6, 1e2),
                 "loss": ["hinge", "log_loss", "modified_huber"],
@@ -115,10 +115,10 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
                 "eta0": loguniform(1e-4, 1e-1),
                 "learning_rate": ["optimal", "invscaling", "adaptive"],
             },
-            handwriting(450),
+            handwriting(350),
         ),
         "MLP, synthetic, noisy": (
-            make_pipeline(StandardScaler(), MLPClassifier(random_state=0, max_iter=12)),
+            make_pipeline(StandardScaler(), MLPClassifier(random_state=0, max_iter=8)),
             {
                 "mlpclassifier__hidden_layer_sizes": [(8,), (32,), (64,), (32, 32)],
                 "mlpclassifier__alpha": loguniform(1e-6, 1e1),
@@ -134,7 +134,7 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
                 "weights": ["uniform", "distance"],
                 "p": [1, 2],
             },
-            handwriting(1200),
+            handwriting(1000),
         ),
     }
 

@@ -66,8 +66,6 @@ class Race:
     ----------
     dropped : set of int
         Candidates of which no further fit begins.
-    best_mean : float or None
-        Of the complete candidates.
     """
 
     def __init__(
@@ -78,10 +76,10 @@ class Race:
         dropped: Collection[int] = (),
     ) -> None:
         self.dropped = set(dropped)
-        self.best_mean: float | None = None
         self._n_splits = n_splits
         self._n_candidates = n_candidates
         self._best: int | None = None
+        self._leader: int | None = None  # of those that have begun
         self._worst_split = -math.inf
         self._scores: dict[int, dict[int, float]] = {}
         self._open: set[int] = set()  # with some results, and not dropped
@@ -101,6 +99,14 @@ class Race:
         elif candidate not in self.dropped:
             self._open.add(candidate)
             self._to_check.add(candidate)
+            if self._best is None:
+                self._find_leader(candidate)
+
+    def leads(self, candidate: int) -> bool:
+        """Whether a candidate that has begun may become the best complete one."""
+        if self._best is None:
+            return candidate == self._leader
+        return self.mean(candidate) > self.mean(self._best)
 
     def beaten(self) -> list[int]:
         """Drop the candidates that are beaten now; return them."""
@@ -131,6 +137,13 @@ class Race:
     def _is_beaten(self, candidate: int) -> bool:
         return self.mean(candidate) < self._worst_split
 
+    def _find_leader(self, changed: int) -> None:
+        """Find the best of those that have begun, while none is complete."""
+        if changed == self._leader:  # it may have lost its lead
+            self._leader = max(self._open, key=lambda one: (self.mean(one), -one))
+        elif self._leader is None or self.mean(changed) > self.mean(self._leader):
+            self._leader = changed
+
     def _take_complete(self, candidate: int) -> None:
         mean = self.mean(candidate)
         if mean == -math.inf:
@@ -138,7 +151,7 @@ class Race:
         # Of equal candidates the first counts, as in scikit-learn.
         best = self._best
         if best is None or (-mean, candidate) < (-self.mean(best), best):
-            self._best, self.best_mean = candidate, mean
+            self._best = candidate
             self._worst_split = min(self._scores[candidate].values())
             self._to_check |= self._open
 
@@ -171,10 +184,9 @@ class RaceOrder:
     """Decides which candidate runs its next split.
 
     A candidate runs one split at a time while others can use the slots. First come those
-    whose mean so far is above that of the best complete candidate (at first: any that has
-    begun), since they decide on the others; then candidates that have not begun; then the
-    others, the best first. A candidate with a running fit begins another one only if
-    nothing else waits.
+    that may become the best complete one, by their mean so far, since that one decides on
+    the others; then candidates that have not begun; then the others, the best first. A
+    candidate with a running fit begins another one only if nothing else waits.
 
     Parameters
     ----------
@@ -219,11 +231,6 @@ class RaceOrder:
                 return racer
             heapq.heappop(self._begun)
         return None
-
-    def comes_first(self, racer: Racer) -> bool:
-        """Whether a candidate that has begun comes before those that have not."""
-        best_mean = self.race.best_mean
-        return best_mean is None or self.race.mean(racer.ordinal) > best_mean
 
     def best_of(self, racers: Iterable[Any]) -> Any:
         """Return the best of some candidates that have begun."""

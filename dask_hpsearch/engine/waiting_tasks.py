@@ -377,7 +377,7 @@ class WaitingTasks:
         if self._race is None:
             return self._to_explore(slots) or self._first_come()
         begun = self._race.best_begun()
-        if begun is not None and self._race.comes_first(begun):
+        if begun is not None and self._race.race.leads(begun.ordinal):
             return begun  # type: ignore[no-any-return]
         unbegun = self._to_explore(slots) or self._race.first_new()
         return unbegun or begun or self._race.best_of(self._ahead())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,7 +135,7 @@ def test_a_failed_fit_beats_no_candidate_and_is_beaten_by_any() -> None:
 
     assert before == []
     assert race.beaten() == [2]
-    assert race.best_mean == pytest.approx(0.2)
+    assert race.leads(1) is False
 
 
 def test_a_failed_fit_with_a_score_counts_as_that_score() -> None:
@@ -248,26 +247,40 @@ def test_the_best_so_far_goes_on_first() -> None:
     assert (following.candidate, following.split) == (second.candidate, 1)
 
 
+def test_until_one_is_complete_the_best_of_all_goes_on_and_no_other() -> None:
+    """The other slots look for a better one."""
+    script = Script(n_candidates=12, n_splits=3, slots=2)
+    first, second = script.take(), script.take()
+    script.end(first, 0.3)
+    script.end(second, 0.7)
+
+    goes_on, new = script.take(), script.take()
+    script.end(goes_on, 0.0)  # it has lost its lead
+    script.end(new, 0.6)
+    following = script.take()
+
+    assert (goes_on.candidate, goes_on.split) == (second.candidate, 1)
+    assert new.split == 0
+    assert (following.candidate, following.split) == (new.candidate, 1)
+
+
 def test_new_candidates_come_before_those_behind_the_best() -> None:
-    """They may be better; those that are not beaten yet come at the end."""
-    script = Script(n_candidates=4, n_splits=2, slots=1)
+    """They may be better; those that are not beaten yet come at the end, the best first."""
+    script = Script(n_candidates=12, n_splits=2, slots=1)
     best, other = script.take(), script.take()
     script.end(best, 0.7)
     script.end(other, 0.6)
-    script.waiting.took(script.take(), 1.0)
-    script.race.add(best.candidate, 1, 0.5)
+    second = script.run(0.5)
 
-    new = script.take()
-    script.end(new, 0.8)  # better than the best: it goes on
-    goes_on = script.take()
-    script.end(goes_on, 0.1)
-    last_new = script.run(0.55)
-    behind = [script.run(0.55).candidate for _ in range(2)]
+    new = script.run(0.8)  # better than the best
+    goes_on = script.run(0.1)
+    following = [script.run(0.55) for _ in range(10)]
 
+    assert (second.candidate, second.split) == (best.candidate, 1)
     assert new.split == 0
-    assert goes_on.candidate == new.candidate
-    assert last_new.split == 0
-    assert behind == [other.candidate, last_new.candidate]
+    assert (goes_on.candidate, goes_on.split) == (new.candidate, 1)
+    assert [fit.split for fit in following] == [0] * 9 + [1]
+    assert following[-1].candidate == other.candidate
 
 
 def test_splits_run_side_by_side_in_slots_that_are_free() -> None:
