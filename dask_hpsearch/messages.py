@@ -30,6 +30,7 @@ Status = Literal[
     "memory",  # ended for using more than its share
     "disk",  # ended for filling its worker's disk, or its worker was, for that
     "timeout",  # ended for running too long
+    "dropped",  # never begun: its candidate is dropped (only of the engine itself)
     "returned",  # not run, or lost through no fault of its own: run it again
 ]
 

@@ -84,6 +84,15 @@ ALLOWED_IN_DOCUMENTS = [
         "told",
         "Bayes' ask and tell",
     ),
+    *(
+        Allowed(path, "patience", "a parameter of DaskSearchCV")
+        for path in (
+            "README.md",
+            "CHANGELOG.md",
+            "docs/architecture.md",
+            "docs/decisions/0049-racing.md",
+        )
+    ),
 ]
 
 
@@ -286,6 +295,22 @@ ALLOWED_IN_PACKAGE = [
         "dask_hpsearch/journal/events.py",
         "patience",
         "a key in the journals of earlier versions",
+    ),
+    *(
+        Allowed(f"dask_hpsearch/{path}.py", "patience", "a parameter of DaskSearchCV")
+        for path in (
+            "cli/runs",
+            "execution/early_ends",
+            "execution/fit",
+            "execution/fitted",
+            "execution/settings",
+            "progress/text",
+            "recorder/standings",
+            "runs/launch/launch",
+            "runs/run",
+            "runs/submit",
+            "search/estimator",
+        )
     ),
 ]
 

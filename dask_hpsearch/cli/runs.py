@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager
@@ -80,17 +81,29 @@ def add_runs(commands: Any) -> None:
 
 
 def _add_limits(parser: ArgumentParser) -> None:
-    for name, unit, says in (
+    for name, kind, unit, says in (
         (
             "--max-time",
+            float,
             "SECONDS",
             "end the run after this time, with the results so far",
         ),
-        ("--fit-timeout", "SECONDS", "end a single fit after this time"),
-        ("--max-cost", "USD", "end the run at this cost"),
+        ("--fit-timeout", float, "SECONDS", "end a single fit after this time"),
+        ("--max-cost", float, "USD", "end the run at this cost"),
+        ("--stop-score", float, "SCORE", "end the run when a candidate reaches this"),
+        (
+            "--patience",
+            _integer_or_inf,
+            "NUMBER",
+            "end the run after so many complete candidates without improvement",
+        ),
     ):
         more = " (default: as before; inf: no limit)"
-        parser.add_argument(name, type=float, metavar=unit, help=says + more)
+        parser.add_argument(name, type=kind, metavar=unit, help=says + more)
+
+
+def _integer_or_inf(text: str) -> float:
+    return math.inf if text == "inf" else int(text)
 
 
 def _runs(arguments: Namespace) -> int:
@@ -135,7 +148,7 @@ def _attach(arguments: Namespace) -> int:
 def _resume(arguments: Namespace) -> int:
     limits = {
         name: getattr(arguments, name)
-        for name in ("max_time", "fit_timeout", "max_cost")
+        for name in ("max_time", "fit_timeout", "max_cost", "stop_score", "patience")
     }
     with _client_of(arguments) as client:
         run = _run_of(arguments).resume(client, **limits)

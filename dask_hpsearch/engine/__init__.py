@@ -9,5 +9,7 @@ __all__ = [
     "demand",
     "engine",
     "module_sync",
+    "racing",
     "tasks",
+    "waiting_tasks",
 ]

@@ -202,6 +202,17 @@ class Engine:
         if not self.is_current_thread():
             sent.wait(_CANCEL_WAIT_S)
 
+    def drop(self, candidates: Iterable[int]) -> None:
+        """Drop candidates: their fits that wait here never begin, others go on.
+
+        Only in the engine's thread. The outcome of a dropped fit is "dropped".
+        """
+        self._take_inbox()
+        for candidate in candidates:
+            for group in self._groups:
+                for state in group.waiting.drop(candidate):
+                    self._resolve(state, Outcome(state.number, "dropped"))
+
     def is_current_thread(self) -> bool:
         """Whether this is the engine's thread, in which outcomes are delivered."""
         return threading.current_thread() is self._thread
@@ -256,6 +267,9 @@ class Engine:
         if self._failure is not None or state.group.cancelled:
             self._resolve(state, self._failure or SearchStopped("cancelled"))
             return
+        if state.group.waiting.has_dropped(state):
+            self._resolve(state, Outcome(state.number, "dropped"))
+            return
         if state.group not in self._groups:
             self._groups.append(state.group)
         if not self._tasks:
@@ -281,7 +295,7 @@ class Engine:
         )
         while room > 0 and groups and self._failure is None:
             group = groups.popleft()
-            if group.most_running is None or group.in_flight < group.most_running:
+            if group.may_begin(self.watch.slots):
                 self._submit_batch(group)
                 room -= 1
                 if group.waiting:
@@ -382,7 +396,7 @@ class Engine:
             # The fit may not be to blame; if it happens again, it is.
             _logger.warning("%s: the fit is tried once more", outcome.message)
             state.deaths += 1
-            state.group.waiting.appendleft(state)
+            self._put_back(state)
         else:
             if outcome.status not in ("unreadable", "no data"):
                 state.group.took(state, outcome.seconds)
@@ -405,7 +419,7 @@ class Engine:
             flight = self._flights.pop(key)
             flight.group.in_flight -= 1
             for one in flight.open - {outcome.number}:
-                flight.group.waiting.appendleft(self._tasks[one])
+                self._put_back(self._tasks[one])
             take_back(self.client, flight.future, self._topic, outcome.number)
         self._resolve(state, tried_twice(outcome))
 
@@ -426,6 +440,13 @@ class Engine:
         if state.returns > _MOST_RETURNS:
             msg = f"its worker was lost {state.returns} times"
             self._resolve(state, Outcome(state.number, "killed", message=msg))
+        else:
+            self._put_back(state)
+
+    def _put_back(self, state: TaskState) -> None:
+        """Queue a task again that has not run to its end, unless its candidate is dropped."""
+        if state.group.waiting.has_dropped(state):
+            self._resolve(state, Outcome(state.number, "dropped"))
         else:
             state.group.waiting.appendleft(state)
 

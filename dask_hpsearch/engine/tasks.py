@@ -60,6 +60,12 @@ class TaskGroup:
             return wanted
         return min(wanted, max(self.most_running - self.in_flight, 0))
 
+    def may_begin(self, slots: int) -> bool:
+        """Whether another batch of it may go to Dask."""
+        if self.most_running is not None and self.in_flight >= self.most_running:
+            return False
+        return self.waiting.may_begin(slots, self.in_flight)
+
     def lingers(self, workers: int) -> bool:
         """Whether to wait for more tasks, that can go to one node with the first."""
         if workers <= 1 or not self.waiting:
@@ -98,13 +104,20 @@ class TaskGroup:
         made: set[int | None] = set()
         seconds = self._expected_s(tasks[0], made)
         while waiting and seconds is not None and not tasks[0].deaths:
+            if not waiting.has_free_candidate:
+                break
             following = waiting.next_task(slots)
             of_group = workers > 1 and following.steps_group is not None
             if following.deaths if waiting.returned else of_group:
                 break
             seconds += self._expected_s(following, made) or 0.0
-            mean_s = seconds / (len(tasks) + 1)
-            if len(tasks) >= batch_size(waiting=n_waiting, slots=slots, mean_s=mean_s):
+            size = batch_size(
+                waiting=n_waiting,
+                slots=slots,
+                mean_s=seconds / (len(tasks) + 1),
+                target_s=waiting.target_batch_s,
+            )
+            if len(tasks) >= size:
                 break
             tasks.append(waiting.take(slots))
         return tasks

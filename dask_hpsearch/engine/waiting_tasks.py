@@ -3,7 +3,7 @@
 Fits begin in the order in which they came, but for two rules: at first, a split each of some
 candidates that differ runs, so that times can be predicted; and a long fit begins before it
 would be the last one to end. Fits that share a pipeline's first steps can be taken together.
-Pure: no clock, no cluster.
+In a race, candidates run one split at a time (see `RaceOrder`). Pure: no clock, no cluster.
 """
 
 from __future__ import annotations
@@ -15,13 +15,20 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dask_hpsearch.engine.policy import Durations
+from dask_hpsearch.engine.policy import (
+    RACE_BATCH_S,
+    TARGET_BATCH_S,
+    Durations,
+    most_in_race,
+)
 from dask_hpsearch.engine.predictions import Encoder, fit_times
+from dask_hpsearch.engine.racing import RaceOrder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from dask_hpsearch.engine.predictions import Row, TimeModel
+    from dask_hpsearch.engine.racing import Race
     from dask_hpsearch.engine.step_groups import StepGroups
 
 # A fit is due when what waits would take the slots this many times as long as it takes.
@@ -61,17 +68,23 @@ class _Candidate:
 
     Attributes
     ----------
+    ordinal : int
+        Its number in the search.
     place : int
         When it came, among the candidates.
+    n_running : int
+        How many of its fits have begun and not ended.
     predicted_s : float or None
         Expected seconds of each of its fits.
     model_log : float or None
         What the model says, as a logarithm.
     """
 
+    ordinal: int
     place: int
     row: Row
     waiting: list[Any] = field(default_factory=list)
+    n_running: int = 0
     begun: bool = False
     listed: bool = False
     predicted_s: float | None = None
@@ -95,6 +108,11 @@ class WaitingTasks:
     Adding and taking a task is O(log n), and so is each task that is taken with its group;
     to predict anew is O(n), and due only when what is known has grown by a part.
 
+    Parameters
+    ----------
+    race : Race, optional
+        Drops candidates.
+
     Attributes
     ----------
     durations : Durations
@@ -103,8 +121,9 @@ class WaitingTasks:
         Tasks that were put back: they come first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, race: Race | None = None) -> None:
         self.durations = Durations()
+        self._race = None if race is None else RaceOrder(race)
         self.returned: deque[Any] = deque()
         self._plain: OrderedDict[Any, None] = OrderedDict()
         self._by_group: dict[int, OrderedDict[Any, None]] = {}
@@ -148,7 +167,7 @@ class WaitingTasks:
         candidate = self._candidates.get(task.candidate)
         if candidate is None:
             row = self._encoded(task.parameters)
-            candidate = _Candidate(next(self._places), row)
+            candidate = _Candidate(task.candidate, next(self._places), row)
             self._candidates[task.candidate] = candidate
         candidate.waiting.append(task)
         self._count(candidate, 1)
@@ -157,10 +176,31 @@ class WaitingTasks:
             self._arrived.append(candidate)
         if len(candidate.waiting) == 1:
             self._note_longest(candidate)
+            if self._race is not None:
+                self._race.note(candidate)
 
     def appendleft(self, task: Waiting) -> None:
         """Put a task back that has not run to its end: it comes next."""
         self.returned.appendleft(task)
+
+    def drop(self, ordinal: int) -> list[Any]:
+        """Take out all fits of a candidate; return them."""
+        tasks = [task for task in self.returned if task.candidate == ordinal]
+        for task in tasks:
+            self.returned.remove(task)
+        candidate = self._candidates.get(ordinal)
+        if candidate is not None:
+            new = list(candidate.waiting)
+            for task in new:
+                self._leave_group(task)
+            candidate.waiting.clear()
+            self._count(candidate, -len(new))
+            tasks += new
+        return tasks
+
+    def has_dropped(self, task: Waiting) -> bool:
+        """Whether a task is a fit of a candidate that is dropped."""
+        return self._race is not None and task.candidate in self._race.race.dropped
 
     def clear(self) -> None:
         """Drop all tasks."""
@@ -171,6 +211,8 @@ class WaitingTasks:
         self._arrived.clear()
         self._longest.clear()
         self._measured.clear()
+        if self._race is not None:
+            self._race.clear()
         self._upcoming = None
         self._next = self._n_waiting = self._n_predicted = 0
         self._predicted_sum_s = 0.0
@@ -231,6 +273,37 @@ class WaitingTasks:
         """Return how many new tasks of a group wait."""
         return len(self._by_group.get(group, ()))
 
+    def may_begin(self, slots: int, in_flight: int) -> bool:
+        """Whether another batch may go to Dask.
+
+        In a race, a decision may spare a fit that has not begun: few fits wait with Dask,
+        and a candidate runs several splits at once only in slots that are free.
+
+        Parameters
+        ----------
+        slots : int
+            Slots there are.
+        in_flight : int
+            Batches that are with Dask.
+        """
+        if self._race is None or not slots or self.returned or self._plain:
+            return True
+        if self.has_free_candidate:
+            return in_flight < most_in_race(slots, self.durations.mean_s)
+        return in_flight < slots
+
+    @property
+    def has_free_candidate(self) -> bool:
+        """Whether a task waits whose candidate has no running fit; or there is no race."""
+        if self._race is None or self.returned or self._plain:
+            return True
+        return (self._race.best_begun() or self._race.first_new()) is not None
+
+    @property
+    def target_batch_s(self) -> float:
+        """How many seconds of work a batch of short tasks has."""
+        return TARGET_BATCH_S if self._race is None else RACE_BATCH_S
+
     def next_task(self, slots: int) -> Any:
         """Return the task that `take` would return, whatever is being made."""
         if self.returned:
@@ -252,18 +325,22 @@ class WaitingTasks:
                 return other
         return task
 
-    def _remove(self, task: Any) -> None:
-        """Take a new task out."""
+    def _leave_group(self, task: Any) -> None:
         if task.steps_group is not None:
             of_group = self._by_group[task.steps_group]
             del of_group[task]
             if not of_group:
                 del self._by_group[task.steps_group]
+
+    def _remove(self, task: Any) -> None:
+        """Take a new task out."""
+        self._leave_group(task)
         if task in self._plain:
             del self._plain[task]
             return
         candidate = self._candidates[task.candidate]
         candidate.begun = True
+        candidate.n_running += 1
         candidate.waiting.remove(task)
         self._n_taken += 1
         self._count(candidate, -1)
@@ -292,15 +369,23 @@ class WaitingTasks:
         if self._upcoming is None:
             due = self._due(slots)
             self._upcoming_is_due = due is not None
-            self._upcoming = due or self._to_explore(slots) or self._first_come()
+            self._upcoming = due or self._next_candidate(slots)
         return self._upcoming
+
+    def _next_candidate(self, slots: int) -> _Candidate:
+        """Return the candidate whose turn it is if none is due."""
+        if self._race is None:
+            return self._to_explore(slots) or self._first_come()
+        begun = self._race.best_begun()
+        if begun is not None and self._race.race.leads(begun.ordinal):
+            return begun  # type: ignore[no-any-return]
+        unbegun = self._to_explore(slots) or self._race.first_new()
+        return unbegun or begun or self._race.best_of(self._ahead())
 
     def _due(self, slots: int) -> _Candidate | None:
         """Return the candidate with the longest fits, if they must begin now."""
         heap = self._longest
-        while heap and (
-            not heap[0][2].waiting or -heap[0][0] != heap[0][2].predicted_s
-        ):
+        while heap and not self._may_be_due(*heap[0]):
             heapq.heappop(heap)
         total_s = self.total_s()
         if not heap or total_s is None:
@@ -308,6 +393,13 @@ class WaitingTasks:
         seconds, _, candidate = heap[0]
         due = total_s <= DUE_ROUNDS * max(slots, 1) * -seconds
         return candidate if due else None
+
+    def _may_be_due(self, seconds: float, place: int, candidate: _Candidate) -> bool:
+        """Whether an entry of the heap is still right."""
+        del place
+        if not candidate.waiting or -seconds != candidate.predicted_s:
+            return False
+        return self._race is None or not candidate.n_running
 
     def _to_explore(self, slots: int) -> _Candidate | None:
         """Return a candidate none of whose fits has begun, until some have."""
@@ -365,7 +457,13 @@ class WaitingTasks:
         if is_typical or not self._any_typical:
             self.durations.add(seconds)
         candidate = self._candidate_of(task)
-        if candidate is None or not candidate.row[0]:
+        if candidate is None:
+            return
+        candidate.n_running -= 1
+        if self._race is not None:
+            self._race.note(candidate)
+            self._upcoming = None
+        if not candidate.row[0]:
             return
         candidate.n_ended += 1
         if is_typical:

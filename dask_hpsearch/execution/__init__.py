@@ -2,4 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["client", "cluster_end", "cost", "fit", "fitted", "joblib_fit", "settings"]
+__all__ = [
+    "client",
+    "cluster_end",
+    "cost",
+    "early_ends",
+    "fit",
+    "fitted",
+    "joblib_fit",
+    "settings",
+]

@@ -13,13 +13,16 @@ from dask_hpsearch.engine.engine import Engine
 from dask_hpsearch.exceptions import StoreError
 from dask_hpsearch.execution.client import client_for
 from dask_hpsearch.execution.cost import budget_of, shown_slots
+from dask_hpsearch.execution.early_ends import check_early_ends
 from dask_hpsearch.execution.fitted import Fitted, warn_stopped
 from dask_hpsearch.joblib_backend.backend import EvaluationBackend
 from dask_hpsearch.joblib_backend.session import Session
 from dask_hpsearch.journal import next_steps
 from dask_hpsearch.progress import SearchProgress, show
+from dask_hpsearch.recorder.dropped import dropped_candidates
 from dask_hpsearch.recorder.evaluation_hook import EvaluationHook
 from dask_hpsearch.recorder.recorder import Recorder
+from dask_hpsearch.recorder.standings import EarlyEnds
 from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
 
@@ -68,9 +71,10 @@ def fit_trials(
     Fitted
     """
     sklearn_adapter.check_version()
+    check_early_ends(search, settings)
     fitted = sklearn_adapter.without_fitted_state(search)
     progress = _progress_of(journal)
-    recorder, hook = _recorded(fitted, progress, journal)
+    recorder, hook = _recorded(fitted, progress, journal, settings)
     with ExitStack() as stack:
         client = stack.enter_context(client_for(settings, search))
         budget = stack.enter_context(
@@ -99,6 +103,8 @@ def fit_trials(
         fitted.fit(X, y, **params)
         progress.chosen(*sklearn_adapter.best_of(fitted))
         progress.ended(hook.stopped)
+    if settings.racing:
+        fitted.dropped_ = dropped_candidates(recorder.calls)
     if hook.stopped:
         warn_stopped(hook.stopped, _covered(recorder), progress.hint)
     return Fitted(fitted, hook.stopped)
@@ -112,7 +118,10 @@ def _progress_of(journal: RunJournal | None) -> SearchProgress:
 
 
 def _recorded(
-    search: Any, progress: SearchProgress, journal: RunJournal | None
+    search: Any,
+    progress: SearchProgress,
+    journal: RunJournal | None,
+    settings: Settings,
 ) -> tuple[Recorder, EvaluationHook]:
     """Make the recorder of a search, and the hook by which the search reports to it."""
     tolerant = _is_model_based(search)
@@ -122,6 +131,11 @@ def _recorded(
         tolerant=tolerant,
         journal=journal,
         unseeded=getattr(search, "random_state", 0) is None,
+        early_ends=EarlyEnds(
+            racing=settings.racing,
+            stop_score=settings.stop_score,
+            patience=settings.patience,
+        ),
     )
     return recorder, EvaluationHook(recorder, tolerant=tolerant)
 
@@ -137,11 +151,10 @@ def _backend_of(
     # Callbacks are not called for a step that is not fitted again.
     share = settings.share_steps and not callbacks.callbacks_of(search)
     session = Session(engine, log=recorder, share_steps=share)
-    recorder.answering = session.answering
-    if _is_bayes(search):
-        hook.strategy = BayesStrategy(
-            session, recorder, bayes_async=settings.bayes_async
-        )
+    recorder.answering, recorder.stop = session.answering, engine.stop
+    if sklearn_adapter.is_bayes(search):
+        bayes_async = True if settings.racing else settings.bayes_async
+        hook.strategy = BayesStrategy(session, recorder, bayes_async=bayes_async)
     return EvaluationBackend(session, ready=lambda: hook.evaluating)
 
 
@@ -178,12 +191,6 @@ def _all_written(journal: RunJournal | None) -> Iterator[None]:
 def _is_model_based(search: Any) -> bool:
     """Whether each call's scores steer the next ask (skopt's BayesSearchCV)."""
     return any(base.__module__.startswith("skopt.") for base in type(search).__mro__)
-
-
-def _is_bayes(search: Any) -> bool:
-    """Whether the search runs skopt's own strategy, which `BayesStrategy` replaces."""
-    strategy = sklearn_adapter.strategy_of(type(search))
-    return str(getattr(strategy, "__module__", "")).startswith("skopt.")
 
 
 def _covered(recorder: Recorder) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 from dask_hpsearch.exceptions import SearchStoppedWarning
 from dask_hpsearch.execution.callers import user_stacklevel
 
+_BY_SCORE = ("stop_score", "patience")
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -19,7 +21,8 @@ class Fitted:
     search : object
         Of the user's own class.
     stopped : str or None
-        "max_time", "max_cost" or "interrupted" if it covers only a part of the candidates.
+        "max_time", "max_cost", "stop_score", "patience" or "interrupted" if it covers only
+        a part of the candidates.
     url : str or None
         URL of its run, if it has a journal.
     """
@@ -32,6 +35,8 @@ class Fitted:
 def warn_stopped(stopped: str, covers: str, hint: str) -> None:
     """Warn, at the user's line, that a search covers only a part.
 
+    An end by a score is what the user has asked for: no warning.
+
     Parameters
     ----------
     stopped : str
@@ -41,6 +46,8 @@ def warn_stopped(stopped: str, covers: str, hint: str) -> None:
     hint : str
         How to resume the search; "" if that is not possible.
     """
+    if stopped in _BY_SCORE:
+        return
     text = f"the search was stopped ({stopped}): its results cover the {covers}"
     text += f"; {hint}" if hint else ""
     warnings.warn(text, SearchStoppedWarning, stacklevel=user_stacklevel())

@@ -34,6 +34,9 @@ class Settings:
     cluster: Any = None  # set where the client does not have it
     keep_cluster: bool = True
     keep_embedded: bool = False  # the local cluster, for this process's next fit
+    racing: bool = False
+    stop_score: float | None = None
+    patience: float | None = None  # infinite if a run is resumed without it
 
     @classmethod
     def from_manifest(cls, settings: Mapping[str, Any], **limits: Any) -> Settings:

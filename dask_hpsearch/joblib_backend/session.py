@@ -15,7 +15,9 @@ from joblib.parallel import (
 )
 
 from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.engine.racing import DROPPED, RaceOver
 from dask_hpsearch.engine.tasks import TaskGroup
+from dask_hpsearch.engine.waiting_tasks import WaitingTasks
 from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.joblib_backend.capture import CapturedFit
 from dask_hpsearch.joblib_backend.results import (
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from dask_hpsearch.engine.engine import Engine
+    from dask_hpsearch.engine.racing import Race
     from dask_hpsearch.messages import Outcome
     from dask_hpsearch.sklearn_adapter import FitCall
 
@@ -51,11 +54,18 @@ class FitLog(Protocol):
     def candidates(self) -> Sequence[Mapping[str, Any]] | None:
         """Candidates of the call that begins; None if more come later for its rows."""
 
+    @property
+    def race(self) -> Race | None:
+        """Which candidates of the call are dropped; None if none may be."""
+
     def known(self, call: FitCall) -> dict[str, Any] | None:
         """Return a fit's result if the fit need not run."""
 
     def finished(self, call: FitCall, result: dict[str, Any]) -> dict[str, Any]:
         """Take a result; the returned one goes to scikit-learn."""
+
+    def drop_beaten(self) -> list[int]:
+        """Drop the candidates that are beaten by the last result; return them."""
 
 
 class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -127,10 +137,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         if self._log is None:  # a search begins with an engine of its own
             self._engine.modules.forget_compared()
         self._errors = ErrorsInTurn()
-        self._group = TaskGroup(
-            most_running=self._most_running,
-            unfinished=None if self._log is None else self._log.n_fits,
-        )
+        self._group = self.new_group()
+        self._group.unfinished = None if self._log is None else self._log.n_fits
         self._started = time.monotonic()
         self._tasks.begin_call(None if self._log is None else self._log.candidates)
         if self._log is not None and self._all:
@@ -149,7 +157,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """End the call's running fits and drop its queue."""
         self._engine.cancel(self._group)
         if ensure_ready:
-            self._group = TaskGroup(most_running=self._most_running)
+            self._group = self.new_group()
 
     def get_nested_backend(self) -> tuple[Any, int | None]:
         """Tasks set up their own inner backend in the slot."""
@@ -256,6 +264,11 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         finally:
             self._captured = None
 
+    def new_group(self) -> TaskGroup:
+        """Make a group for tasks that are cancelled together."""
+        waiting = WaitingTasks(None if self._log is None else self._log.race)
+        return TaskGroup(most_running=self._most_running, waiting=waiting)
+
     def submit_fit(
         self,
         call: FitCall,
@@ -264,7 +277,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         *,
         on_end: Callable[[HPSearchError], None] | None = None,
     ) -> None:
-        """Run a fit, unless its result is known.
+        """Run a fit, unless its result is known or its candidate is dropped.
 
         Parameters
         ----------
@@ -272,23 +285,44 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         group : TaskGroup
             The tasks that it is cancelled with.
         deliver : callable
-            Called once, in the engine's thread, with the fit's result or its error.
+            Called once, in the engine's thread, with the fit's result, its error, or
+            `DROPPED` if it never begins.
         on_end : callable, optional
             Called instead with an error that ends the engine or the group, and with it
-            all fits; default: ``deliver``.
+            all fits; default: ``deliver``. It also ends a call whose remaining candidates
+            are all dropped, which otherwise goes on.
         """
         known = self._log.known(call) if self._log else None
         if known is not None:
             self._engine.call_soon(group.ended)
             self._engine.call_soon(lambda: deliver(known))
             return
+        race = self._log.race if self._log else None
+
+        def deliver_in_race(result: Any) -> None:
+            if race is not None and race.is_over and on_end is not None:
+                on_end(RaceOver())
+            else:
+                deliver(result)
+
+        if race is not None and call.candidate in race.dropped:
+            self._engine.call_soon(group.ended)
+            self._engine.call_soon(lambda: deliver_in_race(DROPPED))
+            return
 
         def done(outcome: Outcome | HPSearchError) -> None:
             if isinstance(outcome, HPSearchError):
                 (on_end or deliver)(outcome)
                 return
+            if outcome.status == "dropped":
+                deliver_in_race(DROPPED)
+                return
             self._take_in(outcome)
-            deliver(self._fit_result(call, outcome))
+            result = self._fit_result(call, outcome)
+            beaten = self._log.drop_beaten() if self._log and race is not None else []
+            if beaten:
+                self._engine.drop(beaten)
+            deliver_in_race(result)
 
         task, refs = self._tasks.fit_task(call)
         self._engine.submit(task, refs, group, done, parameters=call.parameters)

@@ -6,19 +6,20 @@ A stored event is a JSON object. Long runs have many of them, so that the keys a
 key           kinds             meaning
 ============  ================  ==================================================
 ``e``         all               kind: ``call``, ``ask``, ``tell``, ``fit``,
-                                ``state`` or ``beat`` (a heartbeat)
+                                ``drop``, ``state`` or ``beat`` (a heartbeat)
 ``g``         all               generation of the run; the first is 0
 ``t``         all               time, in seconds since the epoch
 ``c``         call, ask, tell,  ordinal of the call of ``evaluate_candidates``
-              fit
-``i``         ask, tell, fit    ordinal of the candidate within its call
+              fit, drop
+``i``         ask, tell, fit,   ordinal of the candidate within its call
+              drop
 ``k``         call              number of splits
 ``n``         call              number of candidates that will be asked, if they
                                 are not all known when the call begins
 ``params``    call, ask         parameters to display; of a call, a list of them
 ``extra``     call              columns that the search adds to ``cv_results_``
 ``s``         fit               ordinal of the split
-``d``         ask, fit          digest of the candidate's parameters
+``d``         ask, fit, drop    digest of the candidate's parameters
 ``r``         fit               result, as `serialization.encode_result` encodes it
 ``p``         ask               parameters, encoded in the same way
 ``space``     ask, tell         ordinal of the search space
@@ -269,6 +270,50 @@ class FitEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DropEvent:
+    """A race has dropped a candidate: no further fit of it begins.
+
+    Attributes
+    ----------
+    generation : int
+    time : float
+    call, candidate : int
+    digest : str
+        Of the candidate's parameters.
+    """
+
+    KIND: ClassVar[str] = "drop"
+
+    generation: int
+    time: float
+    call: int
+    candidate: int
+    digest: str
+
+    def to_json(self) -> Stored:
+        """Return the event as it is stored."""
+        return {
+            "e": self.KIND,
+            "c": self.call,
+            "g": self.generation,
+            "i": self.candidate,
+            "d": self.digest,
+            "t": self.time,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read a stored event."""
+        return cls(
+            generation=stored["g"],
+            time=stored["t"],
+            call=stored["c"],
+            candidate=stored["i"],
+            digest=stored["d"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterUsage:
     """The size of a driver's cluster.
 
@@ -452,13 +497,22 @@ class StateEvent:
         )
 
 
-Event = CallEvent | AskEvent | TellEvent | FitEvent | StateEvent | HeartbeatEvent
+Event = (
+    CallEvent
+    | AskEvent
+    | TellEvent
+    | FitEvent
+    | DropEvent
+    | StateEvent
+    | HeartbeatEvent
+)
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     CallEvent.KIND: CallEvent.from_json,
     AskEvent.KIND: AskEvent.from_json,
     TellEvent.KIND: TellEvent.from_json,
     FitEvent.KIND: FitEvent.from_json,
+    DropEvent.KIND: DropEvent.from_json,
     StateEvent.KIND: StateEvent.from_json,
     HeartbeatEvent.KIND: HeartbeatEvent.from_json,
 }

@@ -13,6 +13,7 @@ from dask_hpsearch.identity import IdentityMemo
 from dask_hpsearch.journal.events import (
     AskEvent,
     CallEvent,
+    DropEvent,
     FitEvent,
     HeartbeatEvent,
     TellEvent,
@@ -30,44 +31,64 @@ from dask_hpsearch.journal.serialization import (
 from dask_hpsearch.safe_text import repr_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from dask_hpsearch.exceptions import StoreError
     from dask_hpsearch.journal.events import Event
     from dask_hpsearch.journal.folder import RunFolder
 
-OfCall = TypeVar("OfCall", CallEvent, AskEvent, FitEvent)
+OfCall = TypeVar("OfCall", CallEvent, AskEvent, FitEvent, DropEvent)
 _LONG_FIT_S = 0.5
 _DIGESTS_KEPT = 1000
 
 
 @dataclass(slots=True)
 class StoredCall:
-    """Candidates and splits of one ``evaluate_candidates`` call, as they were."""
+    """Candidates and splits of one ``evaluate_candidates`` call, as they were.
+
+    Attributes
+    ----------
+    results : dict
+        Finished fits by (candidate, split).
+    dropped : set of int
+        Candidates of which no further fit begins.
+    """
 
     candidates: list[dict[str, Any]]
     splits: list[tuple[Any, Any]]
     more_results: Mapping[str, Sequence[Any]] | None
     results: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    dropped: set[int] = field(default_factory=set)
 
     def results_for(
         self, candidates: Sequence[Mapping[str, Any]]
     ) -> dict[tuple[int, int], dict[str, Any]]:
         """Results of the same parameters, by the ordinals of these candidates."""
-        own = [digest_of(one) for one in self.candidates]
-        at = {digest: index for index, digest in enumerate(own)}
         mine: dict[int, dict[int, dict[str, Any]]] = {}
         for (candidate, split), result in self.results.items():
             mine.setdefault(candidate, {})[split] = result
         found = {}
+        for candidate, source in enumerate(self._sources(candidates)):
+            for split, result in mine.get(source, {}).items():
+                found[candidate, split] = result
+        return found
+
+    def dropped_for(self, candidates: Sequence[Mapping[str, Any]]) -> set[int]:
+        """Return which of these candidates have the parameters of dropped ones."""
+        if not self.dropped:
+            return set()
+        sources = enumerate(self._sources(candidates))
+        return {candidate for candidate, source in sources if source in self.dropped}
+
+    def _sources(self, candidates: Sequence[Mapping[str, Any]]) -> Iterator[int]:
+        """Yield which of the own candidates each one is; -1 if it is none."""
+        own = [digest_of(one) for one in self.candidates]
+        at = {digest: index for index, digest in enumerate(own)}
         for candidate, digest in enumerate(map(digest_of, candidates)):
             same_place = own[candidate : candidate + 1] == [digest] or any(
                 one is candidates[candidate] for one in self.candidates[candidate:][:1]
             )
-            source = candidate if same_place else at.get(digest, -1)
-            for split, result in mine.get(source, {}).items():
-                found[candidate, split] = result
-        return found
+            yield candidate if same_place else at.get(digest, -1)
 
 
 class RunJournal:
@@ -107,6 +128,7 @@ class RunJournal:
         self._begun = _by_call(events, CallEvent)
         self._fits = _by_call(events, FitEvent)
         self._asks = _by_call(events, AskEvent)
+        self._drops = _by_call(events, DropEvent)
         spent = [
             (one.generation, one.cost_usd)
             for one in events
@@ -144,6 +166,10 @@ class RunJournal:
         for fit in before.keys() - call.results.keys():
             call.results[fit] = before[fit]
             self._take_over(ordinal, fit, call.candidates[fit[0]], before[fit])
+        dropped = set() if earlier is None else earlier.dropped_for(call.candidates)
+        for candidate in sorted(dropped - call.dropped):
+            call.dropped.add(candidate)
+            self.dropped(ordinal, candidate, call.candidates[candidate])
         return call
 
     def earlier_call(self, ordinal: int) -> StoredCall | None:
@@ -245,6 +271,9 @@ class RunJournal:
             if fit not in found.results:
                 found.results[fit] = result
                 self._take_over(ordinal, fit, earlier.asks[fit[0]][1], result)
+        for candidate in sorted(earlier.dropped - found.dropped):
+            found.dropped.add(candidate)
+            self.dropped(ordinal, candidate, earlier.asks[candidate][1])
 
     def _take_over(
         self,
@@ -267,7 +296,10 @@ class RunJournal:
                 continue
             key = ordinal, generation
             return exploration_of(
-                kept["splits"], self._asks.get(key, []), self._fits.get(key, [])
+                kept["splits"],
+                self._asks.get(key, []),
+                self._fits.get(key, []),
+                self._drops.get(key, []),
             )
         return None
 
@@ -322,6 +354,24 @@ class RunJournal:
         long = float(result.get("fit_time") or 0.0) > _LONG_FIT_S
         self._writer.append(event, on_flushed=shown_as_finished, soon=long)
 
+    def dropped(
+        self,
+        ordinal: int,
+        candidate: int,
+        parameters: Mapping[str, Any],
+        *,
+        shown_as_dropped: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Append that a candidate is dropped; it may be displayed once it is in the store."""
+        event = DropEvent(
+            generation=self.generation,
+            time=time.time(),
+            call=ordinal,
+            candidate=candidate,
+            digest=self._digest_of(parameters),
+        )
+        self._writer.append(event, on_flushed=shown_as_dropped)
+
     def _digest_of(self, parameters: Mapping[str, Any]) -> str:
         """Return a candidate's digest, computed once for all its fits."""
         digest = self._digests.get(parameters)
@@ -362,6 +412,13 @@ class RunJournal:
                 )
                 raise JournalMismatchError(msg)
             call.results[candidate, event.split] = decode_result(event.result)
+        for drop in self._drops.get((ordinal, generation), []):
+            candidate = drop.candidate
+            if candidate < len(digests) and (
+                drop.digest == digests[candidate]
+                or is_of(drop.digest, call.candidates[candidate])
+            ):
+                call.dropped.add(candidate)
 
 
 def _by_call(

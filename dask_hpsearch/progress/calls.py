@@ -31,13 +31,25 @@ class Call:
     best: Best | None = None
     scores: dict[int, dict[int, float | None]] = field(default_factory=dict)
     params: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    dropped: set[int] = field(default_factory=set)
 
     @property
     def fits_known(self) -> int:
-        """Number of fits that were announced, or at least added."""
+        """Number of fits that were announced and not dropped, or at least added."""
         if self.n_candidates is None or self.n_splits is None:
             return self.fits_done
-        return max(self.n_candidates * self.n_splits, self.fits_done)
+        n_fits = self.n_candidates * self.n_splits
+        return max(n_fits - sum(self._spared()), self.fits_done)
+
+    @property
+    def n_dropped(self) -> int:
+        """Number of candidates with fits that never begin."""
+        return sum(n_fits > 0 for n_fits in self._spared())
+
+    def _spared(self) -> list[int]:
+        """Return how many fits of each dropped candidate never begin."""
+        n_splits = self.n_splits or 0
+        return [n_splits - len(self.scores.get(one, ())) for one in self.dropped]
 
     def announce(
         self, n_candidates: int | None, n_splits: int, *, resets_best: bool

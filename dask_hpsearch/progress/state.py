@@ -50,6 +50,9 @@ class ProgressSnapshot:
         US dollars so far, by list prices; None if the cluster's prices are not known.
     problem
         The problem of the cluster; empty if there is none.
+    dropped
+        Candidates that a race has dropped; their fits that never begin are not among
+        ``fits_total``.
     """
 
     fits_done: int = 0
@@ -67,6 +70,7 @@ class ProgressSnapshot:
     reason: str | None = None
     cost_usd: float | None = None
     problem: str = ""
+    dropped: int = 0
 
 
 class SearchProgress:
@@ -161,6 +165,11 @@ class SearchProgress:
             self._finish_times.append(self._clock())
             self._forget_old_times()
 
+    def candidate_dropped(self, call: int, candidate: int) -> None:
+        """Note that no further fit of a candidate begins."""
+        with self._lock:
+            self._call(call).dropped.add(candidate)
+
     def slots_changed(self, *, workers: int, slots: int, running: int) -> None:
         """Set the size of the cluster, and how many of its slots are busy."""
         with self._lock:
@@ -220,6 +229,7 @@ class SearchProgress:
                 reason=self._reason,
                 cost_usd=self._cost_usd,
                 problem=self._problem,
+                dropped=sum(call.n_dropped for call in self._calls.values()),
             )
 
     def _start(self) -> None:

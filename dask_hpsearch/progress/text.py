@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 VALUE_LENGTH = 60
 PARAMS_LENGTH = 400
 ELLIPSIS = "..."
+# Ends that the user has asked for by a score.
+_ENDS = {"stop_score": "score reached", "patience": "no improvement"}
 
 
 def fits(snapshot: ProgressSnapshot) -> str:
-    """Return the numbers of finished, known and failed fits."""
+    """Return the numbers of finished, known and failed fits, and of dropped candidates."""
     text = f"{snapshot.fits_done:,}/{snapshot.fits_total:,} fits"
-    return text + _failed(snapshot)
+    return text + _failed(snapshot) + _dropped(snapshot)
 
 
 def pace(snapshot: ProgressSnapshot) -> str:
@@ -66,7 +68,8 @@ def line(snapshot: ProgressSnapshot) -> str:
 def closing(progress: SearchProgress) -> list[str]:
     """Return how a search ended and, if that was early, the next step."""
     snapshot = progress.snapshot()
-    early = not snapshot.ended or snapshot.reason is not None
+    asked = snapshot.reason is None or snapshot.reason in _ENDS
+    early = not (snapshot.ended and asked)
     hint = progress.hint
     return [summary(snapshot), *([_printable(hint)] if hint and early else [])]
 
@@ -77,12 +80,15 @@ def summary(snapshot: ProgressSnapshot) -> str:
         state = f"Search {snapshot.reason or 'ended'}"
     elif snapshot.reason is None:
         state = "Search done"
+    elif snapshot.reason in _ENDS:
+        state = f"Search stopped: {_ENDS[snapshot.reason]}"
     else:
         state = f"Search stopped ({snapshot.reason})"
     fits_done = _count(snapshot.fits_done, "fit")
     if snapshot.fits_done < snapshot.fits_total:
         fits_done = f"{snapshot.fits_done:,} of {_count(snapshot.fits_total, 'fit')}"
-    text = f"{state}: {fits_done}{_failed(snapshot)}, {_duration(snapshot.elapsed)}"
+    text = f"{state}: {fits_done}{_failed(snapshot)}{_dropped(snapshot)}"
+    text += f", {_duration(snapshot.elapsed)}"
     if snapshot.cost_usd is not None:
         text += f", {cost(snapshot.cost_usd)}"
     if snapshot.best_params is not None:
@@ -130,6 +136,11 @@ def _cut(text: str, length: int) -> str:
 
 def _failed(snapshot: ProgressSnapshot) -> str:
     return f", {snapshot.fits_failed:,} failed" if snapshot.fits_failed else ""
+
+
+def _dropped(snapshot: ProgressSnapshot) -> str:
+    dropped = _count(snapshot.dropped, "candidate")
+    return f", {dropped} dropped" if snapshot.dropped else ""
 
 
 def _count(number: int, noun: str) -> str:

@@ -36,6 +36,8 @@ class RecordedCall:
         Whether candidates are added as the search goes on.
     asks : dict of int to (int, dict)
         Earlier asks, which are repeated: search space and parameters, by candidate.
+    dropped : set of int
+        Candidates of which no further fit begins.
     """
 
     ordinal: int
@@ -46,6 +48,15 @@ class RecordedCall:
     taken_in: bool = False
     still_open: bool = False
     asks: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    dropped: set[int] = field(default_factory=set)
+
+    def results_of(self, candidate: int) -> dict[int, dict[str, Any]]:
+        """Return the results of a candidate, by split."""
+        return {
+            split: self.results[candidate, split]
+            for split in range(len(self.splits))
+            if (candidate, split) in self.results
+        }
 
     def complete(self) -> list[int]:
         """Return the candidates that have results of all splits."""
@@ -96,6 +107,7 @@ def extend_call(
         call.candidates = earlier.candidates + new[:more]
     call.splits = earlier.splits
     call.results = earlier.results_for(call.candidates)
+    call.dropped = earlier.dropped_for(call.candidates)
 
 
 class RecordingSplitter:

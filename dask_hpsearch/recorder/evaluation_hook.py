@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.engine.racing import RaceOver
 from dask_hpsearch.exceptions import RunCancelledError, SearchStopped
 from dask_hpsearch.raised_errors import came_from_fit
 from dask_hpsearch.recorder.call import (
@@ -115,7 +116,10 @@ class EvaluationHook:
     def _evaluate(
         self, call: RecordedCall, evaluate: Evaluate, splitter: Any, more: Any
     ) -> Mapping[str, Any]:
-        """Evaluate a call, with the stored candidates and splits if there are any."""
+        """Evaluate a call, with the stored candidates and splits if there are any.
+
+        If candidates were dropped, its results are those of the complete ones.
+        """
         stored = self._recorder.recall(call)
 
         def note(splits: list[Any]) -> None:
@@ -123,12 +127,15 @@ class EvaluationHook:
 
         if call.splits:
             splitter = sklearn_adapter.FixedSplits(call.splits)
-        return evaluate(
-            call.candidates,
-            cv=RecordingSplitter(splitter, note),
-            more_results=call.more_results,
-            **more,
-        )
+        try:
+            return evaluate(
+                call.candidates,
+                cv=RecordingSplitter(splitter, note),
+                more_results=call.more_results,
+                **more,
+            )
+        except RaceOver:
+            return self._recorder.build_results(call, evaluate)
 
     def _for_strategy(self, results: Mapping[str, Any]) -> Mapping[str, Any]:
         """Replace NaN by the worst score, for a model-based strategy."""
@@ -154,7 +161,9 @@ class EvaluationHook:
         cut = [call for call in calls if not call.taken_in]
         if cut and cut[-1].complete():
             self._recorder.hide_failures(cut[-1].complete_results())
-            finished.append(self._recorder.build_results(cut[-1], evaluate))
+            self._recorder.build_results(cut[-1], evaluate)
+            complete = cut[-1].complete()
+            finished.append([cut[-1].candidates[one] for one in complete])
         if not finished:
             if isinstance(stop, KeyboardInterrupt):
                 raise stop

@@ -17,8 +17,10 @@ from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.recorder.call import RecordedCall, RecordingSplitter
 from dask_hpsearch.recorder.failures import FailedCalls
 from dask_hpsearch.recorder.replay import Replay
+from dask_hpsearch.recorder.standings import EarlyEnds, Standings
 
 if TYPE_CHECKING:
+    from dask_hpsearch.engine.racing import Race
     from dask_hpsearch.journal.run_journal import RunJournal
     from dask_hpsearch.progress import SearchProgress
     from dask_hpsearch.sklearn_adapter import FitCall
@@ -42,6 +44,8 @@ class Recorder:
         Has the run's earlier results, and takes new ones.
     unseeded : bool
         Whether the search would draw other candidates a second time.
+    early_ends : EarlyEnds
+        Rules by which scores drop candidates or end the search.
 
     Attributes
     ----------
@@ -49,6 +53,8 @@ class Recorder:
     answering : callable
         Returns a context in which the search's ``Parallel`` object answers its next call
         with given results; by default one that does nothing.
+    stop : callable
+        Ends the search with its complete candidates; called with the reason.
     """
 
     def __init__(
@@ -59,8 +65,10 @@ class Recorder:
         tolerant: bool = False,
         journal: RunJournal | None = None,
         unseeded: bool = False,
+        early_ends: EarlyEnds = EarlyEnds(),  # noqa: B008 (it is immutable)
     ) -> None:
         self.calls: list[RecordedCall] = []
+        self.stop: Callable[[str], None] = lambda _: None
         self.answering: Answering = lambda _: nullcontext()
         self._journal = journal
         self._replay = None if journal is None else Replay(journal, unseeded=unseeded)
@@ -68,6 +76,7 @@ class Recorder:
         self._refit = refit
         self._tolerant = tolerant
         self._failed_calls = FailedCalls(refit=refit, tolerant=tolerant)
+        self._standings = Standings(early_ends, refit=refit)
         self._kept: list[int] | None = None
         self._lock = threading.Lock()
 
@@ -78,6 +87,7 @@ class Recorder:
     ) -> RecordedCall:
         """Begin an ``evaluate_candidates`` call."""
         call = RecordedCall(len(self.calls), candidates, more_results)
+        self._kept = None
         with self._lock:
             self.calls.append(call)
         return call
@@ -110,6 +120,7 @@ class Recorder:
             n_candidates=len(call.candidates),
             resets_best="n_resources" in (call.more_results or {}),
         )
+        self._begin_standings(call)
 
     # --- calls of a strategy that asks candidates one by one ----------------------------
 
@@ -132,6 +143,7 @@ class Recorder:
         if self._replay is not None:
             self._replay.recall_exploration(call, n_candidates=n_candidates)
         self._show_started(call, n_candidates=n_candidates)
+        self._begin_standings(call)
         return call
 
     def note_ask(
@@ -152,14 +164,8 @@ class Recorder:
 
     def build_results(
         self, call: RecordedCall, evaluate: Evaluate
-    ) -> list[dict[str, Any]]:
-        """Have scikit-learn build its results from a call's complete candidates.
-
-        Returns
-        -------
-        list of dict
-            These candidates.
-        """
+    ) -> Mapping[str, Any]:
+        """Have scikit-learn build its results from a call's complete candidates."""
         self._kept = kept = call.complete()
         candidates = [call.candidates[candidate] for candidate in kept]
         columns = {
@@ -167,13 +173,14 @@ class Recorder:
             for key, values in (call.more_results or {}).items()
         }
         with self.answering(call.complete_results()):
-            evaluate(
+            results = evaluate(
                 candidates,
                 cv=sklearn_adapter.FixedSplits(call.splits),
                 more_results=columns or None,
             )
         call.taken_in = True
-        return candidates
+        self._report_dropped_failures(call)
+        return results
 
     def hide_failures(self, results: list[dict[str, Any]]) -> None:
         """Hide the failures of a call from scikit-learn if all its fits have failed."""
@@ -182,6 +189,17 @@ class Recorder:
     def report_failures(self) -> None:
         """Warn of the hidden failures, or raise if all fits have failed."""
         self._failed_calls.report(self.calls)
+
+    def _report_dropped_failures(self, call: RecordedCall) -> None:
+        """Warn of the failed fits of dropped candidates, which scikit-learn does not see."""
+        complete = set(call.complete())
+        errors = [
+            None if candidate in complete else result["fit_error"]
+            for (candidate, _), result in call.results.items()
+            if candidate in complete or candidate in call.dropped
+        ]
+        if any(errors):
+            sklearn_adapter.report_fit_errors(errors, self._failed_calls.error_score)
 
     def too_early_message(self, reason: str) -> str:
         """Return the message of a search that was stopped before it had any result."""
@@ -209,6 +227,18 @@ class Recorder:
         if not self.calls or self.calls[-1].still_open or self._tolerant:
             return None
         return self.calls[-1].candidates
+
+    @property
+    def race(self) -> Race | None:
+        """Which candidates of the present call are dropped; None if none may be."""
+        return self._standings.race
+
+    def drop_beaten(self) -> list[int]:
+        """Drop the candidates that are beaten by the last result; return them."""
+        beaten = self._standings.beaten()
+        for candidate in beaten:
+            self._drop(self.calls[-1], candidate)
+        return beaten
 
     def known(self, call: FitCall) -> dict[str, Any] | None:
         """Return the result of a fit that finished before."""
@@ -243,7 +273,29 @@ class Recorder:
         n_fits = len(recorded.candidates) * len(recorded.splits)
         if len(recorded.results) == n_fits and not recorded.still_open:
             self.hide_failures(list(recorded.results.values()))
+        reason = self._standings.take(recorded, call.candidate, call.split, result)
+        if reason is not None:
+            self.stop(reason)
         return result
+
+    def _begin_standings(self, call: RecordedCall) -> None:
+        """Decide again what the results of the journal decide."""
+        reason = self._standings.begin(call)
+        self.drop_beaten()  # a killed driver may not have noted it
+        if reason is not None:
+            self.stop(reason)
+
+    def _drop(self, call: RecordedCall, candidate: int) -> None:
+        call.dropped.add(candidate)
+        shown = functools.partial(
+            self._progress.candidate_dropped, call.ordinal, candidate
+        )
+        if self._replay is None:
+            shown()
+            return
+        asked = call.asks.get(candidate)
+        params = call.candidates[candidate] if asked is None else asked[1]
+        self._replay.note_drop(call, candidate, params, shown_as_dropped=shown)
 
     # --- progress -----------------------------------------------------------------------
 
@@ -258,6 +310,8 @@ class Recorder:
         )
         for (candidate, split), result in call.results.items():
             self._show_finished(call, candidate, split, result)
+        for candidate in call.dropped:
+            self._progress.candidate_dropped(call.ordinal, candidate)
 
     def _show_finished(
         self, call: RecordedCall, candidate: int, split: int, result: Mapping[str, Any]

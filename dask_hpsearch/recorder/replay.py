@@ -9,7 +9,7 @@ from dask_hpsearch.journal.next_steps import to_resume
 from dask_hpsearch.recorder.call import BegunElsewhereError, extend_call
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from dask_hpsearch.journal.run_journal import RunJournal
     from dask_hpsearch.recorder.call import RecordedCall
@@ -46,6 +46,7 @@ class Replay:
             call.candidates = kept.candidates
             call.more_results = kept.more_results
             call.splits, call.results = kept.splits, kept.results
+            call.dropped = kept.dropped
             return True
         earlier = self._journal.earlier_call(call.ordinal)
         if earlier is not None:
@@ -81,6 +82,8 @@ class Replay:
                 result,
                 shown_as_finished=lambda: None,
             )
+        for candidate in call.dropped:
+            self.note_drop(call, candidate, call.candidates[candidate])
 
     def explores(self) -> bool | None:
         """Whether the run began as an exploration; None if it is new."""
@@ -92,6 +95,7 @@ class Replay:
             call.ordinal, call.splits, n_candidates=n_candidates
         )
         call.splits, call.asks, call.results = kept.splits, kept.asks, kept.results
+        call.dropped = kept.dropped
 
     def note_ask(
         self, call: RecordedCall, candidate: int, space: int, params: Mapping[str, Any]
@@ -104,6 +108,19 @@ class Replay:
     ) -> None:
         """Note the value of a candidate that a strategy was told."""
         self._journal.told(call.ordinal, candidate, space, value)
+
+    def note_drop(
+        self,
+        call: RecordedCall,
+        candidate: int,
+        params: Mapping[str, Any],
+        *,
+        shown_as_dropped: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Note that no further fit of a candidate begins."""
+        self._journal.dropped(
+            call.ordinal, candidate, params, shown_as_dropped=shown_as_dropped
+        )
 
     def how_to_go_on(self, limit: str = "") -> str:
         """Return the run's URL and the call that resumes it, in words."""

@@ -317,6 +317,8 @@ class SearchRun:
         max_time: float | None = None,
         fit_timeout: float | None = None,
         max_cost: float | None = None,
+        stop_score: float | None = None,
+        patience: float | None = None,
     ) -> Self:
         """Continue the run from its journal, in a new driver.
 
@@ -329,6 +331,9 @@ class SearchRun:
         max_time, fit_timeout, max_cost : float, optional
             Limits for the rest of the run, as for `DaskSearchCV`; ``math.inf`` removes
             one. Default: the limits that the run was created with, counted from now.
+        stop_score, patience : float, optional
+            As for `DaskSearchCV`, for the whole run with the candidates that it has;
+            ``math.inf`` removes one. Default: those that the run was created with.
 
         Raises
         ------
@@ -344,6 +349,8 @@ class SearchRun:
             max_time_s=max_time,
             fit_timeout_s=fit_timeout,
             max_cost_usd=max_cost,
+            stop_score=stop_score,
+            patience=patience,
         )
         self._folder.check_versions()
         state = self.state

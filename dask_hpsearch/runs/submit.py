@@ -220,4 +220,7 @@ def _to_manifest(settings: Settings) -> dict[str, Any]:
         "share_steps": settings.share_steps,
         "max_cost_usd": settings.max_cost_usd,
         "tariff": settings.tariff,
+        "racing": settings.racing,
+        "stop_score": settings.stop_score,
+        "patience": settings.patience,
     }

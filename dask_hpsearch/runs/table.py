@@ -10,7 +10,7 @@ import numpy as np
 from dask_hpsearch.extras import map_import_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     import pandas as pd
 
@@ -42,10 +42,22 @@ class Candidate:
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-def tabulate(candidates: Sequence[Candidate], *, n_splits: int) -> pd.DataFrame:
+def tabulate(
+    candidates: Sequence[Candidate],
+    *,
+    n_splits: int,
+    dropped: Collection[tuple[int, int]] = (),
+) -> pd.DataFrame:
     """Return the table: scikit-learn's columns in its order, then the ordinals.
 
     Times and scores of unfinished splits are NaN, and so are means over them.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    n_splits : int
+    dropped : collection of (int, int)
+        Call and number of candidates that a race has dropped.
 
     Raises
     ------
@@ -75,6 +87,11 @@ def tabulate(candidates: Sequence[Candidate], *, n_splits: int) -> pd.DataFrame:
     columns["call"] = [one.call for one in candidates]
     columns["candidate"] = [one.number for one in candidates]
     columns["n_fits"] = [len(one.results) for one in candidates]
+    if dropped:
+        columns["dropped"] = [
+            (one.call, one.number) in dropped and len(one.results) < n_splits
+            for one in candidates
+        ]
     return pd.DataFrame(columns)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dask_hpsearch.journal.events import (
     AskEvent,
     CallEvent,
+    DropEvent,
     FitEvent,
     HeartbeatEvent,
     StateEvent,
@@ -37,8 +38,8 @@ class _Call:
     def of(cls, event: CallEvent) -> _Call:
         return cls(event, dict(enumerate(event.params)))
 
-    def has(self, fit: FitEvent) -> bool:
-        """Whether a fit's candidate is known, and not that of another driver's ask."""
+    def has(self, fit: FitEvent | DropEvent) -> bool:
+        """Whether an event's candidate is known, and not that of another driver's ask."""
         known = fit.candidate in self.params
         return known and self.digests.get(fit.candidate, fit.digest) == fit.digest
 
@@ -63,8 +64,8 @@ class _Calls:
             call.params[ask.candidate] = ask.params
             call.digests[ask.candidate] = ask.digest
 
-    def call_of(self, fit: FitEvent) -> _Call | None:
-        """Return the call of a fit; None if the fit's candidate is not known."""
+    def call_of(self, fit: FitEvent | DropEvent) -> _Call | None:
+        """Return the call of an event; None if the event's candidate is not known."""
         call = self.by_ordinal.get(fit.call)
         return call if call is not None and call.has(fit) else None
 
@@ -96,6 +97,9 @@ def progress(
         now = max(now, event.time)
         if isinstance(event, FitEvent):
             _replay_fit(state, calls, event, refit)
+        elif isinstance(event, DropEvent):
+            if calls.call_of(event) is not None:
+                state.candidate_dropped(event.call, event.candidate)
         elif isinstance(event, CallEvent):
             calls.begin(event)
             _replay_call(state, event)
@@ -164,6 +168,8 @@ def _show_best_of_result(state: SearchProgress, events: Iterable[Event]) -> None
 def trials(events: Iterable[Event]) -> pd.DataFrame:
     """Tabulate candidates with at least one finished fit.
 
+    If a race has dropped some, a column ``dropped`` says which.
+
     Raises
     ------
     MissingExtraError
@@ -173,6 +179,7 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
 
     calls = _Calls()
     found: dict[tuple[int, int], Candidate] = {}
+    dropped: set[tuple[int, int]] = set()
     for event in _latest(events):
         if isinstance(event, CallEvent):
             calls.begin(event)
@@ -182,10 +189,12 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
             call = calls.call_of(event)
             if call is not None:
                 _add_fit(found, call, event)
+        elif isinstance(event, DropEvent) and calls.call_of(event) is not None:
+            dropped.add((event.call, event.candidate))
     n_splits = max(
         (call.event.n_splits for call in calls.by_ordinal.values()), default=0
     )
-    return tabulate(list(found.values()), n_splits=n_splits)
+    return tabulate(list(found.values()), n_splits=n_splits, dropped=dropped)
 
 
 def _add_fit(
@@ -229,8 +238,9 @@ def _latest(events: Iterable[Event]) -> list[Event]:
     seen: set[tuple[Any, ...]] = set()
     kept: list[Event] = []
     for event in sorted(ordered, key=lambda one: not isinstance(one, CallEvent)):
-        if isinstance(event, FitEvent):
-            key = event.call, event.candidate, event.split, event.digest
+        if isinstance(event, FitEvent | DropEvent):
+            split = event.split if isinstance(event, FitEvent) else None
+            key = event.call, event.candidate, split, event.digest
             if event.generation != newest.get(event.call) or key in seen:
                 continue
             seen.add(key)

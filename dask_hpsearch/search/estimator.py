@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from dask_hpsearch.runs import SearchRun
 
 Backend = Literal["auto", "trials", "joblib", "dask-ml"]
+_OF_TRIALS = (
+    "max_time",
+    "fit_timeout",
+    "max_cost",
+    "racing",
+    "stop_score",
+    "patience",
+)  # parameters that only this backend has
 
 
 def _search_has(name: str) -> Callable[[Any], bool]:
@@ -103,6 +111,23 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         steps; needed for steps whose result depends on a clock, a file or the network,
         and for those that are to print or write something in every fit, since that
         cannot be detected. Backend "trials" only; a pipeline with a ``memory`` keeps it.
+    racing : bool
+        True: candidates that are beaten on their first splits are dropped, and the search
+        takes about half the time. Candidates run one split at a time while others can use
+        the slots; one is dropped if the mean over its finished splits is below the worst
+        split of the best complete candidate. ``cv_results_`` and the best candidate are
+        those of the complete candidates, whose results are the same as without racing;
+        the others are in `dropped_`. Which candidates are dropped depends on the order in
+        which fits end, and the best one of all may, rarely, be among them. For
+        GridSearchCV, RandomizedSearchCV and BayesSearchCV, with backend "trials" only;
+        several scores need the name of one as the search's ``refit``.
+    stop_score : float, optional
+        The search ends, as with ``max_time``, once a complete candidate has this mean
+        score or a higher one. Backend "trials" only; not for halving searches.
+    patience : int, optional
+        The search ends, as with ``max_time``, once so many complete candidates in a row,
+        in the order in which they ended, were no better than the best before them.
+        Backend "trials" only; not for halving searches.
     keep_cluster : bool
         False: the cluster ends with the search, even if the search fails; with a
         submitted search on Kubernetes, once no other run uses the cluster.
@@ -116,8 +141,14 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     backend_ : str
         The backend that was used.
     stopped_ : str or None
-        None if the search ran to its end, "max_time", "max_cost" or "interrupted"
-        (Ctrl-C) if its results cover only the candidates that had finished.
+        None if the search ran to its end, "max_time", "max_cost", "stop_score",
+        "patience" or "interrupted" (Ctrl-C) if its results cover only the candidates that
+        had finished.
+    dropped_ : dict of str to list or ndarray
+        With ``racing=True`` only, also as an attribute of `search_`: the dropped
+        candidates, in the form of ``cv_results_``: ``params``; ``n_splits``, the number
+        of their finished splits; ``split0_test_score``, …, which are NaN for the
+        others; ``mean_test_score`` over the finished ones.
     run_url_ : str or None
         The run's folder: `SearchRun.attach` finds it from any process.
 
@@ -150,6 +181,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         bayes_async: bool | None = None,
         share_steps: bool = True,
         keep_cluster: bool = True,
+        racing: bool = False,
+        stop_score: float | None = None,
+        patience: int | None = None,
     ) -> None:
         self.search = search
         self.client = client
@@ -164,6 +198,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.bayes_async = bayes_async
         self.share_steps = share_steps
         self.keep_cluster = keep_cluster
+        self.racing = racing
+        self.stop_score = stop_score
+        self.patience = patience
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit the search.
@@ -269,16 +306,22 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     def _settings(self, route: str, client: Client | None) -> Settings:
         from dask_hpsearch.execution.client import slots_of_its_own
         from dask_hpsearch.execution.cost import tariff_of
+        from dask_hpsearch.execution.early_ends import (
+            check_early_ends,
+            check_stop_rules,
+        )
         from dask_hpsearch.execution.settings import Settings, check_limit
         from dask_hpsearch.stores import open_store
 
         for name in ("max_time", "fit_timeout", "worker_timeout"):
             check_limit(name, getattr(self, name), "seconds")
         check_limit("max_cost", self.max_cost, "US dollars")
+        check_stop_rules(stop_score=self.stop_score, patience=self.patience)
         slots_of_its_own(self.search)  # an n_jobs of 0 is refused, wherever it runs
         if route != "trials":
-            for name in ("max_time", "fit_timeout", "max_cost"):
-                if getattr(self, name) is not None:
+            for name in _OF_TRIALS:
+                value = getattr(self, name)
+                if value is not None and value is not False:
                     msg = (
                         f"{name}={getattr(self, name)!r} needs backend='trials'; this "
                         f"search runs with {route!r}: leave {name} out"
@@ -293,7 +336,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
                 "connect with cluster.get_client()"
             )
             raise ValueError(msg)
-        return Settings(
+        settings = Settings(
             client=client,
             store=None if self.store is None else open_store(self.store),
             task_name=self.task_name,
@@ -309,7 +352,13 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             # The other ways run fits in the workers themselves, which go on with what they
             # have imported.
             keep_embedded=self.keep_cluster and route == "trials",
+            racing=bool(self.racing),
+            stop_score=None if self.stop_score is None else float(self.stop_score),
+            patience=None if self.patience is None else int(self.patience),
         )
+        if route == "trials":
+            check_early_ends(self.search, settings)
+        return settings
 
     @available_if(_search_has("predict"))
     def predict(self, X: Any, **params: Any) -> Any:

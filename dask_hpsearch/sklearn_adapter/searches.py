@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sklearn
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._search_successive_halving import BaseSuccessiveHalving
 from sklearn.model_selection._validation import _warn_or_raise_about_fit_failures
@@ -75,6 +76,29 @@ def best_of(search: Any) -> tuple[float | None, Mapping[str, Any] | None]:
 def is_search(search: Any) -> bool:
     """Whether scikit-learn's own ``fit`` code drives the object."""
     return isinstance(search, BaseSearchCV)
+
+
+def is_halving(search: Any) -> bool:
+    """Whether an object is a halving search, whose rungs have scores of their own."""
+    return isinstance(search, BaseSuccessiveHalving)
+
+
+def is_bayes(search: Any) -> bool:
+    """Whether a search runs skopt's own strategy."""
+    strategy = strategy_of(type(search))
+    return str(getattr(strategy, "__module__", "")).startswith("skopt.")
+
+
+def evaluates_once(search: Any) -> bool:
+    """Whether a search evaluates all its candidates in one call, and then ends."""
+    once = [strategy_of(one) for one in (GridSearchCV, RandomizedSearchCV)]
+    return strategy_of(type(search)) in once
+
+
+def has_several_scores(search: Any) -> bool:
+    """Whether ``scoring`` names several scores; of a function, only its result shows it."""
+    scoring = search.scoring
+    return not (scoring is None or isinstance(scoring, str) or callable(scoring))
 
 
 def without_fitted_state(search: Any) -> Any:

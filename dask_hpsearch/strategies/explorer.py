@@ -10,12 +10,14 @@ import math
 import queue
 import time
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+
+from dask_hpsearch.engine.racing import DROPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -44,9 +46,13 @@ class Slots(Protocol):
         space: int,
         candidate: int,
         split: int,
-        done: Callable[[dict[str, Any] | BaseException], None],
+        done: Callable[[Any], None],
     ) -> None:
-        """Run a fit; ``done`` is called, in any thread, with its result or an error."""
+        """Run a fit.
+
+        ``done`` is called once, in any thread, with its result or an error, or with
+        `DROPPED` if its candidate is dropped: then the fit never begins.
+        """
 
     def cancel(self, space: int) -> None:
         """End the running fits of a space; their results are no longer needed."""
@@ -103,6 +109,9 @@ class Space:
 class _InFlight:
     space: Space
     point: list[Any]
+    left: deque[int]  # splits that are not submitted
+    running: int = 0
+    dropped: bool = False
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -140,6 +149,9 @@ class Explorer:
         Called with skopt's result after each tell; returns whether to leave the space.
     most_in_flight : int or None
         Upper bound of candidates at once.
+    split_by_split : bool
+        Whether a candidate may be dropped: its splits run one after the other while other
+        candidates can use the slots.
     clock : callable
         Returns seconds.
     """
@@ -155,6 +167,7 @@ class Explorer:
         asks: AskLog,
         stops: Callable[[Any], bool] = lambda _: False,
         most_in_flight: int | None = None,
+        split_by_split: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spaces = spaces
@@ -165,6 +178,7 @@ class Explorer:
         self._asks = asks
         self._stops = stops
         self._most_in_flight = most_in_flight or math.inf
+        self._split_by_split = split_by_split
         self._clock = clock
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._in_flight: dict[int, _InFlight] = {}
@@ -208,7 +222,14 @@ class Explorer:
 
     def _fill(self) -> None:
         """Ask and submit while slots are free."""
-        while (space := self._asking()) is not None and self._has_room():
+        while self._has_room():
+            if self._submit_further(only_idle=True):
+                continue
+            space = self._asking()
+            if space is None or len(self._in_flight) >= self._most_in_flight:
+                if self._submit_further(only_idle=False):
+                    continue
+                break
             ordinal = self._ordinal
             recorded = self._recorded(ordinal)
             if recorded is not None:
@@ -228,9 +249,7 @@ class Explorer:
         self._free_since = None
 
     def _has_room(self) -> bool:
-        wanted = wanted_fits(self._slots.slots, self._mean_s)
-        room = self._submitted < wanted
-        return room and len(self._in_flight) < self._most_in_flight
+        return self._submitted < wanted_fits(self._slots.slots, self._mean_s)
 
     def _point(self, space: Space) -> list[Any] | None:
         """Take a point; None to wait a moment for a better one."""
@@ -257,21 +276,44 @@ class Explorer:
         self, ordinal: int, space: Space, point: list[Any], params: dict[str, Any]
     ) -> None:
         space.asked += 1
-        self._in_flight[ordinal] = _InFlight(space, point)
+        trial = _InFlight(space, point, deque(range(self._n_splits)))
+        self._in_flight[ordinal] = trial
         self._open_candidate(params)
-        for split in range(self._n_splits):
-            self._submitted += 1
-            self._slots.submit(space.index, ordinal, split, self._taker(ordinal, split))
+        self._submit_next(ordinal, trial)
+        while trial.left and not self._split_by_split:
+            self._submit_next(ordinal, trial)
+
+    def _submit_next(self, ordinal: int, trial: _InFlight) -> None:
+        """Submit a candidate's next split."""
+        split = trial.left.popleft()
+        self._submitted += 1
+        trial.running += 1
+        index = trial.space.index
+        self._slots.submit(index, ordinal, split, self._taker(ordinal, split))
+
+    def _submit_further(self, *, only_idle: bool) -> bool:
+        """Submit a further split of a candidate that has begun; return whether one is left.
+
+        Parameters
+        ----------
+        only_idle : bool
+            Of a candidate without a running fit only.
+        """
+        if not self._split_by_split:
+            return False
+        for ordinal, trial in self._in_flight.items():
+            if trial.left and not (only_idle and trial.running):
+                self._submit_next(ordinal, trial)
+                return True
+        return False
 
     def _wake(self) -> None:
         self._events.put(lambda: None)
 
     # --- telling ----------------------------------------------------------------------
 
-    def _taker(
-        self, ordinal: int, split: int
-    ) -> Callable[[dict[str, Any] | BaseException], None]:
-        def done(result: dict[str, Any] | BaseException) -> None:
+    def _taker(self, ordinal: int, split: int) -> Callable[[Any], None]:
+        def done(result: Any) -> None:
             self._events.put(lambda: self._take(ordinal, split, result))
 
         return done
@@ -290,22 +332,31 @@ class Explorer:
         except queue.Empty:
             return
 
-    def _take(
-        self, ordinal: int, split: int, result: dict[str, Any] | BaseException
-    ) -> None:
+    def _take(self, ordinal: int, split: int, result: Any) -> None:
         trial = self._in_flight.get(ordinal)
         if trial is None:
             return  # its space was left
         self._submitted -= 1
+        trial.running -= 1
         if isinstance(result, BaseException):
             raise result
+        if result is DROPPED:
+            trial.dropped = True
+            trial.left.clear()
+        else:
+            self._take_result(trial, split, result)
+        whole = len(trial.results) == self._n_splits
+        if whole or (trial.dropped and not trial.running):
+            del self._in_flight[ordinal]
+            self._tell(ordinal, trial)
+
+    def _take_result(
+        self, trial: _InFlight, split: int, result: dict[str, Any]
+    ) -> None:
         seconds = sum(result.get(key) or 0.0 for key in ("fit_time", "score_time"))
         mean_s = seconds if self._mean_s is None else self._mean_s
         self._mean_s = mean_s + _SMOOTHING * (seconds - mean_s)
         trial.results[split] = result
-        if len(trial.results) == self._n_splits:
-            del self._in_flight[ordinal]
-            self._tell(ordinal, trial)
 
     def _tell(self, ordinal: int, trial: _InFlight) -> None:
         space = trial.space
@@ -328,7 +379,7 @@ class Explorer:
         left = [n for n, trial in self._in_flight.items() if trial.space is space]
         for ordinal in left:
             trial = self._in_flight.pop(ordinal)
-            self._submitted -= self._n_splits - len(trial.results)
+            self._submitted -= trial.running
         if left:
             self._slots.cancel(space.index)
 

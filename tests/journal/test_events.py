@@ -13,6 +13,7 @@ from dask_hpsearch.journal.events import (
     CallEvent,
     ClusterUsage,
     DriverProcess,
+    DropEvent,
     Event,
     FitEvent,
     HeartbeatEvent,
@@ -29,7 +30,7 @@ from dask_hpsearch.stores import open_store
 PROCESS = DriverProcess(driver="d", host="h", pid=7, started=1.5, own=True)
 RESULT = {"fit_error": None, "test_scores": 0.5, "fit_time": 0.1}
 
-# What version 0.1.0 stored, and the events that it stands for.
+# What version 0.1.0 stored (but for drops), and the events that it stands for.
 STORED: list[tuple[dict[str, object], Event]] = [
     (
         {
@@ -109,6 +110,10 @@ STORED: list[tuple[dict[str, object], Event]] = [
             digest="ab",
             result=RESULT,
         ),
+    ),
+    (
+        {"e": "drop", "c": 0, "g": 1, "i": 4, "d": "ab", "t": 3.75},
+        DropEvent(generation=1, time=3.75, call=0, candidate=4, digest="ab"),
     ),
     ({"e": "beat", "g": 0, "t": 4.0}, HeartbeatEvent(generation=0, time=4.0)),
     (

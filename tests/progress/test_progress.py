@@ -68,6 +68,23 @@ def test_fits_are_counted_against_those_announced() -> None:
     assert (snapshot.fits_done, snapshot.fits_total, snapshot.fits_failed) == (2, 12, 1)
 
 
+def test_fits_of_dropped_candidates_that_never_begin_are_not_known_fits() -> None:
+    """A fit of them that was running still counts; one with all its fits is complete."""
+    progress = SearchProgress()
+    progress.call_started(0, n_candidates=10, n_splits=4)
+    finish(progress, candidate=0)
+    progress.candidate_dropped(0, 0)
+    finish(progress, candidate=0, split=1)
+    for split in range(4):
+        finish(progress, candidate=1, split=split)
+    progress.candidate_dropped(0, 1)
+
+    snapshot = progress.snapshot()
+
+    assert (snapshot.fits_done, snapshot.fits_total, snapshot.dropped) == (6, 38, 1)
+    assert text.fits(snapshot) == "6/38 fits, 1 candidate dropped"
+
+
 def test_a_fit_reported_twice_counts_once() -> None:
     """A fit that ran again, after its worker was lost, is the same fit."""
     progress = SearchProgress()
@@ -365,6 +382,16 @@ def test_parameters_stay_on_one_line(params: dict[str, Any]) -> None:
         (
             ProgressSnapshot(fits_done=1, fits_total=1, best_params={"C": 1}),
             "Search ended: 1 fit, 0:00; best: C=1",
+        ),
+        (
+            ProgressSnapshot(
+                fits_done=8, fits_total=20, ended=True, reason="stop_score", dropped=3
+            ),
+            "Search stopped: score reached: 8 of 20 fits, 3 candidates dropped, 0:00",
+        ),
+        (
+            ProgressSnapshot(fits_done=8, fits_total=20, ended=True, reason="patience"),
+            "Search stopped: no improvement: 8 of 20 fits, 0:00",
         ),
         (
             ProgressSnapshot(fits_total=20, reason="continues"),

@@ -7,6 +7,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.execution.cost import tariff_of
+from dask_hpsearch.execution.early_ends import check_stop_rules
 from dask_hpsearch.execution.settings import check_limit
 from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.runs.driver.request import DriverRequest
@@ -84,18 +85,25 @@ def start_driver(
 
 
 def new_limits(
-    folder: RunFolder, client: Client | None, **limits: float | None
+    folder: RunFolder,
+    client: Client | None,
+    *,
+    stop_score: float | None = None,
+    patience: float | None = None,
+    **limits: float | None,
 ) -> dict[str, Any]:
     """Check the limits with which a run is resumed; return those that are given.
 
     Raises
     ------
     ValueError
-        If one is not a positive number, or the cluster's prices are not known.
+        If one is not a number as it must be, or the cluster's prices are not known.
     """
+    check_stop_rules(stop_score=stop_score, patience=patience, may_remove=True)
     for name, value in limits.items():
         public, _, unit = name.rpartition("_")
         check_limit(public, value, "US dollars" if unit == "usd" else "seconds")
+    limits |= {"stop_score": stop_score, "patience": patience}
     given: dict[str, Any] = {
         name: value for name, value in limits.items() if value is not None
     }

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.strategies.bayes.model_process import ModelProcess
 from dask_hpsearch.strategies.explorer import Explorer, Space, add_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from dask_hpsearch.engine.tasks import TaskGroup
     from dask_hpsearch.joblib_backend.session import Session
     from dask_hpsearch.recorder.call import RecordedCall
     from dask_hpsearch.recorder.recorder import Evaluate, Recorder
@@ -113,6 +113,7 @@ class BayesStrategy:
             asks=self._asks or _RecordedAsks(self._recorder, recorded),
             stops=lambda result: bool(eval_callbacks(search._callbacks, result)),  # noqa: SLF001
             most_in_flight=search.n_points if search.n_points > 1 else None,
+            split_by_split=self._recorder.race is not None,
         )
         try:
             explorer.run()
@@ -166,7 +167,7 @@ class _SessionSlots:
         space: int,
         candidate: int,
         split: int,
-        done: Callable[[dict[str, Any] | BaseException], None],
+        done: Callable[[Any], None],
     ) -> None:
         train, test = self._recorded.splits[split]
         call = dataclasses.replace(
@@ -178,7 +179,7 @@ class _SessionSlots:
             split=split,
         )
         if space not in self._groups:
-            self._groups[space] = TaskGroup()
+            self._groups[space] = self._session.new_group()
         self._session.submit_fit(call, self._groups[space], done)
 
     def cancel(self, space: int) -> None:
