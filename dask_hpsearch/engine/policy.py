@@ -10,15 +10,45 @@ LEAST_BATCH_S = 0.02
 _SMOOTHING = 0.2
 _MOST_PER_BATCH = 500
 _BEFORE_ANY_WORKER = 8
+_MOST_AHEAD = 1000
+MOST_QUEUED_PER_SLOT = 100
+_LEAST_QUEUED_PER_SLOT = 10
+_MOST_QUEUED_AT_ALL = 50_000
+# The scheduler takes about a millisecond for a batch, whatever is in it.
+SCHEDULER_S = 1e-3
+SCHEDULER_SHARE = 0.5
 
 
 def most_in_flight(slots: int) -> int:
     """Return how many batches Dask should have: one running and one waiting a slot.
 
     A waiting batch hides the round trip to the client, and a new worker can start it at
-    once. With more, searches that share a cluster would wait for each other.
+    once. With more, searches that share a cluster would wait for each other. Very many slots
+    do not all end their batches within one round trip: there fewer wait.
     """
-    return 2 * slots if slots else _BEFORE_ANY_WORKER
+    return slots + min(slots, _MOST_AHEAD) if slots else _BEFORE_ANY_WORKER
+
+
+def most_queued(slots: int, usual: int) -> int:
+    """Return how many fits of a search may wait: each takes memory, and time at the end.
+
+    Parameters
+    ----------
+    slots : int
+        Slots that share them; each may have some batches of them.
+    usual : int
+        How many may wait in any case.
+    """
+    most = max(_MOST_QUEUED_AT_ALL, _LEAST_QUEUED_PER_SLOT * slots)
+    return max(usual, min(MOST_QUEUED_PER_SLOT * slots, most))
+
+
+def least_batch_s(slots: int) -> float:
+    """Return the seconds of work in a batch that keep the scheduler's share small.
+
+    With batches of that length on all slots, it is busy for `SCHEDULER_SHARE` of the time.
+    """
+    return slots * SCHEDULER_S / SCHEDULER_SHARE
 
 
 @dataclass(slots=True)
@@ -44,9 +74,10 @@ class Durations:
 def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
     """Return how many tasks the next batch takes.
 
-    Enough for `TARGET_BATCH_S` of work, but one while no duration is known. So that slots
-    do not idle at the end, a batch takes at most a fair share of half of the waiting
-    tasks, unless those take less time than the batch itself costs.
+    Enough for `TARGET_BATCH_S` of work, with many slots for `least_batch_s`, but one while
+    no duration is known. So that slots do not idle at the end, a batch takes at most a fair
+    share of half of the waiting tasks, unless those take less time than the batch itself
+    costs.
 
     Parameters
     ----------
@@ -62,7 +93,8 @@ def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
     mean_s = max(mean_s, 1e-4)
     fair = math.ceil(waiting / (2 * max(slots, 1)))
     least = math.floor(LEAST_BATCH_S / mean_s)
-    wanted = min(int(TARGET_BATCH_S / mean_s), max(fair, least))
+    target = max(int(TARGET_BATCH_S / mean_s), math.ceil(least_batch_s(slots) / mean_s))
+    wanted = min(target, max(fair, least))
     return max(1, min(wanted, waiting, _MOST_PER_BATCH))
 
 

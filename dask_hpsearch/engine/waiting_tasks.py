@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 DUE_ROUNDS = 4.0
 MOST_PREDICTED = 4096
 _MOST_MEASURED = 512
+_MOST_STALE = 2
 _LEAST_MEASURED = 3
 _LEAST_S = 1e-4
 _GROWTH = 1.25
@@ -298,9 +299,7 @@ class WaitingTasks:
     def _due(self, slots: int) -> _Candidate | None:
         """Return the candidate with the longest fits, if they must begin now."""
         heap = self._longest
-        while heap and (
-            not heap[0][2].waiting or -heap[0][0] != heap[0][2].predicted_s
-        ):
+        while heap and not _is_current(heap[0]):
             heapq.heappop(heap)
         total_s = self.total_s()
         if not heap or total_s is None:
@@ -334,7 +333,7 @@ class WaitingTasks:
         if self._next > len(arrived) // 2:
             del arrived[: self._next]
             self._next = 0
-        ahead = itertools.islice(arrived, self._next, None)
+        ahead = (arrived[place] for place in range(self._next, len(arrived)))
         return (one for one in ahead if one.waiting)
 
     def _count(self, candidate: _Candidate, tasks: int) -> None:
@@ -365,15 +364,16 @@ class WaitingTasks:
         if is_typical or not self._any_typical:
             self.durations.add(seconds)
         candidate = self._candidate_of(task)
-        if candidate is None or not candidate.row[0]:
+        if candidate is None:
             return
         candidate.n_ended += 1
-        if is_typical:
-            self._measure(candidate, seconds)
-        if candidate.waiting:
-            self._expect(candidate, candidate.model_log)
-        elif candidate.n_ended == task.n_splits:
+        if not candidate.waiting and candidate.n_ended == task.n_splits:
             self._candidates.pop(task.candidate or 0, None)
+        if candidate.row[0]:
+            if is_typical:
+                self._measure(candidate, seconds)
+            if candidate.waiting:
+                self._expect(candidate, candidate.model_log)
 
     def _measure(self, candidate: _Candidate, seconds: float) -> None:
         """Note how long a fit of a candidate took."""
@@ -421,6 +421,14 @@ class WaitingTasks:
         if candidate.predicted_s is not None:
             entry = -candidate.predicted_s, candidate.place, candidate
             heapq.heappush(self._longest, entry)
+            if len(self._longest) > _MOST_STALE * len(self._arrived) + _MOST_MEASURED:
+                self._longest = [one for one in self._longest if _is_current(one)]
+                heapq.heapify(self._longest)
 
     def _candidate_of(self, task: Waiting) -> _Candidate | None:
         return None if task.candidate is None else self._candidates.get(task.candidate)
+
+
+def _is_current(entry: tuple[float, int, _Candidate]) -> bool:
+    """Whether a candidate still waits, and is predicted as it was noted."""
+    return bool(entry[2].waiting) and -entry[0] == entry[2].predicted_s

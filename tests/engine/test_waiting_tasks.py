@@ -256,6 +256,57 @@ def test_very_many_fits_take_no_longer_each(n_waiting: int) -> None:
     assert looked <= 40 * n_waiting
 
 
+class Noting(list[Any]):
+    """Counts how many of its items are looked at."""
+
+    looked = 0
+
+    def __iter__(self) -> Any:
+        for item in super().__iter__():
+            Noting.looked += 1
+            yield item
+
+    def __getitem__(self, place: Any) -> Any:
+        Noting.looked += 1
+        return super().__getitem__(place)
+
+
+def test_the_next_fit_is_found_at_once_among_very_many() -> None:
+    """Not by a look at those that have gone before it."""
+    n_waiting = 20_000
+    queue = WaitingTasks()
+    queue._arrived = Noting()
+    for task in fits([1.0] * n_waiting, n_splits=1):
+        queue.append(task)
+    Noting.looked = 0
+
+    for _ in range(n_waiting // 2 - 1):
+        task = queue.take(slots=2)
+        queue.took(task, 1.0)
+
+    assert Noting.looked <= 10 * n_waiting
+
+
+@pytest.mark.parametrize("parameters", [{}, {"n": 1}, {"name": "same"}])
+def test_nothing_is_kept_of_fits_that_have_ended(parameters: dict[str, Any]) -> None:
+    """A search may have millions of them, of which few wait at a time."""
+    queue = WaitingTasks()
+    for candidate in range(5_000):
+        for split in range(2):
+            queue.append(Fit(candidate, split, parameters, 2))
+        for number in range(2):
+            task = queue.take(slots=1)
+            queue.took(task, 1.0 + number + candidate % 7)
+            if queue.can_learn:
+                queue.learn()
+
+    assert not queue
+    assert len(queue._candidates) < 10
+    assert len(queue._longest) < 1_000
+    assert len(queue._arrived) < 1_000
+    assert len(queue._measured) < 1_000
+
+
 def test_a_search_begins_its_long_fits_in_time(tmp_path: Path) -> None:
     """On a real cluster: the longest candidate comes last, and does not begin last."""
     log = str(tmp_path / "fits.log")
