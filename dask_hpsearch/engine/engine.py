@@ -21,7 +21,7 @@ from dask_hpsearch.engine.cluster_features import as_features
 from dask_hpsearch.engine.cluster_watch import ClusterWatch
 from dask_hpsearch.engine.futures import take_back, when_ended, when_fetched
 from dask_hpsearch.engine.module_sync import ModuleSender
-from dask_hpsearch.engine.policy import most_in_flight
+from dask_hpsearch.engine.policy import most_in_flight, most_predicted
 from dask_hpsearch.engine.tasks import (
     InFlightBatch,
     TaskGroup,
@@ -314,7 +314,7 @@ class Engine:
             if not self._events.empty() or began < self._learn_at:
                 return
             if group.waiting.can_learn:
-                group.waiting.learn()
+                group.waiting.learn(most_predicted(self.watch.slots))
                 took = time.thread_time() - cpu  # others may have had the core
                 saved_from = max(self._learn_at, began - _LEARN_SAVED_S)
                 self._learn_at = saved_from + _LEARN_PART * took

@@ -17,6 +17,9 @@ _MOST_QUEUED_AT_ALL = 50_000
 # The scheduler takes about a millisecond for a batch, whatever is in it.
 SCHEDULER_S = 1e-3
 SCHEDULER_SHARE = 0.5
+_LEAST_ROUNDS = 4
+_LEAST_PREDICTED = 4096
+_PREDICTED_PER_SLOT = 20
 
 
 def most_in_flight(slots: int) -> int:
@@ -41,6 +44,14 @@ def most_queued(slots: int, usual: int) -> int:
     """
     most = max(_MOST_QUEUED_AT_ALL, _LEAST_QUEUED_PER_SLOT * slots)
     return max(usual, min(MOST_QUEUED_PER_SLOT * slots, most))
+
+
+def most_predicted(slots: int) -> int:
+    """Return how many waiting candidates have their times predicted.
+
+    The next rounds of all slots: a long fit that is not among them may begin last.
+    """
+    return max(_LEAST_PREDICTED, _PREDICTED_PER_SLOT * slots)
 
 
 def least_batch_s(slots: int) -> float:
@@ -71,13 +82,15 @@ class Durations:
             self.mean_s += _SMOOTHING * (seconds - self.mean_s)
 
 
-def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
+def batch_size(
+    *, waiting: int, slots: int, mean_s: float | None, total_s: float | None = None
+) -> int:
     """Return how many tasks the next batch takes.
 
-    Enough for `TARGET_BATCH_S` of work, with many slots for `least_batch_s`, but one while
-    no duration is known. So that slots do not idle at the end, a batch takes at most a fair
-    share of half of the waiting tasks, unless those take less time than the batch itself
-    costs.
+    Enough for `TARGET_BATCH_S` of work, but one while no duration is known. With many slots,
+    enough for `least_batch_s`, if every slot has several such batches to come. So that slots
+    do not idle at the end, a batch takes at most a fair share of half of the waiting
+    tasks, unless those take less time than the batch itself costs.
 
     Parameters
     ----------
@@ -86,14 +99,18 @@ def batch_size(*, waiting: int, slots: int, mean_s: float | None) -> int:
     slots : int
         Slots that share them.
     mean_s : float or None
-        Expected seconds of a task.
+        Expected seconds of a task of the batch.
+    total_s : float or None
+        Expected seconds of all that wait; None: as the mean says.
     """
     if mean_s is None:
         return 1
-    mean_s = max(mean_s, 1e-4)
-    fair = math.ceil(waiting / (2 * max(slots, 1)))
+    mean_s, slots = max(mean_s, 1e-4), max(slots, 1)
+    fair = math.ceil(waiting / (2 * slots))
     least = math.floor(LEAST_BATCH_S / mean_s)
-    target = max(int(TARGET_BATCH_S / mean_s), math.ceil(least_batch_s(slots) / mean_s))
+    each_s = (waiting * mean_s if total_s is None else total_s) / slots
+    many_s = min(least_batch_s(slots), each_s / _LEAST_ROUNDS)
+    target = max(int(TARGET_BATCH_S / mean_s), math.ceil(many_s / mean_s))
     wanted = min(target, max(fair, least))
     return max(1, min(wanted, waiting, _MOST_PER_BATCH))
 

@@ -90,6 +90,7 @@ class TaskGroup:
 
     def _take_tasks(self, slots: int, workers: int) -> list[TaskState]:
         waiting, n_waiting = self.waiting, len(self.waiting)
+        total_s = waiting.total_s()
         tasks = [waiting.take(slots, self.steps)]
         made: set[int | None] = set()
         seconds = self._expected_s(tasks[0], made)
@@ -100,7 +101,9 @@ class TaskGroup:
                 break
             seconds += self._expected_s(following, made) or 0.0
             mean_s = seconds / (len(tasks) + 1)
-            if len(tasks) >= batch_size(waiting=n_waiting, slots=slots, mean_s=mean_s):
+            if len(tasks) >= batch_size(
+                waiting=n_waiting, slots=slots, mean_s=mean_s, total_s=total_s
+            ):
                 break
             tasks.append(waiting.take(slots))
         return tasks

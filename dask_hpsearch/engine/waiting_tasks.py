@@ -393,8 +393,14 @@ class WaitingTasks:
         few = self._n_predicted < min(unknown, MOST_PREDICTED // 4)
         return few or self._n_results >= self._learn_at
 
-    def learn(self) -> None:
-        """Predict the times of the candidates that wait, from what is known."""
+    def learn(self, most: int = MOST_PREDICTED) -> None:
+        """Predict the times of the candidates that wait, from what is known.
+
+        Parameters
+        ----------
+        most : int
+            How many candidates to predict, the next ones first.
+        """
         if self._model is None or self._n_results >= self._learn_at:
             self._learn_at = math.ceil(_GROWTH * self._n_results)
             self._model = fit_times(
@@ -402,11 +408,13 @@ class WaitingTasks:
                 [math.exp(one.sum_log / one.n_measured) for one in self._measured],
                 self._encoder.numeric,
             )
-        chosen = list(itertools.islice(self._ahead(), MOST_PREDICTED))
+        chosen = list(itertools.islice(self._ahead(), most))
         self._longest = []
-        logs = self._model.predict([one.row for one in chosen]).tolist()
-        for candidate, log in zip(chosen, logs, strict=True):
-            self._expect(candidate, log)
+        for first in range(0, len(chosen), MOST_PREDICTED):
+            some = chosen[first : first + MOST_PREDICTED]
+            logs = self._model.predict([one.row for one in some]).tolist()
+            for candidate, log in zip(some, logs, strict=True):
+                self._expect(candidate, log)
 
     def _expect(self, candidate: _Candidate, model_log: float | None) -> None:
         """Take in what has become known of a candidate that waits."""

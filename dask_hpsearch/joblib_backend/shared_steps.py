@@ -66,7 +66,9 @@ class SharedSteps:
         known = self._numbers.get((split, prefix))
         if known is not None:
             return known
-        if len(self._numbers) >= _MOST_NUMBERED:  # those of fits that have ended, mostly
+        if (
+            len(self._numbers) >= _MOST_NUMBERED
+        ):  # those of fits that have ended, mostly
             self._numbers.clear()
         number = self._numbers[split, prefix] = next(self._next_number)
         return number

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import random
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
+from dask_hpsearch.engine.policy import most_in_flight, most_predicted
 from dask_hpsearch.engine.step_groups import StepGroups
 from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.engine.waiting_tasks import WaitingTasks
@@ -238,6 +241,38 @@ def test_batches_are_cut_by_predicted_time() -> None:
         long = [task for task in batch if task.seconds >= 0.5]
         assert len(long) <= 1
     assert max(map(len, batches)) > 20
+
+
+@pytest.mark.parametrize("slots", [8, 64, 400])
+def test_slots_end_together_however_many_there_are(slots: int) -> None:
+    """Batches of very many slots are longer, but not at the end."""
+    rng = random.Random(slots)
+    tasks = fits([math.exp(rng.gauss(-1, 0.5)) for _ in range(20 * slots)], n_splits=1)
+    group: Any = TaskGroup()
+    for task in tasks:
+        group.waiting.append(task)
+    queued: deque[list[Fit]] = deque()
+    running: list[tuple[float, int, list[Fit]]] = []
+    now, number, sizes = 0.0, itertools.count(), []
+    while group.waiting or queued or running:
+        while group.waiting and len(queued) + len(running) < most_in_flight(slots):
+            queued.append(group.take_batch(slots))
+            sizes.append(len(queued[-1]))
+        while queued and len(running) < slots:
+            batch = queued.popleft()
+            end = now + 0.002 + sum(task.seconds for task in batch)
+            heapq.heappush(running, (end, next(number), batch))
+        now, _, batch = heapq.heappop(running)
+        for task in batch:
+            group.took(task, task.seconds)
+        if group.waiting.can_learn:
+            group.waiting.learn(most_predicted(slots))
+
+    seconds = [task.seconds for task in tasks]
+    bound = list_schedule_s(sorted(seconds, reverse=True), slots)
+    assert sum(sizes) == len(tasks)
+    assert now <= 1.1 * bound
+    assert set(sizes[-slots // 2 :]) == {1}
 
 
 @pytest.mark.parametrize("n_waiting", [2_000, 50_000])
