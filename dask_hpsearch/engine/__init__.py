@@ -9,5 +9,6 @@ __all__ = [
     "demand",
     "engine",
     "module_sync",
+    "policy",
     "tasks",
 ]

@@ -70,7 +70,7 @@ class Content:
         """Make a content of events and columns."""
         fits = [one for one in plain if isinstance(one, FitEvent)]
         fits += [one.newest() for one in columns]
-        notes = [one for one in plain if not isinstance(one, FitEvent)]
+        notes: list[Event] = [one for one in plain if not isinstance(one, FitEvent)]
         if fits:
             notes.append(max(fits, key=lambda fit: fit.time))
         return cls(plain, list(columns), list(covers), list(after), notes)
@@ -107,12 +107,11 @@ class JournalContent:
     def fits(self, call: int, generation: int) -> Iterator[FitEvent]:
         """Iterate over the fits of a call in one generation of the run."""
         for event in self._plain():
-            is_fit = isinstance(event, FitEvent)
-            if is_fit and (event.call, event.generation) == (call, generation):
+            if isinstance(event, FitEvent) and event.is_of(call, generation):
                 yield event
         for content in self.objects.values():
             for columns in content.columns:
-                if (columns.call, columns.generation) == (call, generation):
+                if columns.is_of(call, generation):
                     yield from columns.events()
 
     def _plain(self) -> Iterator[Event]:

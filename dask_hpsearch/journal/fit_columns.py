@@ -138,6 +138,10 @@ class FitColumns:
             msg = f"invalid fits in a journal: {type(error).__name__}: {error}"
             raise ValueError(msg) from error
 
+    def is_of(self, call: int, generation: int) -> bool:
+        """Whether these are fits of a call in a generation of the run."""
+        return (self.call, self.generation) == (call, generation)
+
     def scores(self, name: str | None) -> NDArray[np.float64]:
         """Return the test scores as floats, NaN where there is none.
 

@@ -165,10 +165,10 @@ class RunProgress:
         for call in calls:
             newest = max(self._newest_of_call.get(call.call, 0), call.generation)
             self._newest_of_call[call.call] = newest
-        for event in calls:
-            self._now = self._newest = max(self._newest, event.time)
-            self._calls.begin(event)
-            _replay_call(self._state, event)
+        for call in calls:
+            self._now = self._newest = max(self._newest, call.time)
+            self._calls.begin(call)
+            _replay_call(self._state, call)
         for event in notes:
             self._now = self._newest = max(self._newest, event.time)
             if isinstance(event, FitEvent):
