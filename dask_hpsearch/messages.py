@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+M = TypeVar("M")
 
 # Further messages between a slot and its worker.
 BATCH_DONE = b""
@@ -35,6 +38,21 @@ Status = Literal[
 ]
 
 
+def _pickled_by_position(message: type[M]) -> type[M]:
+    """Have a dataclass pickled as a call with its fields.
+
+    The own way of a frozen dataclass with slots looks its fields up each time, in Python.
+    """
+    values = operator.attrgetter(*(field.name for field in fields(message)))  # type: ignore[arg-type]
+
+    def reduce(self: M) -> tuple[type[M], Any]:
+        return message, values(self)
+
+    message.__reduce__ = reduce  # type: ignore[assignment, method-assign]
+    return message
+
+
+@_pickled_by_position
 @dataclass(frozen=True, slots=True)
 class DataRef:
     """A reference to data, by the hash of its content or of its origin.
@@ -68,6 +86,7 @@ class DataRef:
         return "://" in self.place
 
 
+@_pickled_by_position
 @dataclass(frozen=True, slots=True)
 class FitTask:
     """One candidate on one split, by ordinals and references.
@@ -102,6 +121,7 @@ class FitTask:
     steps_group: int | None = None
 
 
+@_pickled_by_position
 @dataclass(frozen=True, slots=True)
 class CallTask:
     """Any other joblib batch: pickled calls, with large arrays by reference.
@@ -124,6 +144,7 @@ class CallTask:
 Task = FitTask | CallTask
 
 
+@_pickled_by_position
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The payload of one Dask task: some tasks of one joblib call.
@@ -171,6 +192,7 @@ class Batch:
         return batch
 
 
+@_pickled_by_position
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a task ended.
@@ -220,6 +242,7 @@ def decode_outcomes(payload: bytes) -> list[Outcome]:
     return [pickle.loads(outcome) for outcome in encoded]  # noqa: S301
 
 
+@_pickled_by_position
 @dataclass(frozen=True, slots=True)
 class FitSpec:
     """The parts that all fit tasks of one ``evaluate_candidates`` call share.

@@ -180,7 +180,9 @@ def reading_cost(fits_per_segment: int) -> None:
     write_run(store, key, fits_per_segment)
     began = time.perf_counter()
     reader = JournalReader(FarStore(store), "run", key.public)  # type: ignore[arg-type]
-    snapshot = views.progress(reader.events(), refit=None, ended=False)
+    progress = views.RunProgress(refit=None)
+    progress.update(reader.read().objects)
+    snapshot = progress.snapshot(ended=False)
     seconds = time.perf_counter() - began
     print(f"{snapshot.fits_done} fits, {fits_per_segment} a segment: {seconds:.2f} s")
 

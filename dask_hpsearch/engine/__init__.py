@@ -9,6 +9,7 @@ __all__ = [
     "demand",
     "engine",
     "module_sync",
+    "policy",
     "racing",
     "tasks",
     "waiting_tasks",

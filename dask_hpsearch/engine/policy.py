@@ -12,15 +12,56 @@ _HANDOVER_S = 0.02
 _SMOOTHING = 0.2
 _MOST_PER_BATCH = 500
 _BEFORE_ANY_WORKER = 8
+_MOST_AHEAD = 1000
+MOST_QUEUED_PER_SLOT = 100
+_LEAST_QUEUED_PER_SLOT = 10
+_MOST_QUEUED_AT_ALL = 50_000
+# The scheduler takes about a millisecond for a batch, whatever is in it.
+SCHEDULER_S = 1e-3
+SCHEDULER_SHARE = 0.5
+_LEAST_ROUNDS = 4
+_LEAST_PREDICTED = 4096
+_PREDICTED_PER_SLOT = 20
 
 
 def most_in_flight(slots: int) -> int:
     """Return how many batches Dask should have: one running and one waiting a slot.
 
     A waiting batch hides the round trip to the client, and a new worker can start it at
-    once. With more, searches that share a cluster would wait for each other.
+    once. With more, searches that share a cluster would wait for each other. Very many slots
+    do not all end their batches within one round trip: there fewer wait.
     """
-    return 2 * slots if slots else _BEFORE_ANY_WORKER
+    return slots + min(slots, _MOST_AHEAD) if slots else _BEFORE_ANY_WORKER
+
+
+def most_queued(slots: int, usual: int) -> int:
+    """Return how many fits of a search may wait: each takes memory, and time at the end.
+
+    Parameters
+    ----------
+    slots : int
+        Slots that share them; each may have some batches of them.
+    usual : int
+        How many may wait in any case.
+    """
+    most = max(_MOST_QUEUED_AT_ALL, _LEAST_QUEUED_PER_SLOT * slots)
+    return max(usual, min(MOST_QUEUED_PER_SLOT * slots, most))
+
+
+def most_predicted(slots: int) -> int:
+    """Return how many waiting candidates have their times predicted.
+
+    The next rounds of all slots: a long fit that is not among them may begin last.
+    """
+    return max(_LEAST_PREDICTED, _PREDICTED_PER_SLOT * slots)
+
+
+def least_batch_s(slots: int) -> float:
+    """Return the seconds of work in a batch that keep the scheduler's share small.
+
+    With batches of that length on all slots, it is busy for `SCHEDULER_SHARE` of the time.
+    """
+    return slots * SCHEDULER_S / SCHEDULER_SHARE
 
 
 def most_in_race(slots: int, mean_s: float | None) -> int:
@@ -60,11 +101,13 @@ def batch_size(
     waiting: int,
     slots: int,
     mean_s: float | None,
+    total_s: float | None = None,
     target_s: float = TARGET_BATCH_S,
 ) -> int:
     """Return how many tasks the next batch takes.
 
-    Enough for ``target_s`` of work, but one while no duration is known. So that slots
+    Enough for ``target_s`` of work, but one while no duration is known. With many slots,
+    enough for `least_batch_s`, if every slot has several such batches to come. So that slots
     do not idle at the end, a batch takes at most a fair share of half of the waiting
     tasks, unless those take less time than the batch itself costs.
 
@@ -75,16 +118,21 @@ def batch_size(
     slots : int
         Slots that share them.
     mean_s : float or None
-        Expected seconds of a task.
+        Expected seconds of a task of the batch.
+    total_s : float or None
+        Expected seconds of all that wait; None: as the mean says.
     target_s : float
-        Seconds of work that a batch is to have.
+        Seconds of work that a batch should have.
     """
     if mean_s is None:
         return 1
-    mean_s = max(mean_s, 1e-4)
-    fair = math.ceil(waiting / (2 * max(slots, 1)))
+    mean_s, slots = max(mean_s, 1e-4), max(slots, 1)
+    fair = math.ceil(waiting / (2 * slots))
     least = math.floor(LEAST_BATCH_S / mean_s)
-    wanted = min(int(target_s / mean_s), max(fair, least))
+    each_s = (waiting * mean_s if total_s is None else total_s) / slots
+    many_s = min(least_batch_s(slots), each_s / _LEAST_ROUNDS)
+    target = max(int(target_s / mean_s), math.ceil(many_s / mean_s))
+    wanted = min(target, max(fair, least))
     return max(1, min(wanted, waiting, _MOST_PER_BATCH))
 
 

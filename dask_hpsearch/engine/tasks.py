@@ -100,6 +100,7 @@ class TaskGroup:
 
     def _take_tasks(self, slots: int, workers: int) -> list[TaskState]:
         waiting, n_waiting = self.waiting, len(self.waiting)
+        total_s = waiting.total_s()
         tasks = [waiting.take(slots, self.steps)]
         made: set[int | None] = set()
         seconds = self._expected_s(tasks[0], made)
@@ -115,6 +116,7 @@ class TaskGroup:
                 waiting=n_waiting,
                 slots=slots,
                 mean_s=seconds / (len(tasks) + 1),
+                total_s=total_s,
                 target_s=waiting.target_batch_s,
             )
             if len(tasks) >= size:

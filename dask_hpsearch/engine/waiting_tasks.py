@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 DUE_ROUNDS = 4.0
 MOST_PREDICTED = 4096
 _MOST_MEASURED = 512
+_MOST_STALE = 2
 _LEAST_MEASURED = 3
 _LEAST_S = 1e-4
 _GROWTH = 1.25
@@ -426,7 +427,7 @@ class WaitingTasks:
         if self._next > len(arrived) // 2:
             del arrived[: self._next]
             self._next = 0
-        ahead = itertools.islice(arrived, self._next, None)
+        ahead = (arrived[place] for place in range(self._next, len(arrived)))
         return (one for one in ahead if one.waiting)
 
     def _count(self, candidate: _Candidate, tasks: int) -> None:
@@ -463,15 +464,14 @@ class WaitingTasks:
         if self._race is not None:
             self._race.note(candidate)
             self._upcoming = None
-        if not candidate.row[0]:
-            return
         candidate.n_ended += 1
-        if is_typical:
-            self._measure(candidate, seconds)
-        if candidate.waiting:
-            self._expect(candidate, candidate.model_log)
-        elif candidate.n_ended == task.n_splits:
+        if not candidate.waiting and candidate.n_ended == task.n_splits:
             self._candidates.pop(task.candidate or 0, None)
+        if candidate.row[0]:
+            if is_typical:
+                self._measure(candidate, seconds)
+            if candidate.waiting:
+                self._expect(candidate, candidate.model_log)
 
     def _measure(self, candidate: _Candidate, seconds: float) -> None:
         """Note how long a fit of a candidate took."""
@@ -491,8 +491,14 @@ class WaitingTasks:
         few = self._n_predicted < min(unknown, MOST_PREDICTED // 4)
         return few or self._n_results >= self._learn_at
 
-    def learn(self) -> None:
-        """Predict the times of the candidates that wait, from what is known."""
+    def learn(self, most: int = MOST_PREDICTED) -> None:
+        """Predict the times of the candidates that wait, from what is known.
+
+        Parameters
+        ----------
+        most : int
+            How many candidates to predict, the next ones first.
+        """
         if self._model is None or self._n_results >= self._learn_at:
             self._learn_at = math.ceil(_GROWTH * self._n_results)
             self._model = fit_times(
@@ -500,11 +506,13 @@ class WaitingTasks:
                 [math.exp(one.sum_log / one.n_measured) for one in self._measured],
                 self._encoder.numeric,
             )
-        chosen = list(itertools.islice(self._ahead(), MOST_PREDICTED))
+        chosen = list(itertools.islice(self._ahead(), most))
         self._longest = []
-        logs = self._model.predict([one.row for one in chosen]).tolist()
-        for candidate, log in zip(chosen, logs, strict=True):
-            self._expect(candidate, log)
+        for first in range(0, len(chosen), MOST_PREDICTED):
+            some = chosen[first : first + MOST_PREDICTED]
+            logs = self._model.predict([one.row for one in some]).tolist()
+            for candidate, log in zip(some, logs, strict=True):
+                self._expect(candidate, log)
 
     def _expect(self, candidate: _Candidate, model_log: float | None) -> None:
         """Take in what has become known of a candidate that waits."""
@@ -519,6 +527,14 @@ class WaitingTasks:
         if candidate.predicted_s is not None:
             entry = -candidate.predicted_s, candidate.place, candidate
             heapq.heappush(self._longest, entry)
+            if len(self._longest) > _MOST_STALE * len(self._arrived) + _MOST_MEASURED:
+                self._longest = [one for one in self._longest if _is_current(one)]
+                heapq.heapify(self._longest)
 
     def _candidate_of(self, task: Waiting) -> _Candidate | None:
         return None if task.candidate is None else self._candidates.get(task.candidate)
+
+
+def _is_current(entry: tuple[float, int, _Candidate]) -> bool:
+    """Whether a candidate still waits, and is predicted as it was noted."""
+    return bool(entry[2].waiting) and -entry[0] == entry[2].predicted_s

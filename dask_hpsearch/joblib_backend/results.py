@@ -7,6 +7,7 @@ import itertools
 import logging
 import math
 import pickle
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ _ENDED: dict[str, type[FitEndedError]] = {
     "timeout": FitTimeoutError,
 }
 _MOST_WARNINGS = 1000
+_SCORES = ("test_scores", "train_scores")
 _ERROR_WAIT_S = 1.0
 _LONGEST_PARAMETERS = 500
 _fit_logger = logging.getLogger("dask_hpsearch.fits")
@@ -99,7 +101,21 @@ def fit_result(call: FitCall, outcome: Outcome) -> dict[str, Any]:
         _fit_logger.warning("%s", error)
         cause = f"{type(error).__module__}.{type(error).__name__}: {error}"
         return sklearn_adapter.failed_result(call, cause=cause, seconds=outcome.seconds)
-    return result
+    return _with_shared_keys(result) if finished else result
+
+
+def _with_shared_keys(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result whose keys are the same objects as those of other results.
+
+    Loading a pickle makes them anew: in a search of very many fits they took more memory
+    than the scores.
+    """
+    shared = {sys.intern(key): value for key, value in result.items()}
+    for name in _SCORES:
+        scores = shared.get(name)
+        if type(scores) is dict and all(type(key) is str for key in scores):
+            shared[name] = {sys.intern(key): value for key, value in scores.items()}
+    return shared
 
 
 def name_of(call: FitCall) -> str:

@@ -15,6 +15,7 @@ from joblib.parallel import (
 )
 
 from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.engine.policy import MOST_QUEUED_PER_SLOT, most_queued
 from dask_hpsearch.engine.racing import DROPPED, RaceOver
 from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.engine.waiting_tasks import WaitingTasks
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 _START_S = 0.3
 _MOST_QUEUED = 20_000
-_MOST_QUEUED_PER_SLOT = 100
+_MOST_QUEUED_PER_SLOT = MOST_QUEUED_PER_SLOT
+_MOST_AT_ONCE = 64
 
 
 class FitLog(Protocol):
@@ -114,8 +116,10 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """Return the slots that the call may use; at least two, as one means "here"."""
-        wanted = n_jobs if self._log is None else -1
-        return max(2, slots_for(wanted, self._engine.slots))
+        if self._log is None:
+            return max(2, slots_for(n_jobs, self._engine.slots))
+        # joblib makes so many tasks at a time: with 10,000 slots, for seconds.
+        return max(2, min(self._engine.slots, _MOST_AT_ONCE))
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **_options: Any) -> int:
         """Begin to serve a ``Parallel`` object."""
@@ -142,7 +146,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._started = time.monotonic()
         self._tasks.begin_call(None if self._log is None else self._log.candidates)
         if self._log is not None and self._all:
-            most = max(self._most_queued, _MOST_QUEUED_PER_SLOT * self._engine.slots)
+            most = most_queued(self._engine.slots, self._most_queued)
             self.parallel.pre_dispatch = "all" if self._log.n_fits <= most else most
 
     def stop_call(self) -> None:

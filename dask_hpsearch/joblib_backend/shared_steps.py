@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _NOTHING_SHARED = 0
 _MOST_COMPARED = 100_000
+_MOST_NUMBERED = 100_000
 
 
 class SharedSteps:
@@ -39,6 +41,7 @@ class SharedSteps:
             for candidate in candidates or ():
                 self._candidates_of.update(self._first_steps(candidate))
         self._numbers: dict[Hashable, int] = {}
+        self._next_number = itertools.count()
 
     def of(self, parameters: Mapping[str, Any] | None) -> tuple[int, Hashable]:
         """Return how many first steps a candidate shares, and what tells them from others.
@@ -60,7 +63,15 @@ class SharedSteps:
 
     def number(self, split: str, prefix: Hashable) -> int:
         """Return the number of the fits that have this split and these steps."""
-        return self._numbers.setdefault((split, prefix), len(self._numbers))
+        known = self._numbers.get((split, prefix))
+        if known is not None:
+            return known
+        if (
+            len(self._numbers) >= _MOST_NUMBERED
+        ):  # those of fits that have ended, mostly
+            self._numbers.clear()
+        number = self._numbers[split, prefix] = next(self._next_number)
+        return number
 
     def _first_steps(self, parameters: Mapping[str, Any]) -> list[Hashable]:
         """Name the first step, the first two, … but the last, by their parameters."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
+    "contents",
     "events",
+    "fit_columns",
     "folder",
     "main_names",
     "next_steps",

@@ -255,6 +255,10 @@ class FitEvent:
             "t": self.time,
         }
 
+    def is_of(self, call: int, generation: int) -> bool:
+        """Whether it is a fit of a call in a generation of the run."""
+        return (self.call, self.generation) == (call, generation)
+
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Read a stored event."""

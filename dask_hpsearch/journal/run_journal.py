@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.journal.events import Event
     from dask_hpsearch.journal.folder import RunFolder
 
-OfCall = TypeVar("OfCall", CallEvent, AskEvent, FitEvent, DropEvent)
+OfCall = TypeVar("OfCall", CallEvent, AskEvent, DropEvent)
 _LONG_FIT_S = 0.5
 _DIGESTS_KEPT = 1000
 
@@ -122,16 +122,16 @@ class RunJournal:
         key = folder.signing_key()
         self.folder = folder
         self.generation = generation
-        events = JournalReader(
+        self._earlier = JournalReader(
             folder.store, folder.run_id, folder.manifest.public
-        ).events()
-        self._begun = _by_call(events, CallEvent)
-        self._fits = _by_call(events, FitEvent)
-        self._asks = _by_call(events, AskEvent)
-        self._drops = _by_call(events, DropEvent)
+        ).read()
+        notes = self._earlier.notes()
+        self._begun = _by_call(notes, CallEvent)
+        self._asks = _by_call(notes, AskEvent)
+        self._drops = _by_call(notes, DropEvent)
         spent = [
             (one.generation, one.cost_usd)
-            for one in events
+            for one in notes
             if isinstance(one, HeartbeatEvent) and one.cost_usd is not None
         ]
         self.spent_usd = max((usd for _, usd in spent), default=0.0)
@@ -298,7 +298,7 @@ class RunJournal:
             return exploration_of(
                 kept["splits"],
                 self._asks.get(key, []),
-                self._fits.get(key, []),
+                self._earlier.fits(*key),
                 self._drops.get(key, []),
             )
         return None
@@ -395,12 +395,11 @@ class RunJournal:
 
     def _add_results(self, call: StoredCall, ordinal: int, generation: int) -> None:
         digests = [digest_of(one) for one in call.candidates]
-        for event in self._fits.get((ordinal, generation), []):
+        for event in self._earlier.fits(ordinal, generation):
             candidate = event.candidate
-            parameters = dict(enumerate(call.candidates[: candidate + 1])).get(
-                candidate
-            )
-            expected = digests[candidate] if candidate < len(digests) else "none"
+            known = candidate < len(digests)
+            parameters = call.candidates[candidate] if known else None
+            expected = digests[candidate] if known else "none"
             if event.digest != expected and not (
                 parameters is not None and is_of(event.digest, parameters)
             ):

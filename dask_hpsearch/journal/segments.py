@@ -1,23 +1,30 @@
 """Journal segments: immutable, sealed objects of a store, each a list of JSON events.
 
 A writer collects events and writes them as a segment at least every second. From time to
-time it copies its events into a snapshot, so that a reader opens few objects; the first
-line of a snapshot names the segments that it covers. Object names are unique to the
+time it copies the events of its latest segments into a snapshot, so that a reader opens few
+objects; the first line of a snapshot names the segments that it covers, and the snapshots
+before it. Fits are stored as columns where that saves space. Object names are unique to the
 writer: two drivers of one run never write the same object.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dask_hpsearch.exceptions import StoreError, UntrustedObjectError
-from dask_hpsearch.journal.events import event_from_json
+from dask_hpsearch.journal.contents import (
+    Content,
+    JournalContent,
+    split_events,
+    to_line,
+    to_lines,
+)
 from dask_hpsearch.security import signing
 
 if TYPE_CHECKING:
@@ -29,6 +36,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 SEGMENTS, SNAPSHOTS = "journal/", "snapshots/"
 _FLUSH_EVERY_S = 1.0
+# Events that come faster are written every second: a segment each would be too many.
+_MOST_PER_S_AT_ONCE = 10.0
 _COMPACT_AFTER_SEGMENTS = 24
 _COMPACT_AFTER_SHARE = 0.25
 _MOST_UNCOVERED = 128
@@ -70,9 +79,10 @@ class JournalWriter:
         self._flushing = threading.Lock()
         self._wake = threading.Event()
         self._closed = threading.Event()
-        self._snapshot_events: list[Event] = []
-        self._covered: list[str] = []
-        self._uncovered: list[tuple[str, list[Event]]] = []
+        self._uncovered: list[_Written] = []
+        self._snapshots: list[str] = []
+        self._n_covered = 0
+        self._written_at, self._rate = time.monotonic(), 0.0
         self._thread = threading.Thread(
             target=self._run, name="dask-hpsearch-journal", daemon=True
         )
@@ -146,6 +156,9 @@ class JournalWriter:
         while not self._closed.is_set():
             self._wake.wait(_FLUSH_EVERY_S)
             self._wake.clear()
+            if self._rate > _MOST_PER_S_AT_ONCE:
+                since = time.monotonic() - self._written_at
+                self._closed.wait(_FLUSH_EVERY_S - since)
             try:
                 self.flush()
                 self.compact_if_due()
@@ -157,8 +170,12 @@ class JournalWriter:
     def _write(self, events: list[Event]) -> None:
         name = f"{SEGMENTS}{self.name}-{self._count:06d}"
         self._count += 1
-        self._create(name, _to_lines(_stored(events)))
-        self._uncovered.append((name, events))
+        plain, columns = split_events(events)
+        self._create(name, b"\n".join([*to_lines(plain), *columns]))
+        self._uncovered.append(_Written(name, len(events), plain, columns))
+        now = time.monotonic()
+        self._rate = len(events) / max(now - self._written_at, 1e-3)
+        self._written_at = now
 
     def _create(self, name: str, content: bytes) -> None:
         self._store.create(name, signing.seal(self._key, self._run_id, name, content))
@@ -166,29 +183,62 @@ class JournalWriter:
     def compact_if_due(self) -> None:
         """Write a snapshot if there are many segments since the last one."""
         with self._flushing:
-            if not _is_due(self._uncovered, len(self._snapshot_events)):
+            segments = self._uncovered
+            new = sum(one.n_events for one in segments)
+            if not _is_due(len(segments), new, self._n_covered):
                 return
-            for name, events in self._uncovered:
-                self._covered.append(name)
-                self._snapshot_events += events
-            self._uncovered.clear()
-            head = {"covers": self._covered}
+            self._uncovered = []
             name = f"{SNAPSHOTS}{self.name}-{self._count:06d}"
-            content = _to_lines([head, *_stored(self._snapshot_events)])
-        self._create(name, content)
+        head = {"covers": [one.name for one in segments], "after": self._snapshots}
+        plain, columns = split_events([one for part in segments for one in part.plain])
+        columns += [line for part in segments for line in part.columns]
+        try:
+            lines = [to_line(head), *to_lines(plain), *columns]
+            self._create(name, b"\n".join(lines))
+        except StoreError:
+            with self._flushing:
+                self._uncovered[:0] = segments
+            raise
+        self._snapshots.append(name)
+        self._n_covered += new
 
 
-def _is_due(uncovered: list[tuple[str, list[Event]]], snapshot_events: int) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A segment that no snapshot covers yet.
+
+    Attributes
+    ----------
+    name : str
+    n_events : int
+    plain : list of Event
+        Those that are stored one by one.
+    columns : list of bytes
+        The others, as they are stored.
+    """
+
+    name: str
+    n_events: int
+    plain: list[Event]
+    columns: list[bytes]
+
+
+def _is_due(segments: int, new: int, covered: int) -> bool:
     """Whether a snapshot is due.
 
-    Each is larger than the one before by a share, so that all snapshots together stay
-    small; but a reader never has to open very many segments in addition.
+    Each has more events than those before it by a share, so that snapshots are few; but a
+    reader never has to open very many segments in addition.
+
+    Parameters
+    ----------
+    segments : int
+        Segments that no snapshot covers.
+    new, covered : int
+        Events in these, and in all snapshots.
     """
-    if len(uncovered) < _COMPACT_AFTER_SEGMENTS:
+    if segments < _COMPACT_AFTER_SEGMENTS:
         return False
-    new = sum(len(events) for _, events in uncovered)
-    enough = new >= _COMPACT_AFTER_SHARE * snapshot_events
-    return enough or len(uncovered) >= _MOST_UNCOVERED
+    return new >= _COMPACT_AFTER_SHARE * covered or segments >= _MOST_UNCOVERED
 
 
 def write_once(
@@ -202,7 +252,8 @@ def write_once(
         If they cannot be written.
     """
     name = f"{SEGMENTS}{uuid.uuid4().hex[:12]}-000000"
-    store.create(name, signing.seal(key, run_id, name, _to_lines(_stored(events))))
+    content = b"\n".join(to_lines(events))
+    store.create(name, signing.seal(key, run_id, name, content))
 
 
 class JournalReader:
@@ -226,11 +277,18 @@ class JournalReader:
         self._store = store
         self._run_id = run_id
         self._public = public
-        self._known: dict[str, _Content] = {}
+        self._known: dict[str, Content] = {}
         self.refused: dict[str, str] = {}
 
     def events(self) -> list[Event]:
-        """Return all events; those of one writer are in order.
+        """Return all events; those of one writer and kind are in order.
+
+        Of a run with very many fits, `read` takes less memory.
+        """
+        return self.read().events()
+
+    def read(self) -> JournalContent:
+        """Read what has been written since the last time; return the whole journal.
 
         Objects that were read before are not read again. An object that is altered,
         truncated or foreign is left out, and named in `refused` and in the log.
@@ -244,66 +302,30 @@ class JournalReader:
             )
         latest = {name.rsplit("-", 1)[0]: name for name in snapshots}
         found = self._read_all(latest.values())
-        covered = {name for content in found for name in content.covers}
-        rest = [name for name in segments if name not in covered]
-        found += self._read_all(rest)
-        self._forget_all_but({*latest.values(), *rest})
-        return [event for content in found for event in content.events]
+        found |= self._read_all([n for one in found.values() for n in one.after])
+        covered = {name for content in found.values() for name in content.covers}
+        found |= self._read_all([name for name in segments if name not in covered])
+        self._known = {name: self._known[name] for name in found}
+        return JournalContent(found)
 
-    def _forget_all_but(self, names: set[str]) -> None:
-        for name in self._known.keys() - names:
-            del self._known[name]
-
-    def _read_all(self, names: Iterable[str]) -> list[_Content]:
+    def _read_all(self, names: Iterable[str]) -> dict[str, Content]:
         names = list(names)
         new = [name for name in names if name not in self._known]
         if new:
             with ThreadPoolExecutor(min(_READERS, len(new))) as threads:
                 read = zip(new, threads.map(self._read, new), strict=True)
                 self._known.update((n, found) for n, found in read if found is not None)
-        return [self._known.get(name, _Content()) for name in names]
+        return {name: self._known[name] for name in names if name in self._known}
 
-    def _read(self, name: str) -> _Content | None:
+    def _read(self, name: str) -> Content | None:
         try:
             sealed = self._store.read(name)
             content = signing.unseal(self._public, self._run_id, name, sealed)
-            return _Content.from_lines(content)
+            return Content.from_lines(content)
         except (UntrustedObjectError, ValueError) as error:
             self.refused[name] = str(error)
             _logger.warning("left out %s of run %s: %s", name, self._run_id, error)
-            return _Content()
+            return Content()
         except StoreError as error:
             _logger.info("could not read %s now: %s", name, error)
             return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """The content of a segment, or of a snapshot, which covers segments."""
-
-    events: list[Event] = field(default_factory=list)
-    covers: list[str] = field(default_factory=list)
-
-    @classmethod
-    def from_lines(cls, content: bytes) -> _Content:
-        """Read the lines of an object.
-
-        Raises
-        ------
-        ValueError
-            If one is not JSON, or not an event.
-        """
-        lines = [json.loads(line) for line in content.splitlines()]
-        is_snapshot = bool(lines) and "covers" in lines[0]
-        covers = lines.pop(0)["covers"] if is_snapshot else []
-        events = map(event_from_json, lines)
-        return cls([event for event in events if event is not None], covers)
-
-
-def _stored(events: Iterable[Event]) -> list[dict[str, Any]]:
-    return [event.to_json() for event in events]
-
-
-def _to_lines(stored: Iterable[dict[str, Any]]) -> bytes:
-    lines = (json.dumps(one, separators=(",", ":")) for one in stored)
-    return "\n".join(lines).encode()

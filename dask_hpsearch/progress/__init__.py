@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from dask_hpsearch.progress.environment import in_kernel, is_terminal
-from dask_hpsearch.progress.state import ProgressSnapshot, SearchProgress
+from dask_hpsearch.progress.state import Fits, ProgressSnapshot, SearchProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ProgressSnapshot", "SearchProgress", "show", "text"]
+__all__ = ["Fits", "ProgressSnapshot", "SearchProgress", "show", "text"]
 
 
 @contextmanager

@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dask_hpsearch.progress.calls import Best, Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
 
 RATE_WINDOW_S = 30.0
 #: The window widens to hold this many fits, so that long fits have a rate too.
@@ -71,6 +75,29 @@ class ProgressSnapshot:
     cost_usd: float | None = None
     problem: str = ""
     dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """Many fits that have finished, as arrays.
+
+    Attributes
+    ----------
+    candidates, splits
+        Ordinals of the fits.
+    scores
+        Higher is better; NaN if the fit failed or its score is unknown.
+    failed
+        Which of them ended without a score.
+    times
+        When they ended, by the clock of the progress.
+    """
+
+    candidates: NDArray[np.int64]
+    splits: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    failed: NDArray[np.bool_]
+    times: NDArray[np.float64]
 
 
 class SearchProgress:
@@ -169,6 +196,31 @@ class SearchProgress:
         """Note that no further fit of a candidate begins."""
         with self._lock:
             self._call(call).dropped.add(candidate)
+
+    def fits_finished(
+        self,
+        call: int,
+        fits: Fits,
+        params_of: Callable[[int], Mapping[str, Any]],
+    ) -> None:
+        """Count many fits of a call that has started, each unless it was counted before.
+
+        Parameters
+        ----------
+        call
+            Its ordinal.
+        fits
+        params_of
+            Returns the parameters of a candidate.
+        """
+        with self._lock:
+            new = self._call(call).add_many(
+                fits.candidates, fits.splits, fits.scores, params_of
+            )
+            self._fits_done += int(new.sum())
+            self._fits_failed += int((new & fits.failed).sum())
+            self._finish_times.extend(np.sort(fits.times[new]).tolist())
+            self._forget_old_times()
 
     def slots_changed(self, *, workers: int, slots: int, running: int) -> None:
         """Set the size of the cluster, and how many of its slots are busy."""

@@ -7,6 +7,7 @@ by the methods that need them.
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,8 @@ class SearchRun:
         self._reader = JournalReader(
             folder.store, folder.run_id, folder.manifest.public
         )
+        self._reading = threading.Lock()
+        self._progress: views.RunProgress | None = None
         self._job_watch = JobWatch(folder)
 
     @classmethod
@@ -165,7 +168,7 @@ class SearchRun:
         had finished), "cancelled", "failed" (see `logs`) or "interrupted" (its driver or
         its scheduler was lost: see `resume`).
         """
-        return self._state(self._events())[0]
+        return self._state(self._notes())[0]
 
     def done(self) -> bool:
         """Whether the run has ended, successfully or not."""
@@ -177,18 +180,18 @@ class SearchRun:
 
     def look(self) -> tuple[ProgressSnapshot, RunState]:
         """Read the journal once; return progress and state."""
-        events = self._events()
-        state, _ = self._state(events)
-        refit = self._folder.manifest.traits["refit"]
-        snapshot = views.progress(
-            events,
-            refit=refit,
-            ended=state.has_ended,
-            reason=why_ended(
-                events, state, generation=current_generation(self._folder)
-            ),
-        )
-        return snapshot, state
+        with self._reading:
+            journal = self._reader.read()
+            notes = journal.notes()
+            state, _ = self._state(notes)
+            reason = why_ended(
+                notes, state, generation=current_generation(self._folder)
+            )
+            if self._progress is None:
+                refit = self._folder.manifest.traits["refit"]
+                self._progress = views.RunProgress(refit=refit)
+            self._progress.update(journal.objects)
+            return self._progress.snapshot(ended=state.has_ended, reason=reason), state
 
     def best(self) -> tuple[float | None, dict[str, Any] | None]:
         """Return the best mean score so far, and its parameters."""
@@ -198,7 +201,9 @@ class SearchRun:
 
     def trials(self) -> pd.DataFrame:
         """Return candidates with finished fits, with the columns of ``cv_results_``."""
-        return views.trials(self._events())
+        with self._reading:
+            events = self._reader.events()
+        return views.trials(events)
 
     def wait(self, timeout: float | None = None, *, progress: bool = False) -> Self:
         """Wait until the run has ended; Ctrl-C leaves the run going.
@@ -260,12 +265,10 @@ class SearchRun:
                 self._folder, current_generation(self._folder), estimator=estimator
             )
         except ObjectNotFoundError as error:
-            events = self._events()
-            state, text = self._state(events)
+            notes = self._notes()
+            state, text = self._state(notes)
             if state.has_result:
-                why = why_not_stored(
-                    events, generation=current_generation(self._folder)
-                )
+                why = why_not_stored(notes, generation=current_generation(self._folder))
                 raise why_unstored(
                     self._folder, state, why, estimator=estimator
                 ) from error
@@ -442,8 +445,10 @@ class SearchRun:
             rows["cost"] = text.cost(snapshot.cost_usd)
         return views.as_html(rows)
 
-    def _events(self) -> Events:
-        return self._reader.events()
+    def _notes(self) -> Events:
+        """Return the events that the run's state follows from."""
+        with self._reading:
+            return self._reader.read().notes()
 
     def _state(self, events: Events) -> tuple[RunState, str]:
         generation = current_generation(self._folder)

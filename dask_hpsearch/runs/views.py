@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.journal.contents import Content
 from dask_hpsearch.journal.events import (
     AskEvent,
     CallEvent,
@@ -15,7 +16,8 @@ from dask_hpsearch.journal.events import (
     HeartbeatEvent,
     StateEvent,
 )
-from dask_hpsearch.progress import ProgressSnapshot, SearchProgress
+from dask_hpsearch.journal.fit_columns import FitColumns, score_of
+from dask_hpsearch.progress import Fits, ProgressSnapshot, SearchProgress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,17 +33,23 @@ class _Call:
     """A call with its candidates, also those that were asked after it began."""
 
     event: CallEvent
-    params: dict[int, dict[str, Any]]
-    digests: dict[int, str] = field(default_factory=dict)
+    asked: dict[int, AskEvent] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, event: CallEvent) -> _Call:
-        return cls(event, dict(enumerate(event.params)))
+    def params_of(self, candidate: int) -> dict[str, Any]:
+        """Return the parameters of a candidate that it has."""
+        if candidate < len(self.event.params):
+            return self.event.params[candidate]
+        return self.asked[candidate].params
 
-    def has(self, fit: FitEvent | DropEvent) -> bool:
+    def knows(self, candidate: int) -> bool:
+        """Whether it has a candidate."""
+        return candidate < len(self.event.params) or candidate in self.asked
+
+    def has(self, event: FitEvent | DropEvent) -> bool:
         """Whether an event's candidate is known, and not that of another driver's ask."""
-        known = fit.candidate in self.params
-        return known and self.digests.get(fit.candidate, fit.digest) == fit.digest
+        ask = self.asked.get(event.candidate)
+        known = self.knows(event.candidate)
+        return known and (ask is None or ask.digest == event.digest)
 
 
 class _Calls:
@@ -51,7 +59,7 @@ class _Calls:
         self.by_ordinal: dict[int, _Call] = {}
 
     def begin(self, event: CallEvent) -> None:
-        self.by_ordinal[event.call] = _Call.of(event)
+        self.by_ordinal[event.call] = _Call(event)
 
     def add_ask(self, ask: AskEvent) -> None:
         """Add a candidate to a call that began without it; the first ask counts."""
@@ -59,15 +67,16 @@ class _Calls:
         if (
             call is not None
             and call.event.generation == ask.generation
-            and ask.candidate not in call.params
+            and not call.knows(ask.candidate)
         ):
-            call.params[ask.candidate] = ask.params
-            call.digests[ask.candidate] = ask.digest
+            call.asked[ask.candidate] = ask
 
-    def call_of(self, fit: FitEvent | DropEvent) -> _Call | None:
+    def call_of(self, fit: FitEvent | DropEvent | FitColumns) -> _Call | None:
         """Return the call of an event; None if the event's candidate is not known."""
         call = self.by_ordinal.get(fit.call)
-        return call if call is not None and call.has(fit) else None
+        if call is None or isinstance(fit, FitColumns):
+            return call
+        return call if call.has(fit) else None
 
 
 def progress(
@@ -89,32 +98,140 @@ def progress(
     reason : str or None
         Why it ended early, if it did.
     """
-    events = list(events)
-    now = 0.0
-    state = SearchProgress(clock=lambda: now)
-    calls = _Calls()
-    for event in _latest(events):
-        now = max(now, event.time)
-        if isinstance(event, FitEvent):
-            _replay_fit(state, calls, event, refit)
-        elif isinstance(event, DropEvent):
-            if calls.call_of(event) is not None:
-                state.candidate_dropped(event.call, event.candidate)
-        elif isinstance(event, CallEvent):
-            calls.begin(event)
-            _replay_call(state, event)
-        elif isinstance(event, AskEvent):
-            calls.add_ask(event)
-        elif isinstance(event, HeartbeatEvent):
-            _replay_heartbeat(state, event)
-        elif isinstance(event, StateEvent):  # a driver that tries again has an error
-            state.problem_changed(event.error)
-    if ended:
-        _show_best_of_result(state, events)
-        state.ended(reason)
-    else:
-        now = max(now, time.time())
-    return state.snapshot()
+    seen = RunProgress(refit=refit)
+    seen.update({"events": Content.of(list(events))})
+    return seen.snapshot(ended=ended, reason=reason)
+
+
+class RunProgress:
+    """The progress of a run, kept up to date as its journal grows.
+
+    Parameters
+    ----------
+    refit : str or None
+        Which of several scores counts.
+    """
+
+    def __init__(self, *, refit: str | None) -> None:
+        self._refit = refit
+        self._begin()
+
+    def _begin(self) -> None:
+        self._now = self._newest = self._last_note = 0.0
+        self._state = SearchProgress(clock=lambda: self._now)
+        self._calls = _Calls()
+        self._newest_of_call: dict[int, int] = {}
+        self._seen: set[str] = set()
+        self._states: list[StateEvent] = []
+        self._ended = False
+
+    def update(self, objects: Mapping[str, Content]) -> None:
+        """Take in what a journal has, of which most was there the last time.
+
+        New candidates may change what counts of the rest: then all is replayed.
+        """
+        new = [one for name, one in objects.items() if name not in self._seen]
+        begins = any(
+            isinstance(event, CallEvent | AskEvent)
+            for one in new
+            for event in one.notes
+        )
+        if new and (begins or self._ended):
+            self._begin()
+            new = list(objects.values())
+        self._seen = set(objects)
+        self._replay(new)
+
+    def snapshot(self, *, ended: bool, reason: str | None = None) -> ProgressSnapshot:
+        """Return the progress.
+
+        Parameters
+        ----------
+        ended : bool
+            Whether the run has ended.
+        reason : str or None
+            Why it ended early, if it did.
+        """
+        self._now = self._newest if ended else max(self._newest, time.time())
+        if ended:
+            self._ended = True
+            _show_best_of_result(self._state, self._states)
+            self._state.ended(reason)
+        return self._state.snapshot()
+
+    def _replay(self, contents: list[Content]) -> None:
+        """Replay events in the order of time, calls first."""
+        notes = [event for one in contents for event in one.plain]
+        notes.sort(key=lambda event: event.time)
+        calls = [event for event in notes if isinstance(event, CallEvent)]
+        for call in calls:
+            newest = max(self._newest_of_call.get(call.call, 0), call.generation)
+            self._newest_of_call[call.call] = newest
+        for call in calls:
+            self._now = self._newest = max(self._newest, call.time)
+            self._calls.begin(call)
+            _replay_call(self._state, call)
+        for event in notes:
+            self._now = self._newest = max(self._newest, event.time)
+            if isinstance(event, FitEvent):
+                self._replay_fit(event)
+            elif isinstance(event, AskEvent):
+                self._calls.add_ask(event)
+            elif isinstance(event, DropEvent):
+                self._replay_drop(event)
+            elif event.time >= self._last_note:
+                self._replay_note(event)
+        for columns in (one for content in contents for one in content.columns):
+            self._now = self._newest = max(self._newest, float(columns.times.max()))
+            self._replay_fits(columns)
+
+    def _replay_note(self, event: Event) -> None:
+        if isinstance(event, HeartbeatEvent):
+            self._last_note = event.time
+            _replay_heartbeat(self._state, event)
+        elif isinstance(event, StateEvent):
+            self._last_note = event.time
+            self._states.append(event)
+            # A driver that tries again has an error.
+            self._state.problem_changed(event.error)
+
+    def _replay_fit(self, fit: FitEvent) -> None:
+        call = self._calls.call_of(fit)
+        if call is None or fit.generation != self._newest_of_call[fit.call]:
+            return
+        score = score_of(fit.result.get("test_scores"), self._refit)
+        self._state.fit_finished(
+            fit.call,
+            fit.candidate,
+            fit.split,
+            params=call.params_of(fit.candidate),
+            score=score,
+            fit_time=float(fit.result.get("fit_time") or 0.0),
+            failed=fit.result.get("fit_error") is not None,
+        )
+
+    def _replay_drop(self, drop: DropEvent) -> None:
+        call = self._calls.call_of(drop)
+        if call is not None and drop.generation == self._newest_of_call[drop.call]:
+            self._state.candidate_dropped(drop.call, drop.candidate)
+
+    def _replay_fits(self, columns: FitColumns) -> None:
+        call = self._calls.call_of(columns)
+        if call is None or columns.generation != self._newest_of_call[columns.call]:
+            return
+        if call.asked:  # their digests count
+            for fit in columns.events():
+                self._replay_fit(fit)
+            return
+        known = columns.candidates < len(call.event.params)
+        fits = Fits(
+            columns.candidates[known],
+            columns.splits[known],
+            columns.scores(self._refit)[known],
+            columns.failed()[known],
+            columns.times[known],
+        )
+        self._state.fits_finished(columns.call, fits, call.params_of)
 
 
 def _replay_call(state: SearchProgress, call: CallEvent) -> None:
@@ -124,23 +241,6 @@ def _replay_call(state: SearchProgress, call: CallEvent) -> None:
         n_candidates=n_candidates,
         n_splits=call.n_splits,
         resets_best="n_resources" in call.extra,
-    )
-
-
-def _replay_fit(
-    state: SearchProgress, calls: _Calls, fit: FitEvent, refit: str | None
-) -> None:
-    call = calls.call_of(fit)
-    if call is None:
-        return
-    state.fit_finished(
-        fit.call,
-        fit.candidate,
-        fit.split,
-        params=call.params[fit.candidate],
-        score=_score(fit.result, refit),
-        fit_time=float(fit.result.get("fit_time") or 0.0),
-        failed=fit.result.get("fit_error") is not None,
     )
 
 
@@ -155,9 +255,9 @@ def _replay_heartbeat(state: SearchProgress, heartbeat: HeartbeatEvent) -> None:
         state.spent(heartbeat.cost_usd)
 
 
-def _show_best_of_result(state: SearchProgress, events: Iterable[Event]) -> None:
+def _show_best_of_result(state: SearchProgress, noted: Iterable[StateEvent]) -> None:
     """Show the best candidate of the run's result, if the last generation has one."""
-    noted = [event for event in events if isinstance(event, StateEvent)]
+    noted = list(noted)
     newest = max((event.generation for event in noted), default=0)
     for event in noted:
         if event.generation == newest and event.best is not None:
@@ -207,7 +307,7 @@ def _add_fit(
         extra = {
             name: values[fit.candidate] for name, values in call.event.extra.items()
         }
-        found[key] = Candidate(*key, call.params[fit.candidate], extra)
+        found[key] = Candidate(*key, call.params_of(fit.candidate), extra)
     found[key].results[fit.split] = fit.result
 
 
@@ -218,14 +318,6 @@ def as_html(rows: Mapping[str, str]) -> str:
         for name, value in rows.items()
     )
     return f"<table>{cells}</table>"
-
-
-def _score(result: Mapping[str, Any], refit: str | None) -> float | None:
-    scores = result.get("test_scores")
-    if isinstance(scores, dict):
-        scores = scores.get(refit)
-    number = isinstance(scores, int | float) and not isinstance(scores, bool)
-    return float(scores) if number else None  # type: ignore[arg-type]
 
 
 def _latest(events: Iterable[Event]) -> list[Event]:

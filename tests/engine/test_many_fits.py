@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import time
 import traceback
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -16,9 +18,10 @@ from joblib import Parallel, delayed, parallel_config
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import GridSearchCV
 
-from dask_hpsearch import DaskSearchCV, SearchRun
+from dask_hpsearch import DaskSearchCV, SearchRun, sklearn_adapter
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.engine.engine import Engine
+from dask_hpsearch.engine.tasks import TaskState
 from dask_hpsearch.exceptions import (
     HPSearchError,
     NoWorkersError,
@@ -29,6 +32,7 @@ from dask_hpsearch.exceptions import (
 from dask_hpsearch.joblib_backend.backend import EvaluationBackend
 from dask_hpsearch.joblib_backend.results import ErrorsInTurn
 from dask_hpsearch.joblib_backend.session import _MOST_QUEUED_PER_SLOT, FitLog, Session
+from dask_hpsearch.messages import FitTask, Outcome
 from tests.estimators import Deed, flowers, seen
 from tests.processes import wait_until
 
@@ -119,6 +123,38 @@ def test_no_more_fits_wait_than_may(n_candidates: int, client: Client) -> None:
     assert log.waiting == 0
     # Of two slots; a fit that ends may be counted while the next one is made.
     assert log.most <= _MOST_QUEUED_PER_SLOT * 2 + 2
+
+
+class Kept(FewWait):
+    """Counts, late in a search, what there is of its fits."""
+
+    def __init__(self, look_at: int) -> None:
+        super().__init__()
+        self.left, self.kept = look_at, Counter[type]()
+
+    def finished(self, call: FitCall, result: dict[str, Any]) -> dict[str, Any]:
+        self.left -= 1
+        if not self.left:
+            kinds = (TaskState, FitTask, Outcome, sklearn_adapter.FitCall, Flat)
+            self.kept.update(type(o) for o in gc.get_objects() if type(o) in kinds)
+        return super().finished(call, result)
+
+
+def test_nothing_but_results_is_kept_of_fits_that_have_ended(client: Client) -> None:
+    """Neither clones of the estimator nor tasks: of a million they would not fit."""
+    n_candidates = 1500
+    log = Kept(look_at=2 * n_candidates - 300)
+    grid = {"number": list(range(n_candidates))}
+    search = GridSearchCV(Flat(), grid, cv=np_splits(2), refit=False)
+
+    with DataStore() as data_store, Engine(client, data_store) as engine:
+        session = Session(engine, log=log, most_queued=50)
+        with parallel_config(backend=EvaluationBackend(session)):
+            search.fit(X, y)
+
+    # Some hundreds wait, in the engine and in joblib, and some are just being delivered.
+    assert log.kept
+    assert max(log.kept.values()) < 700
 
 
 def test_what_cannot_be_sent_ends_a_search_also_later(client: Client) -> None:

@@ -7,10 +7,14 @@ from hypothesis import strategies as st
 
 from dask_hpsearch.engine.policy import (
     LEAST_BATCH_S,
+    MOST_QUEUED_PER_SLOT,
+    SCHEDULER_S,
+    SCHEDULER_SHARE,
     TARGET_BATCH_S,
     Durations,
     batch_size,
     most_in_flight,
+    most_queued,
     quiet_time_s,
 )
 
@@ -65,3 +69,53 @@ def test_a_lone_task_is_looked_at_at_once() -> None:
     """Only batches of short tasks are left alone for a while."""
     assert quiet_time_s(1, 0.1) == 0
     assert 0 < quiet_time_s(50, 0.003) < 50 * 0.003
+
+
+@given(slots=st.integers(1, 20_000), mean_s=st.floats(0.02, 1e3))
+def test_the_scheduler_is_busy_for_half_the_time(slots: int, mean_s: float) -> None:
+    """Batches grow with the number of slots, while there is enough to do."""
+    size = batch_size(waiting=10**9, slots=slots, mean_s=mean_s)
+
+    batches_per_s = slots / (size * mean_s)
+    largest_batch = size == 500
+    assert largest_batch or batches_per_s * SCHEDULER_S <= SCHEDULER_SHARE + 1e-9
+
+
+@given(
+    slots=st.integers(1, 100),
+    waiting=st.integers(1, 10**6),
+    mean_s=st.floats(1e-3, 1e3),
+)
+def test_few_slots_have_short_batches(slots: int, waiting: int, mean_s: float) -> None:
+    """As short as if the scheduler took no time: it has few to look after."""
+    size = batch_size(waiting=waiting, slots=slots, mean_s=mean_s)
+
+    assert size == 1 or size * mean_s <= TARGET_BATCH_S
+
+
+@given(slots=st.integers(1, 20_000), mean_s=st.floats(0.05, 100))
+def test_batches_shrink_toward_the_end(slots: int, mean_s: float) -> None:
+    """The last round has one fit in each batch, so that all slots end together."""
+    sizes = [
+        batch_size(waiting=rounds * slots, slots=slots, mean_s=mean_s)
+        for rounds in range(1, 30)
+    ]
+
+    assert sizes == sorted(sizes)
+    assert sizes[:2] == [1, 1]
+
+
+def test_few_batches_wait_for_very_many_slots() -> None:
+    """One a slot up to a thousand: these hide the round trip to the client."""
+    assert most_in_flight(64) == 128
+    assert most_in_flight(10_000) == 11_000
+
+
+@given(slots=st.integers(0, 50_000))
+def test_waiting_fits_are_bounded(slots: int) -> None:
+    """But every slot has some to come."""
+    most = most_queued(slots, usual=20_000)
+
+    assert most >= 10 * slots
+    assert 20_000 <= most <= max(50_000, 10 * slots)
+    assert most_queued(slots, usual=0) <= MOST_QUEUED_PER_SLOT * slots

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import random
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
+from dask_hpsearch.engine.policy import most_in_flight, most_predicted
 from dask_hpsearch.engine.step_groups import StepGroups
 from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.engine.waiting_tasks import WaitingTasks
@@ -240,6 +243,38 @@ def test_batches_are_cut_by_predicted_time() -> None:
     assert max(map(len, batches)) > 20
 
 
+@pytest.mark.parametrize("slots", [8, 64, 400])
+def test_slots_end_together_however_many_there_are(slots: int) -> None:
+    """Batches of very many slots are longer, but not at the end."""
+    rng = random.Random(slots)
+    tasks = fits([math.exp(rng.gauss(-1, 0.5)) for _ in range(20 * slots)], n_splits=1)
+    group: Any = TaskGroup()
+    for task in tasks:
+        group.waiting.append(task)
+    queued: deque[list[Fit]] = deque()
+    running: list[tuple[float, int, list[Fit]]] = []
+    now, number, sizes = 0.0, itertools.count(), []
+    while group.waiting or queued or running:
+        while group.waiting and len(queued) + len(running) < most_in_flight(slots):
+            queued.append(group.take_batch(slots))
+            sizes.append(len(queued[-1]))
+        while queued and len(running) < slots:
+            batch = queued.popleft()
+            end = now + 0.002 + sum(task.seconds for task in batch)
+            heapq.heappush(running, (end, next(number), batch))
+        now, _, batch = heapq.heappop(running)
+        for task in batch:
+            group.took(task, task.seconds)
+        if group.waiting.can_learn:
+            group.waiting.learn(most_predicted(slots))
+
+    seconds = [task.seconds for task in tasks]
+    bound = list_schedule_s(sorted(seconds, reverse=True), slots)
+    assert sum(sizes) == len(tasks)
+    assert now <= 1.1 * bound
+    assert set(sizes[-slots // 2 :]) == {1}
+
+
 @pytest.mark.parametrize("n_waiting", [2_000, 50_000])
 def test_very_many_fits_take_no_longer_each(n_waiting: int) -> None:
     """Predictions look at a bounded part of what waits, and are due ever more seldom."""
@@ -254,6 +289,57 @@ def test_very_many_fits_take_no_longer_each(n_waiting: int) -> None:
             queue.learn()
 
     assert looked <= 40 * n_waiting
+
+
+class Noting(list[Any]):
+    """Counts how many of its items are looked at."""
+
+    looked = 0
+
+    def __iter__(self) -> Any:
+        for item in super().__iter__():
+            Noting.looked += 1
+            yield item
+
+    def __getitem__(self, place: Any) -> Any:
+        Noting.looked += 1
+        return super().__getitem__(place)
+
+
+def test_the_next_fit_is_found_at_once_among_very_many() -> None:
+    """Not by a look at those that have gone before it."""
+    n_waiting = 20_000
+    queue = WaitingTasks()
+    queue._arrived = Noting()
+    for task in fits([1.0] * n_waiting, n_splits=1):
+        queue.append(task)
+    Noting.looked = 0
+
+    for _ in range(n_waiting // 2 - 1):
+        task = queue.take(slots=2)
+        queue.took(task, 1.0)
+
+    assert Noting.looked <= 10 * n_waiting
+
+
+@pytest.mark.parametrize("parameters", [{}, {"n": 1}, {"name": "same"}])
+def test_nothing_is_kept_of_fits_that_have_ended(parameters: dict[str, Any]) -> None:
+    """A search may have millions of them, of which few wait at a time."""
+    queue = WaitingTasks()
+    for candidate in range(5_000):
+        for split in range(2):
+            queue.append(Fit(candidate, split, parameters, 2))
+        for number in range(2):
+            task = queue.take(slots=1)
+            queue.took(task, 1.0 + number + candidate % 7)
+            if queue.can_learn:
+                queue.learn()
+
+    assert not queue
+    assert len(queue._candidates) < 10
+    assert len(queue._longest) < 1_000
+    assert len(queue._arrived) < 1_000
+    assert len(queue._measured) < 1_000
 
 
 def test_a_search_begins_its_long_fits_in_time(tmp_path: Path) -> None:

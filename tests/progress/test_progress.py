@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import subprocess
 import sys
 import threading
+import tracemalloc
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbclient import NotebookClient
 
-from dask_hpsearch.progress import ProgressSnapshot, SearchProgress, show, text
+from dask_hpsearch.progress import Fits, ProgressSnapshot, SearchProgress, show, text
 from dask_hpsearch.progress.lines import show_in_lines
 from dask_hpsearch.progress.notebook import show_in_notebook
 from dask_hpsearch.progress.state import RATE_FITS, RATE_WINDOW_S
@@ -148,6 +150,64 @@ def test_no_report_is_lost_between_threads() -> None:
         thread.join()
 
     assert progress.snapshot().fits_done == 800
+
+
+@given(
+    fits=st.lists(
+        st.tuples(
+            st.integers(0, 9),
+            st.integers(0, 9),
+            st.sampled_from([0.1, 0.2, 0.7, 1e300, -math.inf, math.inf, math.nan]),
+        ),
+        max_size=150,
+    ),
+    n_splits=st.integers(1, 10),
+    parts=st.integers(1, 5),
+)
+def test_many_fits_at_once_count_as_one_by_one(
+    fits: list[tuple[int, int, float]], n_splits: int, parts: int
+) -> None:
+    """The counts, and the best candidate to the last digit."""
+    fits = [one for one in fits if one[1] < n_splits]
+    single, many = SearchProgress(), SearchProgress()
+    for progress in (single, many):
+        progress.call_started(0, n_candidates=10, n_splits=n_splits)
+    for candidate, split, score in fits:
+        finish(single, candidate, split, score)
+
+    for part in range(parts):
+        some = fits[part * len(fits) // parts : (part + 1) * len(fits) // parts]
+        candidates, splits, scores = np.array(some).reshape(-1, 3).T
+        arrays = Fits(
+            candidates.astype(int),
+            splits.astype(int),
+            scores,
+            np.isnan(scores),
+            np.zeros(len(some)),
+        )
+        many.fits_finished(0, arrays, lambda candidate: {"C": candidate})
+
+    one, other = single.snapshot(), many.snapshot()
+    for name in ("fits_done", "fits_total", "fits_failed", "best_score", "best_params"):
+        assert getattr(one, name) == getattr(other, name)
+
+
+def test_a_fit_takes_few_bytes() -> None:
+    """A search may have millions, and its driver has other things to keep."""
+    progress = SearchProgress()
+    params: dict[str, Any] = {"C": 1}
+    tracemalloc.start()
+    progress.call_started(0, n_candidates=20_000, n_splits=2)
+    for number in range(40_000):
+        progress.fit_finished(
+            0, number // 2, number % 2, params=params, score=0.5, fit_time=0.1
+        )
+    progress.snapshot()
+    nbytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    recent = 40 * 40_000  # the times of the last half a minute, for the rate
+    assert nbytes < 12 * 40_000 + recent
 
 
 # --------------------------------------------------------------------- the best

@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dask_hpsearch.journal.events import AskEvent, CallEvent, FitEvent
+from dask_hpsearch.journal.contents import Content
+from dask_hpsearch.journal.events import (
+    AskEvent,
+    CallEvent,
+    ClusterUsage,
+    Event,
+    FitEvent,
+    HeartbeatEvent,
+)
+from dask_hpsearch.journal.fit_columns import gathered
 from dask_hpsearch.runs import views
 
 SCORES = (0.1, 0.7, 0.3)
@@ -80,3 +91,82 @@ def test_of_two_drivers_that_ask_otherwise_the_earlier_ask_counts() -> None:
     snapshot = views.progress(events, refit=None, ended=True)
     assert snapshot.fits_done == 3
     assert snapshot.best_params == {"number": 7}
+
+
+def beat(at: float, slots: int) -> HeartbeatEvent:
+    """Note the size of the cluster."""
+    usage = ClusterUsage(workers=1, slots=slots, running=slots)
+    return HeartbeatEvent(generation=0, time=at, usage=usage)
+
+
+def object_of(events: list[Event]) -> Content:
+    """Make an object of a journal, its fits in columns where that saves space."""
+    columns, fits = gathered(one for one in events if isinstance(one, FitEvent))
+    others = [one for one in events if not isinstance(one, FitEvent)]
+    return Content.of([*others, *fits], columns)
+
+
+@given(
+    scores=st.lists(st.sampled_from([0.1, 0.3, 0.7, float("nan")]), max_size=60),
+    seed=st.randoms(use_true_random=False),
+    sizes=st.lists(st.integers(1, 25), min_size=1, max_size=6),
+    ended=st.booleans(),
+)
+def test_progress_that_is_kept_up_is_that_of_all_events(
+    scores: list[float], seed: Any, sizes: list[int], *, ended: bool
+) -> None:
+    """Whatever came between two looks, and though a snapshot repeats the segments."""
+    n_candidates = len(scores) // 3 + 1
+    fits = [
+        fit(n // 3, n % 3, score, at=float(n + 1)) for n, score in enumerate(scores)
+    ]
+    seed.shuffle(fits)
+    head: list[Event] = [call([{"number": n} for n in range(n_candidates)])]
+    rest: list[Event] = [*fits, beat(2.0, 4), beat(70.0, 8)]
+    seen = views.RunProgress(refit=None)
+    objects = {"0": object_of(head)}
+    while rest:
+        size = seed.choice(sizes)
+        objects[str(len(objects))] = object_of(rest[:size])
+        rest = rest[size:]
+        seen.update(objects)
+        seen.snapshot(ended=False)
+    whole = object_of([*head, *fits])
+    seen.update({"whole": whole, "last": objects[max(objects, key=int)]})
+
+    found = seen.snapshot(ended=ended)
+
+    events = [*head, *fits, beat(2.0, 4), beat(70.0, 8)]
+    expected = views.progress(events, refit=None, ended=ended)
+    for name in ("fits_done", "fits_total", "fits_failed", "best_score", "best_params"):
+        assert getattr(found, name) == getattr(expected, name)
+    assert (found.slots, found.ended) == (expected.slots, ended)
+    if ended:
+        assert (found.elapsed, found.rate) == (expected.elapsed, expected.rate)
+
+
+def test_a_later_look_replays_new_events_only() -> None:
+    """An object that was seen is not looked into again, until a call begins."""
+    fits: list[Event] = [fit(n, 0, 0.5) for n in range(100)]
+    first = {"0": object_of([call([{"number": n} for n in range(200)]), *fits])}
+    seen = views.RunProgress(refit=None)
+    seen.update(first)
+    forgotten: dict[str, Any] = {"0": None}
+    more: list[Event] = [fit(n, 0, 0.5) for n in range(100, 120)]
+
+    seen.update({**forgotten, "1": object_of(more)})
+
+    assert seen.snapshot(ended=False).fits_done == 120
+
+
+def test_a_run_that_goes_on_after_its_end_is_under_way() -> None:
+    """It was interrupted, and is resumed."""
+    objects = {"0": object_of([call([{"number": 0}]), fit(0, 0, 0.5)])}
+    seen = views.RunProgress(refit=None)
+    seen.update(objects)
+    assert seen.snapshot(ended=True, reason="interrupted").ended
+
+    seen.update({**objects, "1": object_of([fit(0, 1, 0.5)])})
+
+    found = seen.snapshot(ended=False)
+    assert (found.ended, found.fits_done) == (False, 2)

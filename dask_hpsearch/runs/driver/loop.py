@@ -120,7 +120,7 @@ class DriverLoop:
         reader = JournalReader(folder.store, folder.run_id, folder.manifest.public)
         noted = [
             event
-            for event in reader.events()
+            for event in reader.read().notes()
             if isinstance(event, StateEvent)
             and event.process.driver == self.request.driver
         ]

@@ -161,10 +161,13 @@ def _why_hopeless(folder: RunFolder, pod: Pod) -> RunFailedError | None:
     ends: Sequence[DriverEnd] = () if earlier_ends is None else earlier_ends()
     for end in ends:
         _logger.warning("an earlier pod of this driver has ended: %s", end.message)
-    events = JournalReader(folder.store, folder.run_id, folder.manifest.public).events()
-    peaks = (one.peak_nbytes for one in events if isinstance(one, HeartbeatEvent))
+    journal = JournalReader(folder.store, folder.run_id, folder.manifest.public).read()
+    notes = journal.notes()
+    peaks = (one.peak_nbytes for one in notes if isinstance(one, HeartbeatEvent))
     used = max(peaks, default=0)
-    seen = views.progress(events, refit=None, ended=False)
+    progress = views.RunProgress(refit=None)
+    progress.update(journal.objects)
+    seen = progress.snapshot(ended=False)
     refitting = 0 < seen.fits_total == seen.fits_done
     doing = "in the refit of the best candidate" if refitting else "during the search"
     text = why_given_up(ends, used=used, doing=doing)
