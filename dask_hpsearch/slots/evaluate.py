@@ -40,7 +40,7 @@ from dask_hpsearch.messages import (
 )
 from dask_hpsearch.raised_errors import encode_error, in_words
 from dask_hpsearch.sklearn_adapter import callbacks
-from dask_hpsearch.slots import shared_data
+from dask_hpsearch.slots import no_internet, shared_data
 from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, PipelineCache
 
 if TYPE_CHECKING:
@@ -195,7 +195,11 @@ def serve(
     places: list[str] = []
     callbacks.relay_messages()
     os.environ["LOKY_MAX_CPU_COUNT"] = str(_threads())
-    with contextlib.suppress(EOFError, OSError), nested_calls_stay_here():
+    with (
+        contextlib.suppress(EOFError, OSError),
+        nested_calls_stay_here(),
+        sklearn_adapter.before_errors_are_text(no_internet.explain),
+    ):
         while True:
             message = connection.recv()
             if message == STOP_SIGN:  # it came too late for its list
@@ -273,6 +277,7 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
         with _forks_end():
             work = prepare(task)
     except BaseException as error:  # noqa: BLE001 (the user's code may raise anything)
+        no_internet.explain(error)
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         return Outcome(
             task.number,
@@ -289,6 +294,7 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
                 payload = _encode_result(work())
             status: Any = "ok"
         except BaseException as error:  # noqa: BLE001 (sys.exit must not end the slot)
+            no_internet.explain(error)
             payload, status, message = encode_error(error), "raised", in_words(error)
     seconds = time.perf_counter() - start
     return Outcome(

@@ -230,6 +230,28 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
             f'--member="{REAPER}" --role={REAPER_ROLE} --condition="expression='
         ),
     ),
+    "the reaper administers all clusters": (
+        lambda one: make_admin(one, keep=True),
+        (
+            f"gcloud projects remove-iam-policy-binding {PROJECT} "
+            f'--member="{REAPER}" --role=roles/container.admin --condition=None'
+        ),
+    ),
+    "the reaper administers all clusters and has no role of its own": (
+        lambda one: make_admin(one, keep=False),
+        (
+            f"--role={OPERATIONS_ROLE} --condition=None && gcloud projects "
+            f'remove-iam-policy-binding {PROJECT} --member="{REAPER}" '
+            "--role=roles/container.admin --condition=None"
+        ),
+    ),
+    "the reaper owns the project": (
+        lambda one: one.roles.update({"roles/owner": ["user:ada", REAPER]}),
+        (
+            f"gcloud projects remove-iam-policy-binding {PROJECT} "
+            f'--member="{REAPER}" --role=roles/owner --condition=None'
+        ),
+    ),
     "another cluster's reaper has the role": (
         lambda one: one.policy.conditional[0].update(
             members=[REAPER.replace("searches", "theirs")]
@@ -276,6 +298,9 @@ HIDING = {
     "the pods may not list their folder",
     "pods of another namespace",
     "the reaper may delete another cluster too",
+    "the reaper administers all clusters",
+    "the reaper administers all clusters and has no role of its own",
+    "the reaper owns the project",
 }
 
 
@@ -291,6 +316,14 @@ def bind_reaper(
     condition = {"title": "mine", "expression": expression}
     wrong = {"role": REAPER_ROLE, "members": [REAPER], "condition": condition}
     project.policy.conditional.append(wrong)
+
+
+def make_admin(project: FakeProject, *, keep: bool) -> None:
+    """Grant the reaper what it needs, and much more, by a role of GKE."""
+    project.roles["roles/container.admin"] = [REAPER]
+    if not keep:
+        project.policy.conditional.clear()
+        del project.roles[OPERATIONS_ROLE]
 
 
 def replace_pods(
