@@ -24,12 +24,15 @@ from tests.config.test_placement import ALL, scheduled
 from tests.fakes import gcloud
 from tests.fakes.fresh import REGION, fresh_project
 from tests.fakes.project import (
+    BUCKET,
+    FOLDER,
     ONE_CLUSTER,
     OPERATIONS_ROLE,
     REAPER,
     REAPER_ROLE,
     SERVICES,
     FakeProject,
+    pods_bound,
     project_at,
 )
 from tests.fakes.terminal import Terminal, terminal_of
@@ -235,6 +238,9 @@ def project_for(spec: dict[str, Any]) -> FakeProject:
     project.policy.conditional = [
         {"role": REAPER_ROLE, "members": [reaper], "condition": condition}
     ]
+    bucket = spec["store"].removeprefix("gs://").partition("/")[0]
+    folder = FOLDER.replace(f"/{BUCKET}/", f"/{bucket}/")
+    project.bucket_policy.conditional = [pods_bound(folder)]
     return project
 
 

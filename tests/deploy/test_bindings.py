@@ -48,6 +48,7 @@ def iam(project: Cloud) -> FakeProject:
     found.policy.roles.clear()
     found.policy.roles[str(TEAM["role"])] = list(TEAM["members"])
     found.bucket_policy.roles.clear()
+    found.bucket_policy.conditional.clear()
     project.gke.place.came = lambda made: found.cluster_came(made.name)
     return found
 

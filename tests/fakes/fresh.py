@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fakes.project import BUILDER, OPERATIONS_ROLE, FakeProject
+from tests.fakes.project import OPERATIONS_ROLE, FakeProject
 from tests.fakes.rights import AllBut, documented_roles
 from tests.processes import ROOT
 
@@ -24,5 +24,5 @@ def fresh_project() -> FakeProject:
     project.own_roles.clear()
     project.policy.conditional.clear()
     del project.roles[OPERATIONS_ROLE]
-    project.bucket_roles["roles/storage.objectUser"] = [f"serviceAccount:{BUILDER}"]
+    project.bucket_policy.conditional.clear()
     return project

@@ -43,6 +43,11 @@ ONE_CLUSTER = (
     "resource.type == 'container.googleapis.com/Clusters' && "
     f"resource.name == 'projects/{PROJECT}/zones/{ZONE}/clusters/searches'"
 )
+POD_ROLE = "roles/storage.objectUser"
+FOLDER = (
+    "resource.type == 'storage.googleapis.com/Bucket' || "
+    f"resource.name.startsWith('projects/_/buckets/{BUCKET}/objects/runs/')"
+)
 TOKEN = "a-token-that-nobody-may-see"
 USER_TOKEN = "a-users-token-that-nobody-may-see"
 GCLOUD_NUMBER = "764086051850"  # the project that user credentials belong to
@@ -56,6 +61,12 @@ SERVICES = (
     "serviceusage",
     "storage",
 )
+
+
+def pods_bound(expression: str, member: str = PODS) -> dict[str, Any]:
+    """Return the binding of pods to a bucket, under a condition."""
+    condition = {"title": "one-folder", "expression": expression}
+    return {"role": POD_ROLE, "members": [member], "condition": condition}
 
 
 @dataclass(slots=True)
@@ -138,7 +149,7 @@ class FakeProject:
     )
     bucket_policy: FakePolicy = field(
         default_factory=lambda: FakePolicy(
-            {"roles/storage.objectUser": [PODS, f"serviceAccount:{BUILDER}"]}
+            {POD_ROLE: [f"serviceAccount:{BUILDER}"]}, [pods_bound(FOLDER)]
         )
     )
     bucket: dict[str, Any] | None = field(

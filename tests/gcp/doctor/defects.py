@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 from tests.fakes.project import (
     BUCKET,
     BUILDER,
+    FOLDER,
     NODES,
     NUMBER,
     ONE_CLUSTER,
     OPERATIONS_ROLE,
+    POD_ROLE,
     PODS,
     PROJECT,
     REAPER,
     REAPER_ROLE,
     FakeProject,
+    pods_bound,
 )
 
 if TYPE_CHECKING:
@@ -25,10 +28,6 @@ if TYPE_CHECKING:
 ALWAYS = (
     "resource.type != 'container.googleapis.com/Cluster' || "
     f"resource.name == 'projects/{PROJECT}/locations/europe-west4-a/clusters/searches'"
-)
-FOLDER = (
-    "resource.type == 'storage.googleapis.com/Bucket' || "
-    f"resource.name.startsWith('projects/_/buckets/{BUCKET}/objects/runs/')"
 )
 # The defect; what takes it away from a project that has all; words of its mend.
 DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
@@ -132,7 +131,7 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
         ),
     ),
     "no Workload Identity binding": (
-        lambda one: one.bucket_roles["roles/storage.objectUser"].remove(PODS),
+        lambda one: one.bucket_policy.conditional.clear(),
         (
             f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
             f"--member={PODS} --role=roles/storage.objectUser"
@@ -330,11 +329,8 @@ def replace_pods(
     project: FakeProject, member: str, expression: str | None = None
 ) -> None:
     """Give the pods' role on the bucket to another principal, or under a condition."""
-    role = "roles/storage.objectUser"
-    project.bucket_roles[role].remove(PODS)
+    project.bucket_policy.conditional.clear()
     if expression is None:
-        project.bucket_roles[role].append(member)
+        project.bucket_roles[POD_ROLE].append(member)
         return
-    condition = {"title": "mine", "expression": expression}
-    bound = {"role": role, "members": [member], "condition": condition}
-    project.bucket_policy.conditional.append(bound)
+    project.bucket_policy.conditional.append(pods_bound(expression, member))
