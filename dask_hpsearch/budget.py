@@ -29,11 +29,14 @@ class Tariff:
         Of each worker.
     dated : str
         Day of the prices, as ``2026-03-01``.
+    driver_usd_hour : float
+        Of the node that the driver of a submitted run adds, if it runs in the cluster.
     """
 
     fixed_usd_hour: float
     worker_usd_hour: float
     dated: str = ""
+    driver_usd_hour: float = 0.0
 
 
 class CostMeter:
@@ -46,6 +49,8 @@ class CostMeter:
         Cost of the run's earlier drivers.
     limit_usd : float, optional
         Most that the run may cost.
+    with_driver : bool
+        Whether the search's driver runs in the cluster, as a Job does.
     clock : callable
         A monotonic clock, in seconds.
     """
@@ -56,9 +61,13 @@ class CostMeter:
         *,
         spent_usd: float = 0.0,
         limit_usd: float | None = None,
+        with_driver: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tariff = tariff
+        self._base_usd_hour = tariff.fixed_usd_hour
+        if with_driver:
+            self._base_usd_hour += tariff.driver_usd_hour
         self.limit_usd = limit_usd
         self._clock = clock
         self._lock = threading.Lock()
@@ -87,7 +96,7 @@ class CostMeter:
     def _add(self) -> float:
         now = self._clock()
         hours, self._since = (now - self._since) / _HOUR_S, now
-        rate = self.tariff.fixed_usd_hour + self._workers * self.tariff.worker_usd_hour
+        rate = self._base_usd_hour + self._workers * self.tariff.worker_usd_hour
         self._usd += hours * rate
         return self._usd
 

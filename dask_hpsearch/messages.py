@@ -22,6 +22,8 @@ STOP_SIGN = "stop"
 # Environment variable of a worker: the threads of each of its slots; default: one.
 THREADS_VARIABLE = "DASK_HPSEARCH_THREADS_PER_SLOT"
 IMAGE_VARIABLE = "DASK_HPSEARCH_IMAGE"  # names the image to a worker in a pod
+# Set where nodes have no external address: the command that creates a Cloud NAT for them.
+CLOUD_NAT_VARIABLE = "DASK_HPSEARCH_CLOUD_NAT"
 
 Status = Literal[
     "ok",  # ended by itself; payload is its pickled result

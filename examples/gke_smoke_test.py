@@ -9,6 +9,7 @@ import argparse
 import datetime as dt
 import json
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,8 @@ class Trial:
     file : Path
     command : callable
         Runs ``dask-hpsearch`` with arguments; returns its exit code and output.
+    bind : bool
+        Whether ``up`` sets the IAM bindings of pods, if you may.
     kubeconfig : str
         Path, once the GKE cluster is up.
     cluster, client : object
@@ -54,6 +57,7 @@ class Trial:
     spec: dict[str, Any]
     file: Path
     command: Callable[..., tuple[int, str]]
+    bind: bool = True
     kubeconfig: str = ""
     cluster: Any = None
     client: Any = None
@@ -63,7 +67,7 @@ class Trial:
         """Run a command; an exit code other than 0 fails the step."""
         code, output = self.command(*arguments)
         if code:
-            raise StepError(_last_line(output) or f"exit code {code}")
+            raise StepError(_problems(output) or f"exit code {code}")
         return output
 
 
@@ -105,12 +109,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--project", required=True, help="ID of your project")
     parser.add_argument("--store", required=True, help="gs://BUCKET/FOLDER")
     parser.add_argument("--location", required=True, help="zone, as europe-west4-a")
+    parser.add_argument(
+        "--no-bind",
+        action="store_true",
+        help="print the commands that set missing IAM bindings, instead of setting them",
+    )
     arguments = parser.parse_args(argv)
     spec = spec_for(arguments.project, arguments.store, arguments.location)
     with tempfile.TemporaryDirectory(prefix="gke-smoke-test-") as folder:
         file = Path(folder) / "spec.yaml"
         file.write_text(json.dumps(spec))  # JSON is YAML
-        outcomes = run_steps(STEPS, Trial(spec, file, run_command), say=print)
+        trial = Trial(spec, file, run_command, bind=not arguments.no_bind)
+        outcomes = run_steps(STEPS, trial, say=print)
     print(table(outcomes, spec))
     return int(any(one.state != "ok" for one in outcomes))
 
@@ -207,8 +217,11 @@ def table(outcomes: Sequence[Outcome], spec: dict[str, Any]) -> str:
 
 
 def check_project(trial: Trial) -> str:
-    """Ask doctor."""
-    return _last_line(trial.run("doctor", str(trial.file)))
+    """Ask doctor. Bindings that wait for the project's first GKE cluster are no problem."""
+    output = trial.run("doctor", str(trial.file))
+    waits = "Not yet possible" in output
+    more = ", and bindings wait for the project's first GKE cluster" if waits else ""
+    return f"no problems{more}"
 
 
 def show_price(trial: Trial) -> str:
@@ -227,7 +240,8 @@ def build_image(trial: Trial) -> str:
 
 def create_gke_cluster(trial: Trial) -> str:
     """Create the GKE cluster with both pools, operator and reaper."""
-    output = trial.run("up", str(trial.file))
+    bind = ["--bind"] if trial.bind else []
+    output = trial.run("up", str(trial.file), *bind)
     ready = [line for line in output.splitlines() if "is ready, and expires" in line]
     _need(ready, _last_line(output))
     trial.kubeconfig = output.rpartition("kubeconfig: ")[2].strip()
@@ -346,6 +360,12 @@ def _same(found: Any, expected: Any) -> str:
 def _need(holds: object, otherwise: str) -> None:
     if not holds:
         raise StepError(otherwise)
+
+
+def _problems(output: str) -> str:
+    """Return the problems that doctor has found; of other commands, the last line."""
+    found = [line for line in output.splitlines() if re.match(r"\d+\. |\?  ", line)]
+    return "; ".join(found) or _last_line(output)
 
 
 def _last_line(text: str) -> str:

@@ -58,6 +58,17 @@ def test_workers_cost_as_long_as_they_are_there() -> None:
     assert meter.usd == pytest.approx(3 * 1.0 + 0.5 * 20.0 + 1.0 * 10.0)
 
 
+def test_a_driver_in_the_cluster_costs_its_node() -> None:
+    """One on this machine does not: the tariff is the same."""
+    clock, tariff = Clock(), Tariff(1.0, 10.0, driver_usd_hour=5.0)
+    in_cluster = CostMeter(tariff, with_driver=True, clock=clock)
+    here = CostMeter(tariff, clock=clock)
+    clock.now = 7200.0
+
+    assert in_cluster.usd == pytest.approx(2 * (1.0 + 5.0))
+    assert here.usd == pytest.approx(2 * 1.0)
+
+
 def test_what_earlier_drivers_have_spent_counts() -> None:
     """A limit is that of the run, not of one driver."""
     clock = Clock()

@@ -21,13 +21,18 @@ from dask_hpsearch.config.load import load_gke_spec
 from dask_hpsearch.gcp.gke import labels as ours
 from dask_hpsearch.gcp.pricing.costs import estimate
 from tests.config.test_placement import ALL, scheduled
+from tests.fakes import gcloud
+from tests.fakes.fresh import REGION, fresh_project
 from tests.fakes.project import (
+    BUCKET,
+    FOLDER,
     ONE_CLUSTER,
     OPERATIONS_ROLE,
     REAPER,
     REAPER_ROLE,
     SERVICES,
     FakeProject,
+    pods_bound,
     project_at,
 )
 from tests.fakes.terminal import Terminal, terminal_of
@@ -35,7 +40,7 @@ from tests.fakes.tokens import token_service
 from tests.gcs.held import names_in, new_bucket
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.gcs.proxy import Proxy
 
@@ -233,6 +238,9 @@ def project_for(spec: dict[str, Any]) -> FakeProject:
     project.policy.conditional = [
         {"role": REAPER_ROLE, "members": [reaper], "condition": condition}
     ]
+    bucket = spec["store"].removeprefix("gs://").partition("/")[0]
+    folder = FOLDER.replace(f"/{BUCKET}/", f"/{bucket}/")
+    project.bucket_policy.conditional = [pods_bound(folder)]
     return project
 
 
@@ -264,3 +272,92 @@ def test_a_restricted_project_is_proved_as_far_as_fakes_go(
     shown = script.table(outcomes, spec)
     assert bucket not in shown
     assert "| 10 | down | ok |" in shown
+
+
+def with_owner(
+    steps: list[Any], project: FakeProject, name: str, doctor: Callable[[], str]
+) -> list[Any]:
+    """Let the owner run the commands that are printed once there is a GKE cluster."""
+
+    def replaced(step: Any) -> Any:
+        def up(trial: Any) -> str:
+            seen: str = step.function(trial)
+            project.cluster_came(name)
+            gcloud.run(project, doctor())
+            return seen
+
+        return replace(step, function=up) if step.name == "GKE cluster" else step
+
+    return [replaced(one) for one in steps]
+
+
+@pytest.mark.timeout(300)
+def test_a_fresh_project_is_proved_by_a_user_who_is_not_its_owner(
+    script: Any, terminal: Terminal, gcs: Proxy
+) -> None:
+    """No identity pool, no repository, no builds in the region; rights as documented."""
+    cloud, project = terminal.project, fresh_project()
+    cloud.builds.restricted = {REGION}
+    cloud.traffic.lacking = project.lacking
+    spec = write_spec(script, terminal)
+    with project_at(project) as url:
+        addresses = [f"--address={service}={url}" for service in SERVICES]
+
+        def command(*arguments: str) -> tuple[int, str]:
+            more = addresses if arguments[0] == "doctor" else []
+            done = terminal.run(*arguments, *more)
+            return done.returncode, done.stdout + done.stderr
+
+        def doctor() -> str:
+            return command("doctor", str(terminal.spec))[1]
+
+        trial = script.Trial(spec, terminal.spec, command)
+        steps = without_kubernetes(script, terminal)
+        steps = with_owner(steps, project, spec["name"], doctor)
+        outcomes = script.run_steps(steps, trial, say=lambda _: None)
+        after = doctor()
+
+    seen = {one.step.name: one.seen for one in outcomes}
+    assert [one.state for one in outcomes] == ["ok"] * 10, seen
+    assert "bindings wait for the project's first GKE cluster" in seen["doctor"]
+    assert "does not build in europe-west4" in seen["image"]
+    assert cloud.traffic.named("CreateRepository")
+    assert cloud.gke.clusters == {}
+    bucket = spec["store"].removeprefix("gs://").partition("/")[0]
+    assert names_in(gcs.port, bucket) == []
+    assert "has everything that" in after
+    assert "Not yet possible" not in after
+
+
+@pytest.mark.parametrize("bind", [False, True])
+def test_bindings_are_set_unless_that_is_left_out(
+    script: Any,
+    bind: bool,  # noqa: FBT001 (a parameter)
+) -> None:
+    """``up`` is told so."""
+    asked: list[tuple[str, ...]] = []
+
+    def command(*arguments: str) -> tuple[int, str]:
+        asked.append(arguments)
+        return 0, "it is ready, and expires soon\nkubeconfig: config\n"
+
+    trial = script.Trial(spec_of(script), Path("spec.yaml"), command, bind=bind)
+
+    script.create_gke_cluster(trial)
+
+    assert ("--bind" in asked[0]) is bind
+    assert trial.kubeconfig == "config"
+
+
+def test_problems_of_a_project_are_in_the_table(script: Any) -> None:
+    """Not the last line, which may be a command that can wait."""
+    output = (
+        "1. billing: no account\n   gcloud a\n?  could not check x\nNot yet:\n-  b\n"
+    )
+    commands = Commands([(1, output)])
+    trial = script.Trial(spec_of(script), Path("spec.yaml"), commands)
+    steps = (script.Step("doctor", "no problems", script.check_project),)
+
+    (outcome,) = script.run_steps(steps, trial, say=lambda _: None)
+
+    assert outcome.seen == "StepError: 1. billing: no account; ?  could not check x"

@@ -42,7 +42,7 @@ def _doctor(arguments: Namespace) -> int:
     report = examine(spec, addresses=dict(arguments.address))
     if report.ok:
         print(f"project {spec.project} has everything that {arguments.spec} needs")
-    if not report.ok or report.waiting:
+    if not report.ok or report.waiting or report.advice:
         print(report)
     return 0 if report.ok else EXIT_ERROR
 

@@ -34,6 +34,7 @@ from dask_hpsearch.config.gke_parts import (
     Zone,
 )
 from dask_hpsearch.config.placement import driver_size, size_problems
+from dask_hpsearch.messages import CLOUD_NAT_VARIABLE
 
 NAMESPACE = "dask-hpsearch"  # default namespace of Dask clusters
 # Labels by which dask_hpsearch manages resources.
@@ -244,6 +245,17 @@ class GKESpec(Part):
         project = self.project.replace(":", "/")
         return f"{self.region}-docker.pkg.dev/{project}/{self.registry}/dask-hpsearch"
 
+    @property
+    def cloud_nat_command(self) -> str:
+        """The command that gives the network's private nodes a way to the internet."""
+        host, network = self.network.network_parts(self.project)
+        name, where = "dask-hpsearch", f"--project={host} --region={self.region}"
+        return (
+            f"gcloud compute routers create {name} {where} --network={network} && "
+            f"gcloud compute routers nats create {name} {where} --router={name} "
+            "--auto-allocate-nat-external-ips --nat-all-subnet-ip-ranges"
+        )
+
     def cluster_spec(self, image: str) -> ClusterSpec:
         """Return the Dask cluster's spec, for the nodes of this GKE cluster.
 
@@ -261,6 +273,9 @@ class GKESpec(Part):
         if pool.spot:
             notice = pool.pod_grace - _NOTICE_MARGIN
             workers.setdefault("notice", min(notice, _longest_notice()))
+        if self.network.private_nodes:
+            nat = {CLOUD_NAT_VARIABLE: self.cloud_nat_command}
+            content["environment"] = nat | content.get("environment", {})
         content |= {
             "image": image,
             "namespace": self.namespace,

@@ -114,6 +114,34 @@ class Network(Part):
         "ADVANCED_DATAPATH", description="'ADVANCED_DATAPATH' or 'LEGACY_DATAPATH'"
     )
 
+    def network_parts(self, project: str) -> tuple[str, str]:
+        """Return the project of the network, and its name.
+
+        Parameters
+        ----------
+        project : str
+            That of the GKE cluster.
+        """
+        return host_and_name(self.network, project)
+
+
+def host_and_name(path: str, project: str) -> tuple[str, str]:
+    """Return the project of a network or subnetwork, and its name.
+
+    A Shared VPC belongs to another project than the GKE cluster: its host project, which is
+    part of the path.
+
+    Parameters
+    ----------
+    path : str
+        Or the name alone.
+    project : str
+        That of the GKE cluster.
+    """
+    parts = path.split("/")
+    host = parts[parts.index("projects") + 1] if "projects" in parts[:-1] else ""
+    return host or project, parts[-1]
+
 
 class Pool(Part):
     """A node pool."""

@@ -6,6 +6,7 @@ so this comes after the creation, and an absent binding deletes nothing.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.concurrency import Deadline
@@ -13,7 +14,7 @@ from dask_hpsearch.exceptions import MissingBindingsError
 from dask_hpsearch.gcp.gke.project_bindings import ProjectBindings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dask_hpsearch.config.gke import GKESpec
     from dask_hpsearch.deploy.context import DeployContext
@@ -24,7 +25,13 @@ _POLL_INTERVAL = 10.0
 _SAY_INTERVAL = 60.0
 
 
-def ensure_bindings(context: DeployContext, *, created: bool, bind: bool) -> bool:
+def ensure_bindings(
+    context: DeployContext,
+    *,
+    created: bool,
+    bind: bool,
+    before_waiting: Callable[[], None] = lambda: None,
+) -> bool:
     """Make sure that a GKE cluster's pods have their IAM bindings.
 
     Missing bindings are made, if the user wants and may do that; else the commands that
@@ -37,6 +44,8 @@ def ensure_bindings(context: DeployContext, *, created: bool, bind: bool) -> boo
         Whether the GKE cluster was just created.
     bind : bool
         Whether to change the project's and the bucket's IAM policies.
+    before_waiting : callable
+        Called once the commands are printed, if that is necessary.
 
     Returns
     -------
@@ -66,6 +75,7 @@ def ensure_bindings(context: DeployContext, *, created: bool, bind: bool) -> boo
             context.say(f"not all of them could be set ({refused})")
     if not state.complete:
         context.say(_missing_text(state, bind=bind))
+        before_waiting()
         _wait(context, project, bind=bind)
     return True
 
@@ -85,14 +95,19 @@ def _wait(context: DeployContext, project: ProjectBindings, *, bind: bool) -> No
             raise MissingBindingsError(_timeout_text(context.spec, state))
         if silent.expired:
             silent = Deadline(_SAY_INTERVAL, context.clock.now)
+            left = math.ceil(deadline.remaining / 60)
             context.say(
-                f"waiting for {len(state.bindings)} IAM bindings, up to "
-                f"{max(deadline.remaining / 60, 1):.0f} more minutes"
+                f"waiting for {_count(len(state.bindings), 'IAM binding')}, up to "
+                f"{_count(max(left, 1), 'more minute')}"
             )
         context.clock.sleep(_POLL_INTERVAL)
         if bind and not state.unknown:  # the identity pool may exist by now
             project.make(state)
         state = project.check()
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _block(commands: Iterable[str]) -> str:
@@ -124,5 +139,6 @@ def _timeout_text(spec: GKESpec, state: BindingState) -> str:
     return (
         f"{problem}. The GKE cluster {spec.path} stays, costs money, and does not end by "
         f"itself without them. Run:\n{_block(state.commands)}\n"
-        "and then the same call again, or remove the GKE cluster with dask-hpsearch down"
+        "and then the same call again, or remove the GKE cluster with dask-hpsearch down. What "
+        f"has expired is also deleted by: dask-hpsearch sweep --project {spec.project}"
     )

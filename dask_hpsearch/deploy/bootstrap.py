@@ -88,6 +88,29 @@ async def bootstrap(
             )
 
 
+async def place_reaper(
+    spec: GKESpec, image: str, kubeconfig: Path, *, timeout: float
+) -> None:
+    """Create the reaper, and do not wait until it works.
+
+    Without permissions it repeats its check, and works as soon as it has them.
+
+    Parameters
+    ----------
+    spec, image, kubeconfig, timeout
+        As for `bootstrap`.
+
+    Raises
+    ------
+    ClusterError
+        If the Kubernetes API does not respond, or refuses.
+    """
+    await _wait_for_api(kubeconfig, timeout)
+    async with kubernetes_api.connected(kubeconfig=str(kubeconfig)) as api:
+        for one in reaper_pod.manifests(spec, image):
+            await api.apply(one)
+
+
 async def start_reaper(
     api: KubernetesApi,
     spec: GKESpec,
@@ -241,6 +264,7 @@ async def _reaper_error(
     if _REFUSED not in log:
         return PodStartError(text)
     return MissingBindingsError(
-        f"{text}. The GKE cluster stays, costs money, and does not end by itself: grant the "
-        "permissions and try again, or remove it with dask-hpsearch down"
+        f"{text}. The GKE cluster stays, and costs money. The reaper stays too, and deletes it "
+        "when it expires only once it has its permissions: grant them and try again, or remove "
+        "the GKE cluster with dask-hpsearch down"
     )

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 from dask_hpsearch.concurrency import run_coroutine
 from dask_hpsearch.deploy.bindings import ensure_bindings
-from dask_hpsearch.deploy.bootstrap import bootstrap
+from dask_hpsearch.deploy.bootstrap import bootstrap, place_reaper
 from dask_hpsearch.deploy.deprovision import deprovision, release_claim
 from dask_hpsearch.deploy.images import discard_image, ensure_image
-from dask_hpsearch.exceptions import HPSearchError, MissingBindingsError
+from dask_hpsearch.exceptions import (
+    ClusterError,
+    HPSearchError,
+    MissingBindingsError,
+)
 from dask_hpsearch.gcp.auth import write_kubeconfig
 
 if TYPE_CHECKING:
@@ -114,7 +118,12 @@ def _prepare(
 ) -> ProvisionedCluster:
     if ensured.created and context.spec.image is None:
         image = ensure_image(context)  # removing an old GKE cluster may have removed it
-    new = ensure_bindings(context, created=ensured.created, bind=bind)
+    new = ensure_bindings(
+        context,
+        created=ensured.created,
+        bind=bind,
+        before_waiting=lambda: _place_reaper(context, image, ensured.cluster),
+    )
     kubeconfig = write_kubeconfig(ensured.cluster)
     run_coroutine(
         lambda: bootstrap(
@@ -127,3 +136,29 @@ def _prepare(
         )
     )
     return ProvisionedCluster(ensured.cluster, ensured.created, image, kubeconfig)
+
+
+def _place_reaper(context: DeployContext, image: str, cluster: GKECluster) -> None:
+    """Create the reaper before its bindings: it works as soon as they exist.
+
+    So a GKE cluster whose bindings come after the client has given up has its reaper.
+    """
+    spec = context.spec
+    if not spec.reaper:
+        return
+    sweep = f"dask-hpsearch sweep --project {spec.project}"
+    try:
+        kubeconfig = write_kubeconfig(cluster)
+        run_coroutine(
+            lambda: place_reaper(spec, image, kubeconfig, timeout=context.timeout)
+        )
+    except (ClusterError, OSError) as error:
+        context.say(
+            f"the reaper could not be created yet ({error}): until it works, nothing but "
+            f"{sweep} deletes the GKE cluster when it expires"
+        )
+        return
+    context.say(
+        "the reaper is in place, and works as soon as its bindings exist: until then, nothing "
+        f"but {sweep} deletes the GKE cluster when it expires"
+    )

@@ -40,6 +40,7 @@ def meter_of(
         Tariff(**settings.tariff),
         spent_usd=spent_usd,
         limit_usd=None if limit_usd is None else limit_usd + earlier_usd,
+        with_driver=settings.cluster is not None,
     )
 
 

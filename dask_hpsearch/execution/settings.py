@@ -31,7 +31,7 @@ class Settings:
     share_steps: bool = True
     max_cost_usd: float | None = None
     tariff: dict[str, Any] | None = None  # a `Tariff` as JSON values
-    cluster: Any = None  # set where the client does not have it
+    cluster: Any = None  # set in the pod of a driver, whose client does not have it
     keep_cluster: bool = True
     keep_embedded: bool = False  # the local cluster, for this process's next fit
     racing: bool = False

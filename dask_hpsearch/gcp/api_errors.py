@@ -15,7 +15,7 @@ from dask_hpsearch.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 _LONGEST = 600
 _ACT_AS = "serviceAccountUser"
@@ -96,27 +96,6 @@ def no_credentials(doing: str, error: Exception) -> CloudRightsError:
         f"cannot {doing}: there are no valid credentials for Google Cloud. Log in with "
         f"gcloud auth application-default login. Google says: {_short(error)}"
     )
-
-
-def create_client(doing: str, factory: Callable[[], Any]) -> Any:
-    """Create a client of a Google API.
-
-    Parameters
-    ----------
-    doing : str
-    factory : callable
-
-    Raises
-    ------
-    CloudRightsError
-        If there are no credentials.
-    """
-    from google.auth.exceptions import GoogleAuthError
-
-    try:
-        return factory()
-    except GoogleAuthError as error:
-        raise no_credentials(doing, error) from error
 
 
 def _forbidden(

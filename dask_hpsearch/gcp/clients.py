@@ -90,6 +90,20 @@ def cluster_manager(endpoint: str | None = None, *, project: str | None = None) 
     return _client(ClusterManagerClient, credentials(project), endpoint)
 
 
+def builds_client(endpoint: str | None = None, *, project: str | None = None) -> Any:
+    """Create the client of Cloud Build; as `cluster_manager`."""
+    from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
+
+    return _client(CloudBuildClient, credentials(project), endpoint)
+
+
+def registry_client(endpoint: str | None = None, *, project: str | None = None) -> Any:
+    """Create the client of Artifact Registry; as `cluster_manager`."""
+    from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
+
+    return _client(ArtifactRegistryClient, credentials(project), endpoint)
+
+
 def _client(kind: Any, found: Any, endpoint: str | None) -> Any:
     options = None if endpoint is None else {"api_endpoint": endpoint}
     return kind(credentials=found, client_options=options)

@@ -4,17 +4,21 @@ Private parts of scikit-learn that are used:
 
 * ``_fit_and_score`` and its keywords (stable since 1.4; 1.9 adds ``caller`` and
   ``callback_ctx``, which hold the tree of all tasks: see `callbacks`);
-* ``_FuncWrapper`` and its attributes, by which it carries configuration and filters.
+* ``_FuncWrapper`` and its attributes, by which it carries configuration and filters;
+* ``format_exc``, by which ``_fit_and_score`` makes text of an error that does not end the search.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from contextlib import nullcontext
+import sys
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.model_selection import _validation
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.parallel import _FuncWrapper
 from sklearn.utils.validation import _num_samples
@@ -23,7 +27,7 @@ from dask_hpsearch.sklearn_adapter import callbacks, warning_filters
 from dask_hpsearch.sklearn_adapter.row_selection import selecting_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from dask_hpsearch.sklearn_adapter.row_selection import RowsOf
 
@@ -217,7 +221,11 @@ def run_fit(  # noqa: PLR0917 (called once, in order)
     if callbacks.CONTEXT in shared and split_progress and candidate_progress:
         number = candidate_progress[0] * split_progress[1] + split_progress[0]
         shared = callbacks.for_one_fit(shared, number)
-    with nullcontext() if rows is None else selecting_rows(data, indices, rows):
+    with (
+        contextlib.nullcontext()
+        if rows is None
+        else selecting_rows(data, indices, rows)
+    ):
         result: dict[str, Any] = spec_function(
             estimator,
             *data,
@@ -229,6 +237,32 @@ def run_fit(  # noqa: PLR0917 (called once, in order)
             **shared,
         )
     return result
+
+
+@contextlib.contextmanager
+def before_errors_are_text(look: Callable[[BaseException], None]) -> Iterator[None]:
+    """Call a function with each error of a fit or a score that scikit-learn makes text of.
+
+    This is for a process that runs nothing but fits.
+
+    Parameters
+    ----------
+    look : callable
+        It may add a note to the error, which is then part of the text.
+    """
+
+    def format_exc(*args: Any, **options: Any) -> str:
+        error = sys.exception()
+        if error is not None:
+            look(error)
+        return traceback.format_exc(*args, **options)
+
+    own = getattr(_validation, "format_exc", None)
+    _validation.format_exc = format_exc
+    try:
+        yield
+    finally:
+        _validation.format_exc = own
 
 
 def failed_result(call: FitCall, *, cause: str, seconds: float) -> dict[str, Any]:

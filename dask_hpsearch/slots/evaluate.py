@@ -41,7 +41,7 @@ from dask_hpsearch.messages import (
 )
 from dask_hpsearch.raised_errors import encode_error, in_words
 from dask_hpsearch.sklearn_adapter import callbacks
-from dask_hpsearch.slots import shared_data, threads
+from dask_hpsearch.slots import no_internet, shared_data, threads
 from dask_hpsearch.slots.node_files import BeingMadeError, NodeFiles
 from dask_hpsearch.slots.node_steps import NodeSteps
 from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, Candidate, PipelineCache
@@ -223,7 +223,11 @@ def serve(
     places: list[str] = []
     callbacks.relay_messages()
     os.environ[threads.COUNT_VARIABLE] = str(threads.of_slot())
-    with contextlib.suppress(EOFError, OSError), threads.nested_calls_stay_here():
+    with (
+        contextlib.suppress(EOFError, OSError),
+        threads.nested_calls_stay_here(),
+        sklearn_adapter.before_errors_are_text(no_internet.explain),
+    ):
         while True:
             message = connection.recv()
             if message == STOP_SIGN:  # it came too late for its list
@@ -313,6 +317,7 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
         with _forks_end():
             work = prepare(task)
     except BaseException as error:  # noqa: BLE001 (the user's code may raise anything)
+        no_internet.explain(error)
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         return Outcome(
             task.number,
@@ -331,6 +336,7 @@ def _run(task: Task, prepare: Callable[[Task], Callable[[], Any]]) -> Outcome:
         except BeingMadeError:
             raise
         except BaseException as error:  # noqa: BLE001 (sys.exit must not end the slot)
+            no_internet.explain(error)
             payload, status, message = encode_error(error), "raised", in_words(error)
     seconds = time.perf_counter() - start
     return Outcome(

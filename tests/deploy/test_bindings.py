@@ -18,10 +18,12 @@ from dask_hpsearch.gcp.gke.labels import active_claims
 from dask_hpsearch.gcp.rest import GoogleRest, with_retries
 from tests.deploy.contexts import context
 from tests.fakes import gcloud
+from tests.fakes.kubernetes import fake_kubernetes
 from tests.fakes.project import NUMBER, SERVICES, FakeProject, project_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from dask_hpsearch.deploy.context import DeployContext
     from tests.fakes.cloud import Cloud
@@ -46,6 +48,7 @@ def iam(project: Cloud) -> FakeProject:
     found.policy.roles.clear()
     found.policy.roles[str(TEAM["role"])] = list(TEAM["members"])
     found.bucket_policy.roles.clear()
+    found.bucket_policy.conditional.clear()
     project.gke.place.came = lambda made: found.cluster_came(made.name)
     return found
 
@@ -208,6 +211,59 @@ def test_nothing_is_deleted_because_of_missing_bindings(
     assert "DeleteCluster" not in [name for name, _ in project.traffic.calls]
     labels = project.gke.clusters[PATH].resource_labels
     assert active_claims(labels, project.time.now()) == set()
+
+
+def test_the_reaper_is_there_before_its_bindings(
+    project: Cloud, bucket: str, deployment: DeployContext, tmp_path: Path
+) -> None:
+    """So the GKE cluster ends in time if its bindings come after the client has given up."""
+    plane = {
+        "dns_endpoint": False,
+        "ip_endpoint": True,
+        "authorized_networks": ["127.0.0.0/8"],
+    }
+    made = context(project, bucket, image="example.org/image:1.0", control_plane=plane)
+    reaper = "/apis/apps/v1/namespaces/dask-hpsearch-system/deployments/reaper"
+    with fake_kubernetes(tmp_path) as kubernetes:
+        project.gke.place.address = kubernetes.address
+        project.gke.place.authority = kubernetes.authority
+
+        with pytest.raises(MissingBindingsError, match="dask-hpsearch sweep"):
+            provision(replace(made, clients=deployment.clients))
+
+    (container,) = kubernetes.objects[reaper]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "example.org/image:1.0"
+    assert kubernetes.tokens == {"Bearer token"}
+    beginnings = (
+        "IAM bindings are missing",
+        "the reaper is in place",
+        "waiting for 3 IAM",
+    )
+    said = [one for line in project.said for one in beginnings if line.startswith(one)]
+    assert list(dict.fromkeys(said)) == list(beginnings)
+
+
+def test_a_cluster_without_its_first_guard_is_told(
+    project: Cloud, deployment: DeployContext
+) -> None:
+    """Neither Kubernetes nor IAM will have it: the other guard is named."""
+    with pytest.raises(MissingBindingsError):
+        provision(deployment)
+
+    (line,) = [one for one in project.said if one.startswith("the reaper could not")]
+    assert "dask-hpsearch sweep --project some-project" in line
+
+
+def test_who_sweeps_himself_is_told_nothing_of_a_reaper(
+    project: Cloud, bucket: str, deployment: DeployContext
+) -> None:
+    """A spec without one has bindings of its pods alone."""
+    made = context(project, bucket, image="example.org/image:1.0", reaper=False)
+
+    with pytest.raises(MissingBindingsError):
+        provision(replace(made, clients=deployment.clients))
+
+    assert not [line for line in project.said if "the reaper" in line]
 
 
 def test_the_next_call_goes_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -60,12 +61,30 @@ def _add(policy: FakePolicy, flags: dict[str, str], pools: set[str]) -> None:
 
 
 def _remove_from_project(project: FakeProject, _: str, flags: dict[str, str]) -> None:
-    policy = project.policy
-    found = policy.read(3, strict=True)
+    _remove(project.policy, flags, project.pools)
+
+
+def _remove_from_bucket(project: FakeProject, _: str, flags: dict[str, str]) -> None:
+    assert "condition" in flags, "gcloud would ask for a condition"
+    _remove(project.bucket_policy, flags, project.pools)
+
+
+def _remove(policy: FakePolicy, flags: dict[str, str], pools: set[str]) -> None:
+    found = copy.deepcopy(policy.read(3, strict=True))
     wanted = _binding(flags)
-    assert wanted in found["bindings"], "gcloud would find no such binding"
-    found["bindings"].remove(wanted)
-    policy.write({**found, "version": 3}, project.pools)
+    (member,) = wanted["members"]
+    matching = [
+        one
+        for one in found["bindings"]
+        if one["role"] == wanted["role"]
+        and one.get("condition") == wanted.get("condition")
+        and member in one["members"]
+    ]
+    assert matching, "gcloud would find no such binding"
+    for one in matching:
+        one["members"].remove(member)
+    found["bindings"] = [one for one in found["bindings"] if one["members"]]
+    policy.write({**found, "version": 3}, pools)
 
 
 def _binding(flags: dict[str, str]) -> dict[str, Any]:
@@ -97,4 +116,5 @@ _VERBS: dict[str, Callable[[FakeProject, str, dict[str, str]], None]] = {
     "projects add-iam-policy-binding": _add_to_project,
     "projects remove-iam-policy-binding": _remove_from_project,
     "storage buckets add-iam-policy-binding": _add_to_bucket,
+    "storage buckets remove-iam-policy-binding": _remove_from_bucket,
 }

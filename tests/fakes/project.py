@@ -14,7 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from google.protobuf.json_format import ParseError
+
 from tests.fakes.iam import FakePolicy, RestRefused
+from tests.fakes.iam_requests import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +43,11 @@ ONE_CLUSTER = (
     "resource.type == 'container.googleapis.com/Clusters' && "
     f"resource.name == 'projects/{PROJECT}/zones/{ZONE}/clusters/searches'"
 )
+POD_ROLE = "roles/storage.objectUser"
+FOLDER = (
+    "resource.type == 'storage.googleapis.com/Bucket' || "
+    f"resource.name.startsWith('projects/_/buckets/{BUCKET}/objects/runs/')"
+)
 TOKEN = "a-token-that-nobody-may-see"
 USER_TOKEN = "a-users-token-that-nobody-may-see"
 GCLOUD_NUMBER = "764086051850"  # the project that user credentials belong to
@@ -53,6 +61,12 @@ SERVICES = (
     "serviceusage",
     "storage",
 )
+
+
+def pods_bound(expression: str, member: str = PODS) -> dict[str, Any]:
+    """Return the binding of pods to a bucket, under a condition."""
+    condition = {"title": "one-folder", "expression": expression}
+    return {"role": POD_ROLE, "members": [member], "condition": condition}
 
 
 @dataclass(slots=True)
@@ -111,7 +125,7 @@ class FakeProject:
             )
         }
     )
-    lacking: set[str] = field(default_factory=set)
+    lacking: Any = field(default_factory=set)
     hidden: set[str] = field(default_factory=set)
     disabled: dict[str, str] = field(default_factory=dict)
     policy: FakePolicy = field(
@@ -135,7 +149,7 @@ class FakeProject:
     )
     bucket_policy: FakePolicy = field(
         default_factory=lambda: FakePolicy(
-            {"roles/storage.objectUser": [PODS, f"serviceAccount:{BUILDER}"]}
+            {POD_ROLE: [f"serviceAccount:{BUILDER}"]}, [pods_bound(FOLDER)]
         )
     )
     bucket: dict[str, Any] | None = field(
@@ -228,6 +242,11 @@ class FakeProject:
         refused = self._refusal(path, headers or {})
         if refused is not None:
             return refused
+        try:
+            check(method, path, body)
+        except ParseError as error:
+            message = f"Invalid JSON payload received. {error}"
+            return _error(HTTPStatus.BAD_REQUEST, message)
         for pattern, function in (*_CHANGES.get(method, ()), *_ROUTES):
             match = re.fullmatch(pattern, path)
             if match:
@@ -303,6 +322,7 @@ def _disabled(api: str, number: str = NUMBER) -> tuple[int, Any]:
 def _project(project: FakeProject, *_: Any) -> Any:
     if not project.there:
         return None
+    project.need("resourcemanager.projects.get")
     return {
         "name": f"projects/{NUMBER}",
         "projectId": PROJECT,
@@ -328,6 +348,12 @@ def _set_policy(project: FakeProject, _: Any, __: Any, body: Any) -> Any:
     return project.policy.write(wanted, project.pools)
 
 
+def _bucket(project: FakeProject, *_: Any) -> Any:
+    if project.bucket is not None:
+        project.need("storage.buckets.get")
+    return project.bucket
+
+
 def _bucket_policy(project: FakeProject, _: Any, query: Any, __: Any) -> Any:
     if project.bucket is None:
         return None
@@ -343,6 +369,11 @@ def _set_bucket_policy(project: FakeProject, _: Any, __: Any, body: Any) -> Any:
     return project.bucket_policy.write(body, project.pools)
 
 
+def _billing(project: FakeProject, *_: Any) -> Any:
+    project.need("resourcemanager.projects.get")
+    return {"billingEnabled": project.billing}
+
+
 def _held(project: FakeProject, _: Any, query: Any, body: Any) -> Any:
     asked = body.get("permissions") or query.get("permissions", [])
     return {"permissions": [one for one in asked if one not in project.lacking]}
@@ -353,6 +384,7 @@ def _held_in_bucket(project: FakeProject, *more: Any) -> Any:
 
 
 def _services(project: FakeProject, _: Any, query: Any, __: Any) -> Any:
+    project.need("serviceusage.services.get")
     return {
         "services": [
             {
@@ -367,6 +399,7 @@ def _services(project: FakeProject, _: Any, query: Any, __: Any) -> Any:
 
 
 def _service(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
+    project.need("serviceusage.services.get")
     state = "ENABLED" if match[1] in project.enabled else "DISABLED"
     return {"name": f"projects/{NUMBER}/services/{match[1]}", "state": state}
 
@@ -411,6 +444,7 @@ def _clusters(project: FakeProject, *_: Any) -> Any:
 
 
 def _account(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
+    project.need("iam.serviceAccounts.get")
     if match[1] not in project.accounts:
         return None
     return {"email": match[1], "disabled": match[1] in project.disabled_accounts}
@@ -430,10 +464,12 @@ def _held_on_account(project: FakeProject, match: re.Match[str], *more: Any) -> 
 
 
 def _region(project: FakeProject, *_: Any) -> Any:
+    project.need("compute.regions.get")
     return {"quotas": _as_quotas(project.quotas)}
 
 
 def _compute_project(project: FakeProject, *_: Any) -> Any:
+    project.need("compute.projects.get")
     return {"name": PROJECT, "quotas": _as_quotas(project.project_quotas)}
 
 
@@ -445,15 +481,18 @@ def _as_quotas(quotas: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
 
 
 def _machine_type(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
+    project.need("compute.machineTypes.get")
     return {"name": match[1]} if match[1] in project.machine_types else None
 
 
 def _network(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
+    project.need("compute.networks.get")
     there = match[1] == project.host and match[2] in project.networks
     return {"name": match[2]} if there else None
 
 
 def _subnetwork(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
+    project.need("compute.subnetworks.get")
     _, region, name = match.groups()
     if match[1] != project.host or name not in project.subnetworks.get(region, ()):
         return None
@@ -468,7 +507,7 @@ _ROUTES: tuple[tuple[str, Callable[..., Any]], ...] = (
     (_V3, _project),
     (f"{_V3}:getIamPolicy", _policy),
     (f"{_V3}:testIamPermissions", _held),
-    (f"{_P}/billingInfo", lambda one, *_: {"billingEnabled": one.billing}),
+    (f"{_P}/billingInfo", _billing),
     (f"{_P}/services:batchGet", _services),
     (f"{_P}/services/([^/]+)", _service),
     (f"/v1/(projects/{PROJECT}/roles/[^/]+)", _own_role),
@@ -480,7 +519,7 @@ _ROUTES: tuple[tuple[str, Callable[..., Any]], ...] = (
             "serviceAccountEmail": f"projects/{PROJECT}/serviceAccounts/{BUILDER}"
         },
     ),
-    (_B, lambda one, *_: one.bucket),
+    (_B, _bucket),
     (f"{_B}/iam", _bucket_policy),
     (f"{_B}/iam/testPermissions", _held_in_bucket),
     (_COMPUTE, _compute_project),

@@ -15,8 +15,11 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from tests.fakes.rights import METHODS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Set as AbstractSet
 
 OPERATIONS = "google.longrunning.Operations"
 
@@ -82,9 +85,15 @@ class Traffic:
     ----------
     calls : list of (str, message)
         Name of the method and its request, in order.
+    quota_projects : list of str
+        The header ``x-goog-user-project`` of each of them; empty if it was missing.
+    lacking : set of str
+        Permissions that the caller has not.
     """
 
     calls: list[tuple[str, Any]] = field(default_factory=list)
+    quota_projects: list[str] = field(default_factory=list)
+    lacking: AbstractSet[str] = frozenset()
     faults: dict[str, list[_Fault]] = field(default_factory=lambda: defaultdict(list))
     _at: dict[int, Refused] = field(default_factory=dict)
 
@@ -119,6 +128,7 @@ class Traffic:
         self.calls.append((name, request))
         if refusal is not None:
             raise refusal
+        self._check_rights(name)
         fault = self._due(name)
         if fault is not None and not fault.after:
             raise fault.refusal
@@ -126,6 +136,13 @@ class Traffic:
         if fault is not None:
             raise fault.refusal
         return answer
+
+    def _check_rights(self, name: str) -> None:
+        permission = METHODS.get(name, "")
+        if permission in self.lacking:
+            message = f"Permission '{permission}' denied."
+            reason = "IAM_PERMISSION_DENIED"
+            raise Refused("PERMISSION_DENIED", message, reason, permission=permission)
 
     def _due(self, name: str) -> _Fault | None:
         for key in (name, "*"):
@@ -250,7 +267,9 @@ def _handler(
 ) -> grpc.RpcMethodHandler:
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         try:
+            headers = dict(context.invocation_metadata() or ())
             with lock:
+                traffic.quota_projects.append(headers.get("x-goog-user-project", ""))
                 return traffic.answer(name, method, request)
         except Refused as refusal:
             context.abort_with_status(rpc_status.to_status(refusal.status))

@@ -42,7 +42,7 @@ class Terminal:
         The options that do.
     environment : dict
     addresses : list of str
-        Options of ``up``: where IAM is, which shows nobody its policies.
+        Options of ``up``: where IAM is.
     """
 
     project: Cloud
@@ -84,6 +84,7 @@ def terminal_of(
     *,
     place: Place | None = None,
     environment: Mapping[str, str] | None = None,
+    iam: FakeProject | None = None,
 ) -> Iterator[Terminal]:
     """Serve a project that has nothing yet, and in which time flies.
 
@@ -99,11 +100,13 @@ def terminal_of(
         What new GKE clusters have as their Kubernetes API.
     environment : mapping, optional
         Of the commands, besides that of this process.
+    iam : FakeProject, optional
+        The project's REST services; default: nobody may read its policies.
     """
     roots = folder / "roots.pem"
     certificate = localhost_certificate(roots)
     flying = RunningClock(time.time() - _LONG_AGO_S)
-    iam = FakeProject(hidden={":getIamPolicy"})
+    iam = iam or FakeProject(hidden={":getIamPolicy"})
     with (
         project_at(iam) as url,
         cloud(storage_port, place, time=flying, certificate=certificate) as project,

@@ -66,6 +66,29 @@ class TokenService:
         return path
 
 
+def users_login(folder: Path, url: str) -> Path:
+    """Write the login of a person of an organization, with gcloud's client and an old project.
+
+    Parameters
+    ----------
+    folder : Path
+    url : str
+        Of the service of tokens, without ``/token``.
+    """
+    content = {
+        "type": "external_account_authorized_user",
+        "audience": "//iam.googleapis.com/locations/global/workforcePools/p/providers/q",
+        "client_id": "gcloud",
+        "client_secret": "no secret",
+        "refresh_token": "1",
+        "token_url": f"{url}/token",
+        "quota_project_id": "of-another-day",
+    }
+    file = folder / "login.json"
+    file.write_text(json.dumps(content))
+    return file
+
+
 def _scope_of(form: dict[str, list[str]]) -> str:
     """Return the scope that is asked for: a claim of a service account's assertion."""
     (assertion,) = form["assertion"]

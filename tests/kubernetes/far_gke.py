@@ -13,7 +13,7 @@ from dask_hpsearch.gcp.gke import labels as ours
 from dask_hpsearch.gcp.gke import requests
 from tests.fakes.clock import RunningClock
 from tests.fakes.gke import FakeClusters
-from tests.fakes.serving import Traffic, serving
+from tests.fakes.serving import Refused, Traffic, serving
 from tests.gcp.specs import spec
 
 if TYPE_CHECKING:
@@ -23,15 +23,23 @@ NAME, PORT = "gke", 4443
 FOLDER = "/etc/google"
 LIFE_S = 10.0  # of the cluster, after the first look at it
 _SPEED = 60.0
+DENIED = Refused("PERMISSION_DENIED", "no", "IAM_PERMISSION_DENIED")
 
 
-def manifests(image: str) -> list[dict[str, Any]]:
-    """Return the pod, and the service by which it is found."""
+def manifests(image: str, *, refusals: int = 0) -> list[dict[str, Any]]:
+    """Return the pod, and the service by which it is found.
+
+    Parameters
+    ----------
+    image : str
+    refusals : int
+        How many calls are refused at first, as before IAM bindings exist.
+    """
     labels = {"app": NAME}
     container = {
         "name": NAME,
         "image": image,
-        "args": ["python", "-u", "-m", "tests.kubernetes.far_gke"],
+        "args": ["python", "-u", "-m", "tests.kubernetes.far_gke", str(refusals)],
         "ports": [{"containerPort": PORT}],
         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
@@ -59,10 +67,11 @@ class _Told(Traffic):
         return super().answer(name, method, request)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, refusals: int) -> None:
     """Serve one cluster, whose time is over soon after a look at it; say when it is gone."""
     clock = RunningClock(time.time(), speed=_SPEED)
     fake, told = FakeClusters(clock), _Told()
+    told.fail("GetCluster", DENIED, times=refusals)
     wanted = spec()
     labels = ours.for_cluster(
         wanted, expires_at=time.time() + 3600, creation="somebody"
@@ -75,7 +84,7 @@ def main(folder: Path) -> None:
     )
     credentials = grpc.ssl_server_credentials([(key, certificate)])
     with serving(told, fake, certificate=credentials, address=f"0.0.0.0:{PORT}"):
-        while not told.calls:
+        while len(told.calls) <= refusals:
             time.sleep(0.2)
         ends = ours.time_text(time.time() + LIFE_S)
         made.resource_labels = labels | {ours.EXPIRES_AT: ends}
@@ -89,4 +98,4 @@ def main(folder: Path) -> None:
 if __name__ == "__main__":
     from pathlib import Path
 
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else FOLDER))
+    main(Path(FOLDER), int(sys.argv[1]))

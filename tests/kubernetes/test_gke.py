@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +22,22 @@ from dask_hpsearch.deploy.deprovision import deprovision, is_in_use
 from dask_hpsearch.deploy.inspect import inspect
 from dask_hpsearch.exceptions import PodStartError
 from dask_hpsearch.gcp.auth import kubeconfig_path
+from dask_hpsearch.gcp.doctor.doctor import examine
+from dask_hpsearch.gcp.doctor.findings import Report
 from tests.fakes.expected import check_calls
+from tests.fakes.fresh import REGION, fresh_project
 from tests.fakes.terminal import Terminal, terminal_of
 from tests.gcs.held import content_of, names_in
 from tests.kubernetes.conftest import SPEC, asked, objects_of
-from tests.kubernetes.gke_lab import LabProject, lab_project, place
+from tests.kubernetes.gke_lab import (
+    LabProject,
+    Owner,
+    acting,
+    lab_project,
+    place,
+    rest_of,
+    restrict,
+)
 from tests.oracle.structure import difference
 from tests.processes import wait_until
 
@@ -53,11 +65,15 @@ def model() -> LogisticRegression:
 def project(
     image: str, namespace: str, bucket: FarBucket, home: Path, tmp_path: Path
 ) -> Iterator[LabProject]:
-    """A project that has nothing yet, with a namespace of its own for Dask."""
+    """A project as a first user meets it, who is not its owner, with a namespace for Dask.
+
+    It has neither identity pool nor repository, and must not build in its region.
+    """
     own = f"gke-{uuid.uuid4().hex[:8]}"
     with lab_project(bucket, namespace, tmp_path) as found:
+        restrict(found.cloud, found.iam)
         try:
-            yield LabProject(found.cloud, bucket, own, found.token)
+            yield replace(found, namespace=own)
         finally:  # on GKE it goes with its cluster
             asked(lambda api: api.delete("Namespace", own))
 
@@ -86,6 +102,9 @@ def randomized(project: LabProject, cluster: SearchGKECluster, client: Client) -
 def test_the_whole_way(project: LabProject, caplog: pytest.LogCaptureFixture) -> None:
     """Image, cluster, operator, workers, data, three searches; and nothing is left."""
     spec = project.spec()
+    first = project.report()
+    assert first.ok, first
+    assert first.waiting
     grid = GridSearchCV(model(), {"C": [0.1, 1.0, 10.0]}, cv=3)
     bayes = BayesSearchCV(model(), {"C": (0.01, 100.0)}, n_iter=6, cv=3, random_state=0)
 
@@ -112,8 +131,21 @@ def test_the_whole_way(project: LabProject, caplog: pytest.LogCaptureFixture) ->
     assert objects_of(project.namespace) == []
     assert not kubeconfig_path(PATH).exists()
     assert SearchRun.attach(run.url).result().best_params_  # without any cluster
-    check_calls(project.cloud.traffic.calls, spec)
+    check_calls(_granted(project), spec)
+    assert len(project.owner.acted) == 1
+    assert project.report() == Report()
     _check_secret(project, caplog.text, run)
+
+
+def _granted(project: LabProject) -> list[tuple[str, Any]]:
+    """Return the calls without the second build: the first one was refused in the region."""
+    calls = project.cloud.traffic.calls
+    builds = [one for one in calls if one[0] == "CreateBuild"]
+    region, elsewhere = (one.parent.rpartition("/")[2] for _, one in builds)
+    assert (region, elsewhere) == (REGION, "global")
+    first, second = (one.build for _, one in builds)
+    assert (first.source, first.steps) == (second.source, second.steps)
+    return [one for one in calls if one is not builds[1]]
 
 
 def _leave_to_others(project: LabProject) -> None:
@@ -129,8 +161,8 @@ def _leave_to_others(project: LabProject) -> None:
 
 
 def _context(project: LabProject, spec: GKESpec) -> DeployContext:
-    clients, options = project.cloud.clients, project.cloud.options
-    return DeployContext(spec, clients, options=options)
+    options = project.deployment_options
+    return DeployContext(spec, project.cloud.clients, options=options)
 
 
 def _check_secret(project: LabProject, log: str, run: SearchRun) -> None:
@@ -182,7 +214,9 @@ def test_a_cluster_that_is_kept_stays_for_the_next_search(project: LabProject) -
 
 def up_to_down(terminal: Terminal, dask: str) -> None:
     """Walk through all commands; the Dask cluster is there already, without workers."""
-    up = terminal.shown("up")
+    up = terminal.shown("up", "--bind")  # the user may not: the owner acts meanwhile
+    assert "not all of them could be set" in up
+    assert "Run these commands" in up
     assert "searches is ready, and expires 20" in up
     assert f"dask-hpsearch down {terminal.spec} --project=some-project" in up
     assert f"Dask cluster {dask}: 0 of 0 workers" in terminal.shown("status")
@@ -205,12 +239,20 @@ def test_a_terminal_goes_from_nothing_to_nothing(
 ) -> None:
     """Up, status, scale, ls and down, in a project that the spec's file does not name."""
     spec = load_spec(SPEC, image=image, namespace=namespace)
+    iam = fresh_project()
+    owner = Owner(iam)
     with (
-        terminal_of(project.content, bucket.port, tmp_path, place=place()) as terminal,
+        terminal_of(
+            project.content, bucket.port, tmp_path, place=place(iam), iam=iam
+        ) as terminal,
         kube_cluster(spec, n_workers=0) as cluster,
+        rest_of(iam) as rest,
+        acting(owner, lambda: examine(project.spec(), rest=rest)),
     ):
         terminal.project.builds.digest = project.cloud.builds.digest
+        restrict(terminal.project, iam)
 
         up_to_down(terminal, cluster.name)
 
         assert terminal.project.ours(bucket_of(project)) == []
+        assert len(owner.acted) == 1

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dask_hpsearch.gcp.iam.conditions import one_folder
 from tests.fakes.iam import FakePolicy
 from tests.fakes.project import BUILDER, PODS, SERVICES, FakeProject, project_at
 from tests.kubernetes.gke_lab import lab_project
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     from tests.kubernetes.bucket import FarBucket
 
 _POOL = PODS.partition("/namespace/")[0]
-ANY_NAMESPACE = {
-    "roles/storage.objectUser": [f"{_POOL}/*", f"serviceAccount:{BUILDER}"]
-}
+_ROLE = "roles/storage.objectUser"
 SPECS = ROOT / "cluster_specs"
 SETTINGS = """
 import contextlib
@@ -43,6 +42,17 @@ clients = CloudClients(
 """
 
 
+def any_namespace(store: str) -> FakePolicy:
+    """Return the policy of a bucket whose store's folder pods of all namespaces may use."""
+    name, _, folder = store.removeprefix("gs://").partition("/")
+    bound = {
+        "role": _ROLE,
+        "members": [f"{_POOL}/*"],
+        "condition": one_folder(name, folder).body,
+    }
+    return FakePolicy({_ROLE: [f"serviceAccount:{BUILDER}"]}, [bound])
+
+
 @pytest.mark.timeout(420)
 @pytest.mark.parametrize(
     "name",
@@ -62,9 +72,10 @@ def test_a_notebook_goes_from_nothing_to_nothing(
     tmp_path: Path,
 ) -> None:
     """Configure, build, create, submit, watch, scale, result, restore, logs, clean up."""
+    policy = any_namespace(bucket.url)
     with (
         lab_project(bucket, namespace, tmp_path) as project,
-        project_at(FakeProject(bucket_policy=FakePolicy(ANY_NAMESPACE))) as url,
+        project_at(FakeProject(bucket_policy=policy)) as url,
     ):
         cloud = project.cloud
         cloud.gke.durations = dict.fromkeys(cloud.gke.durations, 0.0)

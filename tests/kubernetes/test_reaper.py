@@ -14,7 +14,7 @@ from dask_hpsearch.clusters.kubernetes import manifests, operator
 from dask_hpsearch.clusters.kubernetes.driver_job import RUN_LABEL
 from dask_hpsearch.config.load import load_spec
 from dask_hpsearch.deploy.bootstrap import start_reaper
-from dask_hpsearch.exceptions import PodStartError
+from dask_hpsearch.exceptions import MissingBindingsError, PodStartError
 from dask_hpsearch.gcp.gke import reaper_pod
 from tests.fakes.certificates import own_certificate
 from tests.fakes.tokens import TokenService
@@ -60,8 +60,14 @@ class Google:
 
 
 @pytest.fixture
-def google(image: str, tmp_path: Path) -> Iterator[Google]:
-    """GKE's fake in a namespace of its own, which goes at the end, as the reaper's does."""
+def google(
+    image: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Google]:
+    """GKE's fake in a namespace of its own, which goes at the end, as the reaper's does.
+
+    Its parameter is how many calls it refuses at first.
+    """
+    refusals: int = getattr(request, "param", 0)
     namespace = f"google-{uuid.uuid4().hex[:8]}"
     key, roots = own_certificate(_host(namespace))
     files = {
@@ -78,7 +84,7 @@ def google(image: str, tmp_path: Path) -> Iterator[Google]:
         return await api.get("ServiceAccount", "default")
 
     async def create(api: KubernetesApi) -> None:
-        for one in (_secret(files), *far_gke.manifests(image)):
+        for one in (_secret(files), *far_gke.manifests(image, refusals=refusals)):
             await api.create(one)
 
     asked(lambda api: api.create(place))
@@ -224,6 +230,34 @@ def test_a_pod_ends_a_cluster_whose_time_is_over(
     changes = [name for name in said if not name.startswith("Get")]
     assert changes[:2] == ["SetNodePoolAutoscaling", "SetNodePoolSize"]
     assert changes[-1] == "DeleteCluster"
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.slow
+@pytest.mark.parametrize("google", [10], indirect=True)
+def test_a_reaper_that_comes_before_its_bindings_works_once_they_exist(
+    google: Google, image: str
+) -> None:
+    """The client has given up: nobody starts the reaper again, or has to."""
+    create_reaper(google, image)
+    with pytest.raises(MissingBindingsError, match="gcloud iam roles create"):
+        asked(
+            lambda api: start_reaper(
+                api,
+                google.spec,
+                image,
+                timeout=200,
+                interval=EVERY_S,
+                checked_within=15.0,
+            )
+        )
+    assert "DeleteCluster" not in google.log()
+
+    wait_until(lambda: "gone" in google.log(), within_s=200)
+
+    (pod,) = asked(lambda api: api.list("Pod"), reaper_pod.NAMESPACE)
+    (container,) = pod["status"]["containerStatuses"]
+    assert not container["lastState"]
 
 
 @pytest.mark.timeout(300)

@@ -104,12 +104,13 @@ def _check(spec: GKESpec, rest: GoogleRest) -> Report:
             elif not any(error.disabled_api in one.command for one in findings):
                 findings.append(project.not_enabled(spec, error.disabled_api))
     skipped = tuple(dict.fromkeys(unchecked))
+    advice = tuple(one for one in findings if one.optional)
+    findings = [one for one in findings if not one.optional]
     needing = tuple(one for one in findings if one.needs_pool)
     if not needing or project.pool_exists(spec, rest):
-        return Report(tuple(findings), skipped)
-    return Report(
-        tuple(one for one in findings if not one.needs_pool), skipped, needing
-    )
+        return Report(tuple(findings), skipped, advice=advice)
+    now = tuple(one for one in findings if not one.needs_pool)
+    return Report(now, skipped, needing, advice)
 
 
 def _no_credentials(error: Exception) -> Finding:

@@ -15,6 +15,7 @@ _WAITING = (
     '("Identity Pool does not exist"). gke_cluster and dask-hpsearch up wait for them once '
     "the GKE cluster exists, or make them with bind=True and --bind:"
 )
+_ADVICE = "It works, but more is allowed than is necessary:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +30,17 @@ class Finding:
     command : str
         Fixes it; the user replaces words in capitals.
     needs_pool : bool
-        Whether the command works only once the project's identity pool exists.
+        Whether the command works only once the project's identity pool exists, or belongs
+        to one that does.
+    optional : bool
+        Whether all works without it, too.
     """
 
     about: str
     problem: str
     command: str
     needs_pool: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,14 @@ class Report:
         What could not be checked, and why.
     waiting : tuple of Finding
         Bindings that cannot be made before the project's first GKE cluster.
+    advice : tuple of Finding
+        What works, and should be changed all the same.
     """
 
     findings: tuple[Finding, ...] = ()
     unchecked: tuple[str, ...] = ()
     waiting: tuple[Finding, ...] = ()
+    advice: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -69,6 +77,9 @@ class Report:
         if self.waiting:
             lines += [_WAITING]
             lines += [f"-  {one.problem}\n   {one.command}" for one in self.waiting]
+        if self.advice:
+            lines += [_ADVICE]
+            lines += [f"-  {one.problem}\n   {one.command}" for one in self.advice]
         return "\n".join(lines) or "no problems found"
 
 

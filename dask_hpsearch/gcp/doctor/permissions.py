@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.gcp.api_errors import grant_command
@@ -9,7 +10,7 @@ from dask_hpsearch.gcp.doctor.findings import Finding, UncheckedError
 from dask_hpsearch.gcp.doctor.project import number_of
 from dask_hpsearch.gcp.gke import reaper_pod
 from dask_hpsearch.gcp.iam.bindings import Binding, CustomRole, binding_command
-from dask_hpsearch.gcp.iam.conditions import Condition, same_expression
+from dask_hpsearch.gcp.iam.conditions import Condition
 from dask_hpsearch.gcp.iam.policies import read_policy, read_role, role_problem
 
 if TYPE_CHECKING:
@@ -143,26 +144,15 @@ def check_reaper(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     for role in reaper_pod.roles(spec):
         yield from _check_custom_role(role, rest)
     present = bindings_of(spec, rest)
-    for binding in reaper_pod.bindings(spec, number_of(spec, rest)):
-        too_wide = tuple(_too_wide(binding, present))
-        granted = binding.is_granted_by(present)
-        if too_wide:
-            commands = [binding_command("remove", binding, one) for one in too_wide]
-            own = [one for one in present if binding.member in one.get("members", [])]
-            strict = [one for one in own if one.get("condition")]
-            if not binding.is_granted_by(strict):
-                commands.insert(0, binding.command)
-            yield Finding(
-                "reaper",
-                "the reaper may delete other GKE clusters of the project too: "
-                f"{_described(too_wide)}",
-                " && ".join(commands),
-                binding.needs_pool,
-            )
-        elif not granted:
-            yield Finding(
-                "reaper", binding.problem, binding.command, binding.needs_pool
-            )
+    bindings = reaper_pod.bindings(spec, number_of(spec, rest))
+    wide = _too_wide(bindings[0], present)
+    narrow = [one for one in present if one not in wide]
+    missing = [one for one in bindings if not one.is_granted_by(narrow)]
+    if wide:
+        yield _narrowing(bindings[0], wide, missing)
+        return
+    for one in missing:
+        yield Finding("reaper", one.problem, one.command, one.needs_pool)
 
 
 def _check_custom_role(role: CustomRole, rest: GoogleRest) -> Iterator[Finding]:
@@ -172,32 +162,48 @@ def _check_custom_role(role: CustomRole, rest: GoogleRest) -> Iterator[Finding]:
     found = role_problem(role, response)
     if found is not None:
         problem, command = found
-        yield Finding("reaper", f"{problem}, which the reaper needs", command)
+        # Its bindings wait for the identity pool: then the role is created with them.
+        yield Finding(
+            "reaper", f"{problem}, which the reaper needs", command, needs_pool=True
+        )
 
 
-def _too_wide(
-    binding: Binding, present: list[dict[str, Any]]
-) -> Iterator[Condition | None]:
-    """Find conditions under which the role is granted for more than its one cluster."""
-    if binding.condition is None:
-        return
-    for one in present:
-        if one["role"] != binding.role or binding.member not in one.get("members", []):
-            continue
-        found = one.get("condition")
-        if not found:
-            yield None
-        elif not same_expression(found["expression"], binding.condition.expression):
-            yield Condition(str(found.get("title", "")), str(found["expression"]))
+def _too_wide(binding: Binding, present: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the bindings that grant the role, or a wider one, for other clusters too."""
+    roles = binding.wider_roles | {binding.role}
+    return [
+        one
+        for one in present
+        if one["role"] in roles
+        and binding.member in one.get("members", [])
+        and not (one.get("condition") and binding.is_granted_by([one]))
+    ]
 
 
-def _described(conditions: tuple[Condition | None, ...]) -> str:
-    """Describe the conditions of bindings that are too wide."""
-    return "; ".join(
-        f"its role is bound under the condition {one.expression!r}"
-        if one is not None
-        else "its role is bound without a condition"
-        for one in conditions
+def _narrowing(
+    binding: Binding, wide: list[dict[str, Any]], missing: list[Binding]
+) -> Finding:
+    """Return the finding of bindings that are too wide."""
+    commands, described = [one.command for one in missing], []
+    for one in wide:
+        condition = None
+        how = f"{one['role']} is bound without a condition"
+        if one.get("condition"):
+            title, expression = (
+                str(one["condition"].get(key, "")) for key in ("title", "expression")
+            )
+            condition = Condition(title, expression)
+            how = f"{one['role']} is bound under the condition {expression!r}"
+        described.append(how)
+        commands.append(
+            binding_command("remove", replace(binding, role=one["role"]), condition)
+        )
+    return Finding(
+        "reaper",
+        "the reaper may delete other GKE clusters of the project too: "
+        f"{'; '.join(described)}",
+        " && ".join(commands),
+        binding.needs_pool,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.config.gke_parts import host_and_name
 from dask_hpsearch.gcp.doctor.findings import Finding, UncheckedError
 from dask_hpsearch.gcp.doctor.permissions import bindings_of, build_account
 from dask_hpsearch.gcp.doctor.project import number_of
@@ -12,12 +14,14 @@ from dask_hpsearch.gcp.gke.identities import (
     WIDER_BUCKET_ROLES,
     pods_binding,
 )
+from dask_hpsearch.gcp.iam.bindings import binding_command
 from dask_hpsearch.gcp.iam.policies import read_policy
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
     from dask_hpsearch.config.gke import GKESpec
+    from dask_hpsearch.gcp.iam.bindings import Binding
     from dask_hpsearch.gcp.rest import GoogleRest
 
 _ENOUGH = (BUCKET_ROLE, *WIDER_BUCKET_ROLES)
@@ -65,7 +69,8 @@ def _check_settings(spec: GKESpec, bucket: dict[str, Any]) -> Iterator[Finding]:
             "--uniform-bucket-level-access",
         )
     location = str(bucket.get("location", spec.region)).lower()
-    if location not in {spec.region, spec.region.partition("-")[0]}:
+    continent = spec.region.partition("-")[0].replace("europe", "eu")
+    if location not in {spec.region, continent}:
         yield Finding(
             "bucket",
             f"the bucket {spec.bucket!r} is in {location}, the nodes are in "
@@ -84,11 +89,10 @@ def check_pods_access(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
         raise UncheckedError.of(response, f"who may use the bucket {spec.bucket!r}")
     in_bucket = response.body.get("bindings", [])
     pods = pods_binding(spec, number_of(spec, rest))
-    if not pods.is_granted_by(in_bucket) and not pods.is_granted_by(
-        bindings_of(spec, rest)
-    ):
-        about = "Workload Identity" if spec.workload_identity else "node account"
-        yield Finding(about, pods.problem, pods.command, pods.needs_pool)
+    if pods.is_granted_by(in_bucket) or pods.is_granted_by(bindings_of(spec, rest)):
+        yield from _check_folder(spec, rest, pods, in_bucket)
+    else:
+        yield Finding(_about(spec), pods.problem, pods.command, pods.needs_pool)
     if spec.image is None:
         builder = f"serviceAccount:{build_account(spec, rest)}"
         enough = (*_ENOUGH, *_BUILDERS)
@@ -101,6 +105,33 @@ def check_pods_access(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
                 "write their logs there",
                 _bind(spec, builder),
             )
+
+
+def _check_folder(
+    spec: GKESpec, rest: GoogleRest, pods: Binding, in_bucket: list[dict[str, Any]]
+) -> Iterator[Finding]:
+    """Check that pods may use the store's folder only, if the store is a folder."""
+    if pods.condition is None:
+        return
+    in_project = read_policy(rest, spec.project).body.get("bindings", [])
+    wide = pods.without_condition(in_bucket)
+    wide += replace(pods, bucket=None).without_condition(in_project)
+    if not wide:
+        return
+    narrow = [one for one in in_bucket if one.get("condition")]
+    commands = [] if pods.is_granted_by(narrow) else [pods.command]
+    commands += [binding_command("remove", one, None) for one in wide]
+    yield Finding(
+        _about(spec),
+        f"pods may use all of the bucket {spec.bucket!r}, not only {spec.store!r}: a role is "
+        "bound without a condition. Unless others need that:",
+        " && ".join(commands),
+        optional=True,
+    )
+
+
+def _about(spec: GKESpec) -> str:
+    return "Workload Identity" if spec.workload_identity else "node account"
 
 
 def _members(bindings: Iterable[dict[str, Any]], roles: Container[str]) -> set[str]:
@@ -122,7 +153,7 @@ def _bind(spec: GKESpec, member: str) -> str:
 
 def check_network(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
     """Check that the network exists, and that its nodes reach Google's APIs."""
-    host, network = _host_and_name(spec, spec.network.network)
+    host, network = spec.network.network_parts(spec.project)
     response = rest.get(
         "compute", f"/compute/v1/projects/{host}/global/networks/{network}"
     )
@@ -137,7 +168,7 @@ def check_network(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
         raise UncheckedError.of(response, "the network")
     path = spec.network.subnetwork or network
     if "/" in path:
-        host, subnetwork = _host_and_name(spec, path)
+        host, subnetwork = host_and_name(path, spec.project)
     else:
         subnetwork = path
     found = rest.get(
@@ -162,14 +193,3 @@ def check_network(spec: GKESpec, rest: GoogleRest) -> Iterator[Finding]:
             f"gcloud compute networks subnets update {subnetwork} --project={host} "
             f"--region={spec.region} --enable-private-ip-google-access",
         )
-
-
-def _host_and_name(spec: GKESpec, path: str) -> tuple[str, str]:
-    """Return the project of a network or subnetwork, and its name.
-
-    A Shared VPC belongs to another project than the GKE cluster: its host project, which is
-    part of the path.
-    """
-    parts = path.split("/")
-    host = parts[parts.index("projects") + 1] if "projects" in parts[:-1] else ""
-    return host or spec.project, parts[-1]

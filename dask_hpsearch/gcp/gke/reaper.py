@@ -90,11 +90,13 @@ def watch(
     clock: Clock,
     *,
     ready: Callable[[], None] = lambda: None,
+    alive: Callable[[], None] = lambda: None,
     interval: float = CHECK_INTERVAL,
 ) -> None:
     """Check repeatedly whether a GKE cluster has expired; delete it then.
 
-    Errors are logged, and the check is repeated.
+    Errors are logged, and the check is repeated: a reaper that has no permissions yet works
+    as soon as it has them.
 
     Parameters
     ----------
@@ -103,6 +105,8 @@ def watch(
     clock : Clock
     ready : callable
         Called after every successful check.
+    alive : callable
+        Called after every check, also one that was refused.
     interval : float
         Seconds between two checks.
     """
@@ -113,6 +117,7 @@ def watch(
             ready()
         except CloudError as error:
             _logger.warning("cannot check %s: %s", path, error)
+        alive()
         clock.sleep(interval)
 
 
@@ -173,7 +178,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--ready",
         type=Path,
         required=True,
-        help="file whose time is that of the last check",
+        help="file whose time is that of the last successful check",
+    )
+    parser.add_argument(
+        "--alive",
+        type=Path,
+        help="file whose time is that of the last check, also one that failed",
     )
     parser.add_argument(
         "--every", type=float, default=CHECK_INTERVAL, help="seconds between two checks"
@@ -183,8 +193,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     project, clock = arguments.path.split("/")[1], Clock()
     client = cluster_manager(arguments.endpoint)
     clusters = GKEClusters(client, project, retry=RETRY, clock=clock, timeouts=TIMEOUTS)
-    ready, interval = arguments.ready.touch, arguments.every
-    watch(clusters, arguments.path, clock, ready=ready, interval=interval)
+    watch(
+        clusters,
+        arguments.path,
+        clock,
+        ready=arguments.ready.touch,
+        alive=(arguments.alive or arguments.ready.with_name("alive")).touch,
+        interval=arguments.every,
+    )
     return 0
 
 

@@ -29,10 +29,19 @@ Manifest = dict[str, Any]
 
 NAMESPACE = "dask-hpsearch-system"
 NAME = "reaper"
-_ADMIN = frozenset({"roles/container.admin"})
+# Roles that include its permissions, for all GKE clusters of the project.
+_ADMIN = frozenset(
+    {
+        "roles/container.admin",
+        "roles/container.clusterAdmin",
+        "roles/editor",
+        "roles/owner",
+    }
+)
 _MANAGED = {"app.kubernetes.io/managed-by": "dask-hpsearch"}
 SELECTOR = {"app.kubernetes.io/name": "dask-hpsearch-reaper"}
 _READY = f"{SCRATCH}/ready"  # its time is that of the last successful check
+_ALIVE = f"{SCRATCH}/alive"  # that of the last check, also one that Google refused
 _FRESH_TIME = 300
 _HUNG_TIME = 900  # then Kubernetes restarts it; Google may not respond for a while
 # The program needs one CPU second until its first check, two on slow machines;
@@ -151,7 +160,7 @@ def role_commands(spec: GKESpec, project_number: str = "PROJECT_NUMBER") -> list
 
 def _deployment(spec: GKESpec, image: str, interval: float) -> Manifest:
     command = ["python", "-m", "dask_hpsearch.gcp.gke.reaper", spec.path]
-    command += ["--every", f"{interval:g}", "--ready", _READY]
+    command += ["--every", f"{interval:g}", "--ready", _READY, "--alive", _ALIVE]
     if spec.endpoints.container:
         command += ["--endpoint", spec.endpoints.container]
     resources = {"cpu": _CPU, "memory": _MEMORY}
@@ -163,12 +172,14 @@ def _deployment(spec: GKESpec, image: str, interval: float) -> Manifest:
         "env": [{"name": "HOME", "value": SCRATCH}],
         "resources": {"requests": resources, "limits": dict(resources)},
         "readinessProbe": {
-            **_checked_within(_FRESH_TIME),
+            **_checked_within(_FRESH_TIME, _READY),
             "initialDelaySeconds": 3,
             "periodSeconds": 5,
         },
+        # Without permissions it is not ready, but alive: it must not be restarted, with longer
+        # pauses each time, until it has them.
         "livenessProbe": {
-            **_checked_within(_HUNG_TIME),
+            **_checked_within(_HUNG_TIME, _ALIVE),
             "initialDelaySeconds": _FRESH_TIME,
             "periodSeconds": 60,
         },
@@ -192,9 +203,9 @@ def _deployment(spec: GKESpec, image: str, interval: float) -> Manifest:
     }
 
 
-def _checked_within(seconds: int) -> Manifest:
+def _checked_within(seconds: int, file: str) -> Manifest:
     program = (
         "import os, sys, time; "
-        f"sys.exit(time.time() - os.stat('{_READY}').st_mtime > {seconds})"
+        f"sys.exit(time.time() - os.stat('{file}').st_mtime > {seconds})"
     )
     return {"exec": {"command": ["python", "-c", program]}, "timeoutSeconds": 10}

@@ -104,6 +104,18 @@ class Binding:
             for one in bindings
         )
 
+    def without_condition(self, bindings: Iterable[Mapping[str, Any]]) -> list[Binding]:
+        """Return a policy's bindings that grant this, and more, as they have no condition."""
+        roles = self.wider_roles | {self.role}
+        members = self.wider_members | {self.member}
+        return [
+            Binding(self.problem, self.project, one["role"], member, bucket=self.bucket)
+            for one in bindings
+            if one["role"] in roles and not one.get("condition")
+            for member in one.get("members", ())
+            if member in members
+        ]
+
     def _allows(self, condition: Mapping[str, str] | None) -> bool:
         if not condition:
             return True
@@ -131,6 +143,8 @@ def binding_command(verb: str, binding: Binding, condition: Condition | None) ->
     """
     if binding.bucket is not None:
         condition_option = f' --condition="{condition.argument}"' if condition else ""
+        if verb == "remove" and condition is None:  # else gcloud asks which one
+            condition_option = " --condition=None"
         return (
             f"gcloud storage buckets {verb}-iam-policy-binding gs://{binding.bucket} "
             f"--member={binding.member} --role={binding.role}{condition_option}"

@@ -162,12 +162,12 @@ class Builds:
             If Google refuses for another reason.
         """
         attempt_tag = f"try-{uuid.uuid4().hex}"
-        build.tags.append(attempt_tag)
         request = builds_v1.CreateBuildRequest(
             parent=self.parent,
             project_id=self.repository.project,
             build=build,
         )
+        request.build.tags.append(attempt_tag)  # the caller's build stays as it is
         with (
             map_google_errors(
                 "start a build", self.repository.project, SERVICE, _EDITOR

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.data import remote_files
 from dask_hpsearch.exceptions import CorruptObjectError, ImageBuildError, StoreError
-from dask_hpsearch.gcp.api_errors import create_client
+from dask_hpsearch.gcp.clients import builds_client, registry_client
 from dask_hpsearch.gcp.images.build_refusals import RestrictedRegionError
 from dask_hpsearch.gcp.images.builds import (
     BuildFiles,
@@ -64,7 +64,8 @@ def ensure_image(
         The image contains its requirements and modules, and the client's versions. If it
         names an image, that is returned.
     builds : CloudBuildClient, optional
-        Default: one with Application Default Credentials.
+        Default: one with Application Default Credentials; a user's requests count for the
+        spec's project.
     registry : ArtifactRegistryClient, optional
         As ``builds``.
     retry : Retry, optional
@@ -309,22 +310,8 @@ def _delete(store: Store, name: str) -> None:
 
 
 def _registry_client(spec: GKESpec) -> Any:
-    from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
-
-    options = _options(spec.endpoints.artifactregistry)
-    return create_client(
-        "open Artifact Registry", lambda: ArtifactRegistryClient(client_options=options)
-    )
+    return registry_client(spec.endpoints.artifactregistry, project=spec.project)
 
 
 def _builds_client(spec: GKESpec) -> Any:
-    from google.cloud.devtools.cloudbuild_v1 import CloudBuildClient
-
-    options = _options(spec.endpoints.cloudbuild)
-    return create_client(
-        "open Cloud Build", lambda: CloudBuildClient(client_options=options)
-    )
-
-
-def _options(endpoint: str | None) -> dict[str, str]:
-    return {} if endpoint is None else {"api_endpoint": endpoint}
+    return builds_client(spec.endpoints.cloudbuild, project=spec.project)

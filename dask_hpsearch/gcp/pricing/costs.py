@@ -96,7 +96,12 @@ class CostEstimate:
     @property
     def tariff(self) -> Tariff:
         """The prices from which searches estimate their cost."""
-        return Tariff(self.idle_usd_hour, self.worker_usd_hour, self.dated.isoformat())
+        return Tariff(
+            self.idle_usd_hour,
+            self.worker_usd_hour,
+            self.dated.isoformat(),
+            self.driver_usd_hour,
+        )
 
     def __str__(self) -> str:
         lines = [

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).with_name("prices.toml")
 _OLD_DAYS = 180
+_HYPERDISK_HINT = (
+    ". Google bills the size of a hyperdisk, and the IOPS and the throughput that are "
+    "provisioned for it: see https://cloud.google.com/compute/disks-image-pricing. Machine types "
+    "that take pd-balanced, as n2-standard-8, have an estimate"
+)
 _GIB = 2**30
 _HOURS_PER_MONTH = 730
 
@@ -70,11 +75,13 @@ class Prices:
         Raises
         ------
         PriceUnknownError
-            If it is not in the table.
+            If it is not in the table. That of the package has no hyperdisks: their price
+            depends on the IOPS and the throughput that are provisioned, too.
         """
         per = self.disks.get(kind, {}).get(region)
         if per is None:
-            raise self._unknown(kind, region)
+            hint = _HYPERDISK_HINT if kind.startswith("hyperdisk-") else ""
+            raise self._unknown(kind, region, hint)
         return gb * per / _HOURS_PER_MONTH
 
     def age_days(self, today: dt.date) -> int:
@@ -91,10 +98,10 @@ class Prices:
             "https://cloud.google.com/compute/all-pricing, or provide your own price table"
         )
 
-    def _unknown(self, name: str, region: str) -> PriceUnknownError:
+    def _unknown(self, name: str, region: str, hint: str = "") -> PriceUnknownError:
         return PriceUnknownError(
             f"the price table of {self.dated} has no {name} in {region}: choose another, or provide "
-            "your own price table (load_prices)"
+            f"your own price table (dask-hpsearch cost SPEC --prices FILE, or load_prices){hint}"
         )
 
 
@@ -104,7 +111,7 @@ def load_prices(path: Path = SHIPPED) -> Prices:
     Parameters
     ----------
     path : Path
-        A TOML file in the format of ``dask_hpsearch/gcp/prices.toml``.
+        A TOML file in the format of ``dask_hpsearch/gcp/pricing/prices.toml``.
 
     Raises
     ------

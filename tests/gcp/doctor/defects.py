@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 from tests.fakes.project import (
     BUCKET,
     BUILDER,
+    FOLDER,
     NODES,
     NUMBER,
     ONE_CLUSTER,
     OPERATIONS_ROLE,
+    POD_ROLE,
     PODS,
     PROJECT,
     REAPER,
     REAPER_ROLE,
     FakeProject,
+    pods_bound,
 )
 
 if TYPE_CHECKING:
@@ -25,10 +28,6 @@ if TYPE_CHECKING:
 ALWAYS = (
     "resource.type != 'container.googleapis.com/Cluster' || "
     f"resource.name == 'projects/{PROJECT}/locations/europe-west4-a/clusters/searches'"
-)
-FOLDER = (
-    "resource.type == 'storage.googleapis.com/Bucket' || "
-    f"resource.name.startsWith('projects/_/buckets/{BUCKET}/objects/runs/')"
 )
 # The defect; what takes it away from a project that has all; words of its mend.
 DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
@@ -132,7 +131,7 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
         ),
     ),
     "no Workload Identity binding": (
-        lambda one: one.bucket_roles["roles/storage.objectUser"].remove(PODS),
+        lambda one: one.bucket_policy.conditional.clear(),
         (
             f"gcloud storage buckets add-iam-policy-binding gs://{BUCKET} "
             f"--member={PODS} --role=roles/storage.objectUser"
@@ -230,6 +229,28 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
             f'--member="{REAPER}" --role={REAPER_ROLE} --condition="expression='
         ),
     ),
+    "the reaper administers all clusters": (
+        lambda one: make_admin(one, keep=True),
+        (
+            f"gcloud projects remove-iam-policy-binding {PROJECT} "
+            f'--member="{REAPER}" --role=roles/container.admin --condition=None'
+        ),
+    ),
+    "the reaper administers all clusters and has no role of its own": (
+        lambda one: make_admin(one, keep=False),
+        (
+            f"--role={OPERATIONS_ROLE} --condition=None && gcloud projects "
+            f'remove-iam-policy-binding {PROJECT} --member="{REAPER}" '
+            "--role=roles/container.admin --condition=None"
+        ),
+    ),
+    "the reaper owns the project": (
+        lambda one: one.roles.update({"roles/owner": ["user:ada", REAPER]}),
+        (
+            f"gcloud projects remove-iam-policy-binding {PROJECT} "
+            f'--member="{REAPER}" --role=roles/owner --condition=None'
+        ),
+    ),
     "another cluster's reaper has the role": (
         lambda one: one.policy.conditional[0].update(
             members=[REAPER.replace("searches", "theirs")]
@@ -276,6 +297,9 @@ HIDING = {
     "the pods may not list their folder",
     "pods of another namespace",
     "the reaper may delete another cluster too",
+    "the reaper administers all clusters",
+    "the reaper administers all clusters and has no role of its own",
+    "the reaper owns the project",
 }
 
 
@@ -293,15 +317,20 @@ def bind_reaper(
     project.policy.conditional.append(wrong)
 
 
+def make_admin(project: FakeProject, *, keep: bool) -> None:
+    """Grant the reaper what it needs, and much more, by a role of GKE."""
+    project.roles["roles/container.admin"] = [REAPER]
+    if not keep:
+        project.policy.conditional.clear()
+        del project.roles[OPERATIONS_ROLE]
+
+
 def replace_pods(
     project: FakeProject, member: str, expression: str | None = None
 ) -> None:
     """Give the pods' role on the bucket to another principal, or under a condition."""
-    role = "roles/storage.objectUser"
-    project.bucket_roles[role].remove(PODS)
+    project.bucket_policy.conditional.clear()
     if expression is None:
-        project.bucket_roles[role].append(member)
+        project.bucket_roles[POD_ROLE].append(member)
         return
-    condition = {"title": "mine", "expression": expression}
-    bound = {"role": role, "members": [member], "condition": condition}
-    project.bucket_policy.conditional.append(bound)
+    project.bucket_policy.conditional.append(pods_bound(expression, member))

@@ -56,3 +56,30 @@ def test_a_field_that_does_not_exist_is_found(body: dict[str, Any]) -> None:
     """The check would see it."""
     with pytest.raises(ParseError):
         as_message("/v3/projects/some-project:testIamPermissions", body)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        (
+            "POST",
+            "/v3/projects/some-project:setIamPolicy",
+            {"policy": {"bindings": [{"role": "r", "member": "user:a"}]}},
+        ),
+        ("PUT", "/storage/v1/b/some-bucket/iam", {"binding": []}),
+        ("POST", "/v1/projects/some-project/roles", {"role_id": "a", "role": {}}),
+        (
+            "PATCH",
+            "/v1/projects/some-project/roles/a",
+            {"includedPermission": ["a.b.c"]},
+        ),
+    ],
+)
+def test_a_change_with_a_wrong_field_is_refused(
+    method: str, path: str, body: dict[str, Any]
+) -> None:
+    """So every binding and role that a test makes is a request that Google can read."""
+    status, answer = FakeProject().answer(method, path, {}, body)
+
+    assert status == 400
+    assert "Invalid JSON payload" in answer["error"]["message"]

@@ -62,6 +62,41 @@ def test_a_cluster_is_gone_soon_after_its_time(gke: GKEService) -> None:
     assert expires_at <= gke.time.now() <= expires_at + LATE_S
 
 
+def test_a_reaper_works_as_soon_as_it_may(gke: GKEService) -> None:
+    """Its bindings may come late: until then it is alive, and not ready."""
+    expires_at = made(gke)
+    gke.traffic.fail("GetCluster", DENIED, times=20)
+    told: list[str] = []
+
+    watch(
+        in_pod(gke),
+        PATH,
+        gke.time.clock,
+        ready=lambda: told.append("ready"),
+        alive=lambda: told.append("alive"),
+    )
+
+    assert told[:20] == ["alive"] * 20
+    assert told[20:22] == ["ready", "alive"]
+    assert gke.fake.clusters == {}
+    assert gke.time.now() <= expires_at + LATE_S
+
+
+def test_a_reaper_that_waits_for_its_bindings_is_not_restarted() -> None:
+    """Kubernetes would pause longer before each restart."""
+    *_, deployment = reaper_pod.manifests(spec(), "image:1")
+
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    files = {
+        name: next(one for one in ("ready", "alive") if f"/{one}'" in text)
+        for name in ("readinessProbe", "livenessProbe")
+        for text in [container[name]["exec"]["command"][-1]]
+    }
+    assert files == {"readinessProbe": "ready", "livenessProbe": "alive"}
+    command = container["args"]
+    assert command[command.index("--alive") + 1].endswith("/alive")
+
+
 @pytest.mark.parametrize("steps", range(0, 40, 3))
 def test_a_reaper_that_dies_is_followed_by_another(gke: GKEService, steps: int) -> None:
     """Whatever it was waiting for: Kubernetes starts the next one, which goes on."""

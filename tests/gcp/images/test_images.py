@@ -123,6 +123,8 @@ def test_a_project_that_may_not_build_in_its_region_builds_globally(
     parents = [one.parent for one in cloud.traffic.named("CreateBuild")]
     home = "projects/some-project/locations"
     assert parents == [f"{home}/europe-west4", f"{home}/global"]
+    for one in cloud.traffic.named("CreateBuild"):
+        assert len([tag for tag in one.build.tags if tag.startswith("try-")]) == 1
     (build,) = cloud.builds.builds.values()
     assert build.name.startswith(f"{home}/global/builds/")
     assert image.startswith(f"{IMAGE}@sha256:")

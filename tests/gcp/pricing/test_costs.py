@@ -72,6 +72,7 @@ def test_an_estimate_counts_a_drivers_node_and_all_that_pools_allow(
 
     system, node = E2_STANDARD_4 + DISK, N2_STANDARD_8_SPOT + DISK
     assert found.driver_usd_hour == pytest.approx(system)
+    assert found.tariff.driver_usd_hour == found.driver_usd_hour
     assert found.all_nodes == (3, 10)
     assert found.all_nodes_usd_hour == pytest.approx(0.1 + 3 * system + 10 * node)
     assert found.all_nodes_usd == pytest.approx(8 * found.all_nodes_usd_hour)
@@ -144,6 +145,28 @@ def test_what_has_no_price_is_named(
     """It is not taken for free."""
     with pytest.raises(PriceUnknownError, match=what):
         estimate(spec(**changes), prices=load_prices(table))
+
+
+def test_a_disk_without_a_price_is_told_with_the_way_out(table: Path) -> None:
+    """n4 takes hyperdisks only, whose price depends on more than their size."""
+    pool = {"machine_type": "n4-standard-8", "disk_type": "hyperdisk-balanced"}
+    on_n4 = spec(pools={"workers": pool})
+
+    with pytest.raises(PriceUnknownError, match="hyperdisk-balanced") as raised:
+        estimate(on_n4)
+
+    text = str(raised.value)
+    assert "--prices FILE" in text
+    assert "https://cloud.google.com/compute/disks-image-pricing" in text
+    assert "n2-standard-8" in text
+    own = table.with_name("own.toml")
+    own.write_text(
+        f"{table.read_text()}[machines.n4]\neurope-west4 = [0.03, 0.004, 0.01, 0.002]\n"
+        "[disks.hyperdisk-balanced]\neurope-west4 = 0.2\n"
+    )
+    found = estimate(on_n4, prices=load_prices(own), today=DAY)
+    disk = 100 * 0.2 / 730
+    assert found.worker_usd_hour == pytest.approx(N2_STANDARD_8_SPOT + disk)
 
 
 def test_several_workers_share_a_node() -> None:

@@ -80,13 +80,15 @@ def grid(log: Path, **options: Any) -> GridSearchCV:
     )
 
 
-def started(search: Any, folder: Path) -> tuple[SearchRun, DriverJobSpec]:
+def started(
+    search: Any, folder: Path, **settings: Any
+) -> tuple[SearchRun, DriverJobSpec]:
     """Begin a run, and start a Job for it whose pod does not run yet."""
     store, cluster, driver = open_store(folder / "store"), TakesJobs(), uuid.uuid4().hex
     with DataStore.of(store) as data_store:
         work = Work(search, X, y, {})
         run = create_run(
-            work, store=store, data_store=data_store, task_name=None, settings={}
+            work, store=store, data_store=data_store, task_name=None, settings=settings
         )
     request = DriverRequest(run=run.store.url, store=store.url, driver=driver)
     kubernetes_job.start_job(run, cluster, request)
@@ -289,6 +291,29 @@ def test_a_cluster_that_ends_during_a_long_refit_is_not_missed(tmp_path: Path) -
     assert run.state == "finished"
     assert difference(own.fit(X, y), run.result()) is None
     assert len(seen(str(log), "wait")) == 1
+
+
+def test_the_node_of_a_driver_is_part_of_a_runs_cost(
+    place: Encrypted, tmp_path: Path
+) -> None:
+    """Only what a driver in the cluster costs has a price here; one on this machine is free."""
+    search = grid(tmp_path / "log")
+    tariff = {"fixed_usd_hour": 0.0, "worker_usd_hour": 0.0, "driver_usd_hour": 3600.0}
+    in_pod, job = started(search, tmp_path / "pods", tariff=tariff)
+    here, local_job = started(search, tmp_path / "here", tariff=tariff)
+
+    driver = place.driver(job, tmp_path / "pod")
+    with killed_in_the_end(driver):
+        assert ended(driver) == 0
+
+    def connect(stack: contextlib.ExitStack) -> Client:
+        client = connected(place.address, place.certificates, timeout_s=10)
+        stack.callback(close_client, client)
+        return client
+
+    assert loop_of(here, local_job, connect).run() is None
+    assert in_pod.progress().cost_usd > 0.0
+    assert here.progress().cost_usd == 0.0
 
 
 def test_a_search_that_fails_ends_its_job(place: Encrypted, tmp_path: Path) -> None:
