@@ -146,7 +146,7 @@ class EmbeddedClusters:
         try:
             embedded.release()
         except Exception as error:  # noqa: BLE001 (it is closed then)
-            _logger.debug("the local cluster is not kept: %r", error)
+            _logger.debug("closing the local cluster, which cannot be used again: %r", error)
             return False
         if not embedded.is_usable():
             return False

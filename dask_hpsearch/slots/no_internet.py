@@ -97,9 +97,9 @@ def explain(error: BaseException) -> None:
     if not command:
         return
     note = (
-        "The nodes of this GKE cluster have no external address (network.private_nodes), so "
-        "that they reach the internet only through Cloud NAT: read data from gs://..., or create "
-        f"a Cloud NAT with: {command}"
+        "The nodes of this GKE cluster have no external address (network.private_nodes), and "
+        "reach the internet only through Cloud NAT. Read the data from gs://..., or create a "
+        f"Cloud NAT with: {command}"
     )
     with contextlib.suppress(Exception):  # the errors' own code may run
         known = note in getattr(error, "__notes__", ())
