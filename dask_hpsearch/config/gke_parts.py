@@ -45,7 +45,9 @@ CloudLabel = Annotated[str, _text(r"^[a-z][-_a-z0-9]{0,62}$")]
 CloudLabelValue = Annotated[str, _text(r"^[-_a-z0-9]{0,63}$")]
 
 A_SWITCH = "true or false"
-AN_ACCOUNT = "a service account's address in the form NAME@PROJECT.iam.gserviceaccount.com"
+AN_ACCOUNT = (
+    "a service account's address in the form NAME@PROJECT.iam.gserviceaccount.com"
+)
 
 
 class ControlPlane(Part):
@@ -59,7 +61,9 @@ class ControlPlane(Part):
     ip_endpoint: bool = Field(default=False, description=A_SWITCH)
     # control_plane_endpoints_config.ip_endpoints_config.authorized_networks_config
     authorized_networks: tuple[NetworkRange, ...] = Field(
-        (), strict=False, description="CIDR ranges of addresses, such as '203.0.113.0/24'"
+        (),
+        strict=False,
+        description="CIDR ranges of addresses, such as '203.0.113.0/24'",
     )
     # Whether roles may be bound to all users with a Google account, or to all users.
     # rbac_binding_config.enable_insecure_binding_system_{authenticated,unauthenticated}
