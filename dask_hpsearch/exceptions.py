@@ -124,8 +124,8 @@ class UnpicklableError(HPSearchError, pickle.PicklingError):
         """Make the error of a part, by name, from what pickle says of it."""
         return cls(
             f"{what} cannot be sent to the workers: pickling it failed with "
-            f"{type(error).__name__}: {message_of(error)}. Leave out what holds a lock, a file or a "
-            "connection, or define __getstate__ to drop it"
+            f"{type(error).__name__}: {message_of(error)}. Leave out objects that hold a lock, a file "
+            "or a connection, or define a __getstate__ that drops them"
         )
 
 

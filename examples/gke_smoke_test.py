@@ -73,13 +73,13 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step, and what must be seen.
+    """A step and its expected result.
 
     Attributes
     ----------
     name, must_see : str
     function : callable
-        Returns what was seen; raises if that is not what must be seen.
+        Returns the result that was seen; raises if it is not the expected one.
     blocking : bool
         Whether the next steps make no sense if it fails.
     always : bool
@@ -172,7 +172,7 @@ def run_steps(
         if stopped and not step.always:
             outcomes.append(Outcome(step, "skipped"))
             continue
-        say(f"{number} of {len(steps)}: {step.name} (must be seen: {step.must_see})")
+        say(f"{number} of {len(steps)}: {step.name} (expected: {step.must_see})")
         outcome = _attempt(step, trial)
         say(f"    {outcome.state}: {outcome.seen}")
         outcomes.append(outcome)
@@ -210,7 +210,7 @@ def table(outcomes: Sequence[Outcome], spec: dict[str, Any]) -> str:
         for number, one in enumerate(outcomes, 1)
     ]
     head = [
-        "| | step | state | seconds | must be seen | seen |",
+        "| | step | state | seconds | expected | seen |",
         "|---|---|---|---|---|---|",
     ]
     return "\n".join(["", versions, "", *head, *rows])

@@ -82,7 +82,7 @@ class Commands:
 
 
 def test_there_are_ten_steps_and_the_last_one_removes_everything(script: Any) -> None:
-    """Each has a name, and says what must be seen."""
+    """Each has a name, and says which result is expected."""
     assert len(script.STEPS) == 10
     assert len({one.name for one in script.STEPS}) == 10
     assert all(one.must_see for one in script.STEPS)
@@ -124,7 +124,7 @@ def test_a_step_that_fails_skips_those_that_need_it(script: Any) -> None:
     assert "StepError: in PROJECT there is no room" in shown
     assert "some-project" not in shown
     assert len([one for one in shown.splitlines() if one.startswith("| ")]) == 5
-    assert "1 of 4: look (must be seen: well)" in said
+    assert "1 of 4: look (expected: well)" in said
 
 
 def test_an_interruption_removes_what_was_created(script: Any) -> None:

@@ -144,8 +144,8 @@ AN_IMAGE = (
     "main and the like)"
 )
 A_NAME = "lower-case letters, digits and dashes, up to 63"
-_A_CPU = "a number of CPUs, as 2, 0.5 or '500m'"
-_A_MEMORY = "an amount with its unit, as '512Mi' or '4Gi'"
+_A_CPU = "a number of CPUs, such as 2, 0.5 or '500m'"
+_A_MEMORY = "an amount with its unit, such as '512Mi' or '4Gi'"
 
 
 class Part(BaseModel):
@@ -314,7 +314,7 @@ class ClusterFields(Part):
     requirements: tuple[Annotated[str, AfterValidator(_requirement)], ...] = Field(
         (),
         strict=False,
-        description="requirements that pip installs in the image, as 'xgboost==2.1.4'",
+        description="requirements that pip installs in the image, such as 'xgboost==2.1.4'",
     )
     modules: tuple[str, ...] = Field(
         (),

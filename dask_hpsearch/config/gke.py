@@ -62,7 +62,7 @@ class GKESpec(Part):
     )
     location: Annotated[str, _text(_LOCATION)] = Field(
         description=(
-            "a zone, as 'europe-west4-a', or a region, as 'europe-west4' (with a control "
+            "a zone, such as 'europe-west4-a', or a region, such as 'europe-west4' (with a control "
             "plane in three zones)"
         )
     )
@@ -94,7 +94,7 @@ class GKESpec(Part):
     reaper: bool = Field(default=True, description=A_SWITCH)
     # Folder of runs and data; its bucket also holds sources of images during builds.
     store: Annotated[str, _text(_STORE)] = Field(
-        description="a folder in a bucket, as 'gs://BUCKET/searches'"
+        description="a folder in a bucket, such as 'gs://BUCKET/searches'"
     )
     # An existing image. Omitted: one is built (see registry).
     image: Image | None = Field(None, description=f"{AN_IMAGE}; omitted: it is built")
@@ -105,7 +105,7 @@ class GKESpec(Part):
     # Where Cloud Build builds. Omitted: the GKE cluster's region, or "global" if the project may
     # not build there, as new projects may not in some regions.
     build_location: Annotated[str, _text(_BUILD_LOCATION)] | None = Field(
-        None, description="a region, as 'europe-west4', or 'global'"
+        None, description="a region, such as 'europe-west4', or 'global'"
     )
     # Service account of builds. Omitted: Cloud Build's default, which is that of Compute
     # Engine; an account for builds alone can do less.
@@ -172,7 +172,7 @@ class GKESpec(Part):
         dask, pool, system = self.dask, self.pools.workers, self.pools.system
         parts = (dask, dask.workers, dask.scheduler, dask.driver)
         if any("nodes" in part.model_fields_set for part in parts):
-            problems.append("dask: pods run on the nodes of pools: omit nodes")
+            problems.append("dask: omit nodes, because pods run on the nodes of pools")
         if system.max_run_hours is not None and system.max_run_hours < self.ttl_hours:
             problems.append(
                 f"pools.system.max_run_hours {system.max_run_hours} is less than "

@@ -45,7 +45,9 @@ CloudLabel = Annotated[str, _text(r"^[a-z][-_a-z0-9]{0,62}$")]
 CloudLabelValue = Annotated[str, _text(r"^[-_a-z0-9]{0,63}$")]
 
 A_SWITCH = "true or false"
-AN_ACCOUNT = "a service account's address, as NAME@PROJECT.iam.gserviceaccount.com"
+AN_ACCOUNT = (
+    "a service account's address in the form NAME@PROJECT.iam.gserviceaccount.com"
+)
 
 
 class ControlPlane(Part):
@@ -59,7 +61,9 @@ class ControlPlane(Part):
     ip_endpoint: bool = Field(default=False, description=A_SWITCH)
     # control_plane_endpoints_config.ip_endpoints_config.authorized_networks_config
     authorized_networks: tuple[NetworkRange, ...] = Field(
-        (), strict=False, description="CIDR ranges of addresses, as '203.0.113.0/24'"
+        (),
+        strict=False,
+        description="CIDR ranges of addresses, such as '203.0.113.0/24'",
     )
     # Whether roles may be bound to all users with a Google account, or to all users.
     # rbac_binding_config.enable_insecure_binding_system_{authenticated,unauthenticated}
@@ -147,7 +151,7 @@ class Pool(Part):
     """A node pool."""
 
     machine_type: Annotated[str, _text(r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$")] = Field(
-        "e2-standard-4", description="a machine type, as 'n2-standard-8'"
+        "e2-standard-4", description="a machine type, such as 'n2-standard-8'"
     )
     # config.spot: a fraction of the price, may be preempted at any time
     spot: bool = Field(default=False, description=A_SWITCH)
@@ -231,7 +235,7 @@ class WorkerPool(Pool):
     """Nodes for workers; there are none until workers need them."""
 
     machine_type: Annotated[str, _text(r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$")] = Field(
-        "n2-standard-8", description="a machine type, as 'n2-standard-8'"
+        "n2-standard-8", description="a machine type, such as 'n2-standard-8'"
     )
     spot: bool = Field(default=True, description=A_SWITCH)
     min_nodes: int = Field(0, ge=0, le=1000, description="an integer, 0 to 1000")
@@ -274,11 +278,11 @@ class Endpoints(Part):
     """
 
     container: Endpoint | None = Field(
-        None, description="an address, as HOST or HOST:PORT"
+        None, description="an address in the form HOST or HOST:PORT"
     )
     cloudbuild: Endpoint | None = Field(
-        None, description="an address, as HOST or HOST:PORT"
+        None, description="an address in the form HOST or HOST:PORT"
     )
     artifactregistry: Endpoint | None = Field(
-        None, description="an address, as HOST or HOST:PORT"
+        None, description="an address in the form HOST or HOST:PORT"
     )

@@ -196,7 +196,7 @@ def _part(value: Any, name: str, X: Any) -> Source:
         kind = X.name if is_reference(X) else "no data by URL"
         msg = (
             f"{name} must be data, a URL, a path, or a column of a table X, got {text!r}: X "
-            f"({kind}) is no table"
+            f"({kind}) is not a table"
         )
         raise DataFormatError(msg)
     return replace(table, take=text)

@@ -116,7 +116,7 @@ def _block(commands: Iterable[str]) -> str:
 
 def _missing_text(state: BindingState, *, bind: bool) -> str:
     problems = "; ".join(dict.fromkeys(one.problem for one in state.bindings))
-    hint = "" if bind else " (bind=True, or the option --bind, would do it for you)"
+    hint = "" if bind else " (bind=True, or the option --bind, runs them for you)"
     return (
         f"IAM bindings are missing: {problems}. Run these commands{hint}, or let the "
         f"project's owner do it, within {TIMEOUT / 60:.0f} minutes:\n"
@@ -137,8 +137,8 @@ def _timeout_text(spec: GKESpec, state: BindingState) -> str:
     else:
         problem = f"IAM bindings are still missing after {TIMEOUT / 60:.0f} minutes"
     return (
-        f"{problem}. The GKE cluster {spec.path} stays, costs money, and does not end by "
-        f"itself without them. Run:\n{_block(state.commands)}\n"
-        "and then the same call again, or remove the GKE cluster with dask-hpsearch down. What "
-        f"has expired is also deleted by: dask-hpsearch sweep --project {spec.project}"
+        f"{problem}. The GKE cluster {spec.path} stays, costs money, and does not delete "
+        f"itself without them. Run these commands:\n{_block(state.commands)}\n"
+        "Then repeat the call, or remove the GKE cluster with dask-hpsearch down. To delete it "
+        f"after it has expired, run dask-hpsearch sweep --project {spec.project}"
     )

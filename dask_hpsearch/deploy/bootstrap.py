@@ -161,7 +161,7 @@ async def start_reaper(
                 if silent.expired:
                     silent = Deadline(_SAY_INTERVAL)
                     say(
-                        "waiting until the reaper's permissions have an effect, for up to "
+                        "waiting until the reaper's permissions take effect, for up to "
                         f"{(since + checked_within - now) / 60:.0f} more minutes"
                     )
             if late or (problem is not None and problem.outlook != "wait"):
@@ -171,7 +171,7 @@ async def start_reaper(
                 raise await _reaper_error(api, spec, pod, reason)
         if late:
             msg = (
-                f"the reaper does not start: it has no pod after {timeout:g} s; look with "
+                f"the reaper does not start: it has no pod after {timeout:g} s; look at it with "
                 f"kubectl -n {reaper_pod.NAMESPACE} describe deployment {reaper_pod.NAME}"
             )
             raise PodStartError(msg)
@@ -264,7 +264,7 @@ async def _reaper_error(
     if _REFUSED not in log:
         return PodStartError(text)
     return MissingBindingsError(
-        f"{text}. The GKE cluster stays, and costs money. The reaper stays too, and deletes it "
-        "when it expires only once it has its permissions: grant them and try again, or remove "
-        "the GKE cluster with dask-hpsearch down"
+        f"{text}. The GKE cluster stays, and costs money. The reaper stays too, but cannot delete "
+        "the GKE cluster without these permissions: grant them and try again, or remove the GKE "
+        "cluster with dask-hpsearch down"
     )

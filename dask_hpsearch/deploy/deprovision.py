@@ -83,7 +83,7 @@ def release_claim(context: DeployContext) -> None:
     try:
         context.gke.release(path, context.claim)
     except CloudError as error:
-        _logger.warning("%s may stay longer than it is used: %s", path, error)
+        _logger.warning("%s may stay longer than necessary: %s", path, error)
 
 
 def is_in_use(context: DeployContext) -> bool:
@@ -107,8 +107,8 @@ def is_in_use(context: DeployContext) -> bool:
     except HPSearchError as error:
         context.say(
             f"{spec.name} stays, because it is unknown whether it is in use ({error}). "
-            "Remove it with dask-hpsearch down; it is removed when its time to live is "
-            "over"
+            "Remove it with dask-hpsearch down, or wait until it deletes itself when its "
+            "ttl_hours are over"
         )
         return True
     names = [*(one.name for one in usage.dask_clusters), *usage.drivers]

@@ -154,11 +154,11 @@ def _place_reaper(context: DeployContext, image: str, cluster: GKECluster) -> No
         )
     except (ClusterError, OSError) as error:
         context.say(
-            f"the reaper could not be created yet ({error}): until it works, nothing but "
+            f"the reaper could not be created yet ({error}): until it works, only "
             f"{sweep} deletes the GKE cluster when it expires"
         )
         return
     context.say(
-        "the reaper is in place, and works as soon as its bindings exist: until then, nothing "
-        f"but {sweep} deletes the GKE cluster when it expires"
+        "the reaper is in place, and works as soon as its bindings exist: until then, only "
+        f"{sweep} deletes the GKE cluster when it expires"
     )

@@ -111,7 +111,7 @@ class ModuleSender:
         if archive is None:
             return False
         _logger.info(
-            "the workers lack this version of %s: it is sent from %s", module, source
+            "the workers lack this version of %s: sending it from %s", module, source
         )
         plugin = ModulePlugin(module, archive, source_digest(source))
         self._client.register_plugin(plugin, name=plugin.name)

@@ -1,4 +1,4 @@
-"""Predicts how long fits take, from the parameters and times of candidates that have run.
+"""Predict how long fits take, from the parameters and times of candidates that have run.
 
 Pure, and cheap: a Gaussian process with fixed scales on at most `MOST_SAMPLES` candidates,
 computed without BLAS (see `_solved`).
@@ -23,21 +23,21 @@ MOST_SAMPLES = 128
 _MOST_COLUMNS = 64
 _LEAST_S = 1e-4
 _MOST_NUMBER = 1e100
-_NOISE = 0.05  # variance of times that the parameters do not explain, of all variance
-_LEAST_DEVIATION = 0.05  # of the logarithm of times: closer ones are all the same
+_NOISE = 0.05  # share of the times' variance that the parameters do not explain
+_LEAST_DEVIATION = 0.05  # of the logarithm of times; closer times count as equal
 
 Row = tuple[tuple[int, ...], tuple[float, ...]]
 
-# Values are the user's, and may be of any size: a bad prediction is no matter of theirs.
+# The user's values may be of any size: a prediction may be bad, but must not warn.
 _without_warnings = np.errstate(all="ignore")
 
 
 @dataclass(slots=True)
 class Encoder:
-    """Turns parameters into sparse rows of numbers; columns come as values are met.
+    """Turns parameters into sparse rows of numbers; new values add columns.
 
-    A number has a column of its parameter; so has the length, and the sum, of a sequence of
-    numbers. Anything else has a column of its value, which is 1 for the candidates with it.
+    A number has a column for its parameter; a sequence of numbers has two, for its length and
+    its sum. Any other value has its own column, which is 1 for the candidates with this value.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Encoder:
     _columns: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
     def row(self, parameters: Mapping[str, Any]) -> Row:
-        """Encode a candidate's parameters: the columns that it has, and their values."""
+        """Encode a candidate's parameters as its columns and their values."""
         columns, values = [], []
         for name, parameter in parameters.items():
             for key, value, numeric in _features(parameter):
@@ -70,8 +70,8 @@ class Encoder:
 def _features(parameter: Any) -> Iterator[tuple[tuple[Any, ...], float, bool]]:
     """Yield a value's features: key, number, and whether it is more than a category.
 
-    Only values of well-known types are looked into: others may do anything when they are
-    compared or hashed.
+    Only values of well-known types are examined, because others may run any code when they
+    are compared or hashed.
     """
     if _is_number(parameter):
         yield (), float(parameter), True
@@ -99,14 +99,14 @@ class TimeModel:
     Attributes
     ----------
     centre, scale : ndarray of shape (n_columns,)
-        By which features are standardised.
+        Mean and scale by which features are standardised.
     logarithmic : ndarray of shape (n_columns,)
-        Columns of which the logarithm is taken: numbers that are all positive.
+        Whether the logarithm of a column is taken: its numbers are all positive.
     features : ndarray of shape (n_samples, n_columns)
         Standardised features of the samples.
     weights : ndarray of shape (n_samples,)
     mean, deviation : float
-        Of the samples' logarithms of seconds.
+        Mean and standard deviation of the samples' logarithms of seconds.
     length2 : float
         Square of the length over which times resemble each other.
     """
@@ -124,7 +124,8 @@ class TimeModel:
     def predict(self, rows: Sequence[Row]) -> FloatArray:
         """Predict the logarithm of the seconds of a fit of each candidate.
 
-        Never far beyond what was seen: a model of few samples may not claim an hour.
+        Predictions stay near the measured times: a model of few samples must not predict an
+        hour.
         """
         n_columns = len(self.centre)
         dense, known = _dense(rows, n_columns)
@@ -148,7 +149,7 @@ def fit_times(
         Encoded parameters of candidates that have run; evenly spaced ones are used if
         there are more than `MOST_SAMPLES`.
     seconds : sequence of float
-        Mean time of each one's fits.
+        Mean time of each candidate's fits.
     numeric : sequence of bool
         For each column, whether it holds numbers.
     """
@@ -191,14 +192,14 @@ def fit_times(
 
 
 def _dense(rows: Sequence[Row], n_columns: int) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Return rows as a matrix, and which of its values they have."""
+    """Return rows as a matrix, and a mask of the values that they have."""
     matrix = np.zeros((len(rows), n_columns))
     known = np.zeros(matrix.shape, dtype=bool)
     lengths = [len(columns) for columns, _ in rows]
     where = np.repeat(np.arange(len(rows)), lengths)
     columns = np.array([one for columns, _ in rows for one in columns], dtype=int)
     values = np.array([one for _, values in rows for one in values], dtype=float)
-    met = columns < n_columns  # others were met after the model was fitted
+    met = columns < n_columns  # the others are newer than the model
     matrix[where[met], columns[met]] = values[met]
     known[where[met], columns[met]] = True
     return matrix, known
@@ -213,13 +214,13 @@ def _logarithms(matrix: FloatArray, which: NDArray[np.bool_]) -> FloatArray:
 def _standardised(
     matrix: FloatArray, known: NDArray[np.bool_], model: TimeModel
 ) -> FloatArray:
-    """Scale features; a value that a row lacks is the mean, or no category."""
+    """Scale features; a missing value counts as the mean, or as no category."""
     scaled = (_logarithms(matrix, model.logarithmic) - model.centre) / model.scale
     return np.where(known, np.clip(scaled, -10.0, 10.0), 0.0)
 
 
 def _kernel(one: FloatArray, other: FloatArray, length2: float) -> FloatArray:
-    """Return similarities: a trend over each parameter, and resemblance of neighbours."""
+    """Return similarities: a trend over each parameter, plus that of neighbours."""
     products = np.einsum("ij,kj->ik", one, other)
     squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None, :]
     distance2 = np.maximum(squares - 2 * products, 0.0)
@@ -228,10 +229,10 @@ def _kernel(one: FloatArray, other: FloatArray, length2: float) -> FloatArray:
 
 
 def _solved(matrix: FloatArray, right: FloatArray) -> FloatArray:
-    """Solve a positive definite system by elimination, which needs no pivots then.
+    """Solve a positive definite system by elimination, which needs no pivots here.
 
-    LAPACK would take a few milliseconds on all cores, and its threads spin afterwards: they
-    took ten times as long as the work, and the cores from the fits.
+    LAPACK would take a few milliseconds on all cores. Its threads then spin for ten times
+    as long as the work takes, and keep the cores from the fits.
     """
     rows = np.column_stack([matrix, right])
     for place in range(len(rows)):

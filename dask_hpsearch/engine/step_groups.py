@@ -1,8 +1,8 @@
-"""Fits that share a pipeline's first steps, and in which order they go out. Pure.
+"""Fits that share a pipeline's first steps, and the order in which they go out. Pure.
 
-On one node the first fit of such a group makes what the others need: meanwhile the other
-slots had better begin other groups. On several nodes each would make it: so a group goes out
-whole, as far as all slots stay busy.
+On one node, the first fit of a group makes the steps that the others need; meanwhile the other
+slots should begin other groups. On several nodes, each node would make these steps; so a group
+goes out whole, as long as all slots stay busy.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Grouped(Protocol):
 
 @dataclass(slots=True)
 class StepGroups:
-    """What is known of the groups of a call: which are begun, and which are made."""
+    """The groups of a call: which have begun, and whose steps are made."""
 
     _begun: set[int] = field(default_factory=set)
     _made: set[int] = field(default_factory=set)
@@ -48,15 +48,15 @@ class StepGroups:
                 self._made.add(group)
 
     def is_made(self, group: int | None) -> bool:
-        """Whether a fit of it finds the shared steps, if it shares any."""
+        """Whether a fit of the group finds the shared steps; True without a group."""
         return group is None or group in self._made
 
     def is_being_made(self, group: int | None) -> bool:
-        """Whether a fit of it would wait for another one that makes the shared steps."""
+        """Whether a fit of the group would wait for another one that makes the steps."""
         return group in self._begun
 
     def next_place(self, waiting: Iterable[Grouped]) -> int:
-        """Return which waiting task begins next: the first whose steps nobody makes now."""
+        """Return the place of the next task: the first whose steps are not being made."""
         ahead = itertools.islice(waiting, _MOST_LOOKED_AT)
         for place, task in enumerate(ahead):
             if not self.is_being_made(task.steps_group):
@@ -67,9 +67,9 @@ class StepGroups:
 def group_size(*, of_group: int, waiting: int, slots: int, mean_s: float | None) -> int:
     """Return how many of a group's waiting tasks go out together.
 
-    All of them if other slots have as much to do; else equal parts, so that the group
-    occupies no slot for longer than the others have work. In any case no more than take
-    `LONGEST_BATCH_S`: a worker that comes later is to find work too.
+    All of them, if the other slots have as much work; otherwise equal parts, so that the group
+    occupies no slot for longer than the others have work. In any case no more than
+    `LONGEST_BATCH_S` of work, so that a worker that joins later finds work too.
 
     Parameters
     ----------

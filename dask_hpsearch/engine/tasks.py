@@ -254,6 +254,6 @@ def crash_outcome(report: Mapping[str, Any]) -> Outcome:
         return Outcome(report["crashed"], "disk", message=message)
     message = (
         f"the container of its worker {report['name']} ended, probably for lack of "
-        f"memory, while the fit used {gib:.2f} GiB of it, more than any other fit there"
+        f"memory, while the fit used {gib:.2f} GiB, more than any other fit there"
     )
     return Outcome(report["crashed"], "memory", message=message)

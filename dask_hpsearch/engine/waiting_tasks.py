@@ -1,8 +1,8 @@
 """The fits that wait in the engine, and which of them begins next.
 
-Fits begin in the order in which they came, but for two rules: at first, a split each of some
-candidates that differ runs, so that times can be predicted; and a long fit begins before it
-would be the last one to end. Fits that share a pipeline's first steps can be taken together.
+Fits begin in the order in which they came, with two exceptions. At first, one split each of
+some different candidates runs, so that times can be predicted. And a long fit begins early
+enough not to end last. Fits that share a pipeline's first steps can be taken together.
 In a race, candidates run one split at a time (see `RaceOrder`). Pure: no clock, no cluster.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.engine.racing import Race
     from dask_hpsearch.engine.step_groups import StepGroups
 
-# A fit is due when what waits would take the slots this many times as long as it takes.
+# A fit is due when the waiting fits keep the slots busy for this many times its own time.
 DUE_ROUNDS = 4.0
 MOST_PREDICTED = 4096
 _MOST_MEASURED = 512
@@ -39,12 +39,12 @@ _MOST_STALE = 2
 _LEAST_MEASURED = 3
 _LEAST_S = 1e-4
 _GROWTH = 1.25
-_OWN_WEIGHT = 0.3  # of the model, against each time that the candidate itself took
+_OWN_WEIGHT = 0.3  # of the model; each measured time of the candidate counts 1
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Waiting(Protocol):
-    """What waits: a task of the engine."""
+    """A task of the engine that waits."""
 
     @property
     def candidate(self) -> int | None:
@@ -60,7 +60,7 @@ class Waiting(Protocol):
 
     @property
     def steps_group(self) -> int | None:
-        """The number of the fits with which it shares a pipeline's first steps."""
+        """The number of the group of fits that share a pipeline's first steps with it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,13 +72,13 @@ class _Candidate:
     ordinal : int
         Its number in the search.
     place : int
-        When it came, among the candidates.
+        Its position in the order in which candidates came.
     n_running : int
-        How many of its fits have begun and not ended.
+        How many of its fits have begun but not ended.
     predicted_s : float or None
         Expected seconds of each of its fits.
     model_log : float or None
-        What the model says, as a logarithm.
+        The model's prediction, as a logarithm.
     """
 
     ordinal: int
@@ -95,7 +95,7 @@ class _Candidate:
     sum_log: float = 0.0
 
     def expected_s(self) -> float | None:
-        """Weigh what the model says against the times that its own fits took."""
+        """Weigh the model's prediction against the times of the candidate's own fits."""
         if self.model_log is None and not self.n_measured:
             return None
         weight = _OWN_WEIGHT if self.model_log is not None else 0.0
@@ -104,10 +104,10 @@ class _Candidate:
 
 
 class WaitingTasks:
-    """Tasks that wait, in the order in which they are to begin.
+    """Tasks that wait, and the order in which they begin.
 
-    Adding and taking a task is O(log n), and so is each task that is taken with its group;
-    to predict anew is O(n), and due only when what is known has grown by a part.
+    Adding and taking a task is O(log n), and so is each task that is taken with its group. A
+    new prediction is O(n), and is made only when the number of known times has grown enough.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class WaitingTasks:
     Attributes
     ----------
     durations : Durations
-        Of all tasks that have ended, or only of the typical ones, if there are any.
+        Of the typical tasks that have ended; of all that have ended if none is typical.
     returned : deque
         Tasks that were put back: they come first.
     """
@@ -181,7 +181,7 @@ class WaitingTasks:
                 self._race.note(candidate)
 
     def appendleft(self, task: Waiting) -> None:
-        """Put a task back that has not run to its end: it comes next."""
+        """Put back a task that has not run to its end: it comes next."""
         self.returned.appendleft(task)
 
     def drop(self, ordinal: int) -> list[Any]:
@@ -221,21 +221,21 @@ class WaitingTasks:
     def _encoded(self, parameters: Mapping[str, Any]) -> Row:
         try:
             return self._encoder.row(parameters)
-        except Exception:  # noqa: BLE001 (values are the user's: a bad one is not predicted)
+        except Exception:  # noqa: BLE001 (the user's values: a bad one is not predicted)
             return (), ()
 
     # --- out --------------------------------------------------------------------------
 
     def take(self, slots: int, steps: StepGroups | None = None) -> Any:
-        """Take the task that is to begin next.
+        """Take the task that begins next.
 
         Parameters
         ----------
         slots : int
-            Slots that share what waits.
+            Slots that share the waiting tasks.
         steps : StepGroups, optional
-            Which shared steps are being made: a fit that would wait for them begins later,
-            unless it is long and has to begin now.
+            The shared steps that are being made. A fit that would wait for them begins
+            later, unless it is due.
         """
         if self.returned:
             return self.returned.popleft()
@@ -251,11 +251,11 @@ class WaitingTasks:
         Parameters
         ----------
         first : task
-            It waits, has a group, and was not put back.
+            A waiting task that has a group and was not put back.
         size : int
             How many to take at most.
         most_s : float
-            Expected seconds of all of them; the first one may take longer.
+            Limit of their expected seconds in total; the first one alone may take longer.
         """
         tasks, seconds = [first], self.expected_s(first) or 0.0
         for task in self._by_group[first.steps_group or 0]:
@@ -283,7 +283,7 @@ class WaitingTasks:
         Parameters
         ----------
         slots : int
-            Slots there are.
+            Number of slots.
         in_flight : int
             Batches that are with Dask.
         """
@@ -302,11 +302,11 @@ class WaitingTasks:
 
     @property
     def target_batch_s(self) -> float:
-        """How many seconds of work a batch of short tasks has."""
+        """Seconds of work in a batch of short tasks."""
         return TARGET_BATCH_S if self._race is None else RACE_BATCH_S
 
     def next_task(self, slots: int) -> Any:
-        """Return the task that `take` would return, whatever is being made."""
+        """Return the task that `take` would return, regardless of the steps being made."""
         if self.returned:
             return self.returned[0]
         if self._plain:
@@ -314,7 +314,7 @@ class WaitingTasks:
         return self._chosen(slots).waiting[0]
 
     def _task_that_need_not_wait(self, task: Any, steps: StepGroups) -> Any:
-        """Return another task to begin, if one is free to and the given one is not due."""
+        """Return a task that need not wait for shared steps; the given one if there is none."""
         among: list[Iterable[Any]] = [self]
         if not self._plain and self._upcoming is not None:
             splits = self._upcoming.waiting
@@ -349,7 +349,7 @@ class WaitingTasks:
     def expected_s(self, task: Waiting) -> float | None:
         """Return the expected seconds of a task.
 
-        Of a task whose candidate is not known yet, the mean of all.
+        For a task whose candidate is not known yet, this is the mean of all.
         """
         candidate = self._candidate_of(task)
         if candidate is None or candidate.predicted_s is None:
@@ -357,7 +357,7 @@ class WaitingTasks:
         return candidate.predicted_s
 
     def total_s(self) -> float | None:
-        """Return the expected seconds of all that wait; None if nothing is known."""
+        """Return the expected seconds of all waiting tasks; None if nothing is known."""
         mean_s = self.durations.mean_s
         if mean_s is None:
             return None
@@ -396,17 +396,17 @@ class WaitingTasks:
         return candidate if due else None
 
     def _may_be_due(self, seconds: float, place: int, candidate: _Candidate) -> bool:
-        """Whether an entry of the heap is still right."""
+        """Whether an entry of the heap is still valid."""
         del place
         if not candidate.waiting or -seconds != candidate.predicted_s:
             return False
         return self._race is None or not candidate.n_running
 
     def _to_explore(self, slots: int) -> _Candidate | None:
-        """Return a candidate none of whose fits has begun, until some have."""
+        """Return a candidate of which no fit has begun; None once enough are explored."""
         if self._explored >= 2 * max(slots, 1):
             return None
-        # Multiples of the golden section lie far from each other, however many there are.
+        # Any number of multiples of the golden section are spread evenly.
         part = (self._n_taken * _GOLDEN) % 1.0
         place = self._next + int(part * (len(self._arrived) - self._next))
         candidate = self._arrived[place]
@@ -448,8 +448,8 @@ class WaitingTasks:
             It has run to its end.
         seconds : float
         is_typical : bool
-            False: it made what other fits share, which they will not. That counts only
-            while nothing else is known.
+            False: the task made steps that other fits then share. Its time counts only
+            while no other is known.
         """
         self._n_results += 1
         if is_typical and not self._any_typical:
@@ -484,7 +484,7 @@ class WaitingTasks:
 
     @property
     def can_learn(self) -> bool:
-        """Whether enough has become known, or has come, to predict anew."""
+        """Whether there are enough new times, or new candidates, for a new prediction."""
         if self._n_waiting < 2 or len(self._measured) < _LEAST_MEASURED:  # noqa: PLR2004
             return False
         unknown = self._n_waiting - self._n_predicted
@@ -492,7 +492,7 @@ class WaitingTasks:
         return few or self._n_results >= self._learn_at
 
     def learn(self, most: int = MOST_PREDICTED) -> None:
-        """Predict the times of the candidates that wait, from what is known.
+        """Predict the times of the waiting candidates from the known times.
 
         Parameters
         ----------
@@ -515,7 +515,7 @@ class WaitingTasks:
                 self._expect(candidate, log)
 
     def _expect(self, candidate: _Candidate, model_log: float | None) -> None:
-        """Take in what has become known of a candidate that waits."""
+        """Update the expected time of a waiting candidate."""
         waiting = len(candidate.waiting)
         self._count(candidate, -waiting)
         candidate.model_log = model_log
@@ -536,5 +536,5 @@ class WaitingTasks:
 
 
 def _is_current(entry: tuple[float, int, _Candidate]) -> bool:
-    """Whether a candidate still waits, and is predicted as it was noted."""
+    """Whether a candidate still waits, with the prediction of this entry."""
     return bool(entry[2].waiting) and -entry[0] == entry[2].predicted_s

@@ -70,8 +70,8 @@ def check_early_ends(search: Any, settings: Settings) -> None:
         raise UnsupportedSearchError(msg)
     if sklearn_adapter.has_several_scores(search) and not isinstance(search.refit, str):
         msg = (
-            f"{asked[0]} needs one score that counts, and this search has several with "
-            f"refit={search.refit!r}: name one of them, refit=..."
+            f"{asked[0]} needs one score to compare candidates by, and this search has "
+            f"several with refit={search.refit!r}: name one of them, refit=..."
         )
         raise UnsupportedSearchError(msg)
     if settings.racing:
@@ -90,7 +90,7 @@ def _check_racing(search: Any, *, bayes_async: bool | None) -> None:
         if bayes_async is False:
             msg = (
                 "racing=True needs bayes_async=True, got False: skopt's own loop needs "
-                "the scores of all candidates that it has asked; leave out bayes_async"
+                "the scores of all its candidates; leave out bayes_async"
             )
             raise ValueError(msg)
     elif not sklearn_adapter.evaluates_once(search):

@@ -37,7 +37,7 @@ class _Embedded:
     Attributes
     ----------
     key : hashable
-        What its workers were started with.
+        The settings with which its workers were started.
     """
 
     key: Hashable
@@ -45,7 +45,7 @@ class _Embedded:
     client: Client
 
     def is_usable(self) -> bool:
-        """Whether it can take another fit."""
+        """Whether the cluster can run another fit."""
         running = self.cluster.status == Status.running
         return running and self.client.status == "running" and bool(self._workers())
 
@@ -54,27 +54,27 @@ class _Embedded:
         return scheduler.workers
 
     def release(self) -> None:
-        """Let go of what a fit left in memory: of slots, and of the scheduler."""
+        """Free the memory that a fit has left in slots and in the scheduler."""
         self.client.run(release_slots)
         self.client.run_on_scheduler(_forget_events)
 
     def close(self) -> None:
-        """End it."""
+        """End the cluster and its client."""
         with suppress(Exception):  # the scheduler may be gone
             self.client.close()
         self.cluster.close()
 
 
 def _forget_events(dask_scheduler: Scheduler) -> None:
-    """Drop the events of a search that has ended: its outcomes were sent as such."""
+    """Drop the events of a search that has ended: its outcomes were sent as events."""
     dask_scheduler._broker.truncate()  # noqa: SLF001 (there is no public way)
 
 
 class EmbeddedClusters:
-    """The clusters of the fits without a client: one that is idle is kept.
+    """The clusters of fits without a client: one idle cluster is kept.
 
-    A cluster serves one fit at a time. After it, it waits for the next fit that asks for as
-    many slots in the same surroundings. Fits at the same time have clusters of their own.
+    A cluster serves one fit at a time. Afterwards it waits for the next fit with the same
+    number of slots and the same surroundings. Simultaneous fits have separate clusters.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class EmbeddedClusters:
         slots : int or None
             Slots of the worker; None: as many as there are cores.
         keep : bool
-            Whether to use a cluster that was kept, and to keep it afterwards.
+            Whether to use a kept cluster, and to keep the cluster afterwards.
         """
         keep = keep and _may_keep()
         embedded = (self._take(slots) if keep else None) or _start(slots)
@@ -108,9 +108,9 @@ class EmbeddedClusters:
         try:
             yield embedded.client
             usable = True
-        except HPSearchError:  # it may be the cluster's
+        except HPSearchError:  # the cluster may have caused it
             raise
-        except Exception:  # the user's: the next fit may be better
+        except Exception:  # the user's code caused it, not the cluster
             usable = True
             raise
         finally:
@@ -123,7 +123,7 @@ class EmbeddedClusters:
             embedded.close()
 
     def _take(self, slots: int | None) -> _Embedded | None:
-        """Take the kept cluster, if it fits; else it is closed."""
+        """Take the kept cluster if it suits the fit; otherwise close it."""
         embedded = self._take_idle()
         if embedded is None:
             return None
@@ -133,7 +133,7 @@ class EmbeddedClusters:
         return None
 
     def _end_fit(self, embedded: _Embedded, *, keep: bool) -> None:
-        """Keep or close a cluster; it is closed too if Ctrl-C comes meanwhile."""
+        """Keep or close a cluster; Ctrl-C in the meantime closes it too."""
         kept = False
         try:
             kept = keep and self._put_back(embedded)
@@ -142,11 +142,13 @@ class EmbeddedClusters:
                 embedded.close()
 
     def _put_back(self, embedded: _Embedded) -> bool:
-        """Keep a cluster whose fit has ended, in the place of one that is kept already."""
+        """Keep a cluster whose fit has ended, instead of one that was kept before."""
         try:
             embedded.release()
         except Exception as error:  # noqa: BLE001 (it is closed then)
-            _logger.debug("the local cluster is not kept: %r", error)
+            _logger.debug(
+                "closing the local cluster, which cannot be used again: %r", error
+            )
             return False
         if not embedded.is_usable():
             return False
@@ -178,8 +180,8 @@ class EmbeddedClusters:
     def _leave_to_parent(self) -> None:
         """Leave the cluster to the process that this one was forked from.
 
-        Its threads are not here, and to close it would end it for the parent. What refers
-        to it stays, so that nothing closes it as it is collected.
+        Its threads do not exist here, and closing it would end it for the parent. The
+        references to it stay, so that garbage collection does not close it.
         """
         self._lock = threading.Lock()
         if self._idle is not None:
@@ -202,20 +204,20 @@ def _start(slots: int | None) -> _Embedded:
     except BaseException:
         cluster.close()
         raise
-    # Its scheduler has put a folder of its own in front of sys.path.
+    # The key has sys.path with the folder that the cluster's scheduler has put in front.
     return _Embedded(_surroundings(slots), cluster, client)
 
 
 def _may_keep() -> bool:
-    """Whether this is a process of the user's own: no pool's, and no slot's.
+    """Whether this is the user's own process, not one of a pool or of a slot.
 
-    What a fit starts ends with it, and a pool may have many processes.
+    Processes that a fit starts end with the fit, and a pool may have many processes.
     """
     return multiprocessing.parent_process() is None and not own_schedulers()
 
 
 def _surroundings(slots: int | None) -> Hashable:
-    """Return all that a cluster's processes take over as they start."""
+    """Return the surroundings that a cluster's processes take over when they start."""
     try:
         folder: str | None = os.getcwd()  # noqa: PTH109 (Path.cwd does the same)
     except OSError:

@@ -67,8 +67,8 @@ def map_google_errors(
     ) as error:
         msg = (
             f"cannot {doing}: {service} does not respond ({_short(error)}). Check "
-            "https://status.cloud.google.com and try again: an operation that has begun "
-            "is continued then"
+            "https://status.cloud.google.com and try again: this continues an operation "
+            "that has begun"
         )
         raise CloudUnreachableError(msg) from error
     except exceptions.GoogleAPIError as error:

@@ -33,8 +33,8 @@ def to_end(url: str) -> str:
     """Return how to find and end a run that continues."""
     run = f"SearchRun.attach({url!r})"
     return (
-        f"{run} finds it; its stop() ends it with the complete candidates, its cancel() "
-        "without a result"
+        f"{run} finds it: stop() ends it with the complete candidates, cancel() without a "
+        "result"
     )
 
 

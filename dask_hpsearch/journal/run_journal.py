@@ -407,7 +407,8 @@ class RunJournal:
                     f"run {self.folder.run_id}: the journal's result of call {ordinal}, "
                     f"candidate {candidate}, split {event.split} is for parameters with "
                     f"digest {event.digest}, but the candidate is {repr_of(parameters)} "
-                    f"({expected}): the folder holds parts of different runs"
+                    f"({expected}): the folder holds parts of different runs; "
+                    "start the search again as a new run"
                 )
                 raise JournalMismatchError(msg)
             call.results[candidate, event.split] = decode_result(event.result)

@@ -495,7 +495,7 @@ def _parsed(size: str) -> int:
     try:
         return int(parse_bytes(size))
     except ValueError as error:
-        msg = f"{SIZE_VARIABLE} must be a size in bytes or as in 20GiB, got {size!r}"
+        msg = f"{SIZE_VARIABLE} must be a number of bytes or a size such as 20GiB, got {size!r}"
         raise StoreError(msg) from error
 
 

@@ -119,8 +119,8 @@ class Standings:
         if score is None and several and result.get("fit_error") is None:
             names = ", ".join(map(repr, result["test_scores"]))
             msg = (
-                f"racing, stop_score and patience need one score, and the search has "
-                f"several ({names}): name the one that counts, refit=..., got "
+                "racing, stop_score and patience need one score to compare candidates by, "
+                f"and the search has several ({names}): name one of them, refit=..., got "
                 f"refit={self._refit!r}"
             )
             raise UnsupportedSearchError(msg)

@@ -389,7 +389,10 @@ class SearchRun:
             raise ValueError(msg)
         kind = self._folder.manifest.search_class
         if not self._folder.manifest.traits["extendable"]:
-            msg = f"a {kind} cannot be extended: it has no n_iter, or none that counts"
+            msg = (
+                f"a {kind} cannot be extended: that needs one n_iter for the whole search; "
+                "submit a new search"
+            )
             raise UnsupportedSearchError(msg)
         if not self.state.has_result:
             msg = f"run {self.run_id} is {self.state}: wait for its end, or resume it"

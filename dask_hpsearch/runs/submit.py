@@ -204,8 +204,8 @@ def _check_keep(settings: Settings) -> None:
     on_kubernetes = features_of(client).on_kubernetes
     if not settings.keep_cluster and client is not None and not on_kubernetes:
         msg = (
-            "keep_cluster=False: the driver of a submitted run can end a cluster on "
-            f"Kubernetes (kube_cluster), and its own; end that of {client} yourself"
+            "keep_cluster=False: the driver of a submitted run can end only a cluster of "
+            f"kube_cluster, and its own; end that of {client} yourself"
         )
         raise UnsupportedSearchError(msg)
 

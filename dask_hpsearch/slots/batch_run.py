@@ -148,7 +148,7 @@ def _cause_of_death(
         return "timeout", f"it ran longer than fit_timeout={fit_timeout_s:g} s"
     if code is None:
         slot.end("disconnected")
-        return "exited", "it closed the connection of its process to the worker"
+        return "exited", "it closed the connection between its process and the worker"
     with contextlib.suppress(ValueError):
         if code < 0:
             name = signal.Signals(-code).name

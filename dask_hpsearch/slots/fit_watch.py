@@ -1,8 +1,8 @@
-"""Watches the fit of a step for what a second fit might do differently.
+"""Watch the fit of a step for anything that a second fit might do differently.
 
-A step that drew no random number, asked for no fresh entropy, warned of nothing and left
-its data as it was gives the same again on the same rows. What cannot be seen from here:
-clocks, files, the network, other processes, and generators of compiled code.
+A step gives the same result again on the same rows if its fit drew no random number, asked
+for no entropy, did not warn and did not change its data. The watch cannot see clocks, files,
+the network, other processes, and generators of compiled code.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.slots.random_generators import Seedable
 
-# Their generators are their own, and cannot be compared.
+# Packages whose generators cannot be found and compared.
 _UNSEEN_GENERATORS = ("cupy", "jax", "keras", "numba", "tensorflow")
-# They name calls, folders and contexts so.
+# Packages that use entropy only to name calls, folders and contexts.
 _NAMING_PACKAGES = ("joblib.", "sklearn.callback.")
 _SEEDING_PACKAGES = ("scipy", "sklearn")
 _OF_STANDARD_LIBRARY = ("random", "secrets", "uuid", "tempfile", __name__)
 
 
 class WarningWatch:
-    """Notes whether a fit warned of anything: then it is to warn every time.
+    """Notes whether a fit warned: if so, it has to warn every time.
 
     Attributes
     ----------
     warned : bool
     repeatable : bool
-        Whether another fit gives the same, as far as is known.
+        Whether another fit gives the same result, as far as is known.
     """
 
     def __init__(self) -> None:
@@ -62,20 +62,20 @@ class WarningWatch:
 
 
 class FitWatch(WarningWatch):
-    """Notes whether a fit did anything that another one might do differently.
+    """Notes whether a fit did anything that another fit might do differently.
 
     Parameters
     ----------
     given : tuple
         The data of the fit.
     known_code : bool
-        Whether it is scikit-learn's own code that runs, which keeps no generators of its
-        own and writes to no data.
+        Whether only scikit-learn's own code runs, which keeps no generators and does not
+        write to its data.
 
     Attributes
     ----------
     repeatable : bool
-        Whether it did nothing of that kind, once the watch has ended.
+        Whether the fit did no such thing; valid once the watch has ended.
     """
 
     def __init__(self, given: tuple[Any, ...], *, known_code: bool) -> None:
@@ -89,8 +89,8 @@ class FitWatch(WarningWatch):
         ):
             self.repeatable = False
         self._generators = generators_here(all_of_them=not self._known_code)
-        # A step that seeds a generator always the same leaves a known state behind, which
-        # would look like no change the next time.
+        # A step that sets a fixed seed leaves the same state behind each time. Without these
+        # draws, the next fit would seem to change nothing.
         np.random.bytes(1 + os.urandom(1)[0])  # noqa: NPY002 (it is the one to watch)
         random.random()  # noqa: S311
         self._before = self._states()
@@ -110,7 +110,7 @@ class FitWatch(WarningWatch):
         self._given = ()
 
     def _states(self) -> list[Any]:
-        """Return what may not change: states of generators, checksums of the data."""
+        """Return what a fit must not change: generators' states, checksums of the data."""
         states: list[Any] = [_state_of(one) for one in self._generators]
         torch = sys.modules.get("torch")
         if torch is not None:
@@ -152,8 +152,8 @@ def _checksum(value: Any) -> tuple[int, ...] | None:
 class _EntropyWatch:
     """Notes whether anything asks the operating system for entropy.
 
-    That is how `numpy.random.default_rng`, ``RandomState()``, ``secrets``, ``uuid4`` and
-    ``random.Random()`` begin without a seed.
+    `numpy.random.default_rng`, ``RandomState()``, ``secrets``, ``uuid4`` and
+    ``random.Random()`` do so if they have no seed.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,7 @@ class _EntropyWatch:
         self._places: list[tuple[Any, str, Any]] = []
 
     def begin(self) -> None:
-        """Put watched functions in the place of those that ask."""
+        """Replace the functions that ask for entropy by watched ones."""
         self._watch(os, "urandom", lambda _args, _options: True)
         self._watch(random, "_urandom", lambda _args, _options: True)
         if hasattr(os, "getrandom"):
@@ -169,7 +169,7 @@ class _EntropyWatch:
         self._watch(random.Random, "seed", _is_without_seed)
 
     def end(self) -> None:
-        """Put things back."""
+        """Restore the original functions."""
         for owner, name, original in self._places:
             setattr(owner, name, original)
         self._places.clear()
@@ -194,7 +194,7 @@ def _is_without_seed(args: tuple[Any, ...], options: Any) -> bool:
 
 
 def _is_harmless() -> bool:
-    """Whether what is asked for reaches no result: it names things, or is not used.
+    """Whether the requested entropy affects no result: it only names things, or is not used.
 
     ``RandomState(seed)`` asks for entropy before it takes its seed.
     """

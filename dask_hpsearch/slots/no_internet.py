@@ -1,4 +1,4 @@
-"""**Runs in slots**: a failed connection to the internet, explained where nodes have no way there.
+"""**Runs in slots**: explain failed connections on nodes that cannot reach the internet.
 
 The nodes of a GKE cluster have no external address by default. Without Cloud NAT they reach
 Google's APIs only, and a fit that downloads something fails with a time-out that names no
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _LONGEST_CHAIN = 50
-# Attributes in which libraries keep the error behind theirs, as `urllib.error.URLError`.
+# Attributes in which libraries keep the original error, such as `urllib.error.URLError`.
 _INNER_ERRORS = ("__cause__", "__context__", "reason", "os_error")
 _NOT_CONNECTED = frozenset(
     {
@@ -34,7 +34,7 @@ _NOT_CONNECTED = frozenset(
     }
 )
 _TIMED_OUT = "timed out"  # the only text of a socket's time-out
-# Names of classes: builtin ones, and those of requests, urllib3 and httpx.
+# Names of error classes: builtin ones, and those of requests, urllib3 and httpx.
 _CONNECTION_ERRORS = frozenset(
     {
         "ConnectError",
@@ -45,14 +45,14 @@ _CONNECTION_ERRORS = frozenset(
         "TimeoutError",
     }
 )
-# The functions that connect, and the variables in which they have the host.
+# The functions that connect, and their variables with the host.
 _CONNECTING = {
     "asyncio.base_events": ("host",),
     "socket": ("host", "address"),
     "urllib3.util.connection": ("address",),
 }
-# Of a Kubernetes cluster, its nodes and their network; the rest is public. ``100.64.0.0/10``
-# and ``240.0.0.0/4`` can be the addresses of pods.
+# Addresses of a Kubernetes cluster, its nodes and their network; all others are public.
+# ``100.64.0.0/10`` and ``240.0.0.0/4`` can be addresses of pods.
 _PRIVATE = tuple(
     map(
         ipaddress.ip_network,
@@ -77,7 +77,7 @@ _INSIDE = (
     ".local",
     ".localhost",
     ".svc",
-    ".googleapis.com",  # reached without the internet, as the registry is
+    ".googleapis.com",  # reached without the internet, like the registry
     ".pkg.dev",
 )
 
@@ -85,8 +85,8 @@ _INSIDE = (
 def explain(error: BaseException) -> None:
     """Add a note to an error that a failed connection to the internet has caused.
 
-    The note says why, and the way out. Nothing is added where nodes have a way to the
-    internet, or for a connection to a private address.
+    The note says why the connection failed, and what to do. No note is added where nodes can
+    reach the internet, or for a connection to a private address.
 
     Parameters
     ----------
@@ -97,9 +97,9 @@ def explain(error: BaseException) -> None:
     if not command:
         return
     note = (
-        "The nodes of this GKE cluster have no external address (network.private_nodes), so "
-        "that they reach the internet only through Cloud NAT: read data from gs://..., or create "
-        f"a Cloud NAT with: {command}"
+        "The nodes of this GKE cluster have no external address (network.private_nodes), and "
+        "reach the internet only through Cloud NAT. Read the data from gs://..., or create a "
+        f"Cloud NAT with: {command}"
     )
     with contextlib.suppress(Exception):  # the errors' own code may run
         known = note in getattr(error, "__notes__", ())

@@ -178,7 +178,7 @@ class NodeData:
                 if time.monotonic() > max(begun, self._heard_at) + _GIVE_UP_S:
                     msg = (
                         f"the client did not send {ref.nbytes} bytes of data "
-                        f"({ref.digest}) within {_GIVE_UP_S:.0f} s: is it still running?"
+                        f"({ref.digest}) within {_GIVE_UP_S:.0f} s: check that it still runs"
                     )
                     raise DataUnavailableError(msg)
                 if ref.digest not in self._asked:

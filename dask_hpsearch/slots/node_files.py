@@ -1,7 +1,7 @@
-"""Pickled objects that all slots of a node share: files, each made by the first slot that needs it.
+"""Pickled objects in files that all slots of a node share.
 
-A slot claims a file before it makes it. Another slot that needs the file meanwhile gets an
-error that says that it is being made. A claim ends with its process, however that ends.
+The first slot that needs a file claims it and makes it. Another slot that needs the file in
+the meantime gets `BeingMadeError`. A claim ends with its process, however the process ends.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class NodeFolder:
 
 
 class BeingMadeError(BaseException):
-    """Another slot makes the file now: do something else first.
+    """Another slot is making the file: do something else first.
 
-    It is no `Exception`, which scikit-learn would take for a failed fit.
+    This is not an `Exception`, which scikit-learn would treat as a failed fit.
     """
 
     def __init__(self, name: str) -> None:
@@ -104,7 +104,7 @@ class NodeFiles:
         return self.open(place)
 
     def name_of(self, *content: Hashable) -> str | None:
-        """Return the name of a file; None if other slots would name it otherwise."""
+        """Return the name of a file; None if other slots would give it another name."""
         text = repr(content)
         if " at 0x" in text:  # an object without a name
             return None
@@ -123,7 +123,7 @@ class NodeFiles:
         Raises
         ------
         BeingMadeError
-            If another slot makes it.
+            If another slot is making it.
         """
         if not self._is_own():
             return None
@@ -145,7 +145,7 @@ class NodeFiles:
         given_up: Callable[[], bool] = bool,
         timeout: float | None = None,
     ) -> None:
-        """Wait until no slot makes a file, or it is given up.
+        """Wait until no slot is making a file any more, or until the wait is given up.
 
         Parameters
         ----------
@@ -208,6 +208,6 @@ class NodeFiles:
 
 
 def search_prefix(kind: str, search: str) -> str:
-    """Return how the names of a search's files of a kind begin."""
+    """Return the common beginning of the names of a search's files of one kind."""
     digest = hashlib.sha256(search.encode(), usedforsecurity=False).hexdigest()
     return f"{kind}{digest[:16]}-"

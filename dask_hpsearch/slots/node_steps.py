@@ -1,4 +1,4 @@
-"""Fitted steps of pipelines that all slots of a node share."""
+"""Fitted pipeline steps that all slots of a node share."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class NodeSteps(NodeFiles):
         return self.name_of(self.place.code, step)
 
     def recall(self, key: str) -> tuple[Any, Any] | bool | Claim | None:
-        """Return a private copy of a step's output and the step, or a claim to make them.
+        """Return private copies of a step's output and the step, or a claim to make them.
 
         Returns
         -------
         tuple, bool, Claim or None
-            For a step that is fitted every time: whether another fit gives the same. None
-            if the node's cache cannot be used.
+            A bool for a step that is fitted every time: whether another fit gives the same
+            result. None if the node's cache cannot be used.
 
         Raises
         ------
         BeingMadeError
-            If another slot makes it.
+            If another slot is making the file.
         """
         found = self.find(key)
         if found is None or isinstance(found, Claim):
@@ -52,7 +52,7 @@ class NodeSteps(NodeFiles):
         return seconds >= _LEAST_S + nbytes / _BYTES_PER_S
 
     def keep(self, claim: Claim, snapshot: Snapshot) -> bool:
-        """Fill a claim, unless that takes too much room; return whether it was filled."""
+        """Fill a claim, unless the step is too large; return whether it was filled."""
         if snapshot.nbytes > self.room // _LARGEST_PART:
             return False
         return self.fill(claim, snapshot)

@@ -1,14 +1,14 @@
-"""Steps of pipelines that several fits have in common, fitted once.
+"""Pipeline steps that several fits have in common, fitted once.
 
 The candidates of a search often differ only in a pipeline's later steps: the earlier ones
 are then fitted on the same rows with the same parameters again and again.
 ``Pipeline(memory=…)`` takes any object with a method ``cache``. `PipelineMemory` is such an
 object; its key is the data, the split and the steps so far, so it hashes no array.
 
-Only what comes out the same is kept: steps whose parameters tell it for sure
-(`repeatability`), and fits that were seen to do nothing that another one might do
-differently (`fit_watch`). What takes long to fit is kept for all slots of the node
-(`node_steps`), the rest in the slot's own memory.
+Only repeatable steps are kept: those whose parameters guarantee the same result
+(`repeatability`), and those whose fit was seen to do nothing that another fit might do
+differently (`fit_watch`). Steps that take long to fit are kept for all slots of the node
+(`node_steps`), the others in the slot's own memory.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class _Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Whose steps a fit has, so that those of its other splits need no second look.
+    """The candidate of a fit: its steps are examined once, not for each split.
 
     Attributes
     ----------
     search : str
-        Digest of what the fits of its call have in common.
+        Digest of the objects that the fits of its call have in common.
     parameters : mapping of str to object, or None
     """
 
@@ -71,13 +71,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What is known of an unfitted step.
+    """An unfitted step, as far as it is known.
 
     Attributes
     ----------
     identity : bytes
     is_sure : bool
-        Whether its parameters alone tell that it gives the same each time.
+        Whether its parameters alone guarantee the same result each time.
     is_known_code : bool
     """
 
@@ -88,7 +88,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class StepFit:
-    """One fit of a step that may be known.
+    """One fit of a step that may be in the cache.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class StepFit:
         Names the step, the steps before it, and their data.
     step : Step
     run : callable
-        Fits it; returns its output and the fitted step.
+        Fits the step; returns its output and the fitted step.
     kind : type
         Its class.
     given : (X, y)
@@ -115,7 +115,7 @@ class StepFit:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A step's output, the fitted step, and whether another fit gives the same."""
+    """A step's output, the fitted step, and whether another fit gives the same result."""
 
     transformed: Any
     step: Any
@@ -128,11 +128,11 @@ class PipelineCache:
     Attributes
     ----------
     room : int
-        Bytes that they may take in this slot's memory.
+        Bytes that these steps may take in this slot's memory.
     hits : int
         How often a step needed no fitting.
     node : NodeSteps or None
-        Those of the other slots.
+        The fitted steps that the node's slots share.
     """
 
     def __init__(self, room: int = MOST_BYTES) -> None:
@@ -143,7 +143,7 @@ class PipelineCache:
         self._kept = collections.OrderedDict()
         self._nbytes = 0
         self._steps: dict[Hashable, Step | None] = {}
-        self._every_time: dict[Hashable, bool] = {}  # whether they come out the same
+        self._every_time: dict[Hashable, bool] = {}  # whether repeatable
         self._seconds: dict[bytes | type, float] = {}
 
     def attach(
@@ -155,7 +155,7 @@ class PipelineCache:
         n_steps: int | None = None,
         may_wait: bool = False,
     ) -> None:
-        """Give a pipeline a memory of what was fitted on the same rows before.
+        """Give a pipeline a memory of the steps that were fitted on the same rows before.
 
         Parameters
         ----------
@@ -164,11 +164,11 @@ class PipelineCache:
         rows : tuple of str
             Digests of X, y and the split.
         candidate : Candidate, optional
-            Whose fit it is.
+            The candidate of the fit.
         n_steps : int, optional
-            How many of its first steps other fits have too; default: all may.
+            How many of its first steps other fits have too; default: possibly all.
         may_wait : bool
-            Whether the fit may end with `BeingMadeError`, and be begun anew later.
+            Whether the fit may end with `BeingMadeError`, and begin again later.
         """
         if type(estimator) is Pipeline and estimator.memory is None and n_steps != 0:
             estimator.memory = PipelineMemory(
@@ -176,7 +176,7 @@ class PipelineCache:
             )
 
     def forget(self, digest: str) -> None:
-        """Drop the steps that were fitted on data, or rows of a split, no longer used."""
+        """Drop the steps that were fitted on data or on a split that is no longer used."""
         for key, found in list(self._kept.items()):
             if digest in found.rows:
                 self._nbytes -= self._kept.pop(key).snapshot.nbytes
@@ -184,15 +184,15 @@ class PipelineCache:
     def step(
         self, step: Any, name: str, position: int, candidate: Candidate | None
     ) -> Step | None:
-        """Return what is known of an unfitted step; None if it is fitted every time.
+        """Return an unfitted step as far as it is known; None if it is fitted every time.
 
         Parameters
         ----------
         step : estimator
         name : str
-            In its pipeline.
+            The step's name in its pipeline.
         position : int
-            There.
+            Its position there.
         candidate : Candidate or None
         """
         key = None if candidate is None else _short_key(name, position, candidate)
@@ -211,7 +211,7 @@ class PipelineCache:
         return found
 
     def fit(self, fit: StepFit, *, may_wait: bool) -> Result:
-        """Fit a step, or recall what was fitted before.
+        """Fit a step, or recall an earlier fit.
 
         Parameters
         ----------
@@ -221,7 +221,7 @@ class PipelineCache:
         Raises
         ------
         BeingMadeError
-            If another slot fits it, and the fit may wait.
+            If another slot is fitting the step, and this fit may wait.
         """
         key = fit.key
         known = self._get(key)
@@ -243,7 +243,7 @@ class PipelineCache:
             return self._fit(fit, claim)
 
     def _fit(self, fit: StepFit, claim: Claim | None) -> Result:
-        """Fit a step, and keep it if another fit would give the same."""
+        """Fit a step, and keep it if another fit would give the same result."""
         step = fit.step
         watch = (
             WarningWatch()
@@ -261,7 +261,7 @@ class PipelineCache:
             kept = snapshot is not None and self._keep(fit, snapshot, seconds, claim)
         if not kept:
             self._note_every_time(fit.key, repeatable=watch.repeatable)
-            takes_long = seconds >= _CHEAP_S  # else nobody waits for it for long
+            takes_long = seconds >= _CHEAP_S  # otherwise other slots do not wait long
             if takes_long and claim is not None and self.node is not None:
                 self.node.note_every_time(claim, repeatable=watch.repeatable)
         return Result(transformed, fitted, repeatable=watch.repeatable)
@@ -269,7 +269,7 @@ class PipelineCache:
     def _keep(
         self, fit: StepFit, snapshot: Snapshot, seconds: float, claim: Claim | None
     ) -> bool:
-        """Keep a step for all slots if that is worth it, else in this one's memory."""
+        """Keep a step for all slots if that saves time, else in this slot's memory."""
         if (
             claim is not None
             and self.node is not None
@@ -281,7 +281,7 @@ class PipelineCache:
     def _ask_node(
         self, key: Hashable, *, may_wait: bool
     ) -> tuple[Any, Any] | bool | Claim | None:
-        """Return what the node has of a step, or the right to make it."""
+        """Return the node's copy of a step, or a claim to make it."""
         name = None if self.node is None else self.node.key(key)
         if name is None or self.node is None:
             return None
@@ -302,7 +302,7 @@ class PipelineCache:
         return found
 
     def _put(self, key: Hashable, rows: tuple[str, ...], snapshot: Snapshot) -> bool:
-        """Keep a step and what it made of its data, unless these are large."""
+        """Keep a step and its output in this slot's memory, unless they are large."""
         if snapshot.nbytes > self.room // _LARGEST_PART:
             return False
         self._kept[key] = _Fitted(snapshot.kept(), rows)
@@ -323,9 +323,9 @@ class PipelineCache:
             self._seconds[of] = max(seconds, self._seconds.get(of, 0.0))
 
     def _may_take_long(self, fit: StepFit) -> bool:
-        """Whether a step may be worth to ask the other slots for.
+        """Whether a step may take long enough to ask the other slots for it.
 
-        What runs a user's code may take longer with other parameters.
+        A step that runs a user's code may take longer with other parameters.
         """
         expected_s = self._seconds.get(fit.step.identity)
         if expected_s is None and fit.step.is_sure:
@@ -346,7 +346,7 @@ class PipelineCache:
 
 
 class PipelineMemory:
-    """The ``memory`` of one pipeline, for its next fit alone.
+    """The ``memory`` of one pipeline, for its next fit only.
 
     Parameters
     ----------
@@ -354,8 +354,8 @@ class PipelineMemory:
     rows : tuple of str
         Digests of the data that the first step gets.
     pipeline : Pipeline
-        Has no memory again as soon as that fit has begun: a scorer may fit it, or a clone
-        of it, on other rows.
+        It loses this memory as soon as that fit has begun, because a scorer may fit it, or
+        a clone of it, on other rows.
     candidate, n_steps, may_wait
         As of `PipelineCache.attach`.
     """
@@ -402,7 +402,7 @@ class PipelineMemory:
             and not _has_options(others)
         ):
             known = self._cache.step(step, name, position, self._candidate)
-        if known is None:  # nor can what follows be known
+        if known is None:  # then the later steps are not known either
             self._so_far = None
             return function(step, X, y, **others)
         key = self._so_far, known.identity
@@ -416,7 +416,7 @@ class PipelineMemory:
 
 
 def _short_key(name: str, position: int, candidate: Candidate) -> Hashable | None:
-    """Return what tells a step from others of a call: its own parameters."""
+    """Return a key that tells a step from the other steps of a call: its parameters."""
     parameters = candidate.parameters or {}
     if "steps" in parameters:
         return None
@@ -432,7 +432,7 @@ def _short_key(name: str, position: int, candidate: Candidate) -> Hashable | Non
 
 
 def _has_options(others: dict[str, Any]) -> bool:
-    """Whether a step gets metadata or weights, or is to print its time."""
+    """Whether a step gets metadata or weights, or has to print its time."""
     params = others.get("params") or {}
     return (
         any(params.values())

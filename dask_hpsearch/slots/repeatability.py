@@ -1,7 +1,7 @@
-"""Whether a step of a pipeline gives the same each time, as its parameters tell.
+"""Whether a pipeline step gives the same result each time, judged by its parameters.
 
-Of some steps the parameters tell it for sure; of others only a fit shows it, which is
-watched (`fit_watch`); and some are known to differ, or to alter what they are given.
+For some steps the parameters guarantee this. For others only a fit can show it, which is
+then watched (`fit_watch`). Some are known to differ, or to alter their input.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _PLAIN = (
     *(np.generic, np.dtype, np.ufunc),
 )
 _EXACT_FUNCTIONS = (chi2, f_classif, f_regression, r_regression)
-# Packages whose code draws from numpy's and Python's generators alone, and writes to no
-# data that it was not given for that.
+# Packages whose code draws only from numpy's and Python's generators, and writes only to data
+# that is passed for this purpose.
 _KNOWN_PACKAGES = frozenset(
     {
         *("sklearn", "numpy", "scipy", "pandas"),
@@ -34,7 +34,7 @@ _KNOWN_PACKAGES = frozenset(
 
 
 def identity_of(step: Any) -> bytes | None:
-    """Return what tells an unfitted step from others; None if it has no such thing."""
+    """Return bytes that identify an unfitted step; None if it cannot be identified."""
     identity = _pickled(step)
     if identity is None or len(identity) > LONGEST_IDENTITY:
         return None
@@ -42,20 +42,20 @@ def identity_of(step: Any) -> bytes | None:
 
 
 def may_be_repeatable(step: Any, identity: bytes) -> bool:
-    """Whether a step may give the same each time: its fit has to show it.
+    """Whether a step may give the same result each time; its fit has to show it.
 
     Parameters
     ----------
     step : estimator
         Not fitted.
     identity : bytes
-        Of it.
+        Of this step.
 
     Returns
     -------
     bool
         False if it holds a random number generator, which a plain search advances from
-        fit to fit, or is to write to the data that it is given.
+        fit to fit, or if it may write to its input.
     """
     names = _names_in(identity)
     return names is not None and not (
@@ -64,7 +64,7 @@ def may_be_repeatable(step: Any, identity: bytes) -> bool:
 
 
 def is_known_code(identity: bytes) -> bool:
-    """Whether all code that a step names is scikit-learn's, or below it."""
+    """Whether all code that a step names belongs to scikit-learn or a package below it."""
     names = _names_in(identity)
     return names is not None and all(
         module.partition(".")[0] in _KNOWN_PACKAGES for module, _ in names
@@ -72,7 +72,7 @@ def is_known_code(identity: bytes) -> bool:
 
 
 def is_repeatable(step: Any) -> bool:
-    """Whether fitting a step again on the same data is sure to give the same.
+    """Whether fitting a step again on the same data is sure to give the same result.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def is_repeatable(step: Any) -> bool:
 
 
 def _is_settled(name: str, value: Any) -> bool:
-    """Whether a parameter of a step leaves nothing to chance, or to a user's code."""
+    """Whether a parameter excludes randomness and the user's own code."""
     if name == "random_state":
         return isinstance(value, int | np.integer) and not isinstance(value, bool)
     if _is_no_copy(name, value):
@@ -121,7 +121,7 @@ def _is_of_sklearn(kind: type) -> bool:
 
 
 def _is_no_copy(name: str, value: Any) -> bool:
-    """Whether a parameter lets a step write to the data that it is given."""
+    """Whether a parameter lets a step write to its input."""
     return name.rpartition("__")[2].startswith("copy") and value is False
 
 
@@ -141,7 +141,7 @@ def _is_generator(name: tuple[str, str]) -> bool:
 
 
 class _NamesUnpickler(pickle.Unpickler):
-    """Notes what a pickle names."""
+    """Notes the classes and functions that a pickle names."""
 
     def __init__(self, payload: bytes) -> None:
         super().__init__(io.BytesIO(payload))
@@ -163,7 +163,7 @@ def _names_in(identity: bytes) -> set[tuple[str, str]] | None:
 
 
 def _pickled(step: Any) -> bytes | None:
-    """Pickle a step, with the code of what has no module; None if it cannot be."""
+    """Pickle a step, with the code of objects that have no module; None if that fails."""
     for dumps in (pickle.dumps, cloudpickle.dumps):
         with contextlib.suppress(Exception):  # it is the user's
             return bytes(dumps(step, protocol=5))

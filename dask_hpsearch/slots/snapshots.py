@@ -1,8 +1,8 @@
-"""Snapshots of fitted steps and of what they made of their data, exact in every bit.
+"""Snapshots of fitted steps and of their output, exact in every bit.
 
-A snapshot is a pickle whose array data lies beside it. What is loaded from it has the
-values, types and order in memory of the original: sums in another order differ in their
-last digits. What cannot be kept so has no snapshot.
+A snapshot is a pickle with the data of its arrays beside it. An object that is loaded from it
+has the values, types and order in memory of the original, because sums in another order
+differ in their last digits. If this is not possible, there is no snapshot.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dask_hpsearch.slots import shared_data
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_MOST_GAPS = 4  # bytes from the first to the last one of an array, per byte of data
+_MOST_GAPS = 4  # bytes that an array spans in memory, per byte of its data
 _COPY_ON_WRITE_SINCE = 3  # pandas' major version
 
 Span = tuple[int, int]
@@ -31,7 +31,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An object as it was, in memory.
+    """An object at one moment, kept in memory.
 
     Attributes
     ----------
@@ -45,11 +45,11 @@ class Snapshot:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes."""
+        """The size of the snapshot in bytes."""
         return len(self.pickled) + sum(len(buffer) for buffer in self.buffers)
 
     def kept(self) -> Snapshot:
-        """Copy the data, to which others may write from now on."""
+        """Return a snapshot with its own copy of the data, since others may write to it."""
         return Snapshot(self.pickled, [bytes(buffer) for buffer in self.buffers])
 
     def load(self) -> Any:
@@ -69,9 +69,9 @@ def snapshot_of(transformed: Any, step: Any, *, given: Any) -> Snapshot | None:
     Returns
     -------
     Snapshot or None
-        Of the pair. None if a copy would not be the same in every way, or if the output
-        shares memory with the input or the fitted step: what a later step writes to it
-        would show there.
+        A snapshot of the pair. None if a copy would differ in any way, or if the output
+        shares memory with the input or the fitted step: a later step that writes to the
+        output would change these too.
     """
     if transformed is given or shared_data.handing_out(transformed) is None:
         return None
@@ -81,7 +81,7 @@ def snapshot_of(transformed: Any, step: Any, *, given: Any) -> Snapshot | None:
     pair = _taken((transformed, step))
     if pair is None:
         return None
-    own = sum(span in pair.spans for span in outputs.spans)  # others are temporary
+    own = sum(span in pair.spans for span in outputs.spans)  # other spans are temporary
     if _overlapping(pair.spans, outputs.spans) != own:
         return None
     return Snapshot(pair.pickled, pair.buffers)
@@ -109,21 +109,21 @@ class _Taken:
 
 
 class _ExactPickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles arrays with their strides, their data out of band.
+    """Pickles arrays with their strides, and their data out of band.
 
     Attributes
     ----------
     exact : bool
-        Whether all arrays so far will come back with the strides that they have.
+        Whether all arrays so far will be loaded with their own strides.
     spans : list of (int, int)
-        Where their data lies in memory.
+        The memory of their data.
     """
 
     def __init__(self, file: io.BytesIO) -> None:
         self.exact = True
         self.buffers: list[Any] = []
         self.spans: list[Span] = []
-        # No method of this object, which would keep itself and the data alive.
+        # Not a method of this object: that would keep the object and the data alive.
         take = functools.partial(_take, self.buffers, self.spans)
         super().__init__(file, protocol=5, buffer_callback=take)
 
@@ -174,14 +174,14 @@ def _strided(  # noqa: PLR0917 (called by pickle)
     offset: int,
     writable: bool,  # noqa: FBT001
 ) -> np.ndarray[Any, Any]:
-    """Make an array that lies in memory as the pickled one did."""
+    """Make an array with the memory layout of the pickled one."""
     array: np.ndarray[Any, Any] = np.ndarray(shape, dtype, content, offset, strides)
     array.flags.writeable = writable
     return array
 
 
 def _taken(value: Any) -> _Taken | None:
-    """Pickle an object; None if it will not be pickled, or not exactly."""
+    """Pickle an object; None if it cannot be pickled exactly."""
     file = io.BytesIO()
     try:
         pickler = _ExactPickler(file)
@@ -194,7 +194,7 @@ def _taken(value: Any) -> _Taken | None:
 
 
 def _is_part_of(transformed: Any, spans: Iterable[Span], given: Any) -> bool:
-    """Whether a step gave back its own input, perhaps altered, or a part of it."""
+    """Whether a step returned its own input, perhaps altered, or a part of it."""
     if isinstance(given, list | tuple) or _is_copied_on_write(transformed):
         return False
     if isinstance(given, np.ndarray):
@@ -204,7 +204,7 @@ def _is_part_of(transformed: Any, spans: Iterable[Span], given: Any) -> bool:
 
 
 def _is_copied_on_write(value: Any) -> bool:
-    """Whether what is written to shared memory of a frame is copied before."""
+    """Whether a frame copies shared memory before it writes to it."""
     pandas = sys.modules.get("pandas")
     return (
         pandas is not None
@@ -226,7 +226,7 @@ def _span_of(array: np.ndarray[Any, Any]) -> Span:
 
 
 def _overlapping(spans: Iterable[Span], others: Sequence[Span]) -> int:
-    """Count those spans that overlap any of the others."""
+    """Count the spans that overlap any of the others."""
     return sum(
         any(start < end_2 and start_2 < end for start_2, end_2 in others)
         for start, end in spans

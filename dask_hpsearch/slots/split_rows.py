@@ -1,12 +1,12 @@
 """The rows of a split: selected once on a node, and mapped by each fit as its own copy.
 
 scikit-learn selects ``X[train]`` and ``X[test]`` anew for every fit, so that a node with 64
-slots holds 64 copies of X. Here one slot selects them and writes them to a file of the node.
-Each fit gets a private map of that file: pages that the fit writes to become its own. Small
-data are kept in the memory of each slot instead, and copied for each fit.
+slots holds 64 copies of X. Here one slot selects the rows, and writes them to a file of the
+node. Each fit gets a private map of that file: pages that the fit writes to become its own.
+Small data are kept in the memory of each slot instead, and copied for each fit.
 
-The rows are what scikit-learn selects, in every bit and in the same order in memory. Data of
-which this is not certain are selected by each fit, as before.
+The rows equal those that scikit-learn selects, in every bit and in the same order in memory.
+If this is not certain, each fit selects its own rows, as before.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WAIT_BYTES_PER_S = 100e6
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The identity and the size of the data of a fit.
+    """The identity and the size of a fit's data.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The threads of a fit: those of its slot, and those of slots that no other fit needs."""
+"""The threads of a fit: its slot's own, and those of slots that no other fit needs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def of_slot() -> int:
 def nested_calls_stay_here() -> contextlib.AbstractContextManager[Any]:
     """Run parallel calls inside a fit in the slot's own thread or threads.
 
-    A slot has one core, unless it was given more: with ``n_jobs=-1`` inside a fit, slots
-    would compete for the same cores.
+    A slot has one core, unless it was given more. Otherwise slots would compete for the
+    same cores if a fit has ``n_jobs=-1``.
     """
     return _running_in(of_slot())
 
@@ -41,7 +41,7 @@ def asks_for_more(estimator: Any, parameters: Mapping[str, Any] | None) -> bool:
     ----------
     estimator : estimator
     parameters : mapping of str to object, or None
-        The candidate, which is not set yet.
+        The candidate's parameters, which are not set on the estimator yet.
     """
     try:
         settings = {**estimator.get_params(), **(parameters or {})}

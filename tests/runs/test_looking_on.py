@@ -79,7 +79,7 @@ def test_who_looks_on_no_longer_learns_that_the_run_goes_on(
 
     *_, summary, hint = errors.getvalue().splitlines()
     assert summary.startswith("Search continues: 0 of 8 fits")
-    assert hint.startswith(f"SearchRun.attach({waiting.url!r}) finds it; its stop()")
+    assert hint.startswith(f"SearchRun.attach({waiting.url!r}) finds it: stop()")
     assert caught.value.__notes__ == [f"the run continues; {hint}"]
     assert waiting.state == "running"
     waiting.cancel().wait(60)

@@ -258,7 +258,7 @@ def _end_of_pod(pod: Manifest) -> Problem | None:
     if reason == "Evicted":
         return Problem("wait", f" was evicted: {said}", reason=reason)
     if reason == "DeadlineExceeded":
-        text = f": it ran longer than it may ({reason}): {said}"
+        text = f": it ran longer than allowed ({reason}): {said}"
         return Problem("crash", text, reason=reason)
     if reason in _ENDED_BY_OTHERS or reason.startswith("OutOf"):
         cause = _ENDED_BY_OTHERS.get(reason, "its node had no room for it")

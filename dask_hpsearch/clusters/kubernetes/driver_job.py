@@ -161,7 +161,7 @@ def why_given_up(ends: Sequence[DriverEnd], *, used: int, doing: str) -> str | N
     if len(killed) < _MAX_OOM_KILLS:
         return None
     limit = killed[-1].memory
-    seen = f"; it was seen to use {used / 2**30:.2f} GiB" if used else ""
+    seen = f"; it used up to {used / 2**30:.2f} GiB" if used else ""
     more = f"{math.ceil(2 * memory_bytes(limit) / 2**30)}Gi" if limit else "more"
     return (
         f"its driver was killed {len(killed)} times because it used more memory than "

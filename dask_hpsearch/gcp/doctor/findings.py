@@ -15,7 +15,7 @@ _WAITING = (
     '("Identity Pool does not exist"). gke_cluster and dask-hpsearch up wait for them once '
     "the GKE cluster exists, or make them with bind=True and --bind:"
 )
-_ADVICE = "It works, but more is allowed than is necessary:"
+_ADVICE = "The following works, but allows more than is necessary:"
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def _check_folder(
     yield Finding(
         _about(spec),
         f"pods may use all of the bucket {spec.bucket!r}, not only {spec.store!r}: a role is "
-        "bound without a condition. Unless others need that:",
+        "bound without a condition. Unless others need it, replace it:",
         " && ".join(commands),
         optional=True,
     )

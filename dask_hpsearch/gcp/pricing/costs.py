@@ -117,7 +117,7 @@ class CostEstimate:
             ),
             *self._driver_line(),
             (
-                f"so about ${self.maximum_usd:.2f} with {self.maximum} workers all the time "
+                f"in total about ${self.maximum_usd:.2f}, with {self.maximum} workers all the time "
                 f"until it deletes itself, after {self.ttl_hours:g} hours"
             ),
             (
@@ -232,8 +232,8 @@ def later_end(
         return []
     lines = [
         (
-            f"it ends in {hours:.1f} hours, later than ttl_hours {spec.ttl_hours:g}, since it was "
-            "used before"
+            f"it ends in {hours:.1f} hours, later than ttl_hours {spec.ttl_hours:g}, because "
+            "an earlier use has moved its end"
         )
     ]
     try:
@@ -243,7 +243,7 @@ def later_end(
     return [
         *lines,
         (
-            f"until then it costs about ${found.idle_usd_hour * hours:.2f} if it is idle, and "
+            f"until then it costs about ${found.idle_usd_hour * hours:.2f} while it is idle, and "
             f"${found.maximum_usd:.2f} with {found.maximum} workers all the time"
         ),
     ]

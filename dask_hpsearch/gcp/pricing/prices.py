@@ -23,7 +23,7 @@ _OLD_DAYS = 180
 _HYPERDISK_HINT = (
     ". Google bills the size of a hyperdisk, and the IOPS and the throughput that are "
     "provisioned for it: see https://cloud.google.com/compute/disks-image-pricing. Machine types "
-    "that take pd-balanced, as n2-standard-8, have an estimate"
+    "that take pd-balanced, such as n2-standard-8, have an estimate"
 )
 _GIB = 2**30
 _HOURS_PER_MONTH = 730

@@ -175,7 +175,7 @@ class JobWatch:
             self._stuck_polls = 0
             msg = (
                 f"the driver of run {self._folder.run_id} does not start: "
-                f"{problem.message}. cancel() the run; resume(client) then tries again"
+                f"{problem.message}. Call cancel(), then resume(client) to try again"
             )
             raise PodStartError(msg)
 

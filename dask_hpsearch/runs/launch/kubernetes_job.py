@@ -58,7 +58,9 @@ def warn_if_local(store: Store, client: Client | None) -> None:
 
 def _why_local(store: Store, cluster: ClusterFeatures) -> str | None:
     if store.url.partition("://")[0] not in REACHABLE:
-        return f"pods do not reach {store.url}; store='gs://…' lets it outlive this machine"
+        return (
+            f"pods cannot reach {store.url}; with store='gs://…' a pod drives the run"
+        )
     if not cluster.runs_drivers:
         return "the cluster was not made by kube_cluster(spec)"
     return None

@@ -112,7 +112,7 @@ def new_limits(
         if tariff is None:
             msg = (
                 f"max_cost={given['max_cost_usd']!r} needs a cluster whose prices are "
-                "known: resume with the client of one that has a tariff"
+                "known: resume with a client whose cluster has a tariff"
             )
             raise ValueError(msg)
         given["tariff"] = tariff

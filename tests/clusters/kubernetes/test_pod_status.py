@@ -285,10 +285,7 @@ def test_a_driver_that_is_oom_killed_three_times_is_given_up() -> None:
 
     assert text is not None
     assert "killed 3 times" in text
-    assert (
-        "its limit of 1Gi (OOMKilled), in the refit; it was seen to use 0.50 GiB"
-        in text
-    )
+    assert "its limit of 1Gi (OOMKilled), in the refit; it used up to 0.50 GiB" in text
     assert "driver: {memory: 2Gi}" in text
 
 
