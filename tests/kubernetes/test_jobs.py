@@ -126,7 +126,7 @@ def finished(run: SearchRun) -> dict[tuple[int, int], float]:
     """Return the fits that the journal has, by candidate and split, and when they ended."""
     return {
         (one.candidate, one.split): one.time
-        for one in run._events()
+        for one in run._reader.events()
         if isinstance(one, FitEvent)
     }
 
@@ -202,7 +202,7 @@ class Losses:
         """Wait until the driver has begun again, and a fit has ended; return the seconds."""
 
         def later() -> list[float]:
-            states = [one for one in self._run._events() if isinstance(one, StateEvent)]
+            states = [one for one in self._run._reader.events() if isinstance(one, StateEvent)]
             began = [one.time for one in states if one.state == "running"]
             ends = finished(self._run).values()
             return [t for t in ends if t > max(began) > moment]

@@ -161,7 +161,7 @@ def kill(pid: int) -> float:
 
 def driver_of(run: SearchRun) -> int:
     """Return the process of a run's driver."""
-    states = [one for one in run._events() if isinstance(one, StateEvent)]
+    states = [one for one in run._reader.events() if isinstance(one, StateEvent)]
     return states[-1].process.pid
 
 

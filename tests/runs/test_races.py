@@ -148,15 +148,15 @@ def test_a_killed_driver_of_a_race_goes_on(client: Client, tmp_path: Path) -> No
     search = grid(log, seconds=0.1, numbers=numbers)
     ours = DaskSearchCV(search, client=client, store=tmp_path / "store", racing=True)
     run = ours.submit(X, y)
-    wait_until(lambda: len(drops_in(run._events())) >= 4)
-    states = [one for one in run._events() if isinstance(one, StateEvent)]
+    wait_until(lambda: len(drops_in(run._reader.events())) >= 4)
+    states = [one for one in run._reader.events() if isinstance(one, StateEvent)]
 
     os.kill(states[-1].process.pid, signal.SIGKILL)
     wait_until(lambda: run.state == "interrupted")
-    before = run._events()
+    before = run._reader.events()
     result = SearchRun.attach(run.url, client).result(60)
 
-    events = run._events()
+    events = run._reader.events()
     assert set(drops_in(before)) <= set(drops_in(events))
     new = fits_in(events) - fits_in(before)
     assert not [fit for fit in new if fit[0] in drops_in(before)]

@@ -112,7 +112,7 @@ def loop_of(run: SearchRun, job: DriverJobSpec, connect: Any) -> DriverLoop:
 
 def fits_of(run: SearchRun) -> list[FitEvent]:
     """Return the finished fits of a run."""
-    return [one for one in run._events() if isinstance(one, FitEvent)]
+    return [one for one in run._reader.events() if isinstance(one, FitEvent)]
 
 
 @contextlib.contextmanager
