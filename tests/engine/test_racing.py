@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -281,6 +281,22 @@ def test_new_candidates_come_before_those_behind_the_best() -> None:
     assert (goes_on.candidate, goes_on.split) == (new.candidate, 1)
     assert [fit.split for fit in following] == [0] * 9 + [1]
     assert following[-1].candidate == other.candidate
+
+
+def test_fits_that_share_steps_go_out_together_one_of_each_candidate() -> None:
+    """Later splits of a group wait until the earlier ones have decided."""
+    race = Race(2, n_candidates=3)
+    waiting = WaitingTasks(race)
+    for fit in fits(3, 2):
+        waiting.append(replace(fit, steps_group=fit.split))
+    first = waiting.next_task(4)
+
+    batch = waiting.take_group(first, 10, math.inf)
+    others = waiting.take_group(waiting.next_task(4), 10, math.inf)
+
+    assert [(fit.candidate, fit.split) for fit in batch] == [(0, 0), (1, 0), (2, 0)]
+    assert [(fit.candidate, fit.split) for fit in others] == [(0, 1)]
+    assert len(waiting) == 2
 
 
 def test_splits_run_side_by_side_in_slots_that_are_free() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.exceptions import FitFailedWarning
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import (
@@ -17,6 +18,8 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
 )
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.tree import DecisionTreeClassifier
 
 from dask_hpsearch import DaskSearchCV
 from dask_hpsearch.exceptions import UnsupportedSearchError
@@ -144,6 +147,24 @@ def test_randomized_searches_and_several_scores_race(client: Client) -> None:
     assert found.dropped_["params"]
     names = ("mean_test_accuracy", "mean_test_balanced_accuracy")
     assert all(np.isfinite(found.dropped_[name]).all() for name in names)
+
+
+def test_pipelines_that_share_steps_race(client: Client) -> None:
+    """A step that is being made by one candidate holds up no other for good."""
+    trees = DecisionTreeClassifier(random_state=0)
+    search = GridSearchCV(
+        make_pipeline(PCA(2), trees),
+        {
+            "pca__n_components": [1, 2, 3],
+            "decisiontreeclassifier__max_depth": [3, 1, 2],
+            "decisiontreeclassifier__min_samples_leaf": [1, 30],
+        },
+        cv=N_SPLITS,
+    )
+
+    found = DaskSearchCV(search, client=client, racing=True).fit(X, y)
+
+    check_complete(search.fit(X, y), found)
 
 
 def test_failing_candidates_are_dropped_and_warned_of(client: Client) -> None:
