@@ -30,6 +30,9 @@ class _Dropped:
         return "DROPPED"
 
 
+# Standard errors by which a candidate is behind the best one if it is beaten.
+MOST_ERRORS = 4.0
+_LEAST_DEGREES = 8  # of freedom, of the estimate of noise
 # Delivered in place of the result of a fit that never begins.
 DROPPED: Final = _Dropped()
 
@@ -46,13 +49,63 @@ def mean_score(scores: Mapping[int, float]) -> float:
     return float(np.add.reduce(np.array(ordered, dtype=float))) / len(ordered)
 
 
+class SplitEffects:
+    """How much easier each split is than the others, and how scores vary beyond that.
+
+    A score is the sum of three parts: its candidate's mean, an effect of its split, and
+    noise. They are estimated from complete candidates, as in a two-way analysis of
+    variance. Candidates with the same scores count once: they may be the same model.
+
+    Parameters
+    ----------
+    n_splits : int
+    """
+
+    def __init__(self, n_splits: int) -> None:
+        self._n_splits = n_splits
+        self._seen: set[tuple[float, ...]] = set()
+        self._sums = np.zeros(n_splits)  # of deviations from each candidate's mean
+        self._squares = 0.0
+        self._effects = [0.0] * n_splits
+
+    def add(self, scores: Mapping[int, float]) -> None:
+        """Take in the scores of a complete candidate, by split."""
+        row = tuple(scores[split] for split in range(self._n_splits))
+        if row in self._seen or not all(map(math.isfinite, row)):
+            return
+        self._seen.add(row)
+        deviations = np.array(row) - mean_score(scores)
+        self._sums += deviations
+        self._squares += float((deviations**2).sum())
+        self._effects = (self._sums / len(self._seen)).tolist()
+
+    def expected_mean(self, scores: Mapping[int, float]) -> float:
+        """Return the mean over all splits that some scores, by split, let expect."""
+        parts = (score - self._effects[split] for split, score in scores.items())
+        return sum(parts) / len(scores)
+
+    def error(self, n_known: int) -> float:
+        """Return the standard error of the mean that a number of scores let expect.
+
+        Infinity if too few candidates are known.
+        """
+        degrees = (len(self._seen) - 1) * (self._n_splits - 1)
+        if degrees < _LEAST_DEGREES:
+            return math.inf
+        explained = float((self._sums**2).sum()) / len(self._seen)
+        variance = max(self._squares - explained, 0.0) / degrees
+        return math.sqrt(variance * (1 / n_known - 1 / self._n_splits))
+
+
 class Race:
     """Decides which candidates of a call are dropped.
 
-    A candidate is beaten if the mean over its finished splits is below the worst split of
-    the best complete candidate. As in scikit-learn, the mean of a candidate with a failed
-    fit is NaN, which is worse than any other, unless ``error_score`` is a number. Nothing
-    is dropped before a candidate is complete, and a complete one never is.
+    A candidate is beaten if the mean that its finished splits let expect (see
+    `SplitEffects`) is below that of the best complete candidate by more than
+    `MOST_ERRORS` of its standard errors. As in scikit-learn, the mean of a candidate with
+    a failed fit is NaN, which is worse than any other, unless ``error_score`` is a
+    number. Nothing is dropped before a candidate is complete, and a complete one never
+    is.
 
     Parameters
     ----------
@@ -66,6 +119,7 @@ class Race:
     ----------
     dropped : set of int
         Candidates of which no further fit begins.
+    n_complete : int
     """
 
     def __init__(
@@ -76,15 +130,15 @@ class Race:
         dropped: Collection[int] = (),
     ) -> None:
         self.dropped = set(dropped)
+        self.n_complete = 0
         self._n_splits = n_splits
         self._n_candidates = n_candidates
-        self._best: int | None = None
+        self._effects = SplitEffects(n_splits)
+        self._best: tuple[float, int] | None = None  # the least: its mean is negated
         self._leader: int | None = None  # of those that have begun
-        self._worst_split = -math.inf
         self._scores: dict[int, dict[int, float]] = {}
         self._open: set[int] = set()  # with some results, and not dropped
         self._to_check: set[int] = set()
-        self._n_complete = 0
         self._n_incomplete_dropped = len(self.dropped)
 
     def add(self, candidate: int, split: int, score: float | None) -> None:
@@ -92,7 +146,7 @@ class Race:
         scores = self._scores.setdefault(candidate, {})
         scores[split] = math.nan if score is None else score
         if len(scores) == self._n_splits:
-            self._n_complete += 1
+            self.n_complete += 1
             self._n_incomplete_dropped -= candidate in self.dropped
             self._open.discard(candidate)
             self._take_complete(candidate)
@@ -101,12 +155,6 @@ class Race:
             self._to_check.add(candidate)
             if self._best is None:
                 self._find_leader(candidate)
-
-    def leads(self, candidate: int) -> bool:
-        """Whether a candidate that has begun may become the best complete one."""
-        if self._best is None:
-            return candidate == self._leader
-        return self.mean(candidate) > self.mean(self._best)
 
     def beaten(self) -> list[int]:
         """Drop the candidates that are beaten now; return them."""
@@ -119,41 +167,51 @@ class Race:
         self._n_incomplete_dropped += len(found)
         return found
 
-    def mean(self, candidate: int) -> float:
-        """Return a candidate's mean over its finished splits.
+    def leads(self, candidate: int) -> bool:
+        """Whether a candidate that has begun may become the best complete one."""
+        if self._best is None:
+            return candidate == self._leader
+        return self.expected_mean(candidate) > -self._best[0]
 
-        Negative infinity if that is NaN, or if no fit has finished.
+    def expected_mean(self, candidate: int) -> float:
+        """Return the mean that a candidate's finished splits let expect.
+
+        Negative infinity if a fit has failed, or none has finished.
         """
         scores = self._scores.get(candidate)
-        mean = mean_score(scores) if scores else math.nan
+        mean = self._effects.expected_mean(scores) if scores else math.nan
         return -math.inf if math.isnan(mean) else mean
 
     @property
     def is_over(self) -> bool:
         """Whether each candidate is complete or dropped, and at least one is incomplete."""
-        settled = self._n_complete + self._n_incomplete_dropped
+        settled = self.n_complete + self._n_incomplete_dropped
         return self._n_incomplete_dropped > 0 and settled == self._n_candidates
 
     def _is_beaten(self, candidate: int) -> bool:
-        return self.mean(candidate) < self._worst_split
+        expected = self.expected_mean(candidate)
+        if self._best is None or expected == -math.inf:
+            return self._best is not None
+        margin = MOST_ERRORS * self._effects.error(len(self._scores[candidate]))
+        return expected < -self._best[0] - margin
 
     def _find_leader(self, changed: int) -> None:
         """Find the best of those that have begun, while none is complete."""
+        mean = self.expected_mean
         if changed == self._leader:  # it may have lost its lead
-            self._leader = max(self._open, key=lambda one: (self.mean(one), -one))
-        elif self._leader is None or self.mean(changed) > self.mean(self._leader):
+            self._leader = max(self._open, key=lambda one: (mean(one), -one))
+        elif self._leader is None or mean(changed) > mean(self._leader):
             self._leader = changed
 
     def _take_complete(self, candidate: int) -> None:
-        mean = self.mean(candidate)
-        if mean == -math.inf:
+        scores = self._scores[candidate]
+        mean = mean_score(scores)
+        if math.isnan(mean):
             return
+        self._effects.add(scores)
         # Of equal candidates the first counts, as in scikit-learn.
-        best = self._best
-        if best is None or (-mean, candidate) < (-self.mean(best), best):
-            self._best = candidate
-            self._worst_split = min(self._scores[candidate].values())
-            self._to_check |= self._open
+        self._best = min(self._best or (-mean, candidate), (-mean, candidate))
+        self._to_check |= self._open
 
 
 class Racer(Protocol):
@@ -198,6 +256,8 @@ class RaceOrder:
         self._new: deque[Racer] = deque()
         self._changed: list[Racer] = []
         self._begun: list[tuple[float, int, Racer]] = []  # a heap
+        self._keys: dict[int, float] = {}  # the last ones in it, by place
+        self._n_complete = 0
 
     def note(self, racer: Racer) -> None:
         """Note that a candidate has come, that a fit of it has ended, or waits again."""
@@ -220,21 +280,26 @@ class RaceOrder:
 
     def best_begun(self) -> Any:
         """Return the best candidate without a running fit that has begun; None if none."""
-        for racer in self._changed:
+        if self._n_complete != self.race.n_complete:  # others are expected now
+            self._n_complete = self.race.n_complete
+            self._changed += [racer for _, _, racer in self._begun]
+            self._begun.clear()
+        for racer in dict.fromkeys(self._changed):
             if _is_free(racer):
-                entry = -self.race.mean(racer.ordinal), racer.place, racer
-                heapq.heappush(self._begun, entry)
+                key = self._keys[racer.place] = -self.race.expected_mean(racer.ordinal)
+                heapq.heappush(self._begun, (key, racer.place, racer))
         self._changed.clear()
         while self._begun:
-            negative, _, racer = self._begun[0]
-            if _is_free(racer) and -negative == self.race.mean(racer.ordinal):
+            key, place, racer = self._begun[0]
+            if _is_free(racer) and key == self._keys[place]:
                 return racer
             heapq.heappop(self._begun)
         return None
 
     def best_of(self, racers: Iterable[Any]) -> Any:
         """Return the best of some candidates that have begun."""
-        return min(racers, key=lambda one: (-self.race.mean(one.ordinal), one.place))
+        mean = self.race.expected_mean
+        return min(racers, key=lambda one: (-mean(one.ordinal), one.place))
 
 
 def _is_free(racer: Racer) -> bool:
