@@ -6,6 +6,7 @@ them runs next, so that those decisions come early.
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import math
 from collections import deque
@@ -33,6 +34,7 @@ class _Dropped:
 # Standard errors by which a candidate is behind the best one if it is beaten.
 MOST_ERRORS = 4.0
 _LEAST_DEGREES = 8  # of freedom, of the estimate of noise
+_MOST_ROWS = 100
 # Delivered in place of the result of a fit that never begins.
 DROPPED: Final = _Dropped()
 
@@ -53,8 +55,9 @@ class SplitEffects:
     """How much easier each split is than the others, and how scores vary beyond that.
 
     A score is the sum of three parts: its candidate's mean, an effect of its split, and
-    noise. They are estimated from complete candidates, as in a two-way analysis of
-    variance. Candidates with the same scores count once: they may be the same model.
+    noise. They are estimated from the better half of the complete candidates, as in a
+    two-way analysis of variance: bad ones may be much noisier. Candidates with the same
+    scores count once: they may be the same model.
 
     Parameters
     ----------
@@ -63,21 +66,27 @@ class SplitEffects:
 
     def __init__(self, n_splits: int) -> None:
         self._n_splits = n_splits
-        self._seen: set[tuple[float, ...]] = set()
-        self._sums = np.zeros(n_splits)  # of deviations from each candidate's mean
-        self._squares = 0.0
+        self._least = 1 + math.ceil(_LEAST_DEGREES / max(n_splits - 1, 1))
+        self._rows: list[tuple[float, tuple[float, ...]]] = []  # the best first
         self._effects = [0.0] * n_splits
+        self._variance = math.inf
 
     def add(self, scores: Mapping[int, float]) -> None:
         """Take in the scores of a complete candidate, by split."""
         row = tuple(scores[split] for split in range(self._n_splits))
-        if row in self._seen or not all(map(math.isfinite, row)):
+        entry = -mean_score(scores), row
+        place = bisect.bisect_left(self._rows, entry)
+        if not all(map(math.isfinite, row)) or self._rows[place : place + 1] == [entry]:
             return
-        self._seen.add(row)
-        deviations = np.array(row) - mean_score(scores)
-        self._sums += deviations
-        self._squares += float((deviations**2).sum())
-        self._effects = (self._sums / len(self._seen)).tolist()
+        self._rows.insert(place, entry)
+        half = max(self._least, math.ceil(len(self._rows) / 2))
+        table = np.array([one for _, one in self._rows[: min(half, _MOST_ROWS)]])
+        deviations = table - table.mean(axis=1, keepdims=True)
+        effects = deviations.mean(axis=0)
+        self._effects = effects.tolist()
+        if len(table) >= self._least:
+            degrees = (len(table) - 1) * max(self._n_splits - 1, 1)
+            self._variance = float(((deviations - effects) ** 2).sum()) / degrees
 
     def expected_mean(self, scores: Mapping[int, float]) -> float:
         """Return the mean over all splits that some scores, by split, let expect."""
@@ -89,12 +98,7 @@ class SplitEffects:
 
         Infinity if too few candidates are known.
         """
-        degrees = (len(self._seen) - 1) * (self._n_splits - 1)
-        if degrees < _LEAST_DEGREES:
-            return math.inf
-        explained = float((self._sums**2).sum()) / len(self._seen)
-        variance = max(self._squares - explained, 0.0) / degrees
-        return math.sqrt(variance * (1 / n_known - 1 / self._n_splits))
+        return math.sqrt(self._variance * (1 / n_known - 1 / self._n_splits))
 
 
 class Race:

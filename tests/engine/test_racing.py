@@ -138,6 +138,19 @@ def test_nothing_is_dropped_before_enough_candidates_are_complete() -> None:
     assert race.beaten() == [7]
 
 
+def test_bad_candidates_do_not_hide_the_noise_of_good_ones() -> None:
+    """Scores may have no lower bound, and bad ones no use."""
+    race = Race(5)
+    bad = [[-1e6, -1e3, -1e5, -1e7, -10.0], [-5.0, -1e4, -1e2, -1e6, -1e5]]
+    for candidate, scores in enumerate([*bad, *GOOD]):
+        for split, score in enumerate(scores):
+            race.add(candidate, split, score)
+    race.add(5, 0, 0.5)
+    race.add(6, 0, 0.7)
+
+    assert race.beaten() == [5]
+
+
 def test_candidates_with_the_same_scores_show_the_noise_once() -> None:
     """Parameters may have no effect: then all are one model."""
     race = Race(5)
@@ -235,8 +248,9 @@ def test_means_are_those_of_scikit_learn(
 
 
 def is_beaten(known: dict[int, float], complete: list[list[float]]) -> bool:
-    """Decide by least squares on the complete candidates, as a text book does."""
-    table = np.array(sorted(map(list, {tuple(row) for row in complete})))
+    """Decide by least squares on the better half of the complete candidates."""
+    rows = sorted({(-mean_score(dict(enumerate(row))), tuple(row)) for row in complete})
+    table = np.array([row for _, row in rows[: max(3, math.ceil(len(rows) / 2))]])
     n_rows, n_splits = table.shape
     deviations = table - table.mean(axis=1, keepdims=True)
     effects = deviations.mean(axis=0)
