@@ -32,7 +32,7 @@ class _Dropped:
 
 
 # Standard errors by which a candidate is behind the best one if it is beaten.
-MOST_ERRORS = 4.0
+MOST_ERRORS = 4.5
 _LEAST_DEGREES = 8  # of freedom, of the estimate of noise
 _MOST_ROWS = 100
 # Delivered in place of the result of a fit that never begins.

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_hpsearch.engine.policy import most_in_race
-from dask_hpsearch.engine.racing import Race, mean_score
+from dask_hpsearch.engine.racing import MOST_ERRORS, Race, mean_score
 from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.engine.waiting_tasks import WaitingTasks
 
@@ -261,7 +261,7 @@ def is_beaten(known: dict[int, float], complete: list[list[float]]) -> bool:
     expected = np.mean([score - effects[split] for split, score in known.items()])
     error = math.sqrt(variance * (1 / len(known) - 1 / n_splits))
     best = max(np.mean(row) for row in complete)
-    return bool(expected < best - 4 * error - 1e-12)
+    return bool(expected < best - MOST_ERRORS * error - 1e-12)
 
 
 @given(
