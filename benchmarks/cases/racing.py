@@ -1,10 +1,11 @@
 """What racing saves, and what it loses.
 
 ``python -m benchmarks.cases.racing [--tables FOLDER] [--seeds 10] [--slots 8]``: for six real
-searches, all scores and times are computed once (a quarter of an hour on two cores; the
-folder keeps them). Then searches of 100 candidates each, drawn with other seeds, run on
-simulated slots: the engine's own queue, order and rule on a clock that jumps. ``--real``
-runs two of the searches on a cluster of this machine, with racing and without.
+searches, all scores and times are computed once (some minutes on two cores; the folder keeps
+them). Then searches of 100 candidates each, drawn with other seeds, run on simulated slots:
+the engine's own queue, order and rule on a clock that jumps. ``--scale 20``: fits take 20
+times as long, as with more data. ``--real`` runs two of the searches on a cluster of this
+machine, with racing and without.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--slots", type=int, default=N_SLOTS)
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="fits take so much longer"
+    )
     parser.add_argument("--real", type=int, default=0, metavar="SEEDS")
     options = parser.parse_args()
     if options.real:
@@ -247,7 +251,8 @@ def main() -> None:
     print("| search | time | fits | same best | as good | mean loss | largest loss |")
     print("|---|---|---|---|---|---|---|")
     by_splits: dict[int, list[Comparison]] = {}
-    for table in tables(options.tables, n_jobs=options.jobs):
+    for stored in tables(options.tables, n_jobs=options.jobs):
+        table = replace(stored, seconds=options.scale * stored.seconds)
         found = [
             compare(table, seed=seed, slots=options.slots)
             for seed in range(options.seeds)

@@ -77,7 +77,7 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
         1500, 20, n_informative=8, n_classes=3, flip_y=0.05, random_state=1
     )
     noisy = make_classification(
-        1200, 30, n_informative=10, n_classes=2, flip_y=0.15, random_state=2
+        500, 30, n_informative=10, n_classes=2, flip_y=0.15, random_state=2
     )
     return {
         "forest, breast cancer": (
@@ -104,7 +104,7 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
         "SVC, digits": (
             make_pipeline(StandardScaler(), SVC()),
             {"svc__C": loguniform(1e-2, 1e3), "svc__gamma": loguniform(1e-5, 1e0)},
-            tuple(one[:1000] for one in load_digits(return_X_y=True)),
+            tuple(one[:500] for one in load_digits(return_X_y=True)),
         ),
         "SGD, handwriting": (
             SGDClassifier(random_state=0, max_iter=6, tol=None),
@@ -115,7 +115,7 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
                 "eta0": loguniform(1e-4, 1e-1),
                 "learning_rate": ["optimal", "invscaling", "adaptive"],
             },
-            handwriting(350),
+            handwriting(250),
         ),
         "MLP, synthetic, noisy": (
             make_pipeline(StandardScaler(), MLPClassifier(random_state=0, max_iter=8)),
@@ -134,7 +134,7 @@ def searches() -> dict[str, tuple[Any, dict[str, Any], tuple[Any, Any]]]:
                 "weights": ["uniform", "distance"],
                 "p": [1, 2],
             },
-            handwriting(1000),
+            handwriting(400),
         ),
     }
 

@@ -6,6 +6,7 @@ them runs next, so that those decisions come early.
 
 from __future__ import annotations
 
+import bisect
 import heapq
 import math
 from collections import deque
@@ -30,6 +31,10 @@ class _Dropped:
         return "DROPPED"
 
 
+# Standard errors by which a candidate is behind the best one if it is beaten.
+MOST_ERRORS = 4.5
+_LEAST_DEGREES = 8  # of freedom, of the estimate of noise
+_MOST_ROWS = 100
 # Delivered in place of the result of a fit that never begins.
 DROPPED: Final = _Dropped()
 
@@ -46,13 +51,65 @@ def mean_score(scores: Mapping[int, float]) -> float:
     return float(np.add.reduce(np.array(ordered, dtype=float))) / len(ordered)
 
 
+class SplitEffects:
+    """How much easier each split is than the others, and how scores vary beyond that.
+
+    A score is the sum of three parts: its candidate's mean, an effect of its split, and
+    noise. They are estimated from the better half of the complete candidates, as in a
+    two-way analysis of variance: bad ones may be much noisier. Candidates with the same
+    scores count once: they may be the same model.
+
+    Parameters
+    ----------
+    n_splits : int
+    """
+
+    def __init__(self, n_splits: int) -> None:
+        self._n_splits = n_splits
+        self._least = 1 + math.ceil(_LEAST_DEGREES / max(n_splits - 1, 1))
+        self._rows: list[tuple[float, tuple[float, ...]]] = []  # the best first
+        self._effects = [0.0] * n_splits
+        self._variance = math.inf
+
+    def add(self, scores: Mapping[int, float]) -> None:
+        """Take in the scores of a complete candidate, by split."""
+        row = tuple(scores[split] for split in range(self._n_splits))
+        entry = -mean_score(scores), row
+        place = bisect.bisect_left(self._rows, entry)
+        if not all(map(math.isfinite, row)) or self._rows[place : place + 1] == [entry]:
+            return
+        self._rows.insert(place, entry)
+        half = max(self._least, math.ceil(len(self._rows) / 2))
+        table = np.array([one for _, one in self._rows[: min(half, _MOST_ROWS)]])
+        deviations = table - table.mean(axis=1, keepdims=True)
+        effects = deviations.mean(axis=0)
+        self._effects = effects.tolist()
+        if len(table) >= self._least:
+            degrees = (len(table) - 1) * max(self._n_splits - 1, 1)
+            self._variance = float(((deviations - effects) ** 2).sum()) / degrees
+
+    def expected_mean(self, scores: Mapping[int, float]) -> float:
+        """Return the mean over all splits that some scores, by split, let expect."""
+        parts = (score - self._effects[split] for split, score in scores.items())
+        return sum(parts) / len(scores)
+
+    def error(self, n_known: int) -> float:
+        """Return the standard error of the mean that a number of scores let expect.
+
+        Infinity if too few candidates are known.
+        """
+        return math.sqrt(self._variance * (1 / n_known - 1 / self._n_splits))
+
+
 class Race:
     """Decides which candidates of a call are dropped.
 
-    A candidate is beaten if the mean over its finished splits is below the worst split of
-    the best complete candidate. As in scikit-learn, the mean of a candidate with a failed
-    fit is NaN, which is worse than any other, unless ``error_score`` is a number. Nothing
-    is dropped before a candidate is complete, and a complete one never is.
+    A candidate is beaten if the mean that its finished splits let expect (see
+    `SplitEffects`) is below that of the best complete candidate by more than
+    `MOST_ERRORS` of its standard errors. As in scikit-learn, the mean of a candidate with
+    a failed fit is NaN, which is worse than any other, unless ``error_score`` is a
+    number. Nothing is dropped before a candidate is complete, and a complete one never
+    is.
 
     Parameters
     ----------
@@ -66,6 +123,7 @@ class Race:
     ----------
     dropped : set of int
         Candidates of which no further fit begins.
+    n_complete : int
     """
 
     def __init__(
@@ -76,15 +134,15 @@ class Race:
         dropped: Collection[int] = (),
     ) -> None:
         self.dropped = set(dropped)
+        self.n_complete = 0
         self._n_splits = n_splits
         self._n_candidates = n_candidates
-        self._best: int | None = None
+        self._effects = SplitEffects(n_splits)
+        self._best: tuple[float, int] | None = None  # the least: its mean is negated
         self._leader: int | None = None  # of those that have begun
-        self._worst_split = -math.inf
         self._scores: dict[int, dict[int, float]] = {}
         self._open: set[int] = set()  # with some results, and not dropped
         self._to_check: set[int] = set()
-        self._n_complete = 0
         self._n_incomplete_dropped = len(self.dropped)
 
     def add(self, candidate: int, split: int, score: float | None) -> None:
@@ -92,7 +150,7 @@ class Race:
         scores = self._scores.setdefault(candidate, {})
         scores[split] = math.nan if score is None else score
         if len(scores) == self._n_splits:
-            self._n_complete += 1
+            self.n_complete += 1
             self._n_incomplete_dropped -= candidate in self.dropped
             self._open.discard(candidate)
             self._take_complete(candidate)
@@ -101,12 +159,6 @@ class Race:
             self._to_check.add(candidate)
             if self._best is None:
                 self._find_leader(candidate)
-
-    def leads(self, candidate: int) -> bool:
-        """Whether a candidate that has begun may become the best complete one."""
-        if self._best is None:
-            return candidate == self._leader
-        return self.mean(candidate) > self.mean(self._best)
 
     def beaten(self) -> list[int]:
         """Drop the candidates that are beaten now; return them."""
@@ -119,41 +171,51 @@ class Race:
         self._n_incomplete_dropped += len(found)
         return found
 
-    def mean(self, candidate: int) -> float:
-        """Return a candidate's mean over its finished splits.
+    def leads(self, candidate: int) -> bool:
+        """Whether a candidate that has begun may become the best complete one."""
+        if self._best is None:
+            return candidate == self._leader
+        return self.expected_mean(candidate) > -self._best[0]
 
-        Negative infinity if that is NaN, or if no fit has finished.
+    def expected_mean(self, candidate: int) -> float:
+        """Return the mean that a candidate's finished splits let expect.
+
+        Negative infinity if a fit has failed, or none has finished.
         """
         scores = self._scores.get(candidate)
-        mean = mean_score(scores) if scores else math.nan
+        mean = self._effects.expected_mean(scores) if scores else math.nan
         return -math.inf if math.isnan(mean) else mean
 
     @property
     def is_over(self) -> bool:
         """Whether each candidate is complete or dropped, and at least one is incomplete."""
-        settled = self._n_complete + self._n_incomplete_dropped
+        settled = self.n_complete + self._n_incomplete_dropped
         return self._n_incomplete_dropped > 0 and settled == self._n_candidates
 
     def _is_beaten(self, candidate: int) -> bool:
-        return self.mean(candidate) < self._worst_split
+        expected = self.expected_mean(candidate)
+        if self._best is None or expected == -math.inf:
+            return self._best is not None
+        margin = MOST_ERRORS * self._effects.error(len(self._scores[candidate]))
+        return expected < -self._best[0] - margin
 
     def _find_leader(self, changed: int) -> None:
         """Find the best of those that have begun, while none is complete."""
+        mean = self.expected_mean
         if changed == self._leader:  # it may have lost its lead
-            self._leader = max(self._open, key=lambda one: (self.mean(one), -one))
-        elif self._leader is None or self.mean(changed) > self.mean(self._leader):
+            self._leader = max(self._open, key=lambda one: (mean(one), -one))
+        elif self._leader is None or mean(changed) > mean(self._leader):
             self._leader = changed
 
     def _take_complete(self, candidate: int) -> None:
-        mean = self.mean(candidate)
-        if mean == -math.inf:
+        scores = self._scores[candidate]
+        mean = mean_score(scores)
+        if math.isnan(mean):
             return
+        self._effects.add(scores)
         # Of equal candidates the first counts, as in scikit-learn.
-        best = self._best
-        if best is None or (-mean, candidate) < (-self.mean(best), best):
-            self._best = candidate
-            self._worst_split = min(self._scores[candidate].values())
-            self._to_check |= self._open
+        self._best = min(self._best or (-mean, candidate), (-mean, candidate))
+        self._to_check |= self._open
 
 
 class Racer(Protocol):
@@ -198,6 +260,8 @@ class RaceOrder:
         self._new: deque[Racer] = deque()
         self._changed: list[Racer] = []
         self._begun: list[tuple[float, int, Racer]] = []  # a heap
+        self._keys: dict[int, float] = {}  # the last ones in it, by place
+        self._n_complete = 0
 
     def note(self, racer: Racer) -> None:
         """Note that a candidate has come, that a fit of it has ended, or waits again."""
@@ -220,21 +284,26 @@ class RaceOrder:
 
     def best_begun(self) -> Any:
         """Return the best candidate without a running fit that has begun; None if none."""
-        for racer in self._changed:
+        if self._n_complete != self.race.n_complete:  # others are expected now
+            self._n_complete = self.race.n_complete
+            self._changed += [racer for _, _, racer in self._begun]
+            self._begun.clear()
+        for racer in dict.fromkeys(self._changed):
             if _is_free(racer):
-                entry = -self.race.mean(racer.ordinal), racer.place, racer
-                heapq.heappush(self._begun, entry)
+                key = self._keys[racer.place] = -self.race.expected_mean(racer.ordinal)
+                heapq.heappush(self._begun, (key, racer.place, racer))
         self._changed.clear()
         while self._begun:
-            negative, _, racer = self._begun[0]
-            if _is_free(racer) and -negative == self.race.mean(racer.ordinal):
+            key, place, racer = self._begun[0]
+            if _is_free(racer) and key == self._keys[place]:
                 return racer
             heapq.heappop(self._begun)
         return None
 
     def best_of(self, racers: Iterable[Any]) -> Any:
         """Return the best of some candidates that have begun."""
-        return min(racers, key=lambda one: (-self.race.mean(one.ordinal), one.place))
+        mean = self.race.expected_mean
+        return min(racers, key=lambda one: (-mean(one.ordinal), one.place))
 
 
 def _is_free(racer: Racer) -> bool:

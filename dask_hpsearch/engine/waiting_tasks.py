@@ -248,6 +248,8 @@ class WaitingTasks:
     def take_group(self, first: Waiting, size: int, most_s: float) -> list[Any]:
         """Take a new task, and others that share steps with it, in the order they came.
 
+        In a race, one of each candidate without a running fit, if that is its next one.
+
         Parameters
         ----------
         first : task
@@ -261,7 +263,7 @@ class WaitingTasks:
         for task in self._by_group[first.steps_group or 0]:
             if len(tasks) == size:
                 break
-            if task is not first:
+            if task is not first and self._may_go_along(task):
                 seconds += self.expected_s(task) or 0.0
                 if seconds > most_s:
                     break
@@ -269,6 +271,13 @@ class WaitingTasks:
         for task in tasks:
             self._remove(task)
         return tasks
+
+    def _may_go_along(self, task: Waiting) -> bool:
+        """Whether a task may begin together with others that share steps with it."""
+        candidate = None if self._race is None else self._candidate_of(task)
+        if candidate is None:
+            return True
+        return not candidate.n_running and task is candidate.waiting[0]
 
     def n_in_group(self, group: int) -> int:
         """Return how many new tasks of a group wait."""
@@ -319,6 +328,8 @@ class WaitingTasks:
         if not self._plain and self._upcoming is not None:
             splits = self._upcoming.waiting
             among = [splits] if self._upcoming_is_due else [splits, self]
+            if self._race is not None:  # others may have fits that run
+                among = [splits]
         for tasks in among:
             place = steps.next_place(tasks)
             other = next(itertools.islice(tasks, place, None))

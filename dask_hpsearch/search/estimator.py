@@ -114,8 +114,10 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     racing : bool
         True: candidates that are beaten on their first splits are dropped, and the search
         takes about half the time. Candidates run one split at a time while others can use
-        the slots; one is dropped if the mean over its finished splits is below the worst
-        split of the best complete candidate. ``cv_results_`` and the best candidate are
+        the slots. One is dropped if the mean that its finished splits let expect is
+        below that of the best complete candidate by 4.5 standard errors; how hard each
+        split is, and how much scores vary beyond that, is estimated from the
+        complete candidates. ``cv_results_`` and the best candidate are
         those of the complete candidates, whose results are the same as without racing;
         the others are in `dropped_`. Which candidates are dropped depends on the order in
         which fits end, and the best one of all may, rarely, be among them. For

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_hpsearch.engine.policy import most_in_race
-from dask_hpsearch.engine.racing import Race, mean_score
+from dask_hpsearch.engine.racing import MOST_ERRORS, Race, mean_score
 from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.engine.waiting_tasks import WaitingTasks
 
@@ -41,14 +41,20 @@ def fits(n_candidates: int, n_splits: int) -> list[Fit]:
     ]
 
 
-def raced(*scores: tuple[int, float | None], n_splits: int = 3, **more: Any) -> Race:
-    """Return a race with scores of candidates, each of its next split."""
-    race = Race(n_splits, **more)
-    splits: dict[int, int] = {}
-    for candidate, score in scores:
-        split = splits.setdefault(candidate, 0)
-        race.add(candidate, split, score)
-        splits[candidate] += 1
+# Complete candidates: the first split is hard, and scores vary by 0.01 beyond that.
+GOOD = [
+    [0.71, 0.90, 0.91, 0.89, 0.90],
+    [0.70, 0.91, 0.89, 0.90, 0.89],
+    [0.69, 0.89, 0.90, 0.91, 0.88],
+]
+
+
+def raced(*open_scores: list[float | None], **more: Any) -> Race:
+    """Return a race of three complete candidates, and others with some scores."""
+    race = Race(5, **more)
+    for candidate, scores in enumerate([*GOOD, *open_scores]):
+        for split, score in enumerate(scores):
+            race.add(candidate, split, score)
     return race
 
 
@@ -86,94 +92,147 @@ class Script:
 # --- the rule -------------------------------------------------------------------------
 
 
-def test_a_candidate_below_the_worst_split_of_the_best_is_dropped() -> None:
-    """Its mean over the finished splits counts."""
-    race = raced((0, 0.9), (0, 0.8), (0, 0.85), (1, 0.79), (2, 0.80), (3, 0.81))
+def test_a_candidate_far_behind_what_its_splits_let_expect_is_dropped() -> None:
+    """A hard split is hard for each: only what is left behind the others counts."""
+    race = raced([0.50], [0.69], [0.71], [0.75])
 
-    assert race.beaten() == [1]
-    assert race.dropped == {1}
+    assert race.beaten() == [3]
+    assert race.dropped == {3}
 
 
-def test_nothing_is_dropped_before_a_candidate_is_complete() -> None:
-    """However bad it is."""
-    race = raced((0, 0.9), (0, 0.9), (1, -7.0))
+def test_a_good_score_on_an_easy_split_is_no_excuse() -> None:
+    """It is above the mean of the best candidate, but below all on this split."""
+    race = raced()
+    race.add(3, 3, 0.87)
+    close = race.beaten()
+    race.add(4, 3, 0.80)
+
+    assert close == []
+    assert race.beaten() == [4]
+    assert np.mean(GOOD[0]) > 0.86
+
+
+def test_more_splits_decide_more() -> None:
+    """The error of what is expected becomes smaller."""
+    race = raced([0.67])
+    once = race.beaten()
+    for split, score in ((1, 0.86), (2, 0.86), (3, 0.86)):
+        race.add(3, split, score)
+
+    assert once == []
+    assert race.beaten() == [3]
+
+
+def test_nothing_is_dropped_before_enough_candidates_are_complete() -> None:
+    """What one or two show of the noise is chance."""
+    race = Race(5)
+    for candidate, scores in enumerate(GOOD[:2]):
+        for split, score in enumerate(scores):
+            race.add(candidate, split, score)
+    race.add(7, 0, 0.1)
+    before = race.beaten()
+    for split, score in enumerate(GOOD[2]):
+        race.add(2, split, score)
+
+    assert before == []
+    assert race.beaten() == [7]
+
+
+def test_bad_candidates_do_not_hide_the_noise_of_good_ones() -> None:
+    """Scores may have no lower bound, and bad ones no use."""
+    race = Race(5)
+    bad = [[-1e6, -1e3, -1e5, -1e7, -10.0], [-5.0, -1e4, -1e2, -1e6, -1e5]]
+    for candidate, scores in enumerate([*bad, *GOOD]):
+        for split, score in enumerate(scores):
+            race.add(candidate, split, score)
+    race.add(5, 0, 0.5)
+    race.add(6, 0, 0.7)
+
+    assert race.beaten() == [5]
+
+
+def test_candidates_with_the_same_scores_show_the_noise_once() -> None:
+    """Parameters may have no effect: then all are one model."""
+    race = Race(5)
+    for candidate in range(6):
+        for split, score in enumerate(GOOD[0]):
+            race.add(candidate, split, score)
+    race.add(7, 0, 0.70)
 
     assert race.beaten() == []
 
 
-def test_a_new_best_drops_those_that_it_beats() -> None:
-    """Also candidates that have had no result since."""
-    race = raced((0, 0.5), (0, 0.5), (0, 0.5), (1, 0.6), (2, 0.8))
-    before = race.beaten()
-    for split in range(3):
-        race.add(3, split, 0.7)
-
-    assert before == []
-    assert race.beaten() == [1]
-
-
 def test_a_complete_candidate_is_never_dropped() -> None:
     """Its fits have run."""
-    race = raced(*[(0, 0.1)] * 3, *[(1, 0.9)] * 3)
+    race = raced([0.1] * 5)
 
     assert race.beaten() == []
 
 
 def test_scores_of_losses_count_as_scikit_learn_gives_them() -> None:
     """Greater is better: a negated error too."""
-    race = raced((0, -2.0), (0, -3.0), (0, -1.0), (1, -3.5), (2, -2.5))
+    race = Race(5)
+    for candidate, scores in enumerate(GOOD):
+        for split, score in enumerate(scores):
+            race.add(candidate, split, score - 3)
+    race.add(3, 1, -2.5)
+    race.add(4, 1, -2.1)
 
-    assert race.beaten() == [1]
+    assert race.beaten() == [3]
 
 
 def test_a_failed_fit_beats_no_candidate_and_is_beaten_by_any() -> None:
     """With an ``error_score`` of NaN the mean is NaN, which is ranked last."""
-    race = raced(*[(0, math.nan)] * 3, (1, 0.2), (2, None))
+    race = Race(2)
+    race.add(0, 0, math.nan)
+    race.add(0, 1, 0.9)
+    race.add(1, 0, 0.2)
+    race.add(2, 0, None)
     before = race.beaten()
-    for split in (1, 2):
-        race.add(1, split, 0.2)
+    race.add(1, 1, 0.2)
 
     assert before == []
     assert race.beaten() == [2]
-    assert race.leads(1) is False
 
 
 def test_a_failed_fit_with_a_score_counts_as_that_score() -> None:
-    """It is dropped because of its mean, not because it has failed."""
-    race = raced(*[(0, 0.5)] * 3, (1, 0.0), (1, 0.9), (2, 0.9), (2, 0.0))
-
-    assert sorted(race.beaten()) == [1, 2]
-    assert raced(*[(0, 0.4)] * 3, (1, 0.0), (1, 0.9)).beaten() == []  # a mean of 0.45
+    """It is dropped because of what its splits let expect, not because it has failed."""
+    assert raced([0.0]).beaten() == [3]
+    race = Race(2)
+    race.add(0, 0, 0.2)
+    race.add(0, 1, 0.2)
+    race.add(1, 0, 0.0)
+    assert race.beaten() == []
 
 
 def test_drops_of_an_earlier_driver_stay() -> None:
     """They are not decided again, whatever the scores say."""
-    race = raced(*[(0, 0.5)] * 3, (1, 0.9), (2, 0.1), n_candidates=3, dropped={1})
+    race = raced([0.99], [0.1], n_candidates=5, dropped={3})
 
-    assert race.beaten() == [2]
-    assert race.dropped == {1, 2}
+    assert race.beaten() == [4]
+    assert race.dropped == {3, 4}
     assert race.is_over
 
 
 def test_a_race_is_over_when_each_candidate_is_complete_or_dropped() -> None:
     """If all are complete there is nothing to leave out."""
-    race = raced(*[(0, 0.5)] * 3, (1, 0.1), n_candidates=2)
+    race = raced([0.1], n_candidates=4)
     before = race.is_over
     race.beaten()
 
     assert not before
     assert race.is_over
-    assert not raced(*[(0, 0.5)] * 3, *[(1, 0.5)] * 3, n_candidates=2).is_over
+    assert not raced(n_candidates=3).is_over
 
 
 def test_a_dropped_candidate_whose_running_fits_end_is_complete() -> None:
     """All its results are there."""
-    race = raced(*[(0, 0.5)] * 3, (1, 0.1), n_candidates=2)
+    race = raced([0.1], n_candidates=4)
     race.beaten()
-    race.add(1, 1, 0.1)
-    race.add(1, 2, 0.1)
+    for split in range(1, 5):
+        race.add(3, split, 0.1)
 
-    assert race.dropped == {1}
+    assert race.dropped == {3}
     assert not race.is_over
 
 
@@ -188,38 +247,63 @@ def test_means_are_those_of_scikit_learn(
     assert mean_score(dict(splits)) == np.average(np.array([scores]), axis=1)[0]
 
 
+def is_beaten(known: dict[int, float], complete: list[list[float]]) -> bool:
+    """Decide by least squares on the better half of the complete candidates."""
+    rows = sorted({(-mean_score(dict(enumerate(row))), tuple(row)) for row in complete})
+    table = np.array([row for _, row in rows[: max(3, math.ceil(len(rows) / 2))]])
+    n_rows, n_splits = table.shape
+    deviations = table - table.mean(axis=1, keepdims=True)
+    effects = deviations.mean(axis=0)
+    degrees = (n_rows - 1) * (n_splits - 1)
+    if degrees < 8:
+        return False
+    variance = ((deviations - effects) ** 2).sum() / degrees
+    expected = np.mean([score - effects[split] for split, score in known.items()])
+    error = math.sqrt(variance * (1 / len(known) - 1 / n_splits))
+    best = max(np.mean(row) for row in complete)
+    return bool(expected < best - MOST_ERRORS * error - 1e-12)
+
+
 @given(
     table=st.lists(
-        st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=12
+        st.lists(st.integers(0, 50), min_size=5, max_size=5), min_size=1, max_size=16
     ),
     slots=st.integers(1, 5),
     chance=st.randoms(),
 )
 def test_any_race_keeps_a_candidate_and_decides_on_all(
-    table: list[list[float]], slots: int, chance: random.Random
+    table: list[list[int]], slots: int, chance: random.Random
 ) -> None:
     """At least one is complete; dropped ones were beaten; no fit begins twice."""
-    script = Script(len(table), 3, slots=slots)
+    script = Script(len(table), 5, slots=slots)
     running: list[Fit] = []
-    known: dict[int, list[float]] = {}
+    known: dict[int, dict[int, float]] = {}
     n_begun = 0
     while script.waiting or running:
         while script.waiting and len(running) < slots:
             running.append(script.take())
             n_begun += 1
         fit = running.pop(chance.randrange(len(running)))
-        score = table[fit.candidate][fit.split]
-        known.setdefault(fit.candidate, []).append(score)
-        complete = [one for one, scores in known.items() if len(scores) == 3]
-        for beaten in script.end(fit, score):
-            highest = max(sum(table[one]) for one in complete)
-            best = [one for one in complete if sum(table[one]) == highest]
-            worst = max(min(table[one]) for one in best)
-            assert np.mean(known[beaten]) < worst
+        score = table[fit.candidate][fit.split] / 50
+        known.setdefault(fit.candidate, {})[fit.split] = score
+        beaten = script.end(fit, score)
+        complete = [one for one, scores in known.items() if len(scores) == 5]
+        rows = [[known[one][split] for split in range(5)] for one in complete]
+        for one, scores in known.items():
+            if one in beaten or len(scores) == 5 or one in script.race.dropped:
+                continue
+            assert not rows or not is_beaten(scores, rows)
+        assert all(is_beaten_or_close(known[one], rows) for one in beaten)
 
-    assert n_begun == sum(map(len, known.values())) <= 3 * len(table)
+    assert n_begun == sum(map(len, known.values())) <= 5 * len(table)
     assert complete
     assert set(complete) | script.race.dropped == set(range(len(table)))
+
+
+def is_beaten_or_close(known: dict[int, float], rows: list[list[float]]) -> bool:
+    """Whether a candidate is beaten, but for the last digits."""
+    lower = {split: score - 1e-9 for split, score in known.items()}
+    return is_beaten(lower, rows)
 
 
 # --- the order ------------------------------------------------------------------------
@@ -283,6 +367,22 @@ def test_new_candidates_come_before_those_behind_the_best() -> None:
     assert following[-1].candidate == other.candidate
 
 
+def test_fits_that_share_steps_go_out_together_one_of_each_candidate() -> None:
+    """Later splits of a group wait until the earlier ones have decided."""
+    race = Race(2, n_candidates=3)
+    waiting = WaitingTasks(race)
+    for fit in fits(3, 2):
+        waiting.append(replace(fit, steps_group=fit.split))
+    first = waiting.next_task(4)
+
+    batch = waiting.take_group(first, 10, math.inf)
+    others = waiting.take_group(waiting.next_task(4), 10, math.inf)
+
+    assert [(fit.candidate, fit.split) for fit in batch] == [(0, 0), (1, 0), (2, 0)]
+    assert [(fit.candidate, fit.split) for fit in others] == [(0, 1)]
+    assert len(waiting) == 2
+
+
 def test_splits_run_side_by_side_in_slots_that_are_free() -> None:
     """Nothing else is left to run."""
     script = Script(n_candidates=1, n_splits=3, slots=4)
@@ -325,7 +425,7 @@ def test_fits_of_a_dropped_candidate_never_begin() -> None:
     script.end(good, 0.9)
     for split in (1, 2):
         script.race.add(good.candidate, split, 0.9)
-    script.race.add(bad.candidate, 1, 0.1)
+    script.race.add(bad.candidate, 1, None)
 
     beaten = script.race.beaten()
     dropped = script.waiting.drop(bad.candidate)

@@ -202,7 +202,9 @@ class Losses:
         """Wait until the driver has begun again, and a fit has ended; return the seconds."""
 
         def later() -> list[float]:
-            states = [one for one in self._run._reader.events() if isinstance(one, StateEvent)]
+            states = [
+                one for one in self._run._reader.events() if isinstance(one, StateEvent)
+            ]
             began = [one.time for one in states if one.state == "running"]
             ends = finished(self._run).values()
             return [t for t in ends if t > max(began) > moment]

@@ -115,7 +115,7 @@ def test_a_race_decides_again_by_the_journal_and_once() -> None:
     call.results |= {
         (0, 0): result(0.5),
         (0, 1): result(0.5),
-        (1, 0): result(0.1),
+        (1, 0): result(math.nan),
         (2, 0): result(0.9),
     }
     call.dropped = {2}
