@@ -46,7 +46,10 @@ def dropped_candidates(calls: Iterable[RecordedCall]) -> dict[str, Any]:
             list(results) for _, results in rows
         ]  # a failed fit makes the mean NaN, as in scikit-learn
         table[f"mean_test_{name}"] = np.array(
-            [np.mean(scores[row, splits]) for row, splits in enumerate(finished)]
+            [
+                np.mean(scores[row, splits]) if splits else np.nan
+                for row, splits in enumerate(finished)
+            ]
         )
     return table
 

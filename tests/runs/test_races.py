@@ -77,6 +77,7 @@ def recorded_of(search: Any, client: Client) -> RecordedRun:
     folder = RunFolder.open(open_store(found.run_url_))
     kinds = (CallEvent, AskEvent, FitEvent, DropEvent)
     events: list[Event] = [one for one in events_of(folder) if isinstance(one, kinds)]
+    events.sort(key=lambda event: event.time)  # a segment has its fits last
     return RecordedRun(folder, found.search_, events)
 
 
