@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import sys
 from argparse import ArgumentParser, Namespace
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,7 +152,11 @@ def _resume(arguments: Namespace) -> int:
         for name in ("max_time", "fit_timeout", "max_cost", "stop_score", "patience")
     }
     with _client_of(arguments) as client:
-        run = _run_of(arguments).resume(client, **limits)
+        try:
+            run = _run_of(arguments).resume(client, **limits)
+        except ValueError as error:  # of a limit
+            print(f"dask-hpsearch: {error}", file=sys.stderr)
+            return EXIT_ERROR
     print(
         f"{run.run_id} is {run.state}: follow it with dask-hpsearch attach "
         f"{shlex.quote(run.url)}"
