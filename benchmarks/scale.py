@@ -115,7 +115,10 @@ def process(*command: str, wait_s: float = 30.0) -> Iterator[subprocess.Popen[by
     """Run a Python module while the block runs."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     running = subprocess.Popen(
-        [sys.executable, "-m", *command], env=environment, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", *command],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Linux shares cores between sessions
     )
     try:
         yield running
@@ -255,6 +258,7 @@ def measured(name: str) -> Found:
                 [sys.executable, "-m", "benchmarks.scale", "--watch", str(store)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                start_new_session=True,
             ) as watcher,
         ):
             cpu = cpu_s(scheduler.pid)
@@ -262,7 +266,8 @@ def measured(name: str) -> Found:
                 [
                     *(sys.executable, "-m", "benchmarks.scale", "--drive"),
                     *(name, address, str(store)),
-                ]
+                ],
+                start_new_session=True,
             )
             found.scheduler_cpu_s = cpu_s(scheduler.pid) - cpu
             for key, value in json.loads(output.splitlines()[-1]).items():

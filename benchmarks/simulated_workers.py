@@ -124,10 +124,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each fit")
     parser.add_argument("--times", required=True, help="file for what fits took")
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        dask.config.set({"distributed.worker.profile.enabled": False}),
-    ):
+    # Every worker would look at its process, which it shares with dozens, all the time.
+    seldom = {
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "5 s",
+        "distributed.admin.system-monitor.interval": "60 s",
+    }
+    with tempfile.TemporaryDirectory() as folder, dask.config.set(seldom):
         asyncio.run(run(options, folder))
 
 

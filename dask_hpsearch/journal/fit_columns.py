@@ -87,6 +87,11 @@ class FitColumns:
         """Iterate over the fits, in their order."""
         return map(self._event, range(len(self)))
 
+    @property
+    def newest_time(self) -> float:
+        """When the last of the fits ended."""
+        return float(self.times.max())
+
     def newest(self) -> FitEvent:
         """Return the fit that ended last."""
         return self._event(int(self.times.argmax()))

@@ -281,7 +281,7 @@ class JournalReader:
         self.refused: dict[str, str] = {}
 
     def events(self) -> list[Event]:
-        """Return all events; those of one writer and kind are in order.
+        """Return all events; those of one writer are in order, apart from fits.
 
         Of a run with very many fits, `read` takes less memory.
         """

@@ -219,7 +219,7 @@ class SearchProgress:
             )
             self._fits_done += int(new.sum())
             self._fits_failed += int((new & fits.failed).sum())
-            self._finish_times.extend(np.sort(fits.times[new]).tolist())
+            self._add_times(np.sort(fits.times[new]).tolist())
             self._forget_old_times()
 
     def slots_changed(self, *, workers: int, slots: int, running: int) -> None:
@@ -296,6 +296,13 @@ class SearchProgress:
 
     def _elapsed(self) -> float:
         return 0.0 if self._started_at is None else self._now() - self._started_at
+
+    def _add_times(self, times: list[float]) -> None:
+        known = self._finish_times
+        if known and times and times[0] < known[-1]:  # of fits that are read late
+            self._finish_times = deque(sorted([*known, *times]))
+        else:
+            known.extend(times)
 
     def _forget_old_times(self) -> None:
         times, since = self._finish_times, self._now() - RATE_WINDOW_S

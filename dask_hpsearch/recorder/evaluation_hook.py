@@ -22,6 +22,7 @@ from dask_hpsearch.recorder.call import (
     RecordingSplitter,
     worst_for_nan,
 )
+from dask_hpsearch.sklearn_adapter import callbacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +105,10 @@ class EvaluationHook:
         ) -> Mapping[str, Any]:
             call = self._recorder.begin_call(list(candidate_params), more_results)
             splitter = cv or sklearn_adapter.splitter_of(search)
+            called = callbacks.are_called(search, call.candidates)
+            if callbacks.CONTEXT in kwargs and not called:
+                # With it, scikit-learn makes an object for each fit: half a GiB for a million.
+                kwargs[callbacks.CONTEXT] = None
             try:
                 results = self._evaluate(call, evaluate, splitter, kwargs)
             except BegunElsewhereError:  # another driver of the run was first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import operator
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -161,9 +162,9 @@ class RunProgress:
 
     def _replay(self, contents: list[Content]) -> None:
         """Replay events in the order of time, calls first."""
-        notes = [event for one in contents for event in one.plain]
-        notes.sort(key=lambda event: event.time)
-        calls = [event for event in notes if isinstance(event, CallEvent)]
+        plain = [event for one in contents for event in one.plain]
+        plain.sort(key=lambda event: event.time)
+        calls = [event for event in plain if isinstance(event, CallEvent)]
         for call in calls:
             newest = max(self._newest_of_call.get(call.call, 0), call.generation)
             self._newest_of_call[call.call] = newest
@@ -171,19 +172,22 @@ class RunProgress:
             self._now = self._newest = max(self._newest, call.time)
             self._calls.begin(call)
             _replay_call(self._state, call)
-        for event in notes:
-            self._now = self._newest = max(self._newest, event.time)
-            if isinstance(event, FitEvent):
+        timed: list[tuple[float, Event | FitColumns]]
+        timed = [(event.time, event) for event in plain]
+        timed += [(one.newest_time, one) for each in contents for one in each.columns]
+        timed.sort(key=operator.itemgetter(0))
+        for seconds, event in timed:
+            self._now = self._newest = max(self._newest, seconds)
+            if isinstance(event, FitColumns):
+                self._replay_fits(event)
+            elif isinstance(event, FitEvent):
                 self._replay_fit(event)
             elif isinstance(event, AskEvent):
                 self._calls.add_ask(event)
             elif isinstance(event, DropEvent):
                 self._replay_drop(event)
-            elif event.time >= self._last_note:
+            elif seconds >= self._last_note:
                 self._replay_note(event)
-        for columns in (one for content in contents for one in content.columns):
-            self._now = self._newest = max(self._newest, float(columns.times.max()))
-            self._replay_fits(columns)
 
     def _replay_note(self, event: Event) -> None:
         if isinstance(event, HeartbeatEvent):

@@ -45,6 +45,23 @@ def callbacks_of(estimator: Any) -> list[Any]:
     return found
 
 
+def are_called(search: Any, candidates: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether fits of a search call callbacks: its own, or those of estimators in it.
+
+    Parameters
+    ----------
+    search : BaseSearchCV
+    candidates : iterable of dict
+        Their parameters may be estimators too.
+    """
+    return bool(callbacks_of(search)) or any(
+        callbacks_of(value)
+        for candidate in candidates
+        for value in candidate.values()
+        if hasattr(value, "get_params")
+    )
+
+
 def keywords_for_hooks(
     context: Any, caller: Any, estimator: Any, parameters: Mapping[str, Any] | None
 ) -> dict[str, Any]:

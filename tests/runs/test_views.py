@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -170,3 +172,23 @@ def test_a_run_that_goes_on_after_its_end_is_under_way() -> None:
 
     found = seen.snapshot(ended=False)
     assert (found.ended, found.fits_done) == (False, 2)
+
+
+def test_the_rate_is_that_of_the_last_half_minute() -> None:
+    """In whatever order segments and snapshots are read."""
+    now = time.time()
+    fits = [fit(n, 0, 0.5, at=now - 100 + n / 10) for n in range(1000)]
+    begin = [call([{"number": n} for n in range(1000)])]
+    parts: list[list[Event]] = [
+        list(fits[800:900]),
+        list(fits[:400]),
+        [*begin, *fits[400:800]],
+        list(fits[900:995]),
+        list(fits[995:]),
+    ]
+    objects = {str(n): object_of(part) for n, part in enumerate(parts)}
+    seen = views.RunProgress(refit=None)
+
+    seen.update(objects)
+
+    assert seen.snapshot(ended=False).rate == pytest.approx(10, rel=0.05)

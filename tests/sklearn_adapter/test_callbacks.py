@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ from dask_hpsearch.data import DataStore
 from dask_hpsearch.exceptions import UnsupportedSearchError
 from dask_hpsearch.execution.fit import fit_trials
 from dask_hpsearch.execution.settings import Settings
+from dask_hpsearch.progress import SearchProgress
+from dask_hpsearch.recorder.evaluation_hook import EvaluationHook
+from dask_hpsearch.recorder.recorder import Recorder
+from dask_hpsearch.sklearn_adapter import callbacks
 from tests.callbacks import Notes, PropagatedNotes
 from tests.estimators import flowers
 
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 callback = pytest.importorskip("sklearn.callback", reason="scikit-learn before 1.9")
 X, y = flowers()
+EVALUATION = "candidate-split-evaluation"  # scikit-learn's name of a fit's task
 # What a step of a pipeline says of callbacks that it does not support.
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not support callbacks")
 
@@ -255,3 +261,42 @@ def test_tasks_do_not_grow_with_the_tree_of_all_tasks(
         return float(engines[0].task_bytes / engines[0].tasks_sent)
 
     assert bytes_per_fit(60) < 1.5 * bytes_per_fit(3)
+
+
+@pytest.mark.parametrize("with_callbacks", [True, False])
+def test_fits_have_contexts_only_if_there_are_callbacks(
+    tmp_path: Path, *, with_callbacks: bool
+) -> None:
+    """Of a million fits without any, they would take half a GiB."""
+    counts = []
+
+    def score(estimator: Any, X: Any, y: Any) -> float:
+        kind, tasks = callback.CallbackContext, gc.get_objects()
+        found = [one for one in tasks if isinstance(one, kind)]
+        counts.append([one.task_name for one in found].count(EVALUATION))
+        return float(estimator.score(X, y))
+
+    search = grid({"model__C": [0.1] * 20}, scoring=score, refit=False)
+    if with_callbacks:
+        search.set_callbacks(Notes(str(tmp_path / "notes")))
+    hook = EvaluationHook(Recorder(SearchProgress(), refit=False))
+
+    gc.collect()
+    with hook.attached(search):
+        search.fit(X, y)
+
+    assert (max(counts) >= 40) == with_callbacks
+
+
+def test_callbacks_are_found_wherever_they_are(tmp_path: Path) -> None:
+    """On the search, on its estimator, and on an estimator among its parameters."""
+    notes = Notes(str(tmp_path / "notes"))
+    plain: dict[str, Any] = {"model": LogisticRegression(), "model__C": 1.0}
+    noted = {"model": LogisticRegression().set_callbacks(notes)}
+    inner = pipeline()
+    inner.named_steps["model"].set_callbacks(notes)
+
+    assert not callbacks.are_called(grid(), [plain])
+    assert callbacks.are_called(grid(), [plain, noted])
+    assert callbacks.are_called(on_the_search(notes), [plain])
+    assert callbacks.are_called(model_selection.GridSearchCV(inner, {}), [])
