@@ -244,7 +244,8 @@ def create_gke_cluster(trial: Trial) -> str:
     output = trial.run("up", str(trial.file), *bind)
     ready = [line for line in output.splitlines() if "is ready, and expires" in line]
     _need(ready, _last_line(output))
-    trial.kubeconfig = output.rpartition("kubeconfig: ")[2].strip()
+    # Lines of libraries may follow.
+    trial.kubeconfig = re.findall(r"^kubeconfig: (.+)$", output, re.MULTILINE)[-1]
     return ready[0]
 
 

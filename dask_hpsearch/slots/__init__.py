@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["disk_watch", "module_plugin", "oom_record", "plugin", "slot"]
+__all__ = ["disk_watch", "module_plugin", "no_internet", "oom_record", "plugin", "slot"]
