@@ -6,6 +6,7 @@ Takes under an hour, and costs about a dollar. docs/proving-on-gke.md has what y
 from __future__ import annotations
 
 import argparse
+import asyncio
 import datetime as dt
 import json
 import platform
@@ -244,22 +245,25 @@ def create_gke_cluster(trial: Trial) -> str:
     output = trial.run("up", str(trial.file), *bind)
     ready = [line for line in output.splitlines() if "is ready, and expires" in line]
     _need(ready, _last_line(output))
-    trial.kubeconfig = output.rpartition("kubeconfig: ")[2].strip()
+    # Lines of libraries may follow.
+    trial.kubeconfig = re.findall(r"^kubeconfig: (.+)$", output, re.MULTILINE)[-1]
     return ready[0]
 
 
 def measure_nodes(trial: Trial) -> str:
     """Compare what nodes have for pods with the table of the package."""
-    import kr8s
-
+    from dask_hpsearch.clusters.kubernetes.api import connected
     from dask_hpsearch.config.machines import machine
     from dask_hpsearch.config.quantities import cpu_millis, memory_bytes
 
-    api = kr8s.api(kubeconfig=trial.kubeconfig)
+    async def list_nodes() -> list[dict[str, Any]]:
+        async with connected(kubeconfig=trial.kubeconfig) as api:
+            return await api.list("Node")
+
     seen, less = [], False
-    for node in api.get("nodes"):
-        kind = node.labels["node.kubernetes.io/instance-type"]
-        has = node.raw["status"]["allocatable"]
+    for node in asyncio.run(list_nodes()):
+        kind = node["metadata"]["labels"]["node.kubernetes.io/instance-type"]
+        has = node["status"]["allocatable"]
         size = machine(kind)
         seen.append(f"{kind}: cpu {has['cpu']}, memory {has['memory']}")
         if size is not None:

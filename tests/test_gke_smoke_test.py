@@ -6,9 +6,7 @@ that reach a project of Google's services by TLS.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,29 +36,21 @@ from tests.fakes.project import (
 from tests.fakes.terminal import Terminal, terminal_of
 from tests.fakes.tokens import token_service
 from tests.gcs.held import names_in, new_bucket
+from tests.smoke import load_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.gcs.proxy import Proxy
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "gke_smoke_test.py"
 PATH = "projects/some-project/locations/europe-west4-a/clusters/dask-hpsearch-smoke"
 
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[Any]:
     """The script, as a module."""
-    found = importlib.util.spec_from_file_location("gke_smoke_test", SCRIPT)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules["gke_smoke_test"] = module
-    try:
-        found.loader.exec_module(module)
+    with load_script() as module:
         yield module
-    finally:
-        del sys.modules["gke_smoke_test"]
 
 
 def spec_of(script: Any) -> dict[str, Any]:
@@ -339,7 +329,8 @@ def test_bindings_are_set_unless_that_is_left_out(
 
     def command(*arguments: str) -> tuple[int, str]:
         asked.append(arguments)
-        return 0, "it is ready, and expires soon\nkubeconfig: config\n"
+        output = "it is ready, and expires soon\nkubeconfig: config\nI1130 goaway\n"
+        return 0, output
 
     trial = script.Trial(spec_of(script), Path("spec.yaml"), command, bind=bind)
 

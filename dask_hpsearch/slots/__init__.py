@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "disk_watch",
     "module_plugin",
+    "no_internet",
     "oom_record",
     "own_cluster",
     "plugin",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+_BEGINNING = "The nodes of this GKE cluster have no external address"
 _LONGEST_CHAIN = 50
 # Attributes in which libraries keep the original error, such as `urllib.error.URLError`.
 _INNER_ERRORS = ("__cause__", "__context__", "reason", "os_error")
@@ -97,14 +98,19 @@ def explain(error: BaseException) -> None:
     if not command:
         return
     note = (
-        "The nodes of this GKE cluster have no external address (network.private_nodes), and "
-        "reach the internet only through Cloud NAT. Read the data from gs://..., or create a "
-        f"Cloud NAT with: {command}"
+        f"{_BEGINNING} (network.private_nodes), and reach the internet only through Cloud "
+        f"NAT. Read the data from gs://..., or create a Cloud NAT with: {command}"
     )
     with contextlib.suppress(Exception):  # the errors' own code may run
-        known = note in getattr(error, "__notes__", ())
+        known = explanation_of(error)
         if not known and any(_is_of_the_internet(one) for one in _chain(error)):
             error.add_note(note)
+
+
+def explanation_of(error: BaseException) -> str:
+    """Return the note that `explain` has added to an error, here or in a slot; else ""."""
+    notes = [str(one) for one in getattr(error, "__notes__", ())]
+    return next((one for one in notes if one.startswith(_BEGINNING)), "")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

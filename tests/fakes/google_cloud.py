@@ -71,9 +71,14 @@ def image_services(storage_port: int) -> Iterator[ImageServices]:
 def clients_for(address: str) -> Iterator[dict[str, Any]]:
     """Make Google's clients for fakes at an address."""
     with grpc.insecure_channel(address) as channel:
-        builds = CloudBuildGrpcTransport(channel=channel)
-        registry = ArtifactRegistryGrpcTransport(channel=channel)
-        yield {
-            "builds": CloudBuildClient(transport=builds),
-            "registry": ArtifactRegistryClient(transport=registry),
-        }
+        yield clients_of(channel)
+
+
+def clients_of(channel: grpc.Channel) -> dict[str, Any]:
+    """Make Google's clients on a channel."""
+    builds = CloudBuildGrpcTransport(channel=channel)
+    registry = ArtifactRegistryGrpcTransport(channel=channel)
+    return {
+        "builds": CloudBuildClient(transport=builds),
+        "registry": ArtifactRegistryClient(transport=registry),
+    }

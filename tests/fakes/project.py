@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from google.protobuf.json_format import ParseError
 
+from tests.fakes import gke_rest
 from tests.fakes.iam import FakePolicy, RestRefused
 from tests.fakes.iam_requests import check
 
@@ -91,6 +92,8 @@ class FakeProject:
         Those of them that are deleted, and can be restored.
     clusters : list of dict
         GKE clusters, as the REST interface lists them.
+    channels : dict
+        Versions of new GKE clusters.
     pools : set of str
         Identity pools: GKE creates one with the first cluster that has Workload Identity.
     host : str
@@ -172,6 +175,7 @@ class FakeProject:
     deleted_roles: set[str] = field(default_factory=set)
     disabled_accounts: set[str] = field(default_factory=set)
     clusters: list[dict[str, Any]] = field(default_factory=list)
+    channels: dict[str, str] = field(default_factory=lambda: dict(gke_rest.CHANNELS))
     pools: set[str] = field(default_factory=lambda: {WORKLOAD_POOL})
     host: str = PROJECT
     accounts: set[str] = field(default_factory=lambda: {NODES})
@@ -438,11 +442,6 @@ def _undelete_role(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
     return {"name": match[1]}
 
 
-def _clusters(project: FakeProject, *_: Any) -> Any:
-    project.need("container.clusters.list")
-    return {"clusters": project.clusters} if project.clusters else {}
-
-
 def _account(project: FakeProject, match: re.Match[str], *_: Any) -> Any:
     project.need("iam.serviceAccounts.get")
     if match[1] not in project.accounts:
@@ -530,7 +529,8 @@ _ROUTES: tuple[tuple[str, Callable[..., Any]], ...] = (
         "/compute/v1/projects/([^/]+)/regions/([^/]+)/subnetworks/([^/]+)",
         _subnetwork,
     ),
-    (f"{_P}/locations/-/clusters", _clusters),
+    (f"{_P}/locations/-/clusters", gke_rest.clusters),
+    (f"{_P}/locations/[^/]+/serverConfig", gke_rest.server_config),
     ("/token", _token),
 )
 _CHANGES: dict[str, tuple[tuple[str, Callable[..., Any]], ...]] = {

@@ -15,6 +15,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 
 from dask_hpsearch import DaskSearchCV, local_cluster
+from dask_hpsearch.exceptions import RunFailedError
 from dask_hpsearch.messages import CLOUD_NAT_VARIABLE
 from dask_hpsearch.slots.no_internet import explain
 from tests.estimators import flowers
@@ -22,6 +23,7 @@ from tests.gcp.specs import spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 X, y = flowers()
 COMMAND = "gcloud compute routers create dask-hpsearch --project=some-project"
@@ -249,3 +251,15 @@ def test_an_error_that_ends_the_search_says_it(client: Client) -> None:
         DaskSearchCV(search, client=client).fit(X, y)
 
     assert any(SENTENCE in note for note in raised.value.__notes__)
+
+
+def test_a_submitted_search_that_fails_says_it(client: Client, tmp_path: Path) -> None:
+    """The journal has the sentence, as it has the error's own text."""
+    search = GridSearchCV(Downloads(), {"host": [NOWHERE]}, cv=2, error_score="raise")
+    store = tmp_path / "store"
+
+    run = DaskSearchCV(search, client=client, store=store).submit(X, y)
+
+    with pytest.raises(RunFailedError, match=SENTENCE) as raised:
+        run.result(100)
+    assert "Name or service not known" in str(raised.value)

@@ -16,6 +16,7 @@ from dask_hpsearch.gcp.doctor import (
     project,
     quotas,
     storage_network,
+    versions,
 )
 from dask_hpsearch.gcp.doctor.findings import Finding, Report, UncheckedError
 from dask_hpsearch.gcp.rest import CachedRest, connect
@@ -42,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
     storage_network.check_bucket,
     storage_network.check_pods_access,
     storage_network.check_network,
+    versions.check_version,
     quotas.check_machines,
     quotas.check_quotas,
 )

@@ -273,6 +273,10 @@ DEFECTS: dict[str, tuple[Callable[[FakeProject], Any], str]] = {
         lambda one: replace_pods(one, PODS, FOLDER.partition(" || ")[2]),
         f'--condition="expression={FOLDER},title=one-folder"',
     ),
+    "the channel's version is too old for a longer notice": (
+        lambda one: one.channels.update(REGULAR="1.35.0-gke.1170999"),
+        f"gcloud container get-server-config --project={PROJECT} --location=europe-west4-a",
+    ),
     "no subnetwork in the region": (
         lambda one: one.subnetworks.clear(),
         (

@@ -283,6 +283,22 @@ def test_a_bucket_of_the_whole_continent_will_do(
     assert "bucket" not in [one.about for one in found]
 
 
+def test_a_channel_without_a_known_version_is_no_obstacle(
+    project: FakeProject, look: Callable[..., Report]
+) -> None:
+    """Nor is an old one for a spec that leaves the notice as it is."""
+    project.channels["REGULAR"] = "1.33.5-gke.1080000"
+    workers = {"pools": {"workers": {"grace": None}}}
+
+    (found,) = look().findings
+
+    assert "pools.workers.grace 120 needs 1.35.0-gke.1171000" in found.problem
+    assert look(**workers).ok
+    assert look(release_channel="RAPID").ok
+    project.channels.clear()
+    assert look().ok
+
+
 def test_conditions_of_others_are_no_obstacle(
     project: FakeProject, look: Callable[..., Report]
 ) -> None:
