@@ -94,7 +94,7 @@ def _add_limits(parser: ArgumentParser) -> None:
         ("--stop-score", float, "SCORE", "end the run when a candidate reaches this"),
         (
             "--patience",
-            _integer_or_inf,
+            _patience,
             "NUMBER",
             "end the run after so many complete candidates without improvement",
         ),
@@ -103,8 +103,8 @@ def _add_limits(parser: ArgumentParser) -> None:
         parser.add_argument(name, type=kind, metavar=unit, help=says + more)
 
 
-def _integer_or_inf(text: str) -> float:
-    return math.inf if text == "inf" else int(text)
+def _patience(text: str) -> float:
+    return math.inf if text == "inf" else positive(text)
 
 
 def _runs(arguments: Namespace) -> int:
