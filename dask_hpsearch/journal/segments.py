@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ _logger = logging.getLogger(__name__)
 SEGMENTS, SNAPSHOTS = "journal/", "snapshots/"
 _FLUSH_EVERY_S = 1.0
 # Events that come faster are written every second: a segment each would be too many.
-_MOST_PER_S_AT_ONCE = 10.0
+_MOST_PER_S_AT_ONCE = 10
 _COMPACT_AFTER_SEGMENTS = 24
 _COMPACT_AFTER_SHARE = 0.25
 _MOST_UNCOVERED = 128
@@ -82,7 +83,7 @@ class JournalWriter:
         self._uncovered: list[_Written] = []
         self._snapshots: list[str] = []
         self._n_covered = 0
-        self._written_at, self._rate = time.monotonic(), 0.0
+        self._recent: deque[tuple[float, int]] = deque()
         self._thread = threading.Thread(
             target=self._run, name="dask-hpsearch-journal", daemon=True
         )
@@ -156,9 +157,7 @@ class JournalWriter:
         while not self._closed.is_set():
             self._wake.wait(_FLUSH_EVERY_S)
             self._wake.clear()
-            if self._rate > _MOST_PER_S_AT_ONCE:
-                since = time.monotonic() - self._written_at
-                self._closed.wait(_FLUSH_EVERY_S - since)
+            self._closed.wait(self._pause_s())
             try:
                 self.flush()
                 self.compact_if_due()
@@ -173,9 +172,16 @@ class JournalWriter:
         plain, columns = split_events(events)
         self._create(name, b"\n".join([*to_lines(plain), *columns]))
         self._uncovered.append(_Written(name, len(events), plain, columns))
-        now = time.monotonic()
-        self._rate = len(events) / max(now - self._written_at, 1e-3)
-        self._written_at = now
+        self._recent.append((time.monotonic(), len(events)))
+
+    def _pause_s(self) -> float:
+        """Return how long to wait because many events were written in the last second."""
+        now, recent = time.monotonic(), self._recent
+        while recent and recent[0][0] <= now - _FLUSH_EVERY_S:
+            recent.popleft()
+        if sum(n_events for _, n_events in list(recent)) <= _MOST_PER_S_AT_ONCE:
+            return 0.0
+        return recent[-1][0] + _FLUSH_EVERY_S - now
 
     def _create(self, name: str, content: bytes) -> None:
         self._store.create(name, signing.seal(self._key, self._run_id, name, content))

@@ -15,6 +15,7 @@ from dask_hpsearch.journal.events import CallEvent, FitEvent
 from dask_hpsearch.journal.segments import SNAPSHOTS, JournalReader, JournalWriter
 from dask_hpsearch.security import signing
 from dask_hpsearch.stores import Listing, Store, open_store
+from tests.processes import wait_until
 
 if TYPE_CHECKING:
     from typing import Any
@@ -190,4 +191,16 @@ def test_fits_that_end_quickly_are_not_written_one_by_one() -> None:
         writer.append(fit(number), soon=True)
 
     assert len(store.list("journal/")) < 20
+    writer.close()
+
+
+def test_a_few_events_are_written_at_once() -> None:
+    """However quickly they follow each other: a run's states, and its first call."""
+    store = noting_store()
+    writer = JournalWriter(store, "run", KEY, on_error=lambda _: None)
+    for number in range(3):
+        writer.append(fit(number), soon=True)
+        wait_until(lambda n=number: len(store.list("journal/")) == n + 1)
+
+        assert not writer._pause_s()
     writer.close()
