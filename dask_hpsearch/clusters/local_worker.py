@@ -32,9 +32,10 @@ NOTICE = 5.0
 
 
 async def _work(settings: dict[str, Any], forkserver: Forkserver) -> None:
-    worker = await make_worker(settings["scheduler"], forkserver, **settings["options"])
-    # Dask sets it too, as it is imported.
+    import distributed  # noqa: F401 (sets its logger's level, which is set here again)
+
     logging.getLogger("distributed").setLevel(settings["log_level"])
+    worker = await make_worker(settings["scheduler"], forkserver, **settings["options"])
     leaving = _LeaveOnSignal(worker)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(DRAIN, leaving.leave, NOTICE)

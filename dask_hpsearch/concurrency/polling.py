@@ -55,7 +55,7 @@ class Deadline:
     @property
     def expired(self) -> bool:
         """Whether the end is past."""
-        return self.remaining <= 0
+        return self.remaining < 0
 
 
 def poll_until(

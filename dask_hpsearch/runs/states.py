@@ -17,7 +17,6 @@ from dask_hpsearch.runs.driver_process import (
     is_running,
 )
 from dask_hpsearch.safe_text import message_of
-from dask_hpsearch.slots import no_internet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -216,6 +215,9 @@ class StateNotes:
         elif isinstance(error, _INTERRUPTIONS) and not came_from_fit(error):
             self.note(RunState.INTERRUPTED, error=text)
         else:
+            # Looking at a run, which imports this module too, needs nothing of slots.
+            from dask_hpsearch.slots import no_internet
+
             no_internet.explain(error)  # a refit is fitted by the driver
             explanation = no_internet.explanation_of(error)
             text = f"{text}. {explanation}" if explanation else text

@@ -42,7 +42,7 @@ def test_a_timeout_raises_the_error_of_the_last_result() -> None:
             clock=time.clock,
         )
 
-    assert time.now() == 65
+    assert time.now() == 60
 
 
 def test_without_an_error_a_timeout_returns_the_last_result() -> None:
