@@ -305,7 +305,7 @@ class Engine:
         groups = deque(
             group
             for group in self._groups
-            if group.waiting and not group.lingers(self.watch.workers)
+            if group.waiting and not group.lingers(self.watch.nodes)
         )
         while room > 0 and groups and self._failure is None:
             group = groups.popleft()
@@ -334,7 +334,7 @@ class Engine:
                 self._learn_at = saved_from + _LEARN_PART * took
 
     def _next_batch(self, group: TaskGroup) -> _NewBatch:
-        states = group.take_batch(self.watch.slots, workers=self.watch.workers)
+        states = group.take_batch(self.watch.slots, nodes=self.watch.nodes)
         number = self.next_number()
         payload = group.batch_of(
             states,

@@ -66,18 +66,18 @@ class TaskGroup:
             return False
         return self.waiting.may_begin(slots, self.in_flight)
 
-    def lingers(self, workers: int) -> bool:
+    def lingers(self, nodes: int) -> bool:
         """Whether to wait for more tasks, that can go to one node with the first."""
-        if workers <= 1 or not self.waiting:
+        if nodes <= 1 or not self.waiting:
             return False
         if next(iter(self.waiting)).steps_group is None:
             return False
         return time.monotonic() < self.began + _LINGER_S
 
-    def take_batch(self, slots: int, *, workers: int = 1) -> list[TaskState]:
+    def take_batch(self, slots: int, *, nodes: int = 1) -> list[TaskState]:
         """Take the tasks of the next batch; one whose process was killed goes alone."""
-        tasks = self._take_step_group(slots) if workers > 1 else []
-        tasks = tasks or self._take_tasks(slots, workers)
+        tasks = self._take_step_group(slots) if nodes > 1 else []
+        tasks = tasks or self._take_tasks(slots, nodes)
         for one in tasks:
             self.steps.begin(one.steps_group)
         return tasks
@@ -98,7 +98,7 @@ class TaskGroup:
         most_s = min(_ROUNDING * share_s, LONGEST_BATCH_S)
         return waiting.take_group(first, size, most_s)
 
-    def _take_tasks(self, slots: int, workers: int) -> list[TaskState]:
+    def _take_tasks(self, slots: int, nodes: int) -> list[TaskState]:
         waiting, n_waiting = self.waiting, len(self.waiting)
         total_s = waiting.total_s()
         tasks = [waiting.take(slots, self.steps)]
@@ -108,7 +108,7 @@ class TaskGroup:
             if not waiting.has_free_candidate:
                 break
             following = waiting.next_task(slots)
-            of_group = workers > 1 and following.steps_group is not None
+            of_group = nodes > 1 and following.steps_group is not None
             if following.deaths if waiting.returned else of_group:
                 break
             seconds += self._expected_s(following, made) or 0.0

@@ -38,6 +38,8 @@ class SlotWatch:
     Attributes
     ----------
     workers, slots, running : int
+    nodes : int
+        Machines, or pods, that the workers run on: the workers of one share its cache.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class SlotWatch:
         cluster: ClusterFeatures,
     ) -> None:
         self._cluster = cluster
-        self.workers = self.slots = self.running = 0
+        self.workers = self.nodes = self.slots = self.running = 0
         self._client = client
         self._worker_timeout_s = worker_timeout_s
         self._on_slots = on_slots
@@ -83,6 +85,7 @@ class SlotWatch:
             )
             raise ClientClosedError(msg) from error
         self.workers, self.slots = len(threads), sum(threads.values())
+        self.nodes = len({address.rpartition(":")[0] for address in threads})
         self._saw_worker = self._saw_worker or self.slots > 0
         self._counted_at = time.monotonic()
 

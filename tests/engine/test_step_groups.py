@@ -96,7 +96,7 @@ def test_few_nodes_make_what_a_group_shares(
     made, sent, loads = set(), [], Counter(dict.fromkeys(range(slots), 0))
 
     while group.waiting:
-        batch = group.take_batch(slots, workers=nodes)
+        batch = group.take_batch(slots, nodes=nodes)
         slot = min(loads, key=loads.__getitem__)
         loads[slot] += len(batch)
         made |= {(one.steps_group, slot % nodes) for one in batch}
@@ -123,8 +123,8 @@ def test_what_came_back_goes_alone() -> None:
     first.returns = 1
     group.waiting.appendleft(first)
 
-    assert [one.number for one in group.take_batch(2, workers=2)] == [0]
-    assert len(group.take_batch(2, workers=2)) > 1
+    assert [one.number for one in group.take_batch(2, nodes=2)] == [0]
+    assert len(group.take_batch(2, nodes=2)) > 1
 
 
 def test_more_tasks_are_waited_for_if_there_are_several_nodes() -> None:

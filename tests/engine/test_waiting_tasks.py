@@ -456,7 +456,7 @@ def test_groups_go_together_and_other_fits_longest_first() -> None:
 
     batches = []
     while group.waiting:
-        batches.append(group.take_batch(slots=2, workers=2))
+        batches.append(group.take_batch(slots=2, nodes=2))
 
     assert batches[0] == [long]
     assert {len({one.steps_group for one in batch}) for batch in batches} == {1}

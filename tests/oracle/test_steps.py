@@ -388,14 +388,16 @@ class TestInASearch:
         n_groups = 2 * 3
         assert fits_in(log) == n_groups * per_group
 
-    def test_four_slots_fit_a_step_once(self, tmp_path: Path) -> None:
-        """While one makes it, the others fit something else, or wait."""
+    @pytest.mark.parametrize("n_workers", [1, 2])
+    def test_four_slots_fit_a_step_once(self, n_workers: int, tmp_path: Path) -> None:
+        """While one makes it, the others of the node fit something else, or wait."""
         log = str(tmp_path / "log")
         step = steps.LoggedStep(log, seconds=0.3)
         with (
-            local_cluster(1, 4, dashboard_address=":0") as cluster,
+            local_cluster(n_workers, 4 // n_workers, dashboard_address=":0") as cluster,
             cluster.get_client() as own,
         ):
+            own.wait_for_workers(n_workers)
             fit_search(make_pipeline(step, GaussianNB()), step_name(step), own)
 
         assert fits_in(log) == 2 * 3
