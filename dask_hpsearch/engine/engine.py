@@ -371,7 +371,7 @@ class Engine:
         if group.unfinished is None or len(self._groups) > 1:
             return None
         later = group.unfinished - len(self._tasks) + len(group.waiting)
-        return later // max(self.watch.workers, 1)
+        return max(later, 0) // max(self.watch.workers, 1)
 
     def _watch_end(self, number: int, future: Future[bytes]) -> None:
         when_ended(future, lambda: self._events.put(lambda: self._ended(number)))

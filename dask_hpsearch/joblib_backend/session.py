@@ -15,7 +15,7 @@ from joblib.parallel import (
 )
 
 from dask_hpsearch import sklearn_adapter
-from dask_hpsearch.engine.policy import MOST_QUEUED_PER_SLOT, most_queued
+from dask_hpsearch.engine.policy import most_queued
 from dask_hpsearch.engine.racing import DROPPED, RaceOver
 from dask_hpsearch.engine.tasks import TaskGroup
 from dask_hpsearch.engine.waiting_tasks import WaitingTasks
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 _START_S = 0.3
 _MOST_QUEUED = 20_000
-_MOST_QUEUED_PER_SLOT = MOST_QUEUED_PER_SLOT
 _MOST_AT_ONCE = 64
 
 

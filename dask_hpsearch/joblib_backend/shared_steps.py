@@ -39,7 +39,7 @@ class SharedSteps:
         if known and self._names:
             self._candidates_of = Counter()
             for candidate in candidates or ():
-                self._candidates_of.update(self._first_steps(candidate))
+                self._candidates_of.update(self._leading_steps(candidate))
         self._numbers: dict[Hashable, int] = {}
         self._next_number = itertools.count()
 
@@ -51,29 +51,27 @@ class SharedSteps:
         parameters : mapping of str to object, or None
             The candidate.
         """
-        first_steps = self._first_steps(parameters or {})
+        leading = self._leading_steps(parameters or {})
         if self._candidates_of is not None:
-            shared = [self._candidates_of[prefix] > 1 for prefix in first_steps]
+            shared = [self._candidates_of[steps] > 1 for steps in leading]
             while shared and not shared[-1]:
                 shared.pop()
-                first_steps.pop()
-        if not first_steps:
+                leading.pop()
+        if not leading:
             return _NOTHING_SHARED, None
-        return len(first_steps), first_steps[-1]
+        return len(leading), leading[-1]
 
-    def number(self, split: str, prefix: Hashable) -> int:
+    def number(self, split: str, steps: Hashable) -> int:
         """Return the number of the fits that have this split and these steps."""
-        known = self._numbers.get((split, prefix))
+        known = self._numbers.get((split, steps))
         if known is not None:
             return known
-        if (
-            len(self._numbers) >= _MOST_NUMBERED
-        ):  # those of fits that have ended, mostly
+        if len(self._numbers) >= _MOST_NUMBERED:  # mostly of fits that have ended
             self._numbers.clear()
-        number = self._numbers[split, prefix] = next(self._next_number)
+        number = self._numbers[split, steps] = next(self._next_number)
         return number
 
-    def _first_steps(self, parameters: Mapping[str, Any]) -> list[Hashable]:
+    def _leading_steps(self, parameters: Mapping[str, Any]) -> list[Hashable]:
         """Name the first step, the first two, … but the last, by their parameters."""
         if not self._names or "steps" in parameters or "memory" in parameters:
             return []
@@ -81,12 +79,12 @@ class SharedSteps:
         for key in sorted(parameters):
             step = key.partition("__")[0]
             of_step.setdefault(step, []).append((key, _name_of(parameters[key])))
-        first_steps: list[Hashable] = []
+        leading: list[Hashable] = []
         so_far: Hashable = ()
         for name in self._names[:-1]:
             so_far = so_far, name, tuple(of_step.get(name, ()))
-            first_steps.append(so_far)
-        return first_steps
+            leading.append(so_far)
+        return leading
 
 
 def _name_of(value: Any) -> Hashable:

@@ -48,7 +48,7 @@ from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, Candidate, PipelineCa
 from dask_hpsearch.slots.split_rows import NodeRows, Split, SplitRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from multiprocessing.connection import Connection
 
     from dask_hpsearch.slots.node_files import NodeFolder
@@ -134,10 +134,12 @@ class Bundles:
         self._loaded.move_to_end(digest)
         return kept.hand_out()
 
-    def is_copied(self, digest: str) -> bool:
-        """Whether rows selected from a loaded bundle's data are copies in every part."""
-        kept = self._loaded.get(digest)
-        return kept is not None and kept.is_copied
+    def nbytes_copied(self, digests: Iterable[str]) -> int | None:
+        """Return the size of loaded bundles; None if rows selected from one are no copies."""
+        kept = [self._loaded.get(digest) for digest in digests]
+        if not all(one is not None and one.is_copied for one in kept):
+            return None
+        return sum(one.nbytes for one in kept if one is not None)
 
     @contextlib.contextmanager
     def for_tasks(self) -> Iterator[None]:
@@ -453,10 +455,11 @@ def _prepare_fit(  # noqa: PLR0917 (called once, in order)
         _pair(task.candidate, task.n_candidates),
     )
     rows = None
-    if not private and all(loaded.is_copied(one.digest) for one in (spec.X, spec.y)):
+    nbytes = None if private else loaded.nbytes_copied((spec.X.digest, spec.y.digest))
+    if nbytes is not None:
         split = Split(
             (spec.X.digest, spec.y.digest, task.split_data.digest),
-            spec.X.nbytes + spec.y.nbytes,
+            nbytes,
             n_fits=task.n_candidates,
             n_splits=task.n_splits,
         )

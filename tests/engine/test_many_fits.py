@@ -21,6 +21,7 @@ from sklearn.model_selection import GridSearchCV
 from dask_hpsearch import DaskSearchCV, SearchRun, sklearn_adapter
 from dask_hpsearch.data import DataStore
 from dask_hpsearch.engine.engine import Engine
+from dask_hpsearch.engine.policy import MOST_QUEUED_PER_SLOT
 from dask_hpsearch.engine.tasks import TaskState
 from dask_hpsearch.exceptions import (
     HPSearchError,
@@ -31,7 +32,7 @@ from dask_hpsearch.exceptions import (
 )
 from dask_hpsearch.joblib_backend.backend import EvaluationBackend
 from dask_hpsearch.joblib_backend.results import ErrorsInTurn
-from dask_hpsearch.joblib_backend.session import _MOST_QUEUED_PER_SLOT, FitLog, Session
+from dask_hpsearch.joblib_backend.session import FitLog, Session
 from dask_hpsearch.messages import FitTask, Outcome
 from tests.estimators import Deed, flowers, seen
 from tests.processes import wait_until
@@ -122,7 +123,7 @@ def test_no_more_fits_wait_than_may(n_candidates: int, client: Client) -> None:
     np.testing.assert_array_equal(search.cv_results_["mean_test_score"], numbers)
     assert log.waiting == 0
     # Of two slots; a fit that ends may be counted while the next one is made.
-    assert log.most <= _MOST_QUEUED_PER_SLOT * 2 + 2
+    assert log.most <= MOST_QUEUED_PER_SLOT * 2 + 2
 
 
 class Kept(FewWait):

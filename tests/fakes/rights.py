@@ -102,7 +102,7 @@ class AllBut(AbstractSet[str]):
         return permission not in self._held
 
     def __iter__(self) -> Iterator[str]:
-        """Refuse: there is no list of all permissions."""
+        """Raise: the fake does not list all permissions."""
         raise NotImplementedError
 
     def __len__(self) -> int:
