@@ -17,6 +17,7 @@ PACKAGES = {
     "kubernetes": ("dask_kubernetes", "httpx", "kr8s", "packaging", "pydantic", "yaml"),
     "bayes": ("skopt",),
     "dask-ml": ("dask_ml",),
+    "optuna": ("optuna", "optuna_integration"),
     "plots": ("matplotlib",),
 }
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PACKAGE = Path(__file__).parents[1]
 _PROJECT = "dask-hpsearch"
 # Extras that are useful in a pod; an image has those that the client has.
-_USEFUL_EXTRAS = ("bayes", "gcp", "kubernetes")
+_USEFUL_EXTRAS = ("bayes", "dask-ml", "gcp", "kubernetes", "optuna")
 # Optional packages that an image has if the client has them: dashboard, data frames.
 _OPTIONAL = ("bokeh", "pandas", "pyarrow")
 
