@@ -16,6 +16,7 @@ from dask_hpsearch.sklearn_adapter.fit_calls import (
     raises_errors,
     run_fit,
     same_settings,
+    scores_predictions_only,
     wrap,
 )
 from dask_hpsearch.sklearn_adapter.searches import (
@@ -62,6 +63,7 @@ __all__ = [
     "run_fit",
     "same_settings",
     "score_of",
+    "scores_predictions_only",
     "splitter_of",
     "strategy_of",
     "warning_filters",

@@ -5,7 +5,8 @@ Private parts of scikit-learn that are used:
 * ``_fit_and_score`` and its keywords (stable since 1.4; 1.9 adds ``caller`` and
   ``callback_ctx``, which hold the tree of all tasks: see `callbacks`);
 * ``_FuncWrapper`` and its attributes, by which it carries configuration and filters;
-* ``format_exc``, by which ``_fit_and_score`` makes text of an error that does not end the search.
+* ``format_exc``, by which ``_fit_and_score`` makes text of an error that does not end the search;
+* the scorer classes of ``sklearn.metrics._scorer``, which pass X on as they get it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.metrics._scorer import (
+    _BaseScorer,
+    _MultimetricScorer,
+    _PassthroughScorer,
+)
 from sklearn.model_selection import _validation
 from sklearn.model_selection._validation import _fit_and_score
 from sklearn.utils.parallel import _FuncWrapper
@@ -291,6 +297,21 @@ def _length(indices: Any) -> int:
     if selected.dtype == bool:
         return int(selected.sum())
     return int(_num_samples(selected))
+
+
+def scores_predictions_only(scorer: Any) -> bool:
+    """Whether X reaches the estimator as it is: no code of a user scores with it.
+
+    Parameters
+    ----------
+    scorer : callable
+        As ``_fit_and_score`` gets it.
+    """
+    several = getattr(scorer, "_scorers", None)
+    if type(scorer) is _MultimetricScorer and isinstance(several, dict):
+        return all(scores_predictions_only(one) for one in several.values())
+    own_class = type(scorer).__module__ == _MultimetricScorer.__module__
+    return own_class and isinstance(scorer, _BaseScorer | _PassthroughScorer)
 
 
 def raises_errors(call: FitCall) -> bool:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from dask_hpsearch.slots.slot import Slot
 
 _EARLY_REPORT_S = 0.5
+_FIRST_LOOK = 0.125  # of the time that a batch was predicted to take
+_QUIET_PART = 0.8
+_LEAST_REST_S = 0.005
 GIB = 2**30
 
 
@@ -50,14 +53,19 @@ class BatchRun:
         """Take a slot's answers until it has run the tasks that it was sent."""
         self._stopped = self._blameless = False
         self._begin_task(slot)
-        # Short fits report hundreds of times a second: take gathered answers at once.
-        time.sleep(self._batch.quiet_s)
+        rests = Rests(self._batch.quiet_s)
+        time.sleep(rests.first_s)
         while True:
+            rest_s = rests.next_s(len(self.waiting))
             try:
-                answer = slot.receive(self._next_check_s(slot))
+                answer = slot.receive(0 if rest_s else self._next_check_s(slot))
             except TimeoutError:
-                self._check(slot)
+                if rest_s:
+                    time.sleep(rest_s)
+                else:
+                    self._check(slot)
                 continue
+            rests.n_answers += 1
             if answer in (BATCH_DONE, SLOT_DONE):
                 slot.leaves = answer == SLOT_DONE
                 break
@@ -133,6 +141,48 @@ class BatchRun:
             self._report(
                 [Outcome(task.number, "returned").to_bytes() for task in later]
             )
+
+
+class Rests:
+    """How long not to look at a slot, whose short fits report hundreds of times a second.
+
+    The fits' times are first known from a prediction, then from those that have ended.
+
+    Parameters
+    ----------
+    quiet_s : float
+        Predicted time in which there is nothing to do but to gather answers.
+    clock : callable
+        Returns seconds.
+
+    Attributes
+    ----------
+    n_answers : int
+        Answers so far.
+    """
+
+    def __init__(
+        self, quiet_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._quiet_s = quiet_s
+        self.first_s = quiet_s * _FIRST_LOOK
+        self.n_answers = 0
+
+    def next_s(self, n_waiting: int) -> float:
+        """Return how long to rest if no answer is there; 0 to wait for the next one."""
+        if not self._quiet_s:
+            return 0.0
+        passed_s = self._clock() - self._began
+        left_s = self._quiet_s - passed_s
+        if self.n_answers:
+            left_s = _QUIET_PART * n_waiting * passed_s / self.n_answers
+            # The first fits may be slower: they make steps that the others share.
+            left_s = min(left_s, passed_s / 4, _EARLY_REPORT_S)
+        elif left_s > 0:
+            left_s = min(left_s, max(passed_s, self.first_s))
+        return left_s if left_s >= _LEAST_REST_S else 0.0
 
 
 def _cause_of_death(

@@ -45,6 +45,7 @@ from dask_hpsearch.slots import no_internet, shared_data, threads
 from dask_hpsearch.slots.node_files import BeingMadeError, NodeFiles
 from dask_hpsearch.slots.node_steps import NodeSteps
 from dask_hpsearch.slots.pipeline_cache import MOST_BYTES, Candidate, PipelineCache
+from dask_hpsearch.slots.shared_transforms import SharedTransforms
 from dask_hpsearch.slots.split_rows import NodeRows, Split, SplitRows
 
 if TYPE_CHECKING:
@@ -441,14 +442,18 @@ def _prepare_fit(  # noqa: PLR0917 (called once, in order)
     parts = TaskUnpickler(spec.parts + task.parameters, load)
     estimator, shared = parts.load()
     parameters = parts.load()
+    transforms = None
     if spec.share_steps and not shared.get("return_estimator"):
-        refs = spec.X, spec.y, task.split_data
+        digests = spec.X.digest, spec.y.digest, task.split_data.digest
+        if sklearn_adapter.scores_predictions_only(shared["scorer"]):
+            transforms = SharedTransforms(pipeline_cache, digests)
         pipeline_cache.attach(
             estimator,
-            tuple(ref.digest for ref in refs),
+            digests,
             candidate=Candidate(task.spec.digest, parameters),
             n_steps=task.shared_steps,
             may_wait=may_wait,
+            transforms=transforms,
         )
     progress = (
         _pair(task.split, task.n_splits),
@@ -463,14 +468,36 @@ def _prepare_fit(  # noqa: PLR0917 (called once, in order)
             n_fits=task.n_candidates,
             n_splits=task.n_splits,
         )
-        rows = functools.partial(split_rows.rows, split)
+        rows = functools.partial(_rows, split_rows, split, transforms)
     run = functools.partial(
         sklearn_adapter.run_fit,
         *(spec.function, estimator, data, indices, parameters, progress, shared, rows),
     )
+    if transforms is not None:
+        run = functools.partial(_run_sharing, run, transforms)
     if n_slots > 1 and threads.asks_for_more(estimator, parameters):
         return functools.partial(threads.run_with, n_slots * threads.of_slot(), run)
     return run
+
+
+def _rows(
+    split_rows: SplitRows,
+    split: Split,
+    transforms: SharedTransforms | None,
+    select: Callable[[], Any],
+) -> Any:
+    """Return the rows of a split, and note those of the test set."""
+    rows = split_rows.rows(split, select)
+    if transforms is not None:
+        transforms.test_rows = rows[1][0]
+    return rows
+
+
+def _run_sharing(run: Callable[[], Any], transforms: SharedTransforms) -> Any:
+    try:
+        return run()
+    finally:
+        transforms.end()
 
 
 def _pair(index: int | None, total: int | None) -> tuple[int, int] | None:

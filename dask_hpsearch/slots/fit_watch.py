@@ -71,6 +71,8 @@ class FitWatch(WarningWatch):
     known_code : bool
         Whether only scikit-learn's own code runs, which keeps no generators and does not
         write to its data.
+    unchanged : tuple
+        Further objects that must not change, with any code.
 
     Attributes
     ----------
@@ -78,9 +80,15 @@ class FitWatch(WarningWatch):
         Whether the fit did no such thing; valid once the watch has ended.
     """
 
-    def __init__(self, given: tuple[Any, ...], *, known_code: bool) -> None:
+    def __init__(
+        self,
+        given: tuple[Any, ...],
+        *,
+        known_code: bool,
+        unchanged: tuple[Any, ...] = (),
+    ) -> None:
         super().__init__()
-        self._given = () if known_code else given
+        self._given = unchanged if known_code else (*given, *unchanged)
         self._known_code = known_code
 
     def __enter__(self) -> Self:

@@ -14,17 +14,16 @@ differently (`fit_watch`). Steps that take long to fit are kept for all slots of
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import pickle
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import sklearn
 from sklearn.pipeline import Pipeline
 
-from dask_hpsearch.sklearn_adapter import warning_filters
+from dask_hpsearch.localfs.node_cache import Claim
 from dask_hpsearch.slots.fit_watch import FitWatch, WarningWatch
 from dask_hpsearch.slots.node_files import BeingMadeError
 from dask_hpsearch.slots.repeatability import (
@@ -34,18 +33,20 @@ from dask_hpsearch.slots.repeatability import (
     may_be_repeatable,
 )
 from dask_hpsearch.slots.snapshots import Snapshot, snapshot_of
+from dask_hpsearch.slots.step_work import Result, Step, Work, surroundings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-    from dask_hpsearch.localfs.node_cache import Claim
     from dask_hpsearch.slots.node_steps import NodeSteps
+    from dask_hpsearch.slots.shared_transforms import SharedTransforms
 
 MIB = 2**20
 MOST_BYTES = 256 * MIB
 _LARGEST_PART = 4  # one result takes at most a quarter of the room
 _MOST_STEPS = 1000
 _CHEAP_S = 0.01
+_MOST_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,59 +68,6 @@ class Candidate:
 
     search: str
     parameters: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """An unfitted step, as far as it is known.
-
-    Attributes
-    ----------
-    identity : bytes
-    is_sure : bool
-        Whether its parameters alone guarantee the same result each time.
-    is_known_code : bool
-    """
-
-    identity: bytes
-    is_sure: bool
-    is_known_code: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StepFit:
-    """One fit of a step that may be in the cache.
-
-    Attributes
-    ----------
-    key : hashable
-        Names the step, the steps before it, and their data.
-    step : Step
-    run : callable
-        Fits the step; returns its output and the fitted step.
-    kind : type
-        Its class.
-    given : (X, y)
-        What it is fitted on.
-    rows : tuple of str
-        Digests of the data of the pipeline's first step.
-    """
-
-    key: Hashable
-    step: Step
-    run: Callable[[], tuple[Any, Any]]
-    kind: type
-    given: tuple[Any, Any]
-    rows: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A step's output, the fitted step, and whether another fit gives the same result."""
-
-    transformed: Any
-    step: Any
-    repeatable: bool
 
 
 class PipelineCache:
@@ -144,7 +92,7 @@ class PipelineCache:
         self._nbytes = 0
         self._steps: dict[Hashable, Step | None] = {}
         self._every_time: dict[Hashable, bool] = {}  # whether repeatable
-        self._seconds: dict[bytes | type, float] = {}
+        self._seconds: dict[Hashable, float] = {}
 
     def attach(
         self,
@@ -154,6 +102,7 @@ class PipelineCache:
         candidate: Candidate | None = None,
         n_steps: int | None = None,
         may_wait: bool = False,
+        transforms: SharedTransforms | None = None,
     ) -> None:
         """Give a pipeline a memory of the steps that were fitted on the same rows before.
 
@@ -169,11 +118,15 @@ class PipelineCache:
             How many of its first steps other fits have too; default: possibly all.
         may_wait : bool
             Whether the fit may end with `BeingMadeError`, and begin again later.
+        transforms : SharedTransforms, optional
+            The transforms of its test set, which are shared too.
         """
         if type(estimator) is Pipeline and estimator.memory is None and n_steps != 0:
-            estimator.memory = PipelineMemory(
+            memory = PipelineMemory(
                 self, rows, estimator, candidate, n_steps, may_wait=may_wait
             )
+            memory.transforms = transforms
+            estimator.memory = memory
 
     def forget(self, digest: str) -> None:
         """Drop the steps that were fitted on data or on a split that is no longer used."""
@@ -210,79 +163,71 @@ class PipelineCache:
             self._note(key, found)
         return found
 
-    def fit(self, fit: StepFit, *, may_wait: bool) -> Result:
-        """Fit a step, or recall an earlier fit.
+    def result_of(self, work: Work, *, may_wait: bool) -> Result:
+        """Do some work, or recall its result.
 
         Parameters
         ----------
-        fit : StepFit
+        work : Work
         may_wait : bool
 
         Raises
         ------
         BeingMadeError
-            If another slot is fitting the step, and this fit may wait.
+            If another slot is doing the work, and this fit may wait.
         """
-        key = fit.key
+        key = work.key
         known = self._get(key)
         if known is not None:
-            return Result(*known, repeatable=True)
+            return Result(known, repeatable=True)
         claim = None
-        if key not in self._every_time and self._may_take_long(fit):
-            found = self._ask_node(key, may_wait=may_wait)
-            if isinstance(found, tuple):
-                self.hits += 1
-                return Result(*found, repeatable=True)
+        if key not in self._every_time and self._may_take_long(work):
+            found = self._ask_node(work, may_wait=may_wait)
             if isinstance(found, bool):
                 self._note_every_time(key, repeatable=found)
-            else:
+            elif found is None or isinstance(found, Claim):
                 claim = found
+            else:
+                self.hits += 1
+                return Result(found, repeatable=True)
         if key in self._every_time:
-            return Result(*fit.run(), repeatable=self._every_time[key])
-        with claim or nullcontext():
-            return self._fit(fit, claim)
+            return Result(work.run(), repeatable=self._every_time[key])
+        with claim or contextlib.nullcontext():
+            return self._do(work, claim)
 
-    def _fit(self, fit: StepFit, claim: Claim | None) -> Result:
-        """Fit a step, and keep it if another fit would give the same result."""
-        step = fit.step
-        watch = (
-            WarningWatch()
-            if step.is_sure
-            else FitWatch(fit.given, known_code=step.is_known_code)
-        )
-        with watch:
+    def _do(self, work: Work, claim: Claim | None) -> Result:
+        """Do some work, and keep its result if it would be the same again."""
+        with work.watch as watch:
             began = time.perf_counter()
-            transformed, fitted = fit.run()
+            value = work.run()
             seconds = time.perf_counter() - began
-        self._note_seconds(fit, seconds)
+        self._note_seconds(work, seconds)
         kept = False
-        if watch.repeatable and not watch.warned:
-            snapshot = snapshot_of(transformed, fitted, given=fit.given[0])
-            kept = snapshot is not None and self._keep(fit, snapshot, seconds, claim)
+        if watch.repeatable and not watch.warned and seconds >= work.least_s:
+            snapshot = work.snapshot(value)
+            kept = snapshot is not None and self._keep(work, snapshot, seconds, claim)
         if not kept:
-            self._note_every_time(fit.key, repeatable=watch.repeatable)
+            self._note_every_time(work.key, repeatable=watch.repeatable)
             takes_long = seconds >= _CHEAP_S  # otherwise other slots do not wait long
             if takes_long and claim is not None and self.node is not None:
                 self.node.note_every_time(claim, repeatable=watch.repeatable)
-        return Result(transformed, fitted, repeatable=watch.repeatable)
+        return Result(value, repeatable=watch.repeatable)
 
     def _keep(
-        self, fit: StepFit, snapshot: Snapshot, seconds: float, claim: Claim | None
+        self, work: Work, snapshot: Snapshot, seconds: float, claim: Claim | None
     ) -> bool:
-        """Keep a step for all slots if that saves time, else in this slot's memory."""
+        """Keep a result for all slots if that saves time, else in this slot's memory."""
         if (
             claim is not None
             and self.node is not None
             and self.node.is_worth(seconds, snapshot.nbytes)
         ):
             return self.node.keep(claim, snapshot)
-        return self._put(fit.key, fit.rows, snapshot)
+        return self._put(work.key, work.rows, snapshot)
 
-    def _ask_node(
-        self, key: Hashable, *, may_wait: bool
-    ) -> tuple[Any, Any] | bool | Claim | None:
-        """Return the node's copy of a step, or a claim to make it."""
-        name = None if self.node is None else self.node.key(key)
+    def _ask_node(self, work: Work, *, may_wait: bool) -> Any:
+        """Return the node's copy of a result, or a claim to make it; see `NodeSteps`."""
+        name = None if self.node is None else self.node.key(work.key)
         if name is None or self.node is None:
             return None
         try:
@@ -290,19 +235,23 @@ class PipelineCache:
         except BeingMadeError:
             if may_wait:
                 raise
+        if not work.waits:
             return None
+        self.node.wait(name, timeout=_MOST_WAIT_S)
+        with contextlib.suppress(BeingMadeError):
+            return self.node.recall(name)
+        return None
 
-    def _get(self, key: Hashable) -> tuple[Any, Any] | None:
-        """Return copies of the transformed data and of the fitted step."""
+    def _get(self, key: Hashable) -> Any:
+        """Return a copy of a result; None if it is not in this slot's memory."""
         if key not in self._kept:
             return None
         self._kept.move_to_end(key)
         self.hits += 1
-        found: tuple[Any, Any] = self._kept[key].snapshot.load()
-        return found
+        return self._kept[key].snapshot.load()
 
     def _put(self, key: Hashable, rows: tuple[str, ...], snapshot: Snapshot) -> bool:
-        """Keep a step and its output in this slot's memory, unless they are large."""
+        """Keep a result in this slot's memory, unless it is large."""
         if snapshot.nbytes > self.room // _LARGEST_PART:
             return False
         self._kept[key] = _Fitted(snapshot.kept(), rows)
@@ -316,20 +265,16 @@ class PipelineCache:
             self._every_time.clear()
         self._every_time[key] = repeatable
 
-    def _note_seconds(self, fit: StepFit, seconds: float) -> None:
+    def _note_seconds(self, work: Work, seconds: float) -> None:
         if len(self._seconds) >= _MOST_STEPS:
             self._seconds.clear()
-        for of in (fit.step.identity, fit.kind):
-            self._seconds[of] = max(seconds, self._seconds.get(of, 0.0))
+        for name in work.timed_as:
+            self._seconds[name] = max(seconds, self._seconds.get(name, 0.0))
 
-    def _may_take_long(self, fit: StepFit) -> bool:
-        """Whether a step may take long enough to ask the other slots for it.
-
-        A step that runs a user's code may take longer with other parameters.
-        """
-        expected_s = self._seconds.get(fit.step.identity)
-        if expected_s is None and fit.step.is_sure:
-            expected_s = self._seconds.get(fit.kind)
+    def _may_take_long(self, work: Work) -> bool:
+        """Whether some work may take long enough to ask the other slots for its result."""
+        known = (self._seconds.get(name) for name in work.timed_as)
+        expected_s = next((one for one in known if one is not None), None)
         return expected_s is None or expected_s >= _CHEAP_S
 
     def _look_at(self, step: Any, identity: bytes) -> Step | None:
@@ -358,6 +303,10 @@ class PipelineMemory:
         a clone of it, on other rows.
     candidate, n_steps, may_wait
         As of `PipelineCache.attach`.
+
+    Attributes
+    ----------
+    transforms : SharedTransforms or None
     """
 
     def __init__(
@@ -374,6 +323,7 @@ class PipelineMemory:
         self._pipeline = pipeline
         self._candidate, self._n_steps = candidate, n_steps
         self._may_wait = may_wait
+        self.transforms: SharedTransforms | None = None
         self._so_far: Hashable = None
         self._steps: collections.deque[tuple[int, str]] = collections.deque()
 
@@ -385,9 +335,9 @@ class PipelineMemory:
             for position, (name, step) in enumerate(self._pipeline.steps[:-1])
             if step is not None and step != "passthrough"
         )
-        surroundings = _surroundings()
-        if surroundings is not None:
-            self._so_far = self._rows, surroundings
+        settings = surroundings()
+        if settings is not None:
+            self._so_far = self._rows, settings
         return functools.partial(self._fit_transform, function)
 
     def _fit_transform(
@@ -406,13 +356,26 @@ class PipelineMemory:
             self._so_far = None
             return function(step, X, y, **others)
         key = self._so_far, known.identity
-        run = functools.partial(function, step, X, y, **others)
-        result = self._cache.fit(
-            StepFit(key, known, run, type(step), (X, y), self._rows),
-            may_wait=self._may_wait,
+        work = Work(
+            key,
+            run=functools.partial(function, step, X, y, **others),
+            watch=_watch_of_fit(known, (X, y)),
+            snapshot=lambda pair: snapshot_of(*pair, given=X),
+            timed_as=known.timed_as(type(step)),
+            rows=self._rows,
         )
+        result = self._cache.result_of(work, may_wait=self._may_wait)
         self._so_far = key if result.repeatable else None
-        return result.transformed, result.step
+        transformed, fitted = result.value
+        if result.repeatable and self.transforms is not None:
+            self.transforms.share(fitted, key, known)
+        return transformed, fitted
+
+
+def _watch_of_fit(step: Step, given: tuple[Any, Any]) -> WarningWatch:
+    if step.is_sure:
+        return WarningWatch()
+    return FitWatch(given, known_code=step.is_known_code)
 
 
 def _short_key(name: str, position: int, candidate: Candidate) -> Hashable | None:
@@ -439,17 +402,3 @@ def _has_options(others: dict[str, Any]) -> bool:
         or others.get("weight") is not None
         or others.get("message") is not None
     )
-
-
-def _surroundings() -> Hashable | None:
-    """Return the settings that can change the result of a step.
-
-    They are scikit-learn's configuration, such as "transform_output", and the warning
-    filters, which may turn a warning into an error. None if they have no hash.
-    """
-    found = tuple(sklearn.get_config().items()), warning_filters.current()
-    try:
-        hash(found)
-    except TypeError:
-        return None
-    return found

@@ -87,6 +87,32 @@ def snapshot_of(transformed: Any, step: Any, *, given: Any) -> Snapshot | None:
     return Snapshot(pair.pickled, pair.buffers)
 
 
+def snapshot_of_output(output: Any, *, given: Any, step: Any) -> Snapshot | None:
+    """Take a snapshot of the output of a fitted step alone.
+
+    Parameters
+    ----------
+    output : tuple of one object
+    given, step : object
+        The step's input, and the step.
+
+    Returns
+    -------
+    Snapshot or None
+        None if a copy would differ in any way, or if the output shares memory with the input
+        or the step.
+    """
+    (transformed,) = output
+    if transformed is given or shared_data.handing_out(transformed) is None:
+        return None
+    taken, of_step = _taken(output), _taken(step)
+    if taken is None or of_step is None or _is_part_of(transformed, taken.spans, given):
+        return None
+    if _overlapping(taken.spans, of_step.spans):
+        return None
+    return Snapshot(taken.pickled, taken.buffers)
+
+
 def exact_snapshot(value: Any) -> Snapshot | None:
     """Take a snapshot of any object; None if a copy would not be the same in every bit."""
     taken = _taken(value)
