@@ -23,7 +23,7 @@ import numpy as np
 from dask_hpsearch.localfs.atomic import replaced_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _MAGIC = b"hpsbndl1"
 _NPY_MAGIC = b"\x93NUMPY"
@@ -127,6 +127,24 @@ def load(path: str, *, writable: bool = False) -> Any:
     start = _aligned(_HEAD.size + n_buffers * _ENTRY.size)
     buffers: list[Any] = [mapped[offset : offset + size] for offset, size in entries]
     return pickle.loads(mapped[start : start + pickle_length], buffers=buffers)  # noqa: S301
+
+
+def release_pages(values: Iterable[Any]) -> None:
+    """Let a process no longer hold the pages of mapped arrays; they stay in the file.
+
+    The arrays remain valid: pages that are read again are mapped again. Arrays that the
+    process may write to, and other values, are left alone.
+    """
+    for value in values:
+        mapped = value
+        while isinstance(mapped, np.ndarray) and mapped.base is not None:
+            mapped = mapped.base
+        if isinstance(mapped, memoryview):
+            mapped = mapped.obj
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            with memoryview(mapped) as view:
+                if view.readonly:
+                    mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def verify(path: Path, digest: str) -> None:

@@ -467,6 +467,7 @@ def _prepare_fit(  # noqa: PLR0917 (called once, in order)
             nbytes,
             n_fits=task.n_candidates,
             n_splits=task.n_splits,
+            data=data,
         )
         rows = functools.partial(_rows, split_rows, split, transforms)
     run = functools.partial(

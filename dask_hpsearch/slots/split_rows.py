@@ -14,17 +14,21 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from dask_hpsearch.concurrency import poll_until
+from dask_hpsearch.localfs import bundles
 from dask_hpsearch.localfs.node_cache import Claim
 from dask_hpsearch.slots.node_files import BeingMadeError, NodeFiles
 from dask_hpsearch.slots.snapshots import Snapshot, exact_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 KIB, GIB = 2**10, 2**30
@@ -35,7 +39,10 @@ _LEAST_FITS = 3  # of a split; fewer do not repay the file
 _MEMORY_PART = 2  # the rows of all splits take at most half of the free memory
 _MOST_PICKLED = 16 * KIB  # objects cost more time to load than to select
 _WAIT_S = 1.0
-_WAIT_BYTES_PER_S = 100e6
+_WAIT_BYTES_PER_S = 25e6
+_POLL_INTERVAL = 0.01
+# So many slots of a node select rows at once: memory limits their speed.
+SLOTS_SELECTING = max(1, (os.cpu_count() or 1) // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +59,15 @@ class Split:
         Number of the search's fits on this split; None if it is unknown.
     n_splits : int or None
         Number of splits of the search.
+    data : tuple
+        X and y, if they are mapped files.
     """
 
     digests: tuple[str, str, str]
     nbytes: int
     n_fits: int | None
     n_splits: int | None
+    data: tuple[Any, ...] = ()
 
 
 class NodeRows(NodeFiles):
@@ -156,7 +166,7 @@ class SplitRows:
             self._note_file(key, found)
             rows = self._from_file(key)
             return select() if rows is None else rows
-        with found as claim:
+        with found as claim, _turn(node, split.nbytes):
             rows = select()
             snapshot = _snapshot(rows)
             if snapshot is None or not node.fill(claim, snapshot):
@@ -168,6 +178,7 @@ class SplitRows:
             return rows
         del rows, snapshot
         _free_memory()
+        bundles.release_pages(split.data)  # fits need the rows alone
         return mapped
 
     def _note_file(self, key: tuple[str, ...], path: Path) -> None:
@@ -186,11 +197,45 @@ def _found(node: NodeRows, name: str, nbytes: int) -> Path | Claim | None:
     try:
         return node.find(name)
     except BeingMadeError:
-        node.wait(name, timeout=_WAIT_S + nbytes / _WAIT_BYTES_PER_S)
+        node.wait(name, timeout=_most_wait_s(nbytes))
     try:
         return node.find(name)
     except BeingMadeError:
         return None
+
+
+@contextlib.contextmanager
+def _turn(node: NodeRows, nbytes: int) -> Iterator[None]:
+    """Wait for this slot's turn to select rows: until they are written, they are in memory.
+
+    After some time the slot begins anyway.
+    """
+    turns = [node.name_of("turn", turn) for turn in range(SLOTS_SELECTING)]
+    turn = poll_until(
+        lambda: _free_one(node, turns),
+        lambda one: one is not None,
+        timeout=_most_wait_s(nbytes),
+        interval=_POLL_INTERVAL,
+    )
+    with turn or contextlib.nullcontext():
+        yield
+
+
+def _free_one(
+    node: NodeRows, turns: Iterable[str | None]
+) -> AbstractContextManager[object] | None:
+    """Claim a turn; None if all are taken."""
+    for name in turns:
+        with contextlib.suppress(BeingMadeError):
+            found = None if name is None else node.find(name)
+            # Without a cache there are no turns.
+            return found if isinstance(found, Claim) else contextlib.nullcontext()
+    return None
+
+
+def _most_wait_s(nbytes: int) -> float:
+    """Return how long to wait for rows that other slots select and write."""
+    return _WAIT_S + nbytes / _WAIT_BYTES_PER_S
 
 
 def _has_room(split: Split, node: NodeRows) -> bool:

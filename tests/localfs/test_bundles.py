@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 
 from dask_hpsearch.localfs import bundles
 from dask_hpsearch.localfs.atomic import replaced_whole
-from dask_hpsearch.localfs.bundles import Bundle
+from dask_hpsearch.localfs.bundles import Bundle, load, release_pages
 from dask_hpsearch.slots.evaluate import Bundles
 
 # numpy's pickles of datetimes forget a foreign byte order.
@@ -178,3 +179,36 @@ def test_a_slot_lets_go_of_what_is_idle(tmp_path: Path) -> None:
     assert dropped == ["1000"]
     mapped = Path("/proc/self/maps").read_text("utf-8")
     assert Path(paths["2000"]).name in mapped
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("suffix", ["", ".npy"])
+def test_pages_of_mapped_data_can_be_released(tmp_path: Path, suffix: str) -> None:
+    """The data stay valid; data that a process has written to stay as they are."""
+    path = tmp_path / f"data{suffix}"
+    data = np.arange(2e6)
+    if suffix:
+        np.save(path, data)
+    else:
+        Bundle(data).write(path)
+    mapped, own = load(str(path)), load(str(path), writable=True)
+    own[0] = 7
+    total = mapped.sum()
+    held = _held_bytes(path)
+
+    release_pages([mapped, own, data, "text"])
+
+    assert _held_bytes(path) < held - data.nbytes / 2
+    assert mapped.sum() == total
+    assert own[0] == 7
+
+
+def _held_bytes(path: Path) -> int:
+    """Return the memory of this process in the maps of a file."""
+    held, of_file = 0, False
+    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
+        if line[0] in "0123456789abcdef":
+            of_file = line.endswith(path.name)
+        elif of_file and line.startswith("Rss:"):
+            held += 1024 * int(line.split()[1])
+    return held

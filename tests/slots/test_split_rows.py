@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from sklearn.svm import SVC
 from sklearn.utils.metaestimators import _safe_split
 
 from dask_hpsearch.sklearn_adapter.row_selection import selecting_rows
+from dask_hpsearch.slots import split_rows
 from dask_hpsearch.slots.node_files import NodeFolder
 from dask_hpsearch.slots.split_rows import NodeRows, Split, SplitRows
 from tests.oracle.structure import difference
@@ -296,3 +300,30 @@ class TestInTheFitAndScoreFunction:
             raise ZeroDivisionError
 
         assert _validation._safe_split is original
+
+
+def test_few_slots_of_a_node_select_rows_at_once(folder: Path) -> None:
+    """Otherwise each of them would hold the rows of another split in memory."""
+    n_slots = 3 * split_rows.SLOTS_SELECTING
+    selecting, most = set[int](), 0
+    lock = threading.Lock()
+
+    def select_slowly(slot: int) -> Any:
+        nonlocal most
+        with lock:
+            selecting.add(slot)
+            most = max(most, len(selecting))
+        time.sleep(0.05)
+        with lock:
+            selecting.discard(slot)
+        return Selecting()()
+
+    def rows_of(slot: int) -> Any:
+        split = Split(("X", "y", f"split {slot}"), 2**20, n_fits=50, n_splits=5)
+        return slot_on(folder).rows(split, lambda: select_slowly(slot))
+
+    with ThreadPoolExecutor(n_slots) as pool:
+        found = list(pool.map(rows_of, range(n_slots)))
+
+    assert most <= split_rows.SLOTS_SELECTING
+    assert all(difference(Selecting()(), one) is None for one in found)
