@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
+from sklearn.utils import validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -167,3 +168,26 @@ def most_at_once(entries: Iterable[dict[str, Any]]) -> int:
 
 def _fit(entry: dict[str, Any]) -> tuple[int, str, int]:
     return entry["number"], entry["deed"], entry["data"]
+
+
+class AsksNarwhals(ClassifierMixin, BaseEstimator):
+    """Scores 1 where narwhals need not examine an array, or scikit-learn does not ask it."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Note whether the question is answered for arrays."""
+        del X
+        self.classes_ = np.unique(y)
+        if not hasattr(validation, "nw"):
+            self.answered_ = True
+            return self
+        asked = validation.nw.dependencies.is_into_dataframe
+        self.answered_ = hasattr(asked, "__wrapped__")
+        return self
+
+    def score(self, X: Any, y: Any) -> float:
+        """Return 1 if it is."""
+        del X, y
+        return float(self.answered_)

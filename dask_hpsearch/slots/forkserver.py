@@ -42,6 +42,7 @@ PRELOADED = (
     "sklearn.preprocessing",
     "sklearn.svm",
 )
+ARRAY_CHECKS = "dask_hpsearch.sklearn_adapter.array_checks"
 _LOOK_AGAIN_S = 0.05
 _END_S = 3.0
 _ORDERLY_EXIT_S = 1.0
@@ -54,6 +55,7 @@ def main(control_descriptor: int, worker: int) -> None:
     gc.disable()  # it would look at all modules again and again: a tenth of the time
     for module in PRELOADED:
         importlib.import_module(module)
+    importlib.import_module(ARRAY_CHECKS).answer_for_arrays()
     gc.enable()
     generators = find_generators()
     gc.freeze()  # else garbage collection in a slot would copy shared memory
