@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dask_hpsearch import DaskSearchCV
+from dask_hpsearch.slots import fit_watch
 from dask_hpsearch.slots.pipeline_cache import PipelineCache
 from dask_hpsearch.slots.shared_transforms import SharedTransforms
 
@@ -99,8 +100,10 @@ def _classes() -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _count_anew() -> None:
+def _count_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     Doubled.transforms.clear()
+    # Other tests may have loaded such packages into this process.
+    monkeypatch.setattr(fit_watch, "_UNSEEN_GENERATORS", ())
 
 
 def predicted(
