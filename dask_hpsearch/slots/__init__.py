@@ -10,5 +10,6 @@ __all__ = [
     "oom_record",
     "own_cluster",
     "plugin",
+    "row_blocks",
     "slot",
 ]

@@ -8,6 +8,7 @@ journal, it needs no signature of its own: whoever loads it compares its content
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -107,7 +108,8 @@ class ModelStates:
                 error = raised
             done(error)
 
-        self._threads.submit(put)
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            self._threads.submit(put)
 
     def recover(self, digests: Iterable[str]) -> set[str]:
         """Take over the states that a run's journal names.
@@ -169,14 +171,24 @@ class ModelStates:
         content = self._carried.get(digest) or self._read(digest)
         return ModelState(digest, content).load()
 
+    def keep(self, digest: str) -> None:
+        """Note that a state that is there is needed once more."""
+        with self._lock_of(digest):
+            self._needed[digest] = self._needed.get(digest, 0) + 1
+
+    def has(self, digest: str) -> bool:
+        """Whether a state is there."""
+        return digest in self._needed
+
     def remove(self, digest: str) -> None:
         """Note that a state is needed once less; remove it if it is needed no more."""
         with self._lock_of(digest):
-            needed = self._needed.get(digest, 0) - 1
-            if needed > 0:
-                self._needed[digest] = needed
+            if digest not in self._needed:
                 return
-            self._needed.pop(digest, None)
+            self._needed[digest] -= 1
+            if self._needed[digest]:
+                return
+            del self._needed[digest]
             self._nbytes.pop(digest, None)
             self._carried.pop(digest, None)
             self._data_store.forget(digest)
@@ -184,7 +196,8 @@ class ModelStates:
 
     def remove_soon(self, digest: str) -> None:
         """Call `remove` in another thread."""
-        self._threads.submit(self.remove, digest)
+        with contextlib.suppress(RuntimeError):  # closed meanwhile
+            self._threads.submit(self.remove, digest)
 
     def close(self) -> None:
         """Finish what was begun in other threads; remove states that have no run."""
