@@ -454,8 +454,7 @@ class RunJournal:
             model=state,
             result=encode_result(result),
         )
-        long = float(result.get("seconds") or 0.0) > _LONG_FIT_S
-        self._writer.append(event, on_flushed=on_written, soon=long)
+        self._writer.append(event, on_flushed=on_written, soon=True)
 
     def round_ended(self, call: int, number: int, calls: Mapping[int, int]) -> None:
         """Append how a bracket goes on after a round."""
