@@ -72,13 +72,17 @@ def sizes_of(value: Any) -> tuple[int, ...]:
 
 
 def rows_of(value: Any, rows: Sequence[int] | np.ndarray[Any, Any]) -> Any:
-    """Select rows as an array, or sparse matrix, of its own; of None, None."""
+    """Select rows as an array, or sparse matrix, of its own; of None, None.
+
+    An array has its rows one after the other in memory, whatever the data were: sums have
+    the same order.
+    """
     if isinstance(value, RowBlocks):
         value = value.value
     if value is None:
         return None
     if hasattr(value, "iloc"):
-        return value.iloc[rows].to_numpy()
+        return np.ascontiguousarray(value.iloc[rows].to_numpy())
     if hasattr(value, "tocsr"):
         return value.tocsr()[rows]
-    return np.asarray(value)[rows]
+    return np.ascontiguousarray(np.asarray(value)[rows])

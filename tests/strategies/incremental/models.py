@@ -12,6 +12,10 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from tests.estimators import Deed
+
+_DEADLY = 0.9
+
 
 class Curve(BaseEstimator):
     """Learns along a curve; its score depends on each block that it has seen, and their order.
@@ -87,6 +91,48 @@ class Curve(BaseEstimator):
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return the number of calls for each row."""
         return np.full(len(X), self.calls_)
+
+
+class Slow(Curve):
+    """Takes as many seconds for a call as its level, if that is above one."""
+
+    def partial_fit(self, X: np.ndarray, y: np.ndarray, **more: Any) -> Self:
+        """Learn from a block."""
+        if self.level > 1:
+            time.sleep(self.level)
+        return super().partial_fit(X, y, **more)
+
+
+class Deadly(Curve):
+    """Kills its process or hangs, by its speed, if its level is high."""
+
+    def partial_fit(self, X: np.ndarray, y: np.ndarray, **more: Any) -> Self:
+        """Learn from a block, or do a deed."""
+        if self.level > _DEADLY:
+            Deed(deed="kill" if self.speed > 1 else "hang").fit(X, y)
+        return super().partial_fit(X, y, **more)
+
+
+class Density(BaseEstimator):
+    """Learns without a target."""
+
+    def __init__(self, width: float = 1.0) -> None:
+        self.width = width
+
+    def fit(self, X: np.ndarray, y: None = None) -> Self:
+        """Learn from all data."""
+        return self.partial_fit(X, y)
+
+    def partial_fit(self, X: np.ndarray, y: None = None) -> Self:
+        """Learn from a block."""
+        assert y is None
+        self.rows_ = getattr(self, "rows_", 0) + len(X)
+        return self
+
+    def score(self, X: np.ndarray, y: None = None) -> float:
+        """Return a score without a target."""
+        assert y is None
+        return self.width + len(X)
 
 
 def calls_in(log: Path | str) -> Counter[tuple[float, float, int]]:
