@@ -94,6 +94,8 @@ class Case:
         """Fit in a thread of this process."""
         found = ThreadPoolExecutor(1).submit(self._own().fit, *DATA)
         wait_until(lambda: SearchRun.list(self.store) or found.done())
+        if not SearchRun.list(self.store):
+            found.result()
         (run,) = SearchRun.list(self.store)
         return run, found
 
