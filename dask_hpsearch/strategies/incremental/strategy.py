@@ -21,6 +21,7 @@ from dask_hpsearch.exceptions import (
     SearchStopped,
     UnsupportedSearchError,
 )
+from dask_hpsearch.raised_errors import came_from_fit
 from dask_hpsearch.slots.row_blocks import sizes_of
 from dask_hpsearch.strategies.incremental.kinds import is_hyperband
 from dask_hpsearch.strategies.incremental.rounds import fit_bracket
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     Brackets = dict[int, Coroutine[Any, Any, Any]]
 
 _SEED_BELOW = 2**31 - 1
+_INTERRUPTED = "interrupted"
 
 
 class IncrementalStrategy:
@@ -228,19 +230,20 @@ class IncrementalStrategy:
         """Run brackets until all have ended; return the results of those that have some."""
         results: dict[int, Any] = {}
         running = dict(brackets)
-        too_early: SearchStopped | None = None
         try:
             while running:
                 for number in [one for one in running if self._can_go_on(one)]:
                     self._current = number
                     try:
-                        running[number].send(None)
-                    except StopIteration as end:
-                        results[number] = end.value
+                        ended, result = _stepped(running[number])
+                    except (SearchStopped, KeyboardInterrupt) as stop:
+                        if came_from_fit(stop):
+                            raise
+                        self._stop(_reason_of(stop))
                         del running[number]
-                    except SearchStopped as stop:
-                        self._stop(str(stop))
-                        too_early = stop
+                        continue
+                    if ended:
+                        results[number] = result
                         del running[number]
                 if running and not any(map(self._can_go_on, running)):
                     self._take_events()
@@ -248,13 +251,18 @@ class IncrementalStrategy:
             for bracket in running.values():
                 bracket.close()
             self._session.cancel(self._means.group)
+        self._check_stop(results)
+        return results
+
+    def _check_stop(self, results: dict[int, Any]) -> None:
+        """Raise if a stopped search has no results, or if its run was cancelled."""
         if self.stopped == "cancelled":
             msg = "the run was cancelled"
             raise RunCancelledError(msg)
-        if not results:
-            assert too_early is not None  # noqa: S101 (no other way leads here)
-            raise too_early
-        return results
+        if self.stopped is not None and not results:
+            if self.stopped == _INTERRUPTED:
+                raise KeyboardInterrupt
+            raise SearchStopped(self.stopped)
 
     def _can_go_on(self, number: int) -> bool:
         trainer = self._trainers.get(number)
@@ -271,7 +279,7 @@ class IncrementalStrategy:
         except queue.Empty:
             return
         except KeyboardInterrupt:
-            self._stop("interrupted")
+            self._stop(_INTERRUPTED)
 
     def _look_for_stop(self) -> None:
         """End all brackets if one was stopped."""
@@ -285,6 +293,20 @@ class IncrementalStrategy:
         for trainer in self._trainers.values():
             if trainer.error is None:
                 trainer.error = SearchStopped(self.stopped)
+
+
+def _stepped(coroutine: Coroutine[Any, Any, Any]) -> tuple[bool, Any]:
+    """Run a coroutine until it waits or ends; return whether it has ended, and its result."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return True, end.value
+    return False, None
+
+
+def _reason_of(stop: BaseException) -> str:
+    """Return why a search was stopped."""
+    return _INTERRUPTED if isinstance(stop, KeyboardInterrupt) else str(stop)
 
 
 class _Pause:
@@ -326,10 +348,9 @@ def _with_names(function: Any, **names: Any) -> Any:
 
 def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Return the result of a coroutine that never waits."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value
+    ended, result = _stepped(coroutine)
+    if ended:
+        return result
     coroutine.close()
     msg = (
         "dask-ml's code waits where its version 2025.1.0 does not: install that version"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
+import signal
+import threading
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -339,6 +343,47 @@ def test_a_run_is_stopped_and_cancelled_on_request(
     again = other.resume(client).result(60)
     assert {one[2] for one in calls_in(log)} == {2, 3}
     assert max(one["partial_fit_calls"] for one in again.history_) == 3
+
+
+def test_an_interrupt_keeps_what_was_trained(client: Client, tmp_path: Path) -> None:
+    """As Ctrl-C in a notebook: the best model so far; too early, it is an interrupt."""
+    gate, log = tmp_path / "gate", tmp_path / "calls.log"
+    for first_waits in (0, 1):
+        log.unlink(missing_ok=True)
+        model = Curve(gate=str(gate), gate_after=first_waits, log=str(log))
+        own = DaskSearchCV(incremental(model), client=client, store=tmp_path)
+        n_begun = 4 * first_waits + 2
+        interrupt = threading.Thread(target=_interrupt_after, args=(log, n_begun))
+        interrupt.start()
+
+        if first_waits:
+            with pytest.warns(SearchStoppedWarning, match="interrupted"):
+                found = own.fit(*DATA)
+            assert found.stopped_ == "interrupted"
+            assert found.best_estimator_.calls_ == 1
+            assert SearchRun.attach(found.run_url_).state == "stopped"
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                own.fit(*DATA)
+        interrupt.join()
+
+
+def _interrupt_after(log: Path, n_calls: int) -> None:
+    wait_until(lambda: sum(calls_in(log).values()) == n_calls)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_verbose_shows_what_dask_ml_shows(
+    client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The sizes of blocks, and the best score of each round."""
+    DaskSearchCV(incremental(max_iter=2, verbose=True), client=client).fit(*DATA)
+
+    ours = capsys.readouterr().out
+    fitted_by_dask_ml(incremental(max_iter=2, verbose=True), *DATA)
+    assert ours == capsys.readouterr().out
+    assert "creating 4 models" in ours
 
 
 # --- resuming -----------------------------------------------------------------------------
