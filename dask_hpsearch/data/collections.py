@@ -308,7 +308,9 @@ def _known_bytes(collection: Any) -> float:
 
 def _counted_bytes(persisted: Any, client: Client) -> float:
     """Return the size of the computed parts."""
-    keys = [future.key for future in futures_of(persisted)]
+    # The scheduler does not know the others before it has taken in the graph.
+    computed_parts = (one for one in futures_of(persisted) if one.status == "finished")
+    keys = [future.key for future in computed_parts]
     sizes: dict[Any, int] = client.nbytes(keys=keys, summary=False)
     return float(sum(max(size, 0) for size in sizes.values()))
 

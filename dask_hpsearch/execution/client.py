@@ -14,6 +14,8 @@ from dask_hpsearch.engine.client import check_client, no_workers
 from dask_hpsearch.engine.cluster_features import features_of
 from dask_hpsearch.execution.embedded import embedded_clusters
 from dask_hpsearch.joblib_backend.session import slots_for
+from dask_hpsearch.slots.row_blocks import RowBlocks, block_sizes
+from dask_hpsearch.strategies.incremental.kinds import is_incremental
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,12 +76,13 @@ def wait_for_worker(client: Client, timeout_s: float) -> None:
 
 
 def in_memory(
-    X: Any, y: Any, params: dict[str, Any], settings: Settings
+    search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
 ) -> tuple[Any, Any, dict[str, Any]]:
     """Compute the Dask collections among the arguments of ``fit``, on the search's client.
 
     Without a client, Dask computes them in its default way, since the search's own workers
-    have not been started yet.
+    have not been started yet. For a search that trains models on blocks of data, an X that
+    was a collection remembers its blocks.
 
     Raises
     ------
@@ -101,5 +104,7 @@ def in_memory(
     if client is not None:
         check_client(client)
     named = {"X": X, "y": y} | params
+    sizes = block_sizes(X) if is_incremental(search) else None
     values = computed(named, client, still_waiting=check_for_workers)
-    return values.pop("X"), values.pop("y"), values
+    X = values.pop("X")
+    return X if sizes is None else RowBlocks(X, sizes), values.pop("y"), values

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import joblib
 
 from dask_hpsearch import sklearn_adapter
-from dask_hpsearch.engine.engine import Engine
-from dask_hpsearch.exceptions import StoreError
-from dask_hpsearch.execution.client import client_for
-from dask_hpsearch.execution.cost import budget_of, shown_slots
 from dask_hpsearch.execution.early_ends import check_early_ends
 from dask_hpsearch.execution.fitted import Fitted, warn_stopped
+from dask_hpsearch.execution.incremental_fit import IncrementalWork, fit_incremental
+from dask_hpsearch.execution.running_engine import running_engine
 from dask_hpsearch.joblib_backend.backend import EvaluationBackend
 from dask_hpsearch.joblib_backend.session import Session
 from dask_hpsearch.journal import next_steps
-from dask_hpsearch.progress import SearchProgress, show
+from dask_hpsearch.progress import SearchProgress
 from dask_hpsearch.recorder.dropped import dropped_candidates
 from dask_hpsearch.recorder.evaluation_hook import EvaluationHook
 from dask_hpsearch.recorder.recorder import Recorder
 from dask_hpsearch.recorder.standings import EarlyEnds
 from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
+from dask_hpsearch.strategies.incremental.kinds import is_incremental
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from dask_hpsearch.budget import CostMeter
     from dask_hpsearch.data import DataStore
+    from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.journal.run_journal import RunJournal
 
@@ -47,11 +45,11 @@ def fit_trials(
     meter: CostMeter | None = None,
     on_engine: Callable[[Engine], None] = lambda _: None,
 ) -> Fitted:
-    """Fit a scikit-learn search, its fits in the slots of a Dask client's workers.
+    """Fit a search, its fits in the slots of a Dask client's workers.
 
     Parameters
     ----------
-    search : BaseSearchCV
+    search : BaseSearchCV, or one of dask-ml's that train models by ``partial_fit``
         Left as it is; a copy is fitted.
     X, y : array-like
     params : dict
@@ -74,33 +72,27 @@ def fit_trials(
     check_early_ends(search, settings)
     fitted = sklearn_adapter.without_fitted_state(search)
     progress = _progress_of(journal)
-    recorder, hook = _recorded(fitted, progress, journal, settings)
-    with ExitStack() as stack:
-        client = stack.enter_context(client_for(settings, search))
-        budget = stack.enter_context(
-            budget_of(meter, settings.cluster or client.cluster)
-        )
-        engine = stack.enter_context(
-            Engine(
-                client,
-                data_store,
-                fit_timeout_s=settings.fit_timeout_s,
-                worker_timeout_s=settings.worker_timeout_s,
-                on_slots=shown_slots(progress, budget),
-                cluster=settings.cluster,
-                on_problem=progress.problem_changed,
+    running = running_engine(
+        search,
+        settings,
+        progress,
+        data_store=data_store,
+        journal=journal,
+        meter=meter,
+        on_engine=on_engine,
+    )
+    if is_incremental(search):
+        work = IncrementalWork(fitted, X, y, params)
+        with running as engine:
+            stopped = fit_incremental(
+                work, engine, progress, data_store=data_store, journal=journal
             )
-        )
-        if budget is not None:
-            budget.stop = engine.stop
-        on_engine(engine)
-        stack.enter_context(show(progress, enabled=settings.progress))
-        stack.enter_context(_all_written(journal))
-        stack.enter_context(_deadline(engine, settings.max_time_s))
-        stack.enter_context(hook.attached(fitted))
+        return Fitted(fitted, stopped)
+    recorder, hook = _recorded(fitted, progress, journal, settings)
+    with running as engine, hook.attached(fitted):
         backend = _backend_of(fitted, engine, recorder, hook, settings)
-        stack.enter_context(joblib.parallel_config(backend=backend))
-        fitted.fit(X, y, **params)
+        with joblib.parallel_config(backend=backend):
+            fitted.fit(X, y, **params)
         progress.chosen(*sklearn_adapter.best_of(fitted))
         progress.ended(hook.stopped)
     if settings.racing:
@@ -156,36 +148,6 @@ def _backend_of(
         bayes_async = True if settings.racing else settings.bayes_async
         hook.strategy = BayesStrategy(session, recorder, bayes_async=bayes_async)
     return EvaluationBackend(session, ready=lambda: hook.evaluating)
-
-
-@contextmanager
-def _deadline(engine: Engine, max_time_s: float | None) -> Iterator[None]:
-    """Stop the engine after some seconds."""
-    if max_time_s is None:
-        yield
-        return
-    seconds = min(max_time_s, threading.TIMEOUT_MAX)  # it may be infinite
-    timer = threading.Timer(seconds, engine.stop, args=("max_time",))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-@contextmanager
-def _all_written(journal: RunJournal | None) -> Iterator[None]:
-    """Write the journal's gathered events, however the search ends.
-
-    Fits are shown once they are written, so the last progress shown has all of them.
-    """
-    try:
-        yield
-    finally:
-        if journal is not None:
-            with suppress(StoreError):  # raised again when the run stores its result
-                journal.flush()
 
 
 def _is_model_based(search: Any) -> bool:

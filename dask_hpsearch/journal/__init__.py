@@ -13,4 +13,6 @@ __all__ = [
     "run_state",
     "segments",
     "serialization",
+    "training_events",
+    "trainings",
 ]

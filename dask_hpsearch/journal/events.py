@@ -6,21 +6,28 @@ A stored event is a JSON object. Long runs have many of them, so that the keys a
 key           kinds             meaning
 ============  ================  ==================================================
 ``e``         all               kind: ``call``, ``ask``, ``tell``, ``fit``,
-                                ``drop``, ``state`` or ``beat`` (a heartbeat)
+                                ``drop``, ``train``, ``round``, ``state`` or
+                                ``beat`` (a heartbeat)
 ``g``         all               generation of the run; the first is 0
 ``t``         all               time, in seconds since the epoch
-``c``         call, ask, tell,  ordinal of the call of ``evaluate_candidates``
-              fit, drop
+``c``         call, ask, tell,  ordinal of the call of ``evaluate_candidates``;
+              fit, drop,        of a search that trains models by
+              train, round      ``partial_fit``: its bracket
 ``i``         ask, tell, fit,   ordinal of the candidate within its call
-              drop
+              drop, train
 ``k``         call              number of splits
 ``n``         call              number of candidates that will be asked, if they
                                 are not all known when the call begins
 ``params``    call, ask         parameters to display; of a call, a list of them
 ``extra``     call              columns that the search adds to ``cv_results_``
 ``s``         fit               ordinal of the split
-``d``         ask, fit, drop    digest of the candidate's parameters
-``r``         fit               result, as `serialization.encode_result` encodes it
+``d``         ask, fit, drop,   digest of the candidate's parameters
+              train
+``r``         fit, train        result, as `serialization.encode_result` encodes it
+``calls``     train, round      calls of ``partial_fit``: of the model so far; those
+                                that come next, by model
+``model``     train             name of the model's state
+``number``    round             ordinal of the round within its bracket
 ``p``         ask               parameters, encoded in the same way
 ``space``     ask, tell         ordinal of the search space
 ``value``     tell              mean score; null if the candidate failed
@@ -49,6 +56,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_hpsearch.journal.run_state import RunState
+from dask_hpsearch.journal.training_events import RoundEvent, TrainEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,6 +93,11 @@ class CallEvent:
     params: list[dict[str, Any]]
     extra: dict[str, list[Any]]
     n_candidates: int | None = None
+
+    @property
+    def trains_models(self) -> bool:
+        """Whether it is a bracket whose models ``partial_fit`` trains: without splits."""
+        return not self.n_splits
 
     def to_json(self) -> Stored:
         """Return the event as it is stored."""
@@ -507,6 +520,8 @@ Event = (
     | TellEvent
     | FitEvent
     | DropEvent
+    | TrainEvent
+    | RoundEvent
     | StateEvent
     | HeartbeatEvent
 )
@@ -517,6 +532,8 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     TellEvent.KIND: TellEvent.from_json,
     FitEvent.KIND: FitEvent.from_json,
     DropEvent.KIND: DropEvent.from_json,
+    TrainEvent.KIND: TrainEvent.from_json,
+    RoundEvent.KIND: RoundEvent.from_json,
     StateEvent.KIND: StateEvent.from_json,
     HeartbeatEvent.KIND: HeartbeatEvent.from_json,
 }

@@ -3,6 +3,8 @@
 manifest.json                 description of the run, signed by the user's key
 search.pkl                    the search as the user passed it, sealed by the run's key
 calls/00000-0.pkl             candidates and splits of a call (and generation), sealed
+brackets/00000.pkl            parameters of the models that a bracket trains, sealed
+models/DIGEST                 the state of a model between two training tasks
 journal/, snapshots/          events, sealed
 requests/stopped-…            requests to the driver: stop or cancel
 extensions/00001              candidates that a generation adds

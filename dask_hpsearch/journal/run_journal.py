@@ -28,6 +28,8 @@ from dask_hpsearch.journal.serialization import (
     shown,
     shown_value,
 )
+from dask_hpsearch.journal.training_events import RoundEvent, TrainEvent
+from dask_hpsearch.journal.trainings import trainings_of
 from dask_hpsearch.safe_text import repr_of
 
 if TYPE_CHECKING:
@@ -109,6 +111,10 @@ class RunJournal:
     ----------
     spent_usd, spent_earlier_usd : float
         Cost of the run so far, and the part of earlier generations.
+    trainings : dict of int to Training
+        The models that earlier drivers have trained, by bracket.
+    has_models : bool
+        Whether models of the run have states in its folder.
     """
 
     def __init__(
@@ -129,6 +135,8 @@ class RunJournal:
         self._begun = _by_call(notes, CallEvent)
         self._asks = _by_call(notes, AskEvent)
         self._drops = _by_call(notes, DropEvent)
+        self.trainings = trainings_of(notes)
+        self.has_models = bool(self.trainings)
         spent = [
             (one.generation, one.cost_usd)
             for one in notes
@@ -371,6 +379,99 @@ class RunJournal:
             digest=self._digest_of(parameters),
         )
         self._writer.append(event, on_flushed=shown_as_dropped)
+
+    # --- models that are trained by partial_fit ------------------------------------------
+
+    def made_once(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return an object that the run's first driver has made, and later ones read.
+
+        Parameters
+        ----------
+        name : str
+            Of the object in the run's folder.
+        make : callable
+            Makes it.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written or read.
+        """
+        with contextlib.suppress(ObjectNotFoundError):
+            return self.folder.load_pickle(name)
+        value = make()
+        if self.folder.create_pickle(name, value):
+            return value
+        return self.folder.load_pickle(name)
+
+    def begin_training(
+        self, call: int, candidates: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Store the parameters of a bracket's models; return those that are stored."""
+        stored: list[dict[str, Any]] = self.made_once(
+            f"brackets/{call:05d}.pkl", lambda: candidates
+        )
+        self.has_models = True
+        if not any(ordinal == call for ordinal, _ in self._begun):
+            self._note_call(call, StoredCall(stored, splits=[], more_results=None))
+        return stored
+
+    def trained(
+        self,
+        call: int,
+        model: int,
+        parameters: Mapping[str, Any],
+        *,
+        calls: int,
+        state: str,
+        result: Mapping[str, Any],
+        on_written: Callable[[], None],
+    ) -> None:
+        """Append that a model was trained, once its state is stored.
+
+        Parameters
+        ----------
+        call, model : int
+        parameters : mapping
+            Of the model.
+        calls : int
+            Calls of ``partial_fit`` that made it.
+        state : str
+            The name of its state.
+        result : mapping
+            Times, and its score.
+        on_written : callable
+            Called once the event is in the store: only then may it be displayed, and the
+            state before be removed.
+        """
+        event = TrainEvent(
+            generation=self.generation,
+            time=time.time(),
+            call=call,
+            candidate=model,
+            digest=self._digest_of(parameters),
+            calls=calls,
+            model=state,
+            result=encode_result(result),
+        )
+        self._writer.append(event, on_flushed=on_written, soon=True)
+
+    def round_ended(self, call: int, number: int, calls: Mapping[int, int]) -> None:
+        """Append how a bracket goes on after a round."""
+        event = RoundEvent(
+            generation=self.generation,
+            time=time.time(),
+            call=call,
+            number=number,
+            calls=dict(calls),
+        )
+        self._writer.append(event)
+
+    def when_written(self, call: Callable[[], None]) -> None:
+        """Call a function once all events so far are in the store."""
+        self._writer.after_flush(call)
+
+    # --- writing ------------------------------------------------------------------------
 
     def _digest_of(self, parameters: Mapping[str, Any]) -> str:
         """Return a candidate's digest, computed once for all its fits."""

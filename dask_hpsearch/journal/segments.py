@@ -113,6 +113,11 @@ class JournalWriter:
         if soon:
             self._wake.set()
 
+    def after_flush(self, call: Callable[[], None]) -> None:
+        """Call a function once all events so far are in the store."""
+        with self._lock:
+            self._shown.append(call)
+
     def flush(self) -> None:
         """Write all events before returning.
 
@@ -125,10 +130,11 @@ class JournalWriter:
             with self._lock:
                 events, self._events = self._events, []
                 shown, self._shown = self._shown, []
-            if not events:
+            if not (events or shown):
                 return
             try:
-                self._write(events)
+                if events:
+                    self._write(events)
             except StoreError:
                 with self._lock:
                     self._events[:0] = events

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_hpsearch.progress.calls import Best, Call
+from dask_hpsearch.progress.training import TrainedModels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -119,6 +120,7 @@ class SearchProgress:
         self._clock = clock
         self._lock = Lock()
         self._calls: dict[int, Call] = {}
+        self._brackets: dict[int, TrainedModels] = {}
         self._fits_done = 0
         self._fits_failed = 0
         self._finish_times: deque[float] = deque()
@@ -222,6 +224,52 @@ class SearchProgress:
             self._add_times(np.sort(fits.times[new]).tolist())
             self._forget_old_times()
 
+    def training_started(self, bracket: int, *, n_models: int) -> None:
+        """Announce the models of a bracket that ``partial_fit`` trains."""
+        with self._lock:
+            self._start()
+            self._bracket(bracket).n_models = n_models
+
+    def calls_wanted(self, bracket: int, totals: Mapping[int, int]) -> None:
+        """Announce how many calls of ``partial_fit`` some models are to have in all."""
+        with self._lock:
+            self._bracket(bracket).want(totals)
+
+    def more_calls_wanted(self, bracket: int, calls: Mapping[int, int]) -> None:
+        """Announce further calls of ``partial_fit`` by model."""
+        with self._lock:
+            self._bracket(bracket).want_more(calls)
+
+    def model_trained(
+        self,
+        bracket: int,
+        model: int,
+        calls: int,
+        *,
+        params: Mapping[str, Any],
+        score: float | None,
+    ) -> None:
+        """Count the calls of ``partial_fit`` that have trained a model.
+
+        Parameters
+        ----------
+        bracket, model
+            Ordinals of the model.
+        calls
+            All its calls so far, those that were counted before included.
+        params
+            Its parameters.
+        score
+            Higher is better; None if it was not scored.
+        """
+        with self._lock:
+            self._start()
+            known = self._bracket(bracket)
+            new = known.add(model, calls, score=score, params=params)
+            self._fits_done += new
+            self._add_times([self._clock()] * new)
+            self._forget_old_times()
+
     def slots_changed(self, *, workers: int, slots: int, running: int) -> None:
         """Set the size of the cluster, and how many of its slots are busy."""
         with self._lock:
@@ -263,6 +311,7 @@ class SearchProgress:
         """Return the current progress."""
         with self._lock:
             total = sum(call.fits_known for call in self._calls.values())
+            total += sum(one.calls_known for one in self._brackets.values())
             rate, elapsed = self._rate(), self._elapsed()
             best_score, best_params = self._chosen or self._best_so_far()
             return ProgressSnapshot(
@@ -290,6 +339,9 @@ class SearchProgress:
 
     def _call(self, ordinal: int) -> Call:
         return self._calls.setdefault(ordinal, Call())
+
+    def _bracket(self, ordinal: int) -> TrainedModels:
+        return self._brackets.setdefault(ordinal, TrainedModels())
 
     def _now(self) -> float:
         return self._clock() if self._ended_at is None else self._ended_at
@@ -337,6 +389,11 @@ class SearchProgress:
         Of equal candidates the first counts, as in scikit-learn.
         """
         best: Best | None = None
+        for bracket in self._brackets.values():
+            if bracket.best is not None and (
+                best is None or bracket.best.score > best.score
+            ):
+                best = bracket.best
         for ordinal in sorted(self._calls, reverse=True):
             call = self._calls[ordinal]
             if call.best is not None and (

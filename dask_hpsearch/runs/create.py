@@ -69,6 +69,7 @@ def create_run(
         smaller = [one for name, one in named.items() if name != "X"]
         upload([one for one in smaller if not is_reference(one)], what="data")
         data = {name: _stored(value, name, data_store) for name, value in named.items()}
+    refit = getattr(work.search, "refit", None)
     manifest = {
         "task_name": task_name or "",
         "search_class": type(work.search).__name__,
@@ -76,7 +77,7 @@ def create_run(
         "data": data,
         "settings": settings,
         "traits": {
-            "refit": refit if isinstance(refit := work.search.refit, str) else None,
+            "refit": refit if isinstance(refit, str) else None,
             "extendable": hasattr(work.search, "n_iter")
             and not _has_numbers_by_space(work.search),
         },

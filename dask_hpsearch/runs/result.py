@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.journal.folder import RunFolder
 
 _LOG_TAIL = 2000
+_BRACKETS = "_SuccessiveHalvings_"  # the fitted brackets of dask-ml's HyperbandSearchCV
 
 
 def result_name(generation: int, *, estimator: bool) -> str:
@@ -35,6 +36,10 @@ def without_estimator(search: Any) -> Any:
     """Return a copy of a fitted search without its refitted estimator."""
     slim = copy.copy(search)
     vars(slim).pop("best_estimator_", None)
+    brackets = vars(slim).get(_BRACKETS)
+    if brackets is not None:
+        own = {number: without_estimator(one) for number, one in brackets.items()}
+        vars(slim)[_BRACKETS] = own
     return slim
 
 

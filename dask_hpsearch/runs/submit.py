@@ -158,7 +158,7 @@ def submit(
     """Create a run, start a driver for it, and return at once."""
     fresh, _ = copy_with_cv_list(search)
     settings = replace(settings, client=settings.client or current_client())
-    X, y, params = in_memory(X, y, params, settings)
+    X, y, params = in_memory(search, X, y, params, settings)
     return _submit(fresh, refer(X, y, params), settings)
 
 

@@ -18,6 +18,7 @@ from dask_hpsearch.journal.events import (
     StateEvent,
 )
 from dask_hpsearch.journal.fit_columns import FitColumns, score_of
+from dask_hpsearch.journal.training_events import RoundEvent, TrainEvent
 from dask_hpsearch.progress import Fits, ProgressSnapshot, SearchProgress
 
 if TYPE_CHECKING:
@@ -178,16 +179,23 @@ class RunProgress:
         timed.sort(key=operator.itemgetter(0))
         for seconds, event in timed:
             self._now = self._newest = max(self._newest, seconds)
-            if isinstance(event, FitColumns):
-                self._replay_fits(event)
-            elif isinstance(event, FitEvent):
-                self._replay_fit(event)
-            elif isinstance(event, AskEvent):
-                self._calls.add_ask(event)
-            elif isinstance(event, DropEvent):
-                self._replay_drop(event)
-            elif seconds >= self._last_note:
-                self._replay_note(event)
+            self._replay_one(event)
+
+    def _replay_one(self, event: Event | FitColumns) -> None:
+        if isinstance(event, FitColumns):
+            self._replay_fits(event)
+        elif isinstance(event, FitEvent):
+            self._replay_fit(event)
+        elif isinstance(event, AskEvent):
+            self._calls.add_ask(event)
+        elif isinstance(event, DropEvent):
+            self._replay_drop(event)
+        elif isinstance(event, TrainEvent):
+            self._replay_training(event)
+        elif isinstance(event, RoundEvent):
+            self._state.more_calls_wanted(event.call, event.calls)
+        elif event.time >= self._last_note:
+            self._replay_note(event)
 
     def _replay_note(self, event: Event) -> None:
         if isinstance(event, HeartbeatEvent):
@@ -212,6 +220,18 @@ class RunProgress:
             score=score,
             fit_time=float(fit.result.get("fit_time") or 0.0),
             failed=fit.result.get("fit_error") is not None,
+        )
+
+    def _replay_training(self, event: TrainEvent) -> None:
+        call = self._calls.by_ordinal.get(event.call)
+        if call is None or not call.knows(event.candidate):
+            return
+        self._state.model_trained(
+            event.call,
+            event.candidate,
+            event.calls,
+            params=call.params_of(event.candidate),
+            score=score_of(event.result.get("score"), None),
         )
 
     def _replay_drop(self, drop: DropEvent) -> None:
@@ -239,6 +259,9 @@ class RunProgress:
 
 
 def _replay_call(state: SearchProgress, call: CallEvent) -> None:
+    if call.trains_models:
+        state.training_started(call.call, n_models=len(call.params))
+        return
     n_candidates = len(call.params) if call.n_candidates is None else call.n_candidates
     state.call_started(
         call.call,
@@ -272,7 +295,8 @@ def _show_best_of_result(state: SearchProgress, noted: Iterable[StateEvent]) -> 
 def trials(events: Iterable[Event]) -> pd.DataFrame:
     """Tabulate candidates with at least one finished fit.
 
-    If a race has dropped some, a column ``dropped`` says which.
+    If a race has dropped some, a column ``dropped`` says which. Models that are trained by
+    ``partial_fit`` have the result of their last scoring, and the calls before it.
 
     Raises
     ------
@@ -293,10 +317,12 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
             call = calls.call_of(event)
             if call is not None:
                 _add_fit(found, call, event)
+        elif isinstance(event, TrainEvent):
+            _add_training(found, calls, event)
         elif isinstance(event, DropEvent) and calls.call_of(event) is not None:
             dropped.add((event.call, event.candidate))
     n_splits = max(
-        (call.event.n_splits for call in calls.by_ordinal.values()), default=0
+        (call.event.n_splits or 1 for call in calls.by_ordinal.values()), default=0
     )
     return tabulate(list(found.values()), n_splits=n_splits, dropped=dropped)
 
@@ -313,6 +339,26 @@ def _add_fit(
         }
         found[key] = Candidate(*key, call.params_of(fit.candidate), extra)
     found[key].results[fit.split] = fit.result
+
+
+def _add_training(
+    found: dict[tuple[int, int], Candidate], calls: _Calls, event: TrainEvent
+) -> None:
+    from dask_hpsearch.runs.table import Candidate
+
+    key = event.call, event.candidate
+    call = calls.by_ordinal.get(event.call)
+    if call is None or not call.knows(event.candidate) or "score" not in event.result:
+        return
+    if key in found and found[key].extra["partial_fit_calls"] >= event.calls:
+        return
+    extra = {"bracket": event.call, "partial_fit_calls": event.calls}
+    found[key] = Candidate(*key, call.params_of(event.candidate), extra)
+    found[key].results[0] = {
+        "test_scores": event.result["score"],
+        "fit_time": event.result["partial_fit_time"],
+        "score_time": event.result["score_time"],
+    }
 
 
 def as_html(rows: Mapping[str, str]) -> str:

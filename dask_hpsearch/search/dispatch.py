@@ -14,6 +14,7 @@ from dask_hpsearch.runs.create import Work, read_references
 from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.safe_text import repr_of
 from dask_hpsearch.search.dask_ml import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
+from dask_hpsearch.strategies.incremental.kinds import is_incremental
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,13 +27,6 @@ FITS: dict[str, Callable[[Any, Any, Any, dict[str, Any], Settings], Fitted]] = {
     "dask-ml": fit_dask_ml,
     "joblib": fit_joblib,
 }
-_ADAPTIVE = (
-    "IncrementalSearchCV",
-    "HyperbandSearchCV",
-    "InverseDecaySearchCV",
-    "SuccessiveHalvingSearchCV",
-    "BaseIncrementalSearchCV",
-)
 
 
 def choose(search: Any, backend: str) -> str:
@@ -54,7 +48,6 @@ def choose(search: Any, backend: str) -> str:
         msg = f"backend must be one of 'auto', {', '.join(map(repr, FITS))}, got {backend!r}"
         raise ValueError(msg)
     _check_is_estimator(search)
-    _refuse_adaptive(search)
     best = _best_for(search)
     if backend == "auto":
         return best
@@ -69,7 +62,7 @@ def fit(  # noqa: PLR0917 (as the backends' own functions)
     route: str, search: Any, X: Any, y: Any, params: dict[str, Any], settings: Settings
 ) -> Fitted:
     """Fit a search with the backend that `choose` returned."""
-    X, y, params = in_memory(X, y, params, settings)
+    X, y, params = in_memory(search, X, y, params, settings)
     if route == "trials":
         return FITS[route](search, X, y, params, settings)
     with DataStore() as data_store:  # mapped data stay mapped after it is closed
@@ -79,16 +72,23 @@ def fit(  # noqa: PLR0917 (as the backends' own functions)
 
 
 def _best_for(search: Any) -> str:
-    if sklearn_adapter.is_search(search):
+    if _has_own_engine(search):
         return "trials"
     return "dask-ml" if is_dask_ml_search(search) else "joblib"
 
 
+def _has_own_engine(search: Any) -> bool:
+    """Whether this package's engine runs a search."""
+    return sklearn_adapter.is_search(search) or is_incremental(search)
+
+
 def _why_not(search: Any, backend: str) -> str | None:
-    if backend == "trials" and not sklearn_adapter.is_search(search):
+    if backend == "trials" and not _has_own_engine(search):
         return "it runs subclasses of scikit-learn's BaseSearchCV"
-    if backend == "joblib" and is_dask_ml_search(search):
+    if backend == "joblib" and (is_dask_ml_search(search) or is_incremental(search)):
         return "dask-ml's searches do not use joblib"
+    if backend == "dask-ml" and is_incremental(search):
+        return "dask-ml's own code for it fails on current versions of Dask"
     return why_not_dask_ml(search) if backend == "dask-ml" else None
 
 
@@ -100,18 +100,6 @@ def _check_is_estimator(search: Any) -> None:
             f"GridSearchCV(estimator, param_grid), got {repr_of(search)}"
         )
         raise UnsupportedSearchError(msg)
-
-
-def _refuse_adaptive(search: Any) -> None:
-    """Refuse dask-ml's adaptive searches: they fail on current dask (dask-ml #1016)."""
-    for base in type(search).__mro__:
-        if base.__module__.startswith("dask_ml.") and base.__name__ in _ADAPTIVE:
-            msg = (
-                f"dask-ml's {type(search).__name__} does not run on current versions of "
-                "dask (dask-ml issue 1016): use scikit-learn's HalvingRandomSearchCV, "
-                "which DaskSearchCV runs on the same workers"
-            )
-            raise UnsupportedSearchError(msg)
 
 
 def _name(search: Any) -> str:

@@ -59,8 +59,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     search : object
         GridSearchCV, RandomizedSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV,
         skopt's BayesSearchCV, any other subclass of scikit-learn's ``BaseSearchCV``;
-        dask-ml's GridSearchCV and RandomizedSearchCV; anything else whose ``fit``
-        parallelises with joblib. It is left as it is: `search_` is a fitted copy.
+        dask-ml's IncrementalSearchCV, InverseDecaySearchCV, SuccessiveHalvingSearchCV and
+        HyperbandSearchCV, whose models are trained block by block; dask-ml's GridSearchCV
+        and RandomizedSearchCV; anything else whose ``fit`` parallelises with joblib. It is left as it is: `search_` is a fitted copy.
         Its ``n_jobs`` is used only if there is no cluster, see ``client``.
     client : distributed.Client, str or Dask cluster, optional
         A client, the address of a scheduler, or a cluster. Default: the current Dask
@@ -75,8 +76,9 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     task_name : str, optional
         A name for the run.
     backend : {"auto", "trials", "joblib", "dask-ml"}
-        "trials": dask_hpsearch's own engine, for scikit-learn's and skopt's searches.
-        "dask-ml": dask-ml's way, for its searches, GridSearchCV and RandomizedSearchCV.
+        "trials": dask_hpsearch's own engine, for scikit-learn's and skopt's searches, and
+        for dask-ml's that train models block by block. "dask-ml": dask-ml's way, for its
+        GridSearchCV and RandomizedSearchCV, and for scikit-learn's of these names.
         "joblib": Dask's joblib backend. "auto" picks the first that can run it, in the
         order "trials", "dask-ml" (its own classes only), "joblib".
     max_time : float, optional
@@ -215,7 +217,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             or in a folder here, or of a folder or pattern of ``.parquet`` or ``.csv``
             files; or what `upload` returned. Workers read ``gs://`` by themselves. A Dask
             collection (array, dataframe, bag, delayed object) is computed once, on the
-            client's workers, and is then like data in memory.
+            client's workers, and is then like data in memory; searches that train models
+            block by block use its blocks, of other data they make one block.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), or str, optional
             In the same ways; or the name of a column of the table that is X.
         **params

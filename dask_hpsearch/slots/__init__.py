@@ -4,10 +4,12 @@ from __future__ import annotations
 
 __all__ = [
     "disk_watch",
+    "model_state",
     "module_plugin",
     "no_internet",
     "oom_record",
     "own_cluster",
     "plugin",
+    "row_blocks",
     "slot",
 ]

@@ -23,6 +23,7 @@ from dask_hpsearch.journal.events import (
 )
 from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
+from dask_hpsearch.journal.training_events import RoundEvent, TrainEvent
 from dask_hpsearch.runs import views
 from dask_hpsearch.security import signing
 from dask_hpsearch.stores import open_store
@@ -30,7 +31,7 @@ from dask_hpsearch.stores import open_store
 PROCESS = DriverProcess(driver="d", host="h", pid=7, started=1.5, own=True)
 RESULT = {"fit_error": None, "test_scores": 0.5, "fit_time": 0.1}
 
-# What version 0.1.0 stored (but for drops), and the events that it stands for.
+# What version 0.1.0 stored (but for drops and training), and the events that it stands for.
 STORED: list[tuple[dict[str, object], Event]] = [
     (
         {
@@ -114,6 +115,40 @@ STORED: list[tuple[dict[str, object], Event]] = [
     (
         {"e": "drop", "c": 0, "g": 1, "i": 4, "d": "ab", "t": 3.75},
         DropEvent(generation=1, time=3.75, call=0, candidate=4, digest="ab"),
+    ),
+    (
+        {
+            "e": "train",
+            "c": 2,
+            "g": 0,
+            "i": 4,
+            "d": "ab",
+            "calls": 9,
+            "model": "cd",
+            "r": {"partial_fit_time": 0.5, "score": 0.75},
+            "t": 3.8,
+        },
+        TrainEvent(
+            generation=0,
+            time=3.8,
+            call=2,
+            candidate=4,
+            digest="ab",
+            calls=9,
+            model="cd",
+            result={"partial_fit_time": 0.5, "score": 0.75},
+        ),
+    ),
+    (
+        {
+            "e": "round",
+            "c": 2,
+            "g": 0,
+            "number": 1,
+            "calls": [[4, 6], [0, 0]],
+            "t": 3.9,
+        },
+        RoundEvent(generation=0, time=3.9, call=2, number=1, calls={4: 6, 0: 0}),
     ),
     ({"e": "beat", "g": 0, "t": 4.0}, HeartbeatEvent(generation=0, time=4.0)),
     (

@@ -33,6 +33,7 @@ from dask_hpsearch.journal.serialization import shown
 from dask_hpsearch.runs.requests import list_requests, requested_states
 from dask_hpsearch.runs.result import result_name, without_estimator
 from dask_hpsearch.runs.states import StateNotes
+from dask_hpsearch.strategies import model_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -160,6 +161,8 @@ def drive_run(
         with _handling_requests(folder, journal, stop, ignored, notes, meter=meter):
             fitted = _fit(work, settings, data_store, journal, stop, meter=meter)
         fitted, unstored = _store_result(folder, journal, fitted, generation)
+        if fitted.stopped is None and journal.has_models:
+            model_states.remove_all(folder.store)
         before_end()
         _note_result(notes, fitted, unstored)
     except BaseException as error:

@@ -1,0 +1,212 @@
+"""Kills a part of a running Hyperband search at a random moment, and goes on.
+
+Each case has a seed of its own, its name. Most are slow; one of each part, in a folder and in a
+bucket, always runs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from dask_ml.model_selection import HyperbandSearchCV
+
+from dask_hpsearch import DaskSearchCV, SearchRun
+from dask_hpsearch.exceptions import ClientClosedError
+from dask_hpsearch.journal.events import StateEvent
+from dask_hpsearch.slots.plugin import slot_pids
+from dask_hpsearch.stores import open_store
+from tests.processes import wait_until
+from tests.runs.deployment import SLOTS, Deployment, deployed
+from tests.strategies.incremental.models import Curve, calls_in
+from tests.strategies.incremental.oracle import (
+    fitted_by_dask_ml,
+    in_blocks,
+    outcome_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.gcs.proxy import Proxy
+
+RNG = np.random.default_rng(1)
+DATA = in_blocks(RNG.normal(size=(120, 3)), RNG.integers(0, 2, 120), 30)
+SPACE = {"level": RNG.uniform(0.3, 1, 50), "speed": RNG.uniform(0.1, 5, 50)}
+N_CALLS = 28
+CALL_S = (
+    0.4  # each call is a task, and few enough end in a second to be written at once
+)
+# An outcome on its way, and a state or an event that is being written.
+UNWRITTEN = 2
+SEEDS = 10
+PLACES = [
+    pytest.param(
+        (kind, seed), id=f"{kind}-{seed}", marks=[pytest.mark.slow] if seed else []
+    )
+    for kind in ("file", "gs")
+    for seed in range(SEEDS)
+]
+
+
+def hyperband(log: str | None = None, seconds: float = 0.0) -> Any:
+    """Make a search of 28 calls of partial_fit."""
+    model = Curve(log=log, seconds=seconds)
+    return HyperbandSearchCV(model, SPACE, max_iter=4, aggressiveness=2, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, Any]:
+    """What an undisturbed search says."""
+    return outcome_of(fitted_by_dask_ml(hyperband(), *DATA))
+
+
+@dataclass
+class Case:
+    """One search, where it runs, and when it is disturbed."""
+
+    where: Deployment
+    store: str
+    log: Path
+    chance: random.Random
+    search: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.search = hyperband(str(self.log), CALL_S)
+
+    def _own(self) -> DaskSearchCV:
+        return DaskSearchCV(self.search, client=self.where.client, store=self.store)
+
+    def submit(self) -> SearchRun:
+        """Fit in a driver's process."""
+        return self._own().submit(*DATA)
+
+    def fit(self) -> tuple[SearchRun, Future[DaskSearchCV]]:
+        """Fit in a thread of this process."""
+        found = ThreadPoolExecutor(1).submit(self._own().fit, *DATA)
+        wait_until(lambda: SearchRun.list(self.store) or found.done())
+        if not SearchRun.list(self.store):
+            found.result()
+        (run,) = SearchRun.list(self.store)
+        return run, found
+
+    def wait_for_the_moment(self) -> None:
+        """Wait until some calls have begun, up to most of them, and a little longer."""
+        number = self.chance.randrange(1, N_CALLS - 3)
+        wait_until(lambda: sum(calls_in(self.log).values()) >= number)
+        time.sleep(self.chance.uniform(0, CALL_S))
+
+    def check(self, result: Any, expected: dict[str, Any], *, at_most: int) -> None:
+        """Assert that the result is that of an undisturbed search, and what ran again."""
+        found = outcome_of(result)
+        for outcome in (found, expected):  # the log is a parameter of the models
+            outcome["own attributes"] = None
+        assert found == expected
+        begun = calls_in(self.log)
+        assert len(begun) == N_CALLS
+        assert sum(begun.values()) - N_CALLS <= at_most
+        left = [one.name for one in open_store(self.store).list("")]
+        assert not [name for name in left if "/models/" in name]
+
+
+def kill(pid: int) -> None:
+    """Kill a process."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def driver_of(run: SearchRun) -> int:
+    """Return the process of a run's driver."""
+    states = [one for one in run._reader.events() if isinstance(one, StateEvent)]
+    return states[-1].process.pid
+
+
+@pytest.fixture(scope="module")
+def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A cluster whose slots and worker may be killed: they come again."""
+    with deployed(tmp_path_factory.mktemp("dask")) as deployment:
+        yield deployment
+
+
+@pytest.fixture(params=PLACES)
+def place(
+    request: pytest.FixtureRequest, gcs_bucket: str, tmp_path: Path
+) -> tuple[str, random.Random]:
+    """A store, and what decides the moment."""
+    kind, _ = request.param
+    in_bucket = f"gs://{gcs_bucket}/{uuid.uuid4().hex}"
+    store = in_bucket if kind == "gs" else str(tmp_path / "store")
+    return store, random.Random(request.node.name)
+
+
+@pytest.fixture
+def case(place: tuple[str, random.Random], where: Deployment, tmp_path: Path) -> Case:
+    """A search whose moment the seed decides."""
+    return Case(where, place[0], tmp_path / "calls.log", place[1])
+
+
+def test_killing_a_slot_repeats_one_call(case: Case, expected: dict[str, Any]) -> None:
+    """From the model's last state; no other model notices."""
+    _, found = case.fit()
+    case.wait_for_the_moment()
+    (slots,) = case.where.client.run(slot_pids).values()
+
+    kill(case.chance.choice(slots))
+
+    case.check(found.result(60).search_, expected, at_most=1)
+
+
+def test_killing_a_worker_repeats_its_calls(
+    case: Case, expected: dict[str, Any]
+) -> None:
+    """One for each of its slots: states are not on it."""
+    _, found = case.fit()
+    case.wait_for_the_moment()
+
+    kill(case.where.worker_pid())
+
+    case.check(found.result(60).search_, expected, at_most=SLOTS)
+
+
+def test_killing_the_driver_repeats_the_calls_in_flight(
+    case: Case, expected: dict[str, Any]
+) -> None:
+    """Who attaches with a client goes on from the states that the journal names."""
+    run = case.submit()
+    case.wait_for_the_moment()
+
+    kill(driver_of(run))
+    wait_until(lambda: run.state == "interrupted")
+    again = SearchRun.attach(run.url, case.where.client)
+
+    case.check(again.result(60), expected, at_most=SLOTS + UNWRITTEN)
+
+
+def test_losing_the_scheduler_repeats_the_calls_in_flight(
+    place: tuple[str, random.Random],
+    where: Deployment,
+    tmp_path: Path,
+    expected: dict[str, Any],
+) -> None:
+    """With another scheduler it goes on."""
+    with deployed(tmp_path) as first:
+        case = Case(first, place[0], tmp_path / "calls.log", place[1])
+        run, found = case.fit()
+        case.wait_for_the_moment()
+
+        kill(first.scheduler.pid)
+        wait_until(lambda: run.state.has_ended)
+
+    assert run.state == "interrupted"
+    with pytest.raises(ClientClosedError):
+        found.result()
+    again = SearchRun.attach(run.url, where.client)
+    case.check(again.result(60), expected, at_most=SLOTS + UNWRITTEN)
