@@ -119,6 +119,10 @@ class DataStore:
             self._pinned.put(value, value=ref)
         self._refs[ref.digest] = ref
 
+    def forget(self, digest: str) -> None:
+        """Forget a bundle that is not in the data store's own folder."""
+        self._refs.pop(digest, None)
+
     def hold(self, ref: DataRef) -> None:
         """Increase the reference count of a bundle."""
         with self._lock:

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["backend", "session"]
+__all__ = ["backend", "pickling", "session"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import ChainMap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import cloudpickle
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     from dask_hpsearch.messages import DataRef
 
 _SHARED_ARRAY_BYTES = 2**15
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFile:
+    """A bundle as a part of a task: in the slot it is the `Path` of the bundle's file."""
+
+    ref: DataRef
+
+
+@dataclass(frozen=True, slots=True)
+class BundleValue:
+    """A bundle as a part of a task: in the slot it is the object in it."""
+
+    ref: DataRef
 
 
 class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -37,8 +52,8 @@ class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
     ----------
     refs : dict of str to DataRef
         The bundles that loading needs, by digest, without those of ``after``.
-    arrays : dict of int to int
-        Numbers of the arrays, by their ids.
+    arrays : dict
+        Numbers of the arrays by their ids, and of bundles by their digests.
     """
 
     memo: Any
@@ -59,7 +74,7 @@ class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._known = known
         self._collections = collections
         self.refs: dict[str, DataRef] = {}
-        self.arrays: dict[int, int] = {}
+        self.arrays: dict[int | str, int] = {}
         if after is not None:
             self.memo = after.memo  # a copy is made
             self.globals_ref = dict(after.globals_ref)
@@ -71,18 +86,27 @@ class TaskPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _itself, (local,)
         return super().reducer_override(obj)
 
-    def persistent_id(self, obj: Any) -> tuple[str, int] | None:
+    def persistent_id(self, obj: Any) -> tuple[str, int | None] | None:
         """Return a large array's digest and number, None for anything else.
 
-        Arrays of equal content share a bundle; their numbers keep them apart.
+        Arrays of equal content share a bundle; their numbers keep them apart. A bundle that
+        is to be a file has no number.
         """
+        if type(obj) in (BundleFile, BundleValue):
+            self.refs[obj.ref.digest] = obj.ref
+            if type(obj) is BundleFile:
+                return obj.ref.digest, None
+            return obj.ref.digest, self._number_of(obj.ref.digest)
         if not isinstance(obj, np.ndarray) or obj.nbytes < _SHARED_ARRAY_BYTES:
             return None
         if type(obj) not in (np.ndarray, np.memmap) or obj.dtype.hasobject:
             return None
         ref = self._known.put(obj, what="an array")
         self.refs[ref.digest] = ref
-        return ref.digest, self.arrays.setdefault(id(obj), len(self.arrays))
+        return ref.digest, self._number_of(id(obj))
+
+    def _number_of(self, key: int | str) -> int:
+        return self.arrays.setdefault(key, len(self.arrays))
 
 
 class SharedParts:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.engine.racing import Race
+    from dask_hpsearch.joblib_backend.pickling import SharedParts
     from dask_hpsearch.messages import Outcome
     from dask_hpsearch.sklearn_adapter import FitCall
 
@@ -328,6 +329,56 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             # This thread makes tasks as fast as it can, and would keep Python's lock for
             # 5 ms at a time: the first batches took 0.7 s to come back, now 0.1 s.
             time.sleep(0)
+
+    def shared_call(self, function: Callable[..., Any]) -> SharedParts:
+        """Pickle a function, once for all its calls by `submit_call`.
+
+        What it holds is sent with each call; `BundleValue` objects in it, and in the
+        arguments, are read by reference.
+
+        Raises
+        ------
+        UnpicklableError
+            If it cannot be pickled.
+        """
+        return self._tasks.shared_call(function)
+
+    def submit_call(
+        self,
+        shared: SharedParts,
+        arguments: tuple[Any, ...],
+        group: TaskGroup,
+        deliver: Callable[[Any], None],
+        *,
+        what: str,
+    ) -> None:
+        """Run one call of a function as a task.
+
+        Parameters
+        ----------
+        shared : SharedParts
+            The function, as `shared_call` returned it.
+        arguments : tuple
+            By position.
+        group : TaskGroup
+            The tasks that it is cancelled with.
+        deliver : callable
+            Called once, in the engine's thread, with what the call returns, or with its
+            error.
+        what : str
+            Names the call in errors.
+        """
+
+        def done(outcome: Outcome | HPSearchError) -> None:
+            if isinstance(outcome, HPSearchError):
+                deliver(outcome)
+                return
+            self._take_in(outcome)
+            result = _result_or_error(outcome, what=what)
+            deliver(result if isinstance(result, BaseException) else result[0])
+
+        task, refs = self._tasks.one_call(shared, arguments, what=what)
+        self._engine.submit(task, refs, group, done)
 
     def cancel(self, group: TaskGroup) -> None:
         """End a group's running fits and drop its queue."""

@@ -17,7 +17,7 @@ from dask_hpsearch.messages import CallTask, DataRef, FitSpec, FitTask
 from dask_hpsearch.safe_text import message_of, repr_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from joblib.parallel import BatchedCalls
 
@@ -117,6 +117,50 @@ class TaskBuilder:
             refs |= more
         task = CallTask(self._engine.next_number(), shared.content, calls)
         return task, tuple(refs.values())
+
+    def shared_call(self, function: Callable[..., Any]) -> SharedParts:
+        """Pickle a function, once for all its calls by `one_call`.
+
+        Raises
+        ------
+        UnpicklableError
+            If it cannot be pickled.
+        """
+        try:
+            shared = SharedParts([function], self._known, self._collections)
+        except HPSearchError:
+            raise
+        except Exception as error:
+            raise UnpicklableError.of(_THE_SEARCH, error) from error
+        self._engine.modules.compare(shared.content)
+        return shared
+
+    def one_call(
+        self, shared: SharedParts, arguments: tuple[Any, ...], *, what: str
+    ) -> tuple[CallTask, TaskData]:
+        """Return a call of a function as a task, with the references to its data.
+
+        Parameters
+        ----------
+        shared : SharedParts
+            The function, as `shared_call` returned it.
+        arguments : tuple
+        what : str
+            Names the call in errors.
+
+        Raises
+        ------
+        UnpicklableError
+            If an argument cannot be pickled.
+        """
+        try:
+            payload, refs = shared.followed_by((0, arguments, {}))
+        except HPSearchError:
+            raise
+        except Exception as error:
+            raise UnpicklableError.of(what, error) from error
+        task = CallTask(self._engine.next_number(), shared.content, (payload,))
+        return task, tuple((shared.refs | refs).values())
 
     def end_call(self) -> None:
         """Forget what only the tasks of one call needed."""

@@ -11,6 +11,7 @@ buffer; then the pickle and the buffers, each aligned to 64 bytes.
 from __future__ import annotations
 
 import hashlib
+import io
 import mmap
 import pickle
 import struct
@@ -82,6 +83,12 @@ class Bundle:
         """Write to an open, empty file."""
         write_parts(file, self._pickle, self._buffers)
 
+    def to_bytes(self) -> bytes:
+        """Return the content of the file."""
+        file = io.BytesIO()
+        self.write_to(file)
+        return file.getvalue().ljust(self.nbytes, b"\0")  # empty buffers at the end
+
 
 def write_parts(file: IO[bytes], pickled: bytes, buffers: Sequence[Any]) -> None:
     """Write a pickle and its buffers, which lie in memory as they are, to an empty file."""
@@ -116,17 +123,55 @@ def load(path: str, *, writable: bool = False) -> Any:
             return np.load(path, mmap_mode="c" if writable else "r").view(np.ndarray)
         access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=access))
-    magic, n_buffers, pickle_length = _HEAD.unpack_from(mapped)
-    if magic != _MAGIC:
+    if mapped[: len(_MAGIC)] != _MAGIC:
         msg = f"{path!r} is not a bundle of dask_hpsearch: the file was altered or replaced"
         raise OSError(msg)
+    return _loaded(mapped)
+
+
+def load_verified(source: Path | bytes, digest: str) -> Any:
+    """Load a bundle once its content is found to have a digest.
+
+    Parameters
+    ----------
+    source : Path or bytes
+        A bundle's file, which is mapped, or its content. The object's data can be written to; the
+        file does not change.
+    digest : str
+
+    Raises
+    ------
+    OSError
+        If the file is missing, or the content is truncated or altered; then nothing of it
+        is unpickled.
+    """
+    if isinstance(source, bytes):
+        content = memoryview(bytearray(source))
+    else:
+        with source.open("rb") as file:
+            if not source.stat().st_size:
+                raise _incomplete(source)
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    name = "a bundle" if isinstance(source, bytes) else source
+    try:
+        found = _digest_of(content)
+    except (ValueError, struct.error) as error:
+        raise _incomplete(name) from error
+    if found != digest:
+        raise _altered(name)
+    return _loaded(content)
+
+
+def _loaded(content: memoryview) -> Any:
+    """Unpickle the object of a bundle, whose buffers stay where they are."""
+    _, n_buffers, pickle_length = _HEAD.unpack_from(content)
     entries = [
-        _ENTRY.unpack_from(mapped, _HEAD.size + index * _ENTRY.size)
+        _ENTRY.unpack_from(content, _HEAD.size + index * _ENTRY.size)
         for index in range(n_buffers)
     ]
     start = _aligned(_HEAD.size + n_buffers * _ENTRY.size)
-    buffers: list[Any] = [mapped[offset : offset + size] for offset, size in entries]
-    return pickle.loads(mapped[start : start + pickle_length], buffers=buffers)  # noqa: S301
+    buffers: list[Any] = [content[offset : offset + size] for offset, size in entries]
+    return pickle.loads(content[start : start + pickle_length], buffers=buffers)  # noqa: S301
 
 
 def verify(path: Path, digest: str) -> None:
@@ -138,8 +183,7 @@ def verify(path: Path, digest: str) -> None:
         If the file is missing, truncated or altered.
     """
     if digest_of(path) != digest:
-        msg = f"the content of {str(path)!r} does not match its name: the file was altered"
-        raise OSError(msg)
+        raise _altered(path)
 
 
 def digest_of(path: Path) -> str:
@@ -153,15 +197,28 @@ def digest_of(path: Path) -> str:
     try:
         return _digest_of_file(path)
     except (ValueError, struct.error) as error:  # empty, or cut within its head
-        msg = (
-            f"{str(path)!r} is not a complete bundle of dask_hpsearch: it was truncated"
-        )
-        raise OSError(msg) from error
+        raise _incomplete(path) from error
+
+
+def _incomplete(name: Path | str) -> OSError:
+    return OSError(
+        f"{str(name)!r} is not a complete bundle of dask_hpsearch: it was truncated"
+    )
+
+
+def _altered(name: Path | str) -> OSError:
+    return OSError(
+        f"the content of {str(name)!r} does not match its name: the file was altered"
+    )
 
 
 def _digest_of_file(path: Path) -> str:
     with path.open("rb") as file:
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return _digest_of(mapped)
+
+
+def _digest_of(mapped: memoryview) -> str:
     magic, n_buffers, pickle_length = _HEAD.unpack_from(mapped)
     if magic != _MAGIC:
         msg = "another kind of file"

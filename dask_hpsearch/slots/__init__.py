@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "disk_watch",
+    "model_state",
     "module_plugin",
     "no_internet",
     "oom_record",

@@ -19,6 +19,7 @@ import traceback
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import cloudpickle
@@ -183,16 +184,26 @@ class TaskUnpickler(pickle.Unpickler):
         Pickles that were made one after the other.
     load : callable
         Loads the array of a digest, for this task alone to write to.
+    paths : mapping of str to str
+        Files by digest, for parts that are to be the file itself.
     """
 
-    def __init__(self, payload: bytes, load: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        payload: bytes,
+        load: Callable[[str], Any],
+        paths: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__(io.BytesIO(payload))
         self._load_array = load
+        self._paths = paths
         self._arrays: dict[int, Any] = {}
 
-    def persistent_load(self, pid: tuple[str, int]) -> Any:
-        """Load an array, once for all places that refer to it."""
+    def persistent_load(self, pid: tuple[str, int | None]) -> Any:
+        """Load an array, once for all places that refer to it; or name a file."""
         digest, number = pid
+        if number is None:
+            return Path(self._paths[digest])
         if number not in self._arrays:
             self._arrays[number] = self._load_array(digest)
         return self._arrays[number]
@@ -392,7 +403,7 @@ def _prepare(
     """Load a task's data, and return the function that runs it."""
     load = functools.partial(loaded.for_fit, paths=paths, private=True)
     if isinstance(task, CallTask):
-        return _prepare_calls(task, load)
+        return _prepare_calls(task, load, paths)
     return _prepare_fit(
         task,
         load,
@@ -406,12 +417,12 @@ def _prepare(
 
 
 def _prepare_calls(
-    task: CallTask, load: Callable[[str], Any]
+    task: CallTask, load: Callable[[str], Any], paths: Mapping[str, str]
 ) -> Callable[[], list[Any]]:
     """Load calls so that no two share an argument."""
     calls = []
     for payload in task.calls:
-        parts = TaskUnpickler(task.functions + payload, load)
+        parts = TaskUnpickler(task.functions + payload, load, paths)
         functions = parts.load()
         which, args, kwargs = parts.load()
         calls.append(functools.partial(functions[which], *args, **kwargs))
@@ -438,7 +449,7 @@ def _prepare_fit(  # noqa: PLR0917 (called once, in order)
     )
     # The fit's own part is loaded last, so that a user's class in it has the same globals
     # as in the estimator.
-    parts = TaskUnpickler(spec.parts + task.parameters, load)
+    parts = TaskUnpickler(spec.parts + task.parameters, load, paths)
     estimator, shared = parts.load()
     parameters = parts.load()
     if spec.share_steps and not shared.get("return_estimator"):
