@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.exceptions import UnsupportedSearchError
+from dask_hpsearch.strategies.halving.search import AsyncHalvingSearchCV
 
 if TYPE_CHECKING:
     from dask_hpsearch.execution.settings import Settings
@@ -61,7 +62,7 @@ def check_early_ends(search: Any, settings: Settings) -> None:
     if not asked:
         return
     kind = type(search).__name__
-    if sklearn_adapter.is_halving(search):
+    if sklearn_adapter.is_halving(search) or isinstance(search, AsyncHalvingSearchCV):
         msg = (
             f"{asked[0]} cannot be used with {kind}: scores of its rungs cannot be "
             "compared, and it drops candidates by itself; use GridSearchCV or "

@@ -25,6 +25,9 @@ from dask_hpsearch.recorder.recorder import Recorder
 from dask_hpsearch.recorder.standings import EarlyEnds
 from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
+from dask_hpsearch.strategies.halving.search import AsyncHalvingSearchCV
+from dask_hpsearch.strategies.halving.strategy import HalvingStrategy
+from dask_hpsearch.strategies.model_states import ModelStates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,7 +101,11 @@ def fit_trials(
         stack.enter_context(_all_written(journal))
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(hook.attached(fitted))
-        backend = _backend_of(fitted, engine, recorder, hook, settings)
+        states = None
+        if isinstance(fitted, AsyncHalvingSearchCV):
+            run = None if journal is None else journal.folder.store
+            states = stack.enter_context(ModelStates(data_store, run))
+        backend = _backend_of(fitted, engine, recorder, hook, settings, states=states)
         stack.enter_context(joblib.parallel_config(backend=backend))
         fitted.fit(X, y, **params)
         progress.chosen(*sklearn_adapter.best_of(fitted))
@@ -146,6 +153,8 @@ def _backend_of(
     recorder: Recorder,
     hook: EvaluationHook,
     settings: Settings,
+    *,
+    states: ModelStates | None,
 ) -> EvaluationBackend:
     """Make the joblib backend of a search's evaluation, and its strategy if it has one."""
     # Callbacks are not called for a step that is not fitted again.
@@ -155,6 +164,8 @@ def _backend_of(
     if sklearn_adapter.is_bayes(search):
         bayes_async = True if settings.racing else settings.bayes_async
         hook.strategy = BayesStrategy(session, recorder, bayes_async=bayes_async)
+    elif states is not None:
+        hook.strategy = HalvingStrategy(session, recorder, states)
     return EvaluationBackend(session, ready=lambda: hook.evaluating)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,7 +33,7 @@ from dask_hpsearch.joblib_backend.task_builder import TaskBuilder
 from dask_hpsearch.sklearn_adapter import callbacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.engine.racing import Race
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from dask_hpsearch.messages import Outcome
     from dask_hpsearch.sklearn_adapter import FitCall
 
+# Called with a result, and with a function to call when it may be noted.
+BeforeNoted = Callable[[dict[str, Any], Callable[[BaseException | None], None]], None]
 _START_S = 0.3
 _MOST_QUEUED = 20_000
 _MOST_AT_ONCE = 64
@@ -275,6 +278,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         deliver: Callable[[Any], None],
         *,
         on_end: Callable[[HPSearchError], None] | None = None,
+        before_noted: BeforeNoted | None = None,
     ) -> None:
         """Run a fit, unless its result is known or its candidate is dropped.
 
@@ -290,6 +294,10 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             Called instead with an error that ends the engine or the group, and with it
             all fits; default: ``deliver``. It also ends a call whose remaining candidates
             are all dropped, which otherwise goes on.
+        before_noted : callable, optional
+            Called with a new result before the log takes it, and with a function to call
+            from any thread when the log may take it, with None or with an error that is
+            delivered instead.
         """
         known = self._log.known(call) if self._log else None
         if known is not None:
@@ -317,7 +325,18 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
                 deliver_in_race(DROPPED)
                 return
             self._take_in(outcome)
-            result = self._fit_result(call, outcome)
+            result = _fit_result(call, outcome)
+            if before_noted is None or isinstance(result, BaseException):
+                note(result)
+                return
+
+            def go_on(error: BaseException | None) -> None:
+                self._engine.call_soon(lambda: note(result if error is None else error))
+
+            before_noted(result, go_on)
+
+        def note(result: Any) -> None:
+            result = self._noted(call, result)
             beaten = self._log.drop_beaten() if self._log and race is not None else []
             if beaten:
                 self._engine.drop(beaten)
@@ -390,13 +409,22 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         if outcome.relayed:
             callbacks.deliver(outcome.relayed)
 
-    def _fit_result(self, call: FitCall, outcome: Outcome) -> Any:
-        """Return a fit's result, after the log has taken it, or its error."""
+    def _noted(self, call: FitCall, result: Any) -> Any:
+        """Return a fit's result, after the log has taken it, or an error."""
+        if self._log is None or isinstance(result, BaseException):
+            return result
         try:
-            result = fit_result(call, outcome)
-            return result if self._log is None else self._log.finished(call, result)
+            return self._log.finished(call, result)
         except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
             return error
+
+
+def _fit_result(call: FitCall, outcome: Outcome) -> Any:
+    """Return a fit's result, or its error."""
+    try:
+        return fit_result(call, outcome)
+    except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+        return error
 
 
 def _result_or_error(outcome: Outcome, *, what: str) -> Any:

@@ -343,6 +343,6 @@ class SearchProgress:
                 best is None or call.best.score >= best.score
             ):
                 best = call.best
-            if call.resets_best:
+            if call.resets_best and best is not None:
                 break
         return best

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from sklearn.base import clone
@@ -10,14 +9,17 @@ from sklearn.utils.parallel import delayed
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.recorder.call import RecordingSplitter
+from dask_hpsearch.strategies.halving.continued_fits import MODEL_STATE
 from dask_hpsearch.strategies.halving.exploration import Exploration, LeadingScore
 from dask_hpsearch.strategies.halving.ladder import Job, RungLadder
 from dask_hpsearch.strategies.halving.results import Row, build_results
+from dask_hpsearch.strategies.halving.training import Training
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dask_hpsearch.sklearn_adapter import FitCall
+    from dask_hpsearch.slots.model_state import ModelState
     from dask_hpsearch.strategies.halving.rungs import Rungs
 
 
@@ -33,11 +35,15 @@ def run_here(search: Any, evaluate: Callable[..., Any], rungs: Rungs) -> None:
     """
     parallel = sklearn_adapter.parallel_of(evaluate)
     call, splits = captured_fit(search, evaluate)
-    fits = _FitsHere(parallel, call, rungs, splits)
+    training = Training(
+        call, rungs, n_splits=len(splits), warm_start=search.warm_start
+    )
+    splits_of = [rungs.splits(splits, rung) for rung in range(len(rungs.resources))]
+    fits = _FitsHere(parallel, training, splits_of)
     ladder = RungLadder(
         len(rungs.candidates), n_rungs=len(rungs.resources), factor=rungs.factor
     )
-    score = LeadingScore(search.refit)
+    score = LeadingScore(search.requested_refit)
     Exploration(ladder, fits, n_splits=len(splits), score=score).run()
     jobs = [
         Job(candidate, rung)
@@ -78,44 +84,42 @@ class _FitsHere:
     def __init__(
         self,
         parallel: Any,
-        call: FitCall,
-        rungs: Rungs,
-        splits: list[tuple[Any, Any]],
+        training: Training,
+        splits_of: list[list[tuple[Any, Any]]],
     ) -> None:
         self.results: dict[Job, list[dict[str, Any]]] = {}
         self._parallel = parallel
-        self._call = call
-        self._rungs = rungs
-        self._splits = [
-            rungs.splits(splits, rung) for rung in range(len(rungs.resources))
-        ]
+        self._training = training
+        self._splits_of = splits_of
+        self._states: dict[tuple[int, int], ModelState] = {}
 
     def begin(self, job: Job) -> None:
         pass
 
     def submit(self, job: Job, done: Callable[[int, Any], None]) -> None:
         calls = [
-            dataclasses.replace(
-                self._call,
-                estimator=clone(self._call.estimator),
-                train=train,
-                test=test,
-                parameters=self._rungs.params(job.candidate, job.rung),
-                split=split,
+            self._training.call(
+                job,
+                split,
+                indices=indices,
                 candidate=job.candidate,
+                state=self._states.pop((job.candidate, split), None),
             )
-            for split, (train, test) in enumerate(self._splits[job.rung])
+            for split, indices in enumerate(self._splits_of[job.rung])
         ]
         self.results[job] = self._parallel(
-            delayed(sklearn_adapter.run_fit)(*fit_arguments(one)) for one in calls
+            delayed(sklearn_adapter.run_fit)(*_fit_arguments(one)) for one in calls
         )
         for split, result in enumerate(self.results[job]):
+            state = result.pop(MODEL_STATE, None)
+            if state is not None:
+                self._states[job.candidate, split] = state
             done(split, result)
 
 
-def fit_arguments(call: FitCall) -> tuple[Any, ...]:
+def _fit_arguments(call: FitCall) -> tuple[Any, ...]:
     """Return the arguments of `sklearn_adapter.run_fit` for a call."""
     progress = (call.split, call.n_splits), (call.candidate, call.n_candidates)
     data, indices = (call.X, call.y), (call.train, call.test)
     own = call.parameters, progress, call.shared
-    return call.function, call.estimator, data, indices, *own
+    return call.function, clone(call.estimator), data, indices, *own

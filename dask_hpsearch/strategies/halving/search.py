@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.model_selection import ParameterSampler
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.model_selection._split import _yields_constant_splits
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, indexable
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _num_samples
+from sklearn.utils.validation import _check_method_params, _num_samples
 
+from dask_hpsearch.strategies.halving.continued_fits import (
+    classes_of,
+    train_by_passes,
+)
 from dask_hpsearch.strategies.halving.plain import run_here
 from dask_hpsearch.strategies.halving.rungs import (
     N_SAMPLES,
@@ -64,6 +69,14 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
         The resources of the lowest rung. "smallest": one, or a few samples of each class
         and split. "exhaust": such that the highest rung uses ``max_resources``; then
         ``n_candidates`` must be a number.
+    warm_start : bool
+        Whether a promoted candidate goes on with its models of the rung below, one for
+        each split, where the resource is ``max_iter``, ``max_epochs`` or ``n_estimators``
+        of an estimator (or of a pipeline's last step) that has a parameter
+        ``warm_start``. A model that goes on may differ from one that is trained anew,
+        just as with ``warm_start=True`` of the estimator: for example, a multi-layer
+        perceptron begins again with its optimizer. Other resources train anew;
+        ``"partial_fit"`` always goes on.
     cv : int, splitter or iterable
         Must give the same splits each time, as scikit-learn's halving demands.
     scoring, refit, error_score, return_train_score, n_jobs, verbose
@@ -134,6 +147,7 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
             Interval(Integral, 0, None, closed="neither"),
             StrOptions({"exhaust", "smallest"}),
         ],
+        "warm_start": ["boolean"],
         "random_state": ["random_state"],
     }
     _parameter_constraints.pop("pre_dispatch")
@@ -148,6 +162,7 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
         resource: str = N_SAMPLES,
         max_resources: int | str = "auto",
         min_resources: int | str = "smallest",
+        warm_start: bool = True,
         cv: Any = 5,
         scoring: Any = None,
         refit: Any = True,
@@ -173,6 +188,7 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.resource = resource
         self.max_resources = max_resources
         self.min_resources = min_resources
+        self.warm_start = warm_start
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
@@ -194,10 +210,51 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
         ValueError
             If the resource, or its amount, does not go with the estimator or the data.
         """
-        super().fit(X, y, **params)
+        self._requested_refit = self.refit
+        if self.resource != PARTIAL_FIT or self.refit is False:
+            super().fit(X, y, **params)
+            return self
+        # scikit-learn would refit by the estimator's fit.
+        self.refit = False
+        try:
+            super().fit(X, y, **params)
+        finally:
+            self.refit = self._requested_refit
+        self._choose_best()
+        self._refit_by_passes(X, y, params)
         return self
 
-    def draw(self, n_samples: int) -> Rungs:
+    @property
+    def requested_refit(self) -> Any:
+        """The ``refit`` of the user, also while the search runs."""
+        return self._requested_refit
+
+    def _choose_best(self) -> None:
+        """Set the attributes of the best candidate as scikit-learn does."""
+        metric = self.refit if self.multimetric_ else "score"
+        self.best_index_ = self._select_best_index(self.refit, metric, self.cv_results_)
+        self.best_params_ = self.cv_results_["params"][self.best_index_]
+        if callable(self.refit):
+            vars(self).pop("best_score_", None)
+        else:
+            scores = self.cv_results_[f"mean_test_{metric}"]
+            self.best_score_ = scores[self.best_index_]
+
+    def _refit_by_passes(self, X: Any, y: Any, params: dict[str, Any]) -> None:
+        X, y = indexable(X, y)
+        params = _check_method_params(X, params=params)
+        fit_params = self._get_routed_params_for_fit(params).estimator.fit
+        best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+        n_passes = int(self.cv_results_["n_resources"][self.best_index_])
+        began = time.time()
+        classes = classes_of(best, y)
+        train_by_passes(best, n_passes, X, y, classes=classes, **fit_params)
+        self.refit_time_ = time.time() - began
+        self.best_estimator_ = best
+        if hasattr(best, "feature_names_in_"):
+            self.feature_names_in_ = best.feature_names_in_
+
+    def draw(self) -> Rungs:
         """Draw the candidates, and lay out the rungs; the input is checked before.
 
         Raises
@@ -221,11 +278,9 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
         seed = self.random_state
         if not isinstance(seed, Integral):
             seed = int(check_random_state(seed).randint(_SEEDS))
-        return self.lay_out(candidates, n_samples=n_samples, seed=seed)
+        return self._laid_out(candidates, seed)
 
-    def lay_out(
-        self, candidates: Sequence[Mapping[str, Any]], *, n_samples: int, seed: Any
-    ) -> Rungs:
+    def _laid_out(self, candidates: Sequence[Mapping[str, Any]], seed: Any) -> Rungs:
         """Lay out the rungs of candidates that were drawn."""
         sizes: dict[str, Any] = {
             "max_resources": self.max_resources_,
@@ -242,9 +297,23 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
             resources=rung_resources(number, **sizes),
             resource=self.resource,
             factor=self.factor,
-            n_samples=n_samples,
+            n_samples=self._n_samples_orig,
             seed=seed,
         )
+
+    def with_candidates(
+        self, rungs: Rungs, candidates: Sequence[Mapping[str, Any]]
+    ) -> Rungs:
+        """Lay out rungs again, with the stored candidates of their lowest rung."""
+        given = [
+            {
+                name: value
+                for name, value in one.items()
+                if name != self.resource or not rungs.is_parameter
+            }
+            for one in candidates
+        ]
+        return self._laid_out(given, rungs.seed)
 
     def note_rungs(self, rungs: Rungs, n_candidates: list[int]) -> None:
         """Set the attributes that describe the rungs.
@@ -271,10 +340,10 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
             )
             raise ValueError(msg)
         self._check_resource()
-        self._n_samples = _num_samples(X)
+        self._n_samples_orig = _num_samples(X)
         self.max_resources_ = self.max_resources
         if self.max_resources == "auto":
-            self.max_resources_ = self._n_samples
+            self.max_resources_ = self._n_samples_orig
         self.min_resources_ = self.min_resources
         if self.min_resources in {"smallest", "exhaust"}:
             self.min_resources_ = 1
@@ -327,7 +396,7 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
         return fewest
 
     def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
-        run_here(self, evaluate_candidates, self.draw(self._n_samples))
+        run_here(self, evaluate_candidates, self.draw())
 
     def _select_best_index(  # type: ignore[override]
         self, refit: Any, refit_metric: Any, results: Mapping[str, Any]
