@@ -299,11 +299,6 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             from any thread when the log may take it, with None or with an error that is
             delivered instead.
         """
-        known = self._log.known(call) if self._log else None
-        if known is not None:
-            self._engine.call_soon(group.ended)
-            self._engine.call_soon(lambda: deliver(known))
-            return
         race = self._log.race if self._log else None
 
         def deliver_in_race(result: Any) -> None:
@@ -312,28 +307,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             else:
                 deliver(result)
 
-        if race is not None and call.candidate in race.dropped:
-            self._engine.call_soon(group.ended)
-            self._engine.call_soon(lambda: deliver_in_race(DROPPED))
+        if self._end_without_task(call, group, deliver, deliver_in_race):
             return
-
-        def done(outcome: Outcome | HPSearchError) -> None:
-            if isinstance(outcome, HPSearchError):
-                (on_end or deliver)(outcome)
-                return
-            if outcome.status == "dropped":
-                deliver_in_race(DROPPED)
-                return
-            self._take_in(outcome)
-            result = _fit_result(call, outcome)
-            if before_noted is None or isinstance(result, BaseException):
-                note(result)
-                return
-
-            def go_on(error: BaseException | None) -> None:
-                self._engine.call_soon(lambda: note(result if error is None else error))
-
-            before_noted(result, go_on)
 
         def note(result: Any) -> None:
             result = self._noted(call, result)
@@ -342,12 +317,42 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
                 self._engine.drop(beaten)
             deliver_in_race(result)
 
+        def done(outcome: Outcome | HPSearchError) -> None:
+            if isinstance(outcome, HPSearchError):
+                (on_end or deliver)(outcome)
+            elif outcome.status == "dropped":
+                deliver_in_race(DROPPED)
+            else:
+                self._take_in(outcome)
+                self._prepared(_fit_result(call, outcome), before_noted, note)
+
         task, refs = self._tasks.fit_task(call)
         self._engine.submit(task, refs, group, done, parameters=call.parameters)
         if self._engine.hungry or time.monotonic() < self._started + _START_S:
             # This thread makes tasks as fast as it can, and would keep Python's lock for
             # 5 ms at a time: the first batches took 0.7 s to come back, now 0.1 s.
             time.sleep(0)
+
+    def _end_without_task(
+        self,
+        call: FitCall,
+        group: TaskGroup,
+        deliver_known: Callable[[Any], None],
+        deliver_dropped: Callable[[Any], None],
+    ) -> bool:
+        """Deliver a result that is known, or `DROPPED`; return whether it was delivered."""
+        if self._log is None:
+            return False
+        known, race = self._log.known(call), self._log.race
+        if known is not None:
+            self._engine.call_soon(group.ended)
+            self._engine.call_soon(lambda: deliver_known(known))
+            return True
+        if race is not None and call.candidate in race.dropped:
+            self._engine.call_soon(group.ended)
+            self._engine.call_soon(lambda: deliver_dropped(DROPPED))
+            return True
+        return False
 
     def shared_call(self, function: Callable[..., Any]) -> SharedParts:
         """Pickle a function, once for all its calls by `submit_call`.
@@ -408,6 +413,19 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         self._warnings.log(outcome)
         if outcome.relayed:
             callbacks.deliver(outcome.relayed)
+
+    def _prepared(
+        self, result: Any, prepare: BeforeNoted | None, note: Callable[[Any], None]
+    ) -> None:
+        """Note a result after something else was done with it, or an error at once."""
+        if prepare is None or isinstance(result, BaseException):
+            note(result)
+            return
+
+        def go_on(error: BaseException | None) -> None:
+            self._engine.call_soon(lambda: note(result if error is None else error))
+
+        prepare(result, go_on)
 
     def _noted(self, call: FitCall, result: Any) -> Any:
         """Return a fit's result, after the log has taken it, or an error."""

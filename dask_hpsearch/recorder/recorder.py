@@ -177,7 +177,7 @@ class Recorder:
         """Note that the run's store cannot be written; return what ends the search."""
         if self._journal is not None:
             self._journal.give_up(error)
-        return SearchStopped("store")
+        return SearchStopped("store")  # a reason
 
     def note_tell(
         self, call: RecordedCall, candidate: int, space: int, value: float
@@ -341,6 +341,7 @@ class Recorder:
             n_candidates=n_candidates,
             n_splits=len(call.splits),
             resets_best=resets_best,
+            still_open=call.still_open,
         )
         for (candidate, split), result in call.results.items():
             self._show_finished(call, candidate, split, result)

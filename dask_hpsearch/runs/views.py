@@ -245,6 +245,7 @@ def _replay_call(state: SearchProgress, call: CallEvent) -> None:
         n_candidates=n_candidates,
         n_splits=call.n_splits,
         resets_best="n_resources" in call.extra,
+        still_open=call.n_candidates is not None,
     )
 
 

@@ -70,10 +70,10 @@ def first_fit(parallel: Any, evaluate: Callable[[], Any]) -> FitCall | None:
     """
 
     def capture(tasks: Iterable[_Task]) -> list[Any]:
-        function, *arguments = next(iter(tasks))
+        function, arguments, keywords = next(iter(tasks))
         # The wrapper gets scikit-learn's configuration only when the task is run.
         bare = getattr(function, "function", function)
-        raise _CapturedError(fit_call_of((bare, *arguments)))
+        raise _CapturedError(fit_call_of((bare, arguments, keywords)))
 
     try:
         with answering(parallel, capture):

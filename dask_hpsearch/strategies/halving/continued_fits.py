@@ -114,7 +114,8 @@ class ContinuedFit:
         step = parameters.step
         configured = clone(estimator).set_params(**clone(dict(parameters), safe=False))
         if step.resource == PARTIAL_FIT:
-            own, keep = {}, step.keep
+            own: dict[str, Any] = {}
+            keep = step.keep
             train = functools.partial(train_by_passes, classes=classes_of(estimator, y))
         else:
             own, keep = _warm_start(configured, step)
@@ -125,9 +126,7 @@ class ContinuedFit:
             estimator = step.state.load()
         if train is not None:
             # scikit-learn calls the estimator's fit.
-            estimator.fit = functools.partial(
-                train, estimator, step.amount - step.done
-            )
+            estimator.fit = functools.partial(train, estimator, step.amount - step.done)
         try:
             result = self._function(estimator, X, y, parameters=own, **keywords)
         finally:

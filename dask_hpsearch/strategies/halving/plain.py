@@ -35,9 +35,7 @@ def run_here(search: Any, evaluate: Callable[..., Any], rungs: Rungs) -> None:
     """
     parallel = sklearn_adapter.parallel_of(evaluate)
     call, splits = captured_fit(search, evaluate)
-    training = Training(
-        call, rungs, n_splits=len(splits), warm_start=search.warm_start
-    )
+    training = Training(call, rungs, n_splits=len(splits), warm_start=search.warm_start)
     splits_of = [rungs.splits(splits, rung) for rung in range(len(rungs.resources))]
     fits = _FitsHere(parallel, training, splits_of)
     ladder = RungLadder(
@@ -67,9 +65,7 @@ def captured_fit(
     parallel = sklearn_adapter.parallel_of(evaluate)
     verbose, search.verbose = search.verbose, 0
     try:
-        call = sklearn_adapter.first_fit(
-            parallel, lambda: evaluate([{}], cv=splitter)
-        )
+        call = sklearn_adapter.first_fit(parallel, lambda: evaluate([{}], cv=splitter))
     finally:
         search.verbose = verbose
     assert call is not None  # noqa: S101 (scikit-learn's searches run nothing else)

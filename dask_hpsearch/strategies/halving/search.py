@@ -34,6 +34,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _SEEDS = 2**31 - 1
+_POSITIVE_INTEGER = Interval(Integral, 0, None, closed="neither")
+_CONSTRAINTS: dict[str, Any] = {
+    **BaseSearchCV._parameter_constraints,  # noqa: SLF001 (as its subclasses do)
+    "param_distributions": [dict, list],
+    "n_candidates": [_POSITIVE_INTEGER, StrOptions({"exhaust"})],
+    "factor": [Interval(Real, 1, None, closed="neither")],
+    "resource": [str],
+    "max_resources": [_POSITIVE_INTEGER, StrOptions({"auto"})],
+    "min_resources": [_POSITIVE_INTEGER, StrOptions({"exhaust", "smallest"})],
+    "warm_start": ["boolean"],
+    "random_state": ["random_state"],
+}
+del _CONSTRAINTS["pre_dispatch"]
 
 
 class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
@@ -130,27 +143,10 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
     >>> found = DaskSearchCV(search).fit(X, y)  # doctest: +SKIP
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **BaseSearchCV._parameter_constraints,  # noqa: SLF001 (as its subclasses do)
-        "param_distributions": [dict, list],
-        "n_candidates": [
-            Interval(Integral, 0, None, closed="neither"),
-            StrOptions({"exhaust"}),
-        ],
-        "factor": [Interval(Real, 1, None, closed="neither")],
-        "resource": [str],
-        "max_resources": [
-            Interval(Integral, 0, None, closed="neither"),
-            StrOptions({"auto"}),
-        ],
-        "min_resources": [
-            Interval(Integral, 0, None, closed="neither"),
-            StrOptions({"exhaust", "smallest"}),
-        ],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-    }
-    _parameter_constraints.pop("pre_dispatch")
+    _parameter_constraints: ClassVar[dict[str, Any]] = _CONSTRAINTS
+    refit: Any
+    max_resources_: Any
+    min_resources_: Any
 
     def __init__(
         self,
@@ -235,7 +231,7 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.best_index_ = self._select_best_index(self.refit, metric, self.cv_results_)
         self.best_params_ = self.cv_results_["params"][self.best_index_]
         if callable(self.refit):
-            vars(self).pop("best_score_", None)
+            self.__dict__.pop("best_score_", None)
         else:
             scores = self.cv_results_[f"mean_test_{metric}"]
             self.best_score_ = scores[self.best_index_]
@@ -262,7 +258,7 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
         ValueError
             If the resource is one of the searched parameters.
         """
-        n_candidates = self.n_candidates
+        n_candidates: Any = self.n_candidates
         if n_candidates == "exhaust":
             n_candidates = self.max_resources_ // self.min_resources_
         sampler = ParameterSampler(
@@ -398,7 +394,7 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
     def _run_search(self, evaluate_candidates: Callable[..., Any]) -> None:
         run_here(self, evaluate_candidates, self.draw())
 
-    def _select_best_index(  # type: ignore[override]
+    def _select_best_index(
         self, refit: Any, refit_metric: Any, results: Mapping[str, Any]
     ) -> int:
         """Select the best of the highest rung that has a score."""

@@ -219,9 +219,7 @@ def _note_lowest(
 ) -> None:
     """Note the lowest rung, with stored candidates and splits if there are any."""
     stored = recorder.recall(call)
-    recorder.note_splits(
-        call, call.splits or rungs.splits(splits, 0), stored=stored
-    )
+    recorder.note_splits(call, call.splits or rungs.splits(splits, 0), stored=stored)
 
 
 def _without_state(result: dict[str, Any]) -> dict[str, Any]:
@@ -278,7 +276,9 @@ class _SessionFits:
                 fit,
                 self._groups[job.rung],
                 _with_split(done, split),
-                before_noted=self._keeper(job, split) if self._training.continues else None,
+                before_noted=self._keeper(job, split)
+                if self._training.continues
+                else None,
             )
 
     def cancel(self) -> None:
@@ -347,7 +347,5 @@ class _SessionFits:
             self._states.remove_soon(name)
 
 
-def _with_split(
-    done: Callable[[int, Any], None], split: int
-) -> Callable[[Any], None]:
+def _with_split(done: Callable[[int, Any], None], split: int) -> Callable[[Any], None]:
     return lambda result: done(split, result)

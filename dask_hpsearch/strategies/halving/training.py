@@ -6,8 +6,8 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.strategies.halving.continued_fits import (
-    ContinuedFit,
     Continuation,
+    ContinuedFit,
     Step,
     may_continue,
 )
