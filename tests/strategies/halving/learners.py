@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from tests.estimators import do
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -35,6 +37,10 @@ class Learner(ClassifierMixin, BaseEstimator):
         Time that a fit sleeps in another process than the client's.
     fails : tuple of int
         Numbers of candidates whose fits fail.
+    exits : tuple of int
+        Numbers of candidates whose fits end their process, if it is not the client's.
+    holds : tuple of int
+        Numbers of candidates whose fits never end there.
     log : str, optional
         File to which fits are noted in other processes than the client's.
     client : int, optional
@@ -49,6 +55,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         warm_start: bool = False,
         seconds: float = 0.0,
         fails: tuple[int, ...] = (),
+        exits: tuple[int, ...] = (),
+        holds: tuple[int, ...] = (),
         log: str | None = None,
         client: int | None = None,
     ) -> None:
@@ -57,6 +65,8 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.warm_start = warm_start
         self.seconds = seconds
         self.fails = fails
+        self.exits = exits
+        self.holds = holds
         self.log = log
         self.client = client
 
@@ -81,6 +91,10 @@ class Learner(ClassifierMixin, BaseEstimator):
         self.classes_ = np.unique(y)
         self.n_done_ += n_iter
         if os.getpid() != self.client:
+            if self.number in self.exits:
+                do("exit")
+            if self.number in self.holds:
+                do("hang")
             time.sleep(self.seconds)
             self._note([self.number, zlib.crc32(X.tobytes()), before, self.n_done_])
         return self

@@ -156,7 +156,7 @@ def test_the_best_is_one_of_the_highest_rung() -> None:
     results = search.cv_results_
     results["mean_test_score"][0] = 1000
 
-    assert search._select_best_index(True, "score", results) in rows(search, 2)
+    assert search._select_best_index("score", "score", results) in rows(search, 2)
     assert search.best_index_ in rows(search, 2)
     assert search.best_params_["max_iter"] == 9
     assert search.best_estimator_.n_done_ == 9
@@ -169,7 +169,7 @@ def test_failed_candidates_stay_below() -> None:
         one["number"]
         for one in iterations(Learner(), NUMBERS).fit(X, y).cv_results_["params"][:9]
     ]
-    best, second = sorted(drawn)[-1], sorted(drawn)[-2]
+    *_, second, best = sorted(drawn)
     search = iterations(Learner(fails=(best,)), NUMBERS)
 
     with pytest.warns(FitFailedWarning, match="3 fits failed"):
