@@ -27,7 +27,7 @@ from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
 from dask_hpsearch.strategies.halving.search import AsyncHalvingSearchCV
 from dask_hpsearch.strategies.halving.strategy import HalvingStrategy
-from dask_hpsearch.strategies.model_states import ModelStates
+from dask_hpsearch.strategies.model_states import ModelStates, remove_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,13 +98,12 @@ def fit_trials(
             budget.stop = engine.stop
         on_engine(engine)
         stack.enter_context(show(progress, enabled=settings.progress))
+        states = stack.enter_context(
+            _models_of(fitted, data_store, journal, recorder, hook)
+        )
         stack.enter_context(_all_written(journal))
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(hook.attached(fitted))
-        states = None
-        if isinstance(fitted, AsyncHalvingSearchCV):
-            run = None if journal is None else journal.folder.store
-            states = stack.enter_context(ModelStates(data_store, run))
         backend = _backend_of(fitted, engine, recorder, hook, settings, states=states)
         stack.enter_context(joblib.parallel_config(backend=backend))
         fitted.fit(X, y, **params)
@@ -167,6 +166,28 @@ def _backend_of(
     elif states is not None:
         hook.strategy = HalvingStrategy(session, recorder, states)
     return EvaluationBackend(session, ready=lambda: hook.evaluating)
+
+
+@contextmanager
+def _models_of(
+    search: Any,
+    data_store: DataStore,
+    journal: RunJournal | None,
+    recorder: Recorder,
+    hook: EvaluationHook,
+) -> Iterator[ModelStates | None]:
+    """Keep the models of a halving search, up to its end if it is not stopped."""
+    if not isinstance(search, AsyncHalvingSearchCV):
+        yield None
+        return
+    run = None if journal is None else journal.folder.store
+    with ModelStates(data_store, run) as states:
+        try:
+            yield states
+        finally:
+            recorder.forget_stored()
+    if run is not None and not hook.stopped:
+        remove_all(run)
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class Recorder:
         self.calls: list[RecordedCall] = []
         self.stop: Callable[[str], None] = lambda _: None
         self.answering: Answering = lambda _: nullcontext()
-        self.stored: Callable[[int, int, int], None] = lambda *_: None
+        self.forget_stored()
         self._journal = journal
         self._replay = None if journal is None else Replay(journal, unseeded=unseeded)
         self._progress = progress
@@ -85,6 +85,10 @@ class Recorder:
         self._standings = Standings(early_ends, refit=refit)
         self._kept: list[int] | None = None
         self._lock = threading.Lock()
+
+    def forget_stored(self) -> None:
+        """Call `stored` no more."""
+        self.stored: Callable[[int, int, int], None] = lambda *_: None
 
     # --- calls of the search's own strategy ---------------------------------------------
 

@@ -295,13 +295,18 @@ class _SessionFits:
     def _recover_states(self) -> None:
         """Take over the models of an earlier driver that a fit may go on with."""
         named: dict[tuple[int, int, int], str] = {}
+        used: list[str] = []
         for rung, call in enumerate(self._recorded.calls):
             for (place, split), result in call.results.items():
                 name = result.get(MODEL_STATE)
                 job = self._recorded.job(rung, place)
-                if name is not None and not self._is_used(job, split):
+                if name is not None and self._is_used(job, split):
+                    used.append(name)
+                elif name is not None:
                     named[rung, job.candidate, split] = name
-        missing = self._states.recover(named.values())
+        missing = self._states.recover([*named.values(), *used])
+        for name in used:
+            self._states.remove_soon(name)
         self._names = {key: one for key, one in named.items() if one not in missing}
 
     def _is_used(self, job: Job, split: int) -> bool:

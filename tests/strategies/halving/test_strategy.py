@@ -195,10 +195,12 @@ def test_one_of_several_scores_leads(client: Client) -> None:
 
 
 def same(estimator: Any, X: Any, y: Any) -> float:
+    """Score as the estimator does."""
     return float(estimator.score(X, y))
 
 
 def negated(estimator: Any, X: Any, y: Any) -> float:
+    """Score the other way round."""
     return -float(estimator.score(X, y))
 
 
