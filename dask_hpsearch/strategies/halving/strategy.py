@@ -288,9 +288,10 @@ class _SessionFits:
 
     def remove_states(self) -> None:
         """Remove the states of models that no fit goes on with any more."""
-        for name in self._names.values():
+        with self._lock:  # the journal's thread removes some too
+            names, self._names = self._names, {}
+        for name in names.values():
             self._states.remove_soon(name)
-        self._names.clear()
 
     def _recover_states(self) -> None:
         """Take over the models of an earlier driver that a fit may go on with."""
