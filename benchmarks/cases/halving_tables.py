@@ -205,7 +205,7 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     contenders = {"asynchronous": asynchronous, "TPE, Hyperband": tpe_with_hyperband}
-    print("median regret in % after", *(f"{check:g} ×" for check in CHECKS))
+    print("median regret in % after", *(f"{check:g} times" for check in CHECKS))
     all_regrets: dict[tuple[str, float], list[float]] = {}
     for kind, name, metric, sign in TABLES:
         networks = Networks.of(kind, name, metric, sign)

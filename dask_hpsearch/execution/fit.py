@@ -78,7 +78,11 @@ def fit_trials(
     fitted = sklearn_adapter.without_fitted_state(search)
     progress = _progress_of(journal)
     recorder, hook = _recorded(fitted, progress, journal, settings)
-    with ExitStack() as stack:
+    models = _models_of(fitted, data_store, journal, recorder, hook)
+    with (
+        models as states,
+        ExitStack() as stack,
+    ):  # the journal is written before they end
         client = stack.enter_context(client_for(settings, search))
         budget = stack.enter_context(
             budget_of(meter, settings.cluster or client.cluster)
@@ -98,9 +102,6 @@ def fit_trials(
             budget.stop = engine.stop
         on_engine(engine)
         stack.enter_context(show(progress, enabled=settings.progress))
-        states = stack.enter_context(
-            _models_of(fitted, data_store, journal, recorder, hook)
-        )
         stack.enter_context(_all_written(journal))
         stack.enter_context(_deadline(engine, settings.max_time_s))
         stack.enter_context(hook.attached(fitted))
