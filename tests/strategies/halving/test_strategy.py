@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask.array as da
+import joblib
 import numpy as np
 import pytest
 from scipy.stats import loguniform, randint
@@ -217,6 +220,36 @@ def test_groups_and_weights_reach_the_fits(one_slot: Client) -> None:
     assert difference(search.fit(X, y, **params), ours) is None
 
 
+@pytest.mark.parametrize("form", ["url", "dask"])
+def test_data_come_in_any_form(form: str, one_slot: Client, tmp_path: Path) -> None:
+    """By URL, and as Dask arrays: the result is that of arrays."""
+    estimator, space, options = KINDS["iterations"]
+    search = halving(estimator, space, **options)
+    given: tuple[Any, Any]
+    if form == "url":
+        np.save(tmp_path / "X.npy", X)
+        np.save(tmp_path / "y.npy", y)
+        given = str(tmp_path / "X.npy"), (tmp_path / "y.npy").as_uri()
+    else:
+        given = da.from_array(X, chunks=(50, -1)), da.from_array(y, chunks=50)
+
+    ours = DaskSearchCV(search, client=one_slot).fit(*given).search_
+
+    assert difference(plain(search), ours) is None
+
+
+def test_a_plain_fit_may_use_the_backend(client: Client) -> None:
+    """Without `DaskSearchCV`, the splits of a candidate run in the cluster's slots."""
+    estimator, space, options = KINDS["iterations"]
+    search = halving(estimator, space, **options)
+    expected = pickle.dumps(plain(search))
+
+    with joblib.parallel_config("dask_hpsearch", client=client, n_jobs=2):
+        found = plain(search)
+
+    assert difference(pickle.loads(expected), found) is None
+
+
 def test_max_time_keeps_what_is_complete(client: Client) -> None:
     """The best of the highest rung that is there; attributes count what is there."""
     numbers = [one["number"] for one in plain(learning()).cv_results_["params"][:9]]
@@ -339,7 +372,7 @@ def check_promotions(search: Any) -> None:
     for row in rows(search):
         job = Job(numbers.index(row["params"]["number"]), row["iter"])
         scores[job] = row["mean_test_score"]
-    # With all scores known, whoever the rule promotes was promoted before the end.
+    # With all scores known, each one that the rule promotes was promoted before the end.
     ladder = RungLadder(9, n_rungs=3, factor=3)
     for job in scores:
         ladder.recall(job)
