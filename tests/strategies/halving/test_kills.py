@@ -150,9 +150,9 @@ def shown_by(run: SearchRun) -> set[Fit]:
     """Fits that a run shows as finished."""
     resources = {0: 0, 1: 1, 3: 3, 9: 9}
     lower = dict(zip((1, 3, 9, 27), resources, strict=True))
-    datas = {split: data for data, split in SPLITS.items()}
+    content_of = {split: data for data, split in SPLITS.items()}
     return {
-        (int(row["param_number"]), datas[split], lower[int(n)], int(n))
+        (int(row["param_number"]), content_of[split], lower[int(n)], int(n))
         for _, row in run.trials().iterrows()
         for n in [row["n_resources"]]
         for split in range(N_SPLITS)
