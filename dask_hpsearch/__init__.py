@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     )
     from dask_hpsearch.runs import SearchRun
     from dask_hpsearch.search.estimator import DaskSearchCV
+    from dask_hpsearch.strategies.halving.search import AsyncHalvingSearchCV
 
 __all__ = [
+    "AsyncHalvingSearchCV",
     "CloudError",
     "ClusterError",
     "DaskSearchCV",
@@ -70,6 +72,7 @@ __all__ = [
 ]
 
 _EXPORTS = {
+    "AsyncHalvingSearchCV": "dask_hpsearch.strategies.halving.search",
     "DaskSearchCV": "dask_hpsearch.search.estimator",
     "DataReference": "dask_hpsearch.data.sources",
     "SearchRun": "dask_hpsearch.runs",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.exceptions import UnsupportedSearchError
+from dask_hpsearch.strategies.halving.search import AsyncHalvingSearchCV
 from dask_hpsearch.strategies.incremental.kinds import is_incremental
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def check_early_ends(search: Any, settings: Settings) -> None:
     if not asked:
         return
     kind = type(search).__name__
-    if sklearn_adapter.is_halving(search) or is_incremental(search):
+    drops = sklearn_adapter.is_halving(search) or is_incremental(search)
+    if drops or isinstance(search, AsyncHalvingSearchCV):
         msg = (
             f"{asked[0]} cannot be used with {kind}: scores of its rungs cannot be "
             "compared, and it drops candidates by itself; use GridSearchCV or "

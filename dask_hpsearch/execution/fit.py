@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import joblib
@@ -21,10 +22,13 @@ from dask_hpsearch.recorder.recorder import Recorder
 from dask_hpsearch.recorder.standings import EarlyEnds
 from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
+from dask_hpsearch.strategies.halving.search import AsyncHalvingSearchCV
+from dask_hpsearch.strategies.halving.strategy import HalvingStrategy
 from dask_hpsearch.strategies.incremental.kinds import is_incremental
+from dask_hpsearch.strategies.model_states import ModelStates, remove_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dask_hpsearch.budget import CostMeter
     from dask_hpsearch.data import DataStore
@@ -89,8 +93,9 @@ def fit_trials(
             )
         return Fitted(fitted, stopped)
     recorder, hook = _recorded(fitted, progress, journal, settings)
-    with running as engine, hook.attached(fitted):
-        backend = _backend_of(fitted, engine, recorder, hook, settings)
+    models = _models_of(fitted, data_store, journal, recorder, hook)
+    with models as states, running as engine, hook.attached(fitted):
+        backend = _backend_of(fitted, engine, recorder, hook, settings, states=states)
         with joblib.parallel_config(backend=backend):
             fitted.fit(X, y, **params)
         progress.chosen(*sklearn_adapter.best_of(fitted))
@@ -138,6 +143,8 @@ def _backend_of(
     recorder: Recorder,
     hook: EvaluationHook,
     settings: Settings,
+    *,
+    states: ModelStates | None,
 ) -> EvaluationBackend:
     """Make the joblib backend of a search's evaluation, and its strategy if it has one."""
     # Callbacks are not called for a step that is not fitted again.
@@ -147,7 +154,31 @@ def _backend_of(
     if sklearn_adapter.is_bayes(search):
         bayes_async = True if settings.racing else settings.bayes_async
         hook.strategy = BayesStrategy(session, recorder, bayes_async=bayes_async)
+    elif states is not None:
+        hook.strategy = HalvingStrategy(session, recorder, states)
     return EvaluationBackend(session, ready=lambda: hook.evaluating)
+
+
+@contextmanager
+def _models_of(
+    search: Any,
+    data_store: DataStore,
+    journal: RunJournal | None,
+    recorder: Recorder,
+    hook: EvaluationHook,
+) -> Iterator[ModelStates | None]:
+    """Keep the models of a halving search, up to its end if it is not stopped."""
+    if not isinstance(search, AsyncHalvingSearchCV):
+        yield None
+        return
+    run = None if journal is None else journal.folder.store
+    with ModelStates(data_store, run) as states:
+        try:
+            yield states
+        finally:
+            recorder.forget_stored()
+    if run is not None and not hook.stopped:
+        remove_all(run)
 
 
 def _is_model_based(search: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,7 +33,7 @@ from dask_hpsearch.joblib_backend.task_builder import TaskBuilder
 from dask_hpsearch.sklearn_adapter import callbacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.engine.racing import Race
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from dask_hpsearch.messages import Outcome
     from dask_hpsearch.sklearn_adapter import FitCall
 
+# Called with a result, and with a function to call when it may be noted.
+BeforeNoted = Callable[[dict[str, Any], Callable[[BaseException | None], None]], None]
 _START_S = 0.3
 _MOST_QUEUED = 20_000
 _MOST_AT_ONCE = 64
@@ -233,13 +236,8 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         To make a task for each result takes 0.15 ms: half a minute if a search of 200,000
         fits is stopped shortly before its end.
         """
-        parallel, own = self.parallel, type(self.parallel)
-        members = {"__call__": lambda _self, _tasks: results}
-        parallel.__class__ = type(own.__name__, (own,), members)
-        try:
+        with sklearn_adapter.answering(self.parallel, lambda _: results):
             yield
-        finally:
-            parallel.__class__ = own
 
     # --- fits that a strategy runs ----------------------------------------------------
 
@@ -280,6 +278,7 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         deliver: Callable[[Any], None],
         *,
         on_end: Callable[[HPSearchError], None] | None = None,
+        before_noted: BeforeNoted | None = None,
     ) -> None:
         """Run a fit, unless its result is known or its candidate is dropped.
 
@@ -295,12 +294,11 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             Called instead with an error that ends the engine or the group, and with it
             all fits; default: ``deliver``. It also ends a call whose remaining candidates
             are all dropped, which otherwise goes on.
+        before_noted : callable, optional
+            Called with a new result before the log takes it, and with a function to call
+            from any thread when the log may take it, with None or with an error that is
+            delivered instead.
         """
-        known = self._log.known(call) if self._log else None
-        if known is not None:
-            self._engine.call_soon(group.ended)
-            self._engine.call_soon(lambda: deliver(known))
-            return
         race = self._log.race if self._log else None
 
         def deliver_in_race(result: Any) -> None:
@@ -309,24 +307,24 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             else:
                 deliver(result)
 
-        if race is not None and call.candidate in race.dropped:
-            self._engine.call_soon(group.ended)
-            self._engine.call_soon(lambda: deliver_in_race(DROPPED))
+        if self._end_without_task(call, group, deliver, deliver_in_race):
             return
 
-        def done(outcome: Outcome | HPSearchError) -> None:
-            if isinstance(outcome, HPSearchError):
-                (on_end or deliver)(outcome)
-                return
-            if outcome.status == "dropped":
-                deliver_in_race(DROPPED)
-                return
-            self._take_in(outcome)
-            result = self._fit_result(call, outcome)
+        def note(result: Any) -> None:
+            result = self._noted(call, result)
             beaten = self._log.drop_beaten() if self._log and race is not None else []
             if beaten:
                 self._engine.drop(beaten)
             deliver_in_race(result)
+
+        def done(outcome: Outcome | HPSearchError) -> None:
+            if isinstance(outcome, HPSearchError):
+                (on_end or deliver)(outcome)
+            elif outcome.status == "dropped":
+                deliver_in_race(DROPPED)
+            else:
+                self._take_in(outcome)
+                self._prepared(_fit_result(call, outcome), before_noted, note)
 
         task, refs = self._tasks.fit_task(call)
         self._engine.submit(task, refs, group, done, parameters=call.parameters)
@@ -334,6 +332,27 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             # This thread makes tasks as fast as it can, and would keep Python's lock for
             # 5 ms at a time: the first batches took 0.7 s to come back, now 0.1 s.
             time.sleep(0)
+
+    def _end_without_task(
+        self,
+        call: FitCall,
+        group: TaskGroup,
+        deliver_known: Callable[[Any], None],
+        deliver_dropped: Callable[[Any], None],
+    ) -> bool:
+        """Deliver a result that is known, or `DROPPED`; return whether it was delivered."""
+        if self._log is None:
+            return False
+        known, race = self._log.known(call), self._log.race
+        if known is not None:
+            self._engine.call_soon(group.ended)
+            self._engine.call_soon(lambda: deliver_known(known))
+            return True
+        if race is not None and call.candidate in race.dropped:
+            self._engine.call_soon(group.ended)
+            self._engine.call_soon(lambda: deliver_dropped(DROPPED))
+            return True
+        return False
 
     def shared_call(self, function: Callable[..., Any]) -> SharedParts:
         """Pickle a function, once for all its calls by `submit_call`.
@@ -395,13 +414,35 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         if outcome.relayed:
             callbacks.deliver(outcome.relayed)
 
-    def _fit_result(self, call: FitCall, outcome: Outcome) -> Any:
-        """Return a fit's result, after the log has taken it, or its error."""
+    def _prepared(
+        self, result: Any, prepare: BeforeNoted | None, note: Callable[[Any], None]
+    ) -> None:
+        """Note a result after something else was done with it, or an error at once."""
+        if prepare is None or isinstance(result, BaseException):
+            note(result)
+            return
+
+        def go_on(error: BaseException | None) -> None:
+            self._engine.call_soon(lambda: note(result if error is None else error))
+
+        prepare(result, go_on)
+
+    def _noted(self, call: FitCall, result: Any) -> Any:
+        """Return a fit's result, after the log has taken it, or an error."""
+        if self._log is None or isinstance(result, BaseException):
+            return result
         try:
-            result = fit_result(call, outcome)
-            return result if self._log is None else self._log.finished(call, result)
+            return self._log.finished(call, result)
         except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
             return error
+
+
+def _fit_result(call: FitCall, outcome: Outcome) -> Any:
+    """Return a fit's result, or its error."""
+    try:
+        return fit_result(call, outcome)
+    except BaseException as error:  # noqa: BLE001 (raised again in the caller's thread)
+        return error
 
 
 def _result_or_error(outcome: Outcome, *, what: str) -> Any:

@@ -29,7 +29,8 @@ key           kinds             meaning
 ``model``     train             name of the model's state
 ``number``    round             ordinal of the round within its bracket
 ``p``         ask               parameters, encoded in the same way
-``space``     ask, tell         ordinal of the search space
+``space``     ask, tell         ordinal of the search space; of a promotion in a halving
+                                search, of the candidate in the lowest rung
 ``value``     tell              mean score; null if the candidate failed
 ``w n b``     beat              workers, their slots, busy slots
 ``x``         beat              problem of the cluster
@@ -128,7 +129,7 @@ class CallEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskEvent:
-    """A Bayes strategy asked for a candidate; its fits come later.
+    """A strategy asked for a candidate, or promoted one; its fits come later.
 
     Attributes
     ----------

@@ -243,14 +243,28 @@ class RunJournal:
         return None
 
     def begin_exploration(
-        self, ordinal: int, splits: list[tuple[Any, Any]], *, n_candidates: int
+        self,
+        ordinal: int,
+        splits: list[tuple[Any, Any]],
+        *,
+        n_candidates: int,
+        more_results: Mapping[str, Sequence[Any]] | None = None,
     ) -> Exploration:
         """Begin a call whose candidates are asked one by one, or continue it.
 
         The asks of an earlier generation are repeated in the new one.
+
+        Parameters
+        ----------
+        ordinal : int
+        splits : list of (train, test)
+        n_candidates : int
+            How many candidates are expected.
+        more_results : mapping of str to list, optional
+            Further columns, with one value for all candidates.
         """
         kept: dict[str, Any]
-        kept = {"candidates": [], "splits": splits, "more_results": None}
+        kept = {"candidates": [], "splits": splits, "more_results": more_results}
         earlier = self._load_exploration(ordinal, range(self.generation - 1, -1, -1))
         if earlier is not None:
             kept["splits"] = earlier.splits

@@ -33,6 +33,7 @@ class Call:
     n_candidates: int | None = None
     n_splits: int | None = None
     resets_best: bool = True
+    still_open: bool = False
     fits_done: int = 0
     best: Best | None = None
     params: dict[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -62,11 +63,16 @@ class Call:
         ]
 
     def announce(
-        self, n_candidates: int | None, n_splits: int, *, resets_best: bool
+        self,
+        n_candidates: int | None,
+        n_splits: int,
+        *,
+        resets_best: bool,
+        still_open: bool = False,
     ) -> None:
         """Set the size of the call."""
         self.n_candidates, self.n_splits = n_candidates, n_splits
-        self.resets_best = resets_best
+        self.resets_best, self.still_open = resets_best, still_open
         for candidate in list(self.params):
             self._settle(candidate)
 

@@ -139,6 +139,7 @@ class SearchProgress:
         n_candidates: int | None,
         n_splits: int,
         resets_best: bool = True,
+        still_open: bool = False,
     ) -> None:
         """Announce the fits of one call of ``evaluate_candidates``.
 
@@ -153,10 +154,15 @@ class SearchProgress:
         resets_best
             Whether scores of earlier calls, such as earlier rungs of a halving search,
             cannot be compared with those of this call.
+        still_open
+            Whether its candidates come one by one, with those of other calls between them:
+            earlier calls count until it has a complete candidate.
         """
         with self._lock:
             self._start()
-            self._call(call).announce(n_candidates, n_splits, resets_best=resets_best)
+            self._call(call).announce(
+                n_candidates, n_splits, resets_best=resets_best, still_open=still_open
+            )
 
     def fit_finished(
         self,
@@ -400,6 +406,6 @@ class SearchProgress:
                 best is None or call.best.score >= best.score
             ):
                 best = call.best
-            if call.resets_best:
+            if call.resets_best and not (call.still_open and best is None):
                 break
         return best

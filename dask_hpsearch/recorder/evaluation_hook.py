@@ -50,7 +50,8 @@ class EvaluationHook:
     stopped : str or None
         Why the search ended early, if it did.
     strategy : callable or None
-        Runs the search instead of its own code.
+        Runs the search instead of its own code. Its method ``complete``, if it has one,
+        completes a search that was stopped.
     """
 
     def __init__(self, recorder: Recorder, *, tolerant: bool = False) -> None:
@@ -160,7 +161,17 @@ class EvaluationHook:
             raise RunCancelledError(msg) from None
 
     def _complete(self, search: Any, evaluate: Evaluate, stop: BaseException) -> None:
-        """Have scikit-learn build results of the finished candidates of the last call."""
+        """Have scikit-learn build results of the finished candidates."""
+        own = getattr(self.strategy, "complete", None)
+        finished = self._finished(evaluate) if own is None else own(search, evaluate)
+        if not finished:
+            if isinstance(stop, KeyboardInterrupt):
+                raise stop
+            raise SearchStopped(self._recorder.too_early_message(str(stop))) from None
+        sklearn_adapter.complete_stopped_search(search, finished)
+
+    def _finished(self, evaluate: Evaluate) -> list[list[dict[str, Any]]]:
+        """Complete the last call; return the finished candidates of each call."""
         calls = self._recorder.calls
         finished = [call.candidates for call in calls if call.taken_in]
         cut = [call for call in calls if not call.taken_in]
@@ -169,8 +180,4 @@ class EvaluationHook:
             self._recorder.build_results(cut[-1], evaluate)
             complete = cut[-1].complete()
             finished.append([cut[-1].candidates[one] for one in complete])
-        if not finished:
-            if isinstance(stop, KeyboardInterrupt):
-                raise stop
-            raise SearchStopped(self._recorder.too_early_message(str(stop))) from None
-        sklearn_adapter.complete_stopped_search(search, finished)
+        return finished

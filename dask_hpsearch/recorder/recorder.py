@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
+from dask_hpsearch.exceptions import SearchStopped
 from dask_hpsearch.recorder.call import RecordedCall, RecordingSplitter
 from dask_hpsearch.recorder.failures import FailedCalls
 from dask_hpsearch.recorder.replay import Replay
@@ -21,6 +22,7 @@ from dask_hpsearch.recorder.standings import EarlyEnds, Standings
 
 if TYPE_CHECKING:
     from dask_hpsearch.engine.racing import Race
+    from dask_hpsearch.exceptions import StoreError
     from dask_hpsearch.journal.run_journal import RunJournal
     from dask_hpsearch.progress import SearchProgress
     from dask_hpsearch.sklearn_adapter import FitCall
@@ -55,6 +57,9 @@ class Recorder:
         with given results; by default one that does nothing.
     stop : callable
         Ends the search with its complete candidates; called with the reason.
+    stored : callable
+        Called with the ordinals of a fit (call, candidate, split) once its result is in the
+        journal, if there is one.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Recorder:
         self.calls: list[RecordedCall] = []
         self.stop: Callable[[str], None] = lambda _: None
         self.answering: Answering = lambda _: nullcontext()
+        self.forget_stored()
         self._journal = journal
         self._replay = None if journal is None else Replay(journal, unseeded=unseeded)
         self._progress = progress
@@ -79,6 +85,10 @@ class Recorder:
         self._standings = Standings(early_ends, refit=refit)
         self._kept: list[int] | None = None
         self._lock = threading.Lock()
+
+    def forget_stored(self) -> None:
+        """Call `stored` no more."""
+        self.stored: Callable[[int, int, int], None] = lambda *_: None
 
     # --- calls of the search's own strategy ---------------------------------------------
 
@@ -132,12 +142,26 @@ class Recorder:
         """Whether the run began as an exploration; None if it is new."""
         return None if self._replay is None else self._replay.explores()
 
-    def open_call(self, splits: list[Any], *, n_candidates: int) -> RecordedCall:
+    def open_call(
+        self,
+        splits: list[Any],
+        *,
+        n_candidates: int,
+        more_results: Mapping[str, list[Any]] | None = None,
+    ) -> RecordedCall:
         """Begin a call to whose ``candidates`` the strategy adds as it goes.
 
         It has the ``asks`` and ``results`` that the journal has.
+
+        Parameters
+        ----------
+        splits : list of (train, test)
+        n_candidates : int
+            How many candidates are expected.
+        more_results : mapping of str to list, optional
+            Further columns, with one value for all candidates.
         """
-        call = self.begin_call([])
+        call = self.begin_call([], more_results)
         call.still_open = True
         call.splits = splits
         if self._replay is not None:
@@ -152,6 +176,12 @@ class Recorder:
         """Note that a candidate was asked, before its fits begin."""
         if self._replay is not None:
             self._replay.note_ask(call, candidate, space, params)
+
+    def give_up(self, error: StoreError) -> SearchStopped:
+        """Note that the run's store cannot be written; return what ends the search."""
+        if self._journal is not None:
+            self._journal.give_up(error)
+        return SearchStopped("store")  # a reason
 
     def note_tell(
         self, call: RecordedCall, candidate: int, space: int, value: float
@@ -244,6 +274,9 @@ class Recorder:
         """Return the result of a fit that finished before."""
         if call.candidate is None or call.split is None or not self.calls:
             return None
+        if call.of_call is not None:
+            known = self.calls[call.of_call].results
+            return known.get((call.candidate, call.split))
         kept = self._kept
         candidate = call.candidate if kept is None else kept[call.candidate]
         return self.calls[-1].results.get((candidate, call.split))
@@ -253,10 +286,9 @@ class Recorder:
         if call.candidate is None or call.split is None:
             return result
         with self._lock:
-            recorded = self.calls[-1]
-        shown = functools.partial(
-            self._show_finished, recorded, call.candidate, call.split, dict(result)
-        )
+            recorded = self.calls[-1 if call.of_call is None else call.of_call]
+        fit = recorded, call.candidate, call.split
+        shown = functools.partial(self._finished_and_stored, *fit, dict(result))
         if self._journal is None:
             shown()
         else:
@@ -277,6 +309,12 @@ class Recorder:
         if reason is not None:
             self.stop(reason)
         return result
+
+    def _finished_and_stored(
+        self, call: RecordedCall, candidate: int, split: int, result: Mapping[str, Any]
+    ) -> None:
+        self._show_finished(call, candidate, split, result)
+        self.stored(call.ordinal, candidate, split)
 
     def _begin_standings(self, call: RecordedCall) -> None:
         """Decide again what the results of the journal decide."""
@@ -307,6 +345,7 @@ class Recorder:
             n_candidates=n_candidates,
             n_splits=len(call.splits),
             resets_best=resets_best,
+            still_open=call.still_open,
         )
         for (candidate, split), result in call.results.items():
             self._show_finished(call, candidate, split, result)

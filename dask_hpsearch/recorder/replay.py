@@ -92,7 +92,10 @@ class Replay:
     def recall_exploration(self, call: RecordedCall, *, n_candidates: int) -> None:
         """Store a call whose candidates are asked one by one, or read it."""
         kept = self._journal.begin_exploration(
-            call.ordinal, call.splits, n_candidates=n_candidates
+            call.ordinal,
+            call.splits,
+            n_candidates=n_candidates,
+            more_results=call.more_results,
         )
         call.splits, call.asks, call.results = kept.splits, kept.asks, kept.results
         call.dropped = kept.dropped

@@ -268,6 +268,7 @@ def _replay_call(state: SearchProgress, call: CallEvent) -> None:
         n_candidates=n_candidates,
         n_splits=call.n_splits,
         resets_best="n_resources" in call.extra,
+        still_open=call.n_candidates is not None,
     )
 
 
@@ -334,8 +335,10 @@ def _add_fit(
 
     key = fit.call, fit.candidate
     if key not in found:
+        # A call whose candidates were not known has one value for all of them.
         extra = {
-            name: values[fit.candidate] for name, values in call.event.extra.items()
+            name: values[min(fit.candidate, len(values) - 1)]
+            for name, values in call.event.extra.items()
         }
         found[key] = Candidate(*key, call.params_of(fit.candidate), extra)
     found[key].results[fit.split] = fit.result

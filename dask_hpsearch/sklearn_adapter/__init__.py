@@ -5,6 +5,11 @@ Supported: scikit-learn 1.6 to 1.9. Each module lists the private parts that it 
 
 from __future__ import annotations
 
+from dask_hpsearch.sklearn_adapter.evaluations import (
+    answering,
+    first_fit,
+    parallel_of,
+)
 from dask_hpsearch.sklearn_adapter.fit_calls import (
     REDUCERS,
     FitCall,
@@ -43,6 +48,7 @@ __all__ = [
     "FitCall",
     "FixedSplits",
     "Portable",
+    "answering",
     "before_errors_are_text",
     "best_of",
     "callbacks",
@@ -52,12 +58,14 @@ __all__ = [
     "distinct_functions",
     "evaluates_once",
     "failed_result",
+    "first_fit",
     "fit_call_of",
     "has_several_scores",
     "hooked",
     "is_bayes",
     "is_halving",
     "is_search",
+    "parallel_of",
     "raises_errors",
     "report_fit_errors",
     "run_fit",

@@ -104,6 +104,8 @@ class FitCall:
         Ordinals and totals; None where the caller gives none (`cross_validate`).
     shared : dict
         The keywords that all fits of a search's call share.
+    of_call : int or None
+        Ordinal of the ``evaluate_candidates`` call that it belongs to; None: the last one.
     """
 
     function: Any
@@ -118,6 +120,7 @@ class FitCall:
     candidate: int | None
     n_candidates: int | None
     shared: dict[str, Any]
+    of_call: int | None = None
 
     @property
     def of_search(self) -> bool:

@@ -253,6 +253,20 @@ def test_a_later_rung_starts_the_best_anew() -> None:
     assert progress.snapshot().best_score == 0.7
 
 
+def test_an_open_rung_counts_once_it_has_a_candidate() -> None:
+    """Rungs without a barrier are announced together; until then lower ones count."""
+    progress = SearchProgress()
+    progress.call_started(0, n_candidates=1, n_splits=1)
+    progress.call_started(1, n_candidates=1, n_splits=1, still_open=True)
+    progress.call_started(2, n_candidates=1, n_splits=1, still_open=True)
+    finish(progress, candidate=0, score=0.9)
+    assert progress.snapshot().best_score == 0.9
+
+    finish(progress, candidate=0, score=0.7, call=1)
+
+    assert progress.snapshot().best_score == 0.7
+
+
 def test_calls_that_compare_share_their_best() -> None:
     """A Bayesian search makes many calls; its best may be of an early one."""
     progress = SearchProgress()
