@@ -25,6 +25,8 @@ from dask_hpsearch.recorder.recorder import Recorder
 from dask_hpsearch.recorder.standings import EarlyEnds
 from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
+from dask_hpsearch.strategies.optuna.search import OptunaFit, is_optuna_search
+from dask_hpsearch.strategies.optuna.strategy import OptunaStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,11 +49,11 @@ def fit_trials(
     meter: CostMeter | None = None,
     on_engine: Callable[[Engine], None] = lambda _: None,
 ) -> Fitted:
-    """Fit a scikit-learn search, its fits in the slots of a Dask client's workers.
+    """Fit a search, its fits in the slots of a Dask client's workers.
 
     Parameters
     ----------
-    search : BaseSearchCV
+    search : BaseSearchCV or OptunaSearchCV
         Left as it is; a copy is fitted.
     X, y : array-like
     params : dict
@@ -73,6 +75,7 @@ def fit_trials(
     sklearn_adapter.check_version()
     check_early_ends(search, settings)
     fitted = sklearn_adapter.without_fitted_state(search)
+    driven = OptunaFit(fitted) if is_optuna_search(fitted) else fitted
     progress = _progress_of(journal)
     recorder, hook = _recorded(fitted, progress, journal, settings)
     with ExitStack() as stack:
@@ -97,10 +100,10 @@ def fit_trials(
         stack.enter_context(show(progress, enabled=settings.progress))
         stack.enter_context(_all_written(journal))
         stack.enter_context(_deadline(engine, settings.max_time_s))
-        stack.enter_context(hook.attached(fitted))
+        stack.enter_context(hook.attached(driven))
         backend = _backend_of(fitted, engine, recorder, hook, settings)
         stack.enter_context(joblib.parallel_config(backend=backend))
-        fitted.fit(X, y, **params)
+        driven.fit(X, y, **params)
         progress.chosen(*sklearn_adapter.best_of(fitted))
         progress.ended(hook.stopped)
     if settings.racing:
@@ -155,6 +158,8 @@ def _backend_of(
     if sklearn_adapter.is_bayes(search):
         bayes_async = True if settings.racing else settings.bayes_async
         hook.strategy = BayesStrategy(session, recorder, bayes_async=bayes_async)
+    elif is_optuna_search(search):
+        hook.strategy = OptunaStrategy(session, recorder)
     return EvaluationBackend(session, ready=lambda: hook.evaluating)
 
 

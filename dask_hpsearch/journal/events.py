@@ -6,13 +6,14 @@ A stored event is a JSON object. Long runs have many of them, so that the keys a
 key           kinds             meaning
 ============  ================  ==================================================
 ``e``         all               kind: ``call``, ``ask``, ``tell``, ``fit``,
-                                ``drop``, ``state`` or ``beat`` (a heartbeat)
+                                ``report``, ``drop``, ``state`` or ``beat`` (a
+                                heartbeat)
 ``g``         all               generation of the run; the first is 0
 ``t``         all               time, in seconds since the epoch
 ``c``         call, ask, tell,  ordinal of the call of ``evaluate_candidates``
-              fit, drop
+              fit, report, drop
 ``i``         ask, tell, fit,   ordinal of the candidate within its call
-              drop
+              report, drop
 ``k``         call              number of splits
 ``n``         call              number of candidates that will be asked, if they
                                 are not all known when the call begins
@@ -24,6 +25,10 @@ key           kinds             meaning
 ``p``         ask               parameters, encoded in the same way
 ``space``     ask, tell         ordinal of the search space
 ``value``     tell              mean score; null if the candidate failed
+``trial``     tell              state of an Optuna trial
+``step``      report            step of the first of the values
+``values``    report            scores reported to a pruner; null for NaN
+``pruned``    report            whether the pruner then ended the candidate
 ``w n b``     beat              workers, their slots, busy slots
 ``x``         beat              problem of the cluster
 ``m``         beat              peak memory of the driver, in bytes
@@ -119,8 +124,6 @@ class AskEvent:
 
     Attributes
     ----------
-    generation : int
-    time : float
     call, candidate, space : int
     digest : str
         Of the candidate's parameters.
@@ -176,11 +179,11 @@ class TellEvent:
 
     Attributes
     ----------
-    generation : int
-    time : float
     call, candidate, space : int
     value : float or None
         None if the candidate failed.
+    trial : str, optional
+        The state of an Optuna trial, by its name there.
     """
 
     KIND: ClassVar[str] = "tell"
@@ -191,10 +194,11 @@ class TellEvent:
     candidate: int
     space: int
     value: float | None
+    trial: str | None = None
 
     def to_json(self) -> Stored:
         """Return the event as it is stored."""
-        return {
+        stored = {
             "e": self.KIND,
             "c": self.call,
             "g": self.generation,
@@ -203,6 +207,7 @@ class TellEvent:
             "value": self.value,
             "t": self.time,
         }
+        return stored | _given(trial=self.trial)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
@@ -214,6 +219,7 @@ class TellEvent:
             candidate=stored["i"],
             space=stored["space"],
             value=stored["value"],
+            trial=stored.get("trial"),
         )
 
 
@@ -223,8 +229,6 @@ class FitEvent:
 
     Attributes
     ----------
-    generation : int
-    time : float
     call, candidate, split : int
     digest : str
         Of the candidate's parameters.
@@ -274,13 +278,63 @@ class FitEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DropEvent:
-    """A race has dropped a candidate: no further fit of it begins.
+class ReportEvent:
+    """Scores of a candidate were reported to a pruner, which has decided on it.
 
     Attributes
     ----------
-    generation : int
-    time : float
+    call, candidate : int
+    step : int
+        Of the first value.
+    values : tuple of (float or None)
+        One for each step; None for NaN.
+    pruned : bool
+        Whether the pruner has ended the candidate at the last of these steps.
+    """
+
+    KIND: ClassVar[str] = "report"
+
+    generation: int
+    time: float
+    call: int
+    candidate: int
+    step: int
+    values: tuple[float | None, ...]
+    pruned: bool
+
+    def to_json(self) -> Stored:
+        """Return the event as it is stored."""
+        return {
+            "e": self.KIND,
+            "c": self.call,
+            "g": self.generation,
+            "i": self.candidate,
+            "step": self.step,
+            "values": list(self.values),
+            "pruned": self.pruned,
+            "t": self.time,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read a stored event."""
+        return cls(
+            generation=stored["g"],
+            time=stored["t"],
+            call=stored["c"],
+            candidate=stored["i"],
+            step=stored["step"],
+            values=tuple(stored["values"]),
+            pruned=stored["pruned"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropEvent:
+    """A race or a pruner has dropped a candidate: no further fit of it begins.
+
+    Attributes
+    ----------
     call, candidate : int
     digest : str
         Of the candidate's parameters.
@@ -341,8 +395,6 @@ class HeartbeatEvent:
 
     Attributes
     ----------
-    generation : int
-    time : float
     usage : ClusterUsage, optional
         None before the driver uses a cluster.
     cost_usd : float, optional
@@ -429,8 +481,6 @@ class StateEvent:
 
     Attributes
     ----------
-    generation : int
-    time : float
     state : RunState
     process : DriverProcess
         The driver that notes it, or on whose behalf it is noted.
@@ -506,6 +556,7 @@ Event = (
     | AskEvent
     | TellEvent
     | FitEvent
+    | ReportEvent
     | DropEvent
     | StateEvent
     | HeartbeatEvent
@@ -516,6 +567,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     AskEvent.KIND: AskEvent.from_json,
     TellEvent.KIND: TellEvent.from_json,
     FitEvent.KIND: FitEvent.from_json,
+    ReportEvent.KIND: ReportEvent.from_json,
     DropEvent.KIND: DropEvent.from_json,
     StateEvent.KIND: StateEvent.from_json,
     HeartbeatEvent.KIND: HeartbeatEvent.from_json,

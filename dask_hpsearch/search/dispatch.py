@@ -14,6 +14,7 @@ from dask_hpsearch.runs.create import Work, read_references
 from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.safe_text import repr_of
 from dask_hpsearch.search.dask_ml import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
+from dask_hpsearch.strategies.optuna.search import is_optuna_search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,17 +80,24 @@ def fit(  # noqa: PLR0917 (as the backends' own functions)
 
 
 def _best_for(search: Any) -> str:
-    if sklearn_adapter.is_search(search):
+    if _has_strategy(search):
         return "trials"
     return "dask-ml" if is_dask_ml_search(search) else "joblib"
 
 
 def _why_not(search: Any, backend: str) -> str | None:
-    if backend == "trials" and not sklearn_adapter.is_search(search):
-        return "it runs subclasses of scikit-learn's BaseSearchCV"
+    if backend == "trials" and not _has_strategy(search):
+        return "it runs subclasses of scikit-learn's BaseSearchCV, and OptunaSearchCV"
+    if is_optuna_search(search) and backend != "trials":
+        return "OptunaSearchCV runs its trials in threads of one process"
     if backend == "joblib" and is_dask_ml_search(search):
         return "dask-ml's searches do not use joblib"
     return why_not_dask_ml(search) if backend == "dask-ml" else None
+
+
+def _has_strategy(search: Any) -> bool:
+    """Whether the package's own engine can run a search."""
+    return sklearn_adapter.is_search(search) or is_optuna_search(search)
 
 
 def _check_is_estimator(search: Any) -> None:

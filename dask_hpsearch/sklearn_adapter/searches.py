@@ -85,7 +85,7 @@ def is_halving(search: Any) -> bool:
 
 def is_bayes(search: Any) -> bool:
     """Whether a search runs skopt's own strategy."""
-    strategy = strategy_of(type(search))
+    strategy = getattr(type(search), "_run_search", None)
     return str(getattr(strategy, "__module__", "")).startswith("skopt.")
 
 

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["bayes"]
+__all__ = ["bayes", "optuna"]

@@ -18,11 +18,11 @@ import numpy as np
 
 from dask_hpsearch.strategies.bayes.model_process import ModelProcess
 from dask_hpsearch.strategies.explorer import Explorer, Space, add_models
+from dask_hpsearch.strategies.session_slots import SessionSlots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dask_hpsearch.engine.tasks import TaskGroup
     from dask_hpsearch.joblib_backend.session import Session
     from dask_hpsearch.recorder.call import RecordedCall
     from dask_hpsearch.recorder.recorder import Evaluate, Recorder
@@ -74,7 +74,7 @@ class BayesStrategy:
         total = sum(n_iter for _, n_iter in spaces)
         recorded = self._recorder.open_call(splits, n_candidates=total)
         call = dataclasses.replace(call, n_candidates=total)
-        slots = _SessionSlots(self._session, call, recorded)
+        slots = SessionSlots(self._session, call, recorded)
         self._explore(search, spaces, slots, recorded)
         self._recorder.build_results(recorded, evaluate)
         return True
@@ -96,7 +96,7 @@ class BayesStrategy:
         self,
         search: Any,
         spaces: list[tuple[dict[str, Any], int]],
-        slots: _SessionSlots,
+        slots: SessionSlots,
         recorded: RecordedCall,
     ) -> None:
         from skopt.utils import eval_callbacks
@@ -147,44 +147,6 @@ class _RecordedAsks:
 
     def told(self, ordinal: int, space_index: int, value: float) -> None:
         self._recorder.note_tell(self._call, ordinal, space_index, value)
-
-
-class _SessionSlots:
-    """The engine's slots, for the fits of a captured call."""
-
-    def __init__(self, session: Session, call: FitCall, recorded: RecordedCall) -> None:
-        self._session = session
-        self._call = call
-        self._recorded = recorded
-        self._groups: dict[int, TaskGroup] = {}
-
-    @property
-    def slots(self) -> int:
-        return self._session.slots
-
-    def submit(
-        self,
-        space: int,
-        candidate: int,
-        split: int,
-        done: Callable[[Any], None],
-    ) -> None:
-        train, test = self._recorded.splits[split]
-        call = dataclasses.replace(
-            self._call,
-            train=train,
-            test=test,
-            parameters=self._recorded.candidates[candidate],
-            candidate=candidate,
-            split=split,
-        )
-        if space not in self._groups:
-            self._groups[space] = self._session.new_group()
-        self._session.submit_fit(call, self._groups[space], done)
-
-    def cancel(self, space: int) -> None:
-        if space in self._groups:
-            self._session.cancel(self._groups.pop(space))
 
 
 class _Value:
