@@ -10,7 +10,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dask_hpsearch.recorder.call import RecordingSplitter
+from dask_hpsearch.strategies.optuna.partial_fits import PartialFits
+from dask_hpsearch.strategies.optuna.partial_steps import Training
 from dask_hpsearch.strategies.optuna.split_fits import (
     SplitFits,
     prunes_splits,
@@ -92,6 +96,15 @@ class OptunaStrategy:
 
     def _work(self, fit: OptunaFit, call: FitCall, recorded: RecordedCall) -> Work:
         search = fit.search
+        if search.enable_pruning:
+            return PartialFits(
+                self._session,
+                self._recorder,
+                recorded,
+                call,
+                training=_training_of(fit),
+                max_iter=search.max_iter,
+            )
         return SplitFits(
             SessionSlots(self._session, call, recorded),
             self._recorder,
@@ -122,6 +135,27 @@ class _RecordedNotes:
 
     def told(self, ordinal: int, value: float, state: str) -> None:
         self._recorder.note_tell(self._call, ordinal, 0, value, trial=state)
+
+
+def _training_of(fit: OptunaFit) -> Training:
+    """Return how models are trained, as ``_Objective._cross_validate_with_pruning`` does."""
+    from sklearn.base import is_classifier
+
+    search, samples = fit.search, fit.samples
+    assert samples is not None  # noqa: S101 (set before the search runs)
+    params = dict(samples.fit_params)
+    if is_classifier(search.estimator):
+        y = samples.y
+        classes = np.array([None]) if y is None else np.unique(y)
+        params.setdefault("classes", classes)
+    return Training(
+        X=samples.X,
+        y=samples.y,
+        scorer=search.scorer_,
+        partial_fit_params=params,
+        error_score=search.error_score,
+        return_train_score=search.return_train_score,
+    )
 
 
 def _limits_of(search: Any) -> Limits:

@@ -218,6 +218,7 @@ class TrialLoop:
                 self._note_end(trial, self._trials.frozen(trial.trial))
                 del self._running[trial.ordinal]
             elif trial.has_ended:
+                self._work.recall(trial)
                 self._end(trial)
 
     def _restore(self, ordinal: int) -> None:
