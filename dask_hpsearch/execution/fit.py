@@ -25,6 +25,7 @@ from dask_hpsearch.recorder.recorder import Recorder
 from dask_hpsearch.recorder.standings import EarlyEnds
 from dask_hpsearch.sklearn_adapter import callbacks
 from dask_hpsearch.strategies.bayes.strategy import BayesStrategy
+from dask_hpsearch.strategies.optuna.samplers import check_sampler
 from dask_hpsearch.strategies.optuna.search import OptunaFit, is_optuna_search
 from dask_hpsearch.strategies.optuna.strategy import OptunaStrategy
 
@@ -74,6 +75,7 @@ def fit_trials(
     """
     sklearn_adapter.check_version()
     check_early_ends(search, settings)
+    check_sampler(search, settings.sampler, bayes_async=settings.bayes_async)
     fitted = sklearn_adapter.without_fitted_state(search)
     driven = OptunaFit(fitted) if is_optuna_search(fitted) else fitted
     progress = _progress_of(journal)
@@ -157,7 +159,9 @@ def _backend_of(
     recorder.answering, recorder.stop = session.answering, engine.stop
     if sklearn_adapter.is_bayes(search):
         bayes_async = True if settings.racing else settings.bayes_async
-        hook.strategy = BayesStrategy(session, recorder, bayes_async=bayes_async)
+        hook.strategy = BayesStrategy(
+            session, recorder, bayes_async=bayes_async, sampler=settings.sampler
+        )
     elif is_optuna_search(search):
         hook.strategy = OptunaStrategy(session, recorder)
     return EvaluationBackend(session, ready=lambda: hook.evaluating)

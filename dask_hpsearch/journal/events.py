@@ -6,8 +6,7 @@ A stored event is a JSON object. Long runs have many of them, so that the keys a
 key           kinds             meaning
 ============  ================  ==================================================
 ``e``         all               kind: ``call``, ``ask``, ``tell``, ``fit``,
-                                ``report``, ``drop``, ``state`` or ``beat`` (a
-                                heartbeat)
+                                ``report``, ``drop``, ``state`` or ``beat``
 ``g``         all               generation of the run; the first is 0
 ``t``         all               time, in seconds since the epoch
 ``c``         call, ask, tell,  ordinal of the call of ``evaluate_candidates``
@@ -29,6 +28,7 @@ key           kinds             meaning
 ``step``      report            step of the first of the values
 ``values``    report            scores reported to a pruner; null for NaN
 ``pruned``    report            whether the pruner then ended the candidate
+``marks``     report            what the pruner keeps in the trial, by name
 ``w n b``     beat              workers, their slots, busy slots
 ``x``         beat              problem of the cluster
 ``m``         beat              peak memory of the driver, in bytes
@@ -50,7 +50,7 @@ timeout``                       counts as lost (earlier: ``patience``)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_hpsearch.journal.run_state import RunState
@@ -290,6 +290,8 @@ class ReportEvent:
         One for each step; None for NaN.
     pruned : bool
         Whether the pruner has ended the candidate at the last of these steps.
+    marks : dict
+        What the pruner has kept in the trial meanwhile: system attributes of Optuna.
     """
 
     KIND: ClassVar[str] = "report"
@@ -301,10 +303,11 @@ class ReportEvent:
     step: int
     values: tuple[float | None, ...]
     pruned: bool
+    marks: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> Stored:
         """Return the event as it is stored."""
-        return {
+        stored = {
             "e": self.KIND,
             "c": self.call,
             "g": self.generation,
@@ -314,6 +317,7 @@ class ReportEvent:
             "pruned": self.pruned,
             "t": self.time,
         }
+        return stored | _given(marks=self.marks or None)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
@@ -326,6 +330,7 @@ class ReportEvent:
             step=stored["step"],
             values=tuple(stored["values"]),
             pruned=stored["pruned"],
+            marks=stored.get("marks", {}),
         )
 
 

@@ -361,6 +361,7 @@ class RunJournal:
         values: Sequence[float],
         *,
         pruned: bool,
+        marks: Mapping[str, Any],
     ) -> None:
         """Append scores that were reported to a pruner, and its decision."""
         event = ReportEvent(
@@ -371,6 +372,7 @@ class RunJournal:
             step=step,
             values=tuple(None if math.isnan(one) else one for one in values),
             pruned=pruned,
+            marks=dict(marks),
         )
         self._writer.append(event)
 

@@ -174,10 +174,13 @@ class Recorder:
         values: Sequence[float],
         *,
         pruned: bool,
+        marks: Mapping[str, Any],
     ) -> None:
         """Note scores that were reported to a pruner, and drop the candidate it ended."""
         if self._replay is not None:
-            self._replay.note_report(call, candidate, step, values, pruned=pruned)
+            self._replay.note_report(
+                call, candidate, step, values, pruned=pruned, marks=marks
+            )
         if pruned:
             self.drop(call, candidate)
 

@@ -123,9 +123,12 @@ class Replay:
         values: Sequence[float],
         *,
         pruned: bool,
+        marks: Mapping[str, Any],
     ) -> None:
         """Note scores that were reported to a pruner, and its decision."""
-        self._journal.reported(call.ordinal, candidate, step, values, pruned=pruned)
+        self._journal.reported(
+            call.ordinal, candidate, step, values, pruned=pruned, marks=marks
+        )
 
     @property
     def run_id(self) -> str:

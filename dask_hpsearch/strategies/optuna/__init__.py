@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["search", "strategy"]
+__all__ = ["asker", "samplers", "search", "strategy"]

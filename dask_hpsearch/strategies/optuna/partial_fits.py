@@ -24,6 +24,7 @@ from dask_hpsearch.strategies.optuna.scores import (
     report_to_terminator,
     store_scores,
 )
+from dask_hpsearch.strategies.optuna.study import marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -242,7 +243,12 @@ class PartialFits:
             self._note_fits(trial)
         if values:
             self._recorder.note_report(
-                self._call, trial.ordinal, first, values, pruned=trial.is_pruned
+                self._call,
+                trial.ordinal,
+                first,
+                values,
+                pruned=trial.is_pruned,
+                marks=marks_of(trial.trial),
             )
 
     def _add_step(self, trial: RunningTrial, models: _Models, at: int) -> None:

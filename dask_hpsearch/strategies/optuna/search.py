@@ -9,11 +9,11 @@ Private parts of optuna_integration that are used: ``_refit``, ``_safe_indexing`
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.exceptions import MissingExtraError, UnsupportedSearchError
+from dask_hpsearch.exceptions import UnsupportedSearchError
+from dask_hpsearch.strategies.optuna.samplers import check_needs
 from dask_hpsearch.strategies.optuna.scores import several_scores
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class OptunaFit:
     def fit(self, X: Any, y: Any = None, groups: Any = None, **fit_params: Any) -> Any:
         """Fit the search."""
         search = self.search
+        check_needs(getattr(search.study, "sampler", None))
         self._prepare(X, y, groups, fit_params)
         self.samples = self._drawn(X, y, groups, fit_params)
         self._check_input_parameters()
@@ -126,27 +127,3 @@ class OptunaFit:
         classifier = is_classifier(search.estimator)
         cv = check_cv(search.cv, y, classifier=classifier)
         return Samples(X, y, groups, fit_params, cv)
-
-
-def check_optuna_search(search: Any) -> None:
-    """Refuse an OptunaSearchCV whose sampler cannot run here.
-
-    Raises
-    ------
-    MissingExtraError
-        If its study's sampler needs a package that is not installed.
-    """
-    sampler = getattr(search.study, "sampler", None)
-    check_sampler(sampler)
-
-
-def check_sampler(sampler: Any) -> None:
-    """Refuse Optuna's GPSampler without PyTorch, before the search begins."""
-    if type(sampler).__name__ != "GPSampler":
-        return
-    if importlib.util.find_spec("torch") is None:
-        msg = (
-            "Optuna's GPSampler needs the package 'torch', which is not installed: install "
-            "PyTorch where the search is driven, or use TPESampler"
-        )
-        raise MissingExtraError(msg, name="torch")

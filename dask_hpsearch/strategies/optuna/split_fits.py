@@ -13,6 +13,7 @@ from dask_hpsearch.strategies.optuna.scores import (
     scores_of,
     store_scores,
 )
+from dask_hpsearch.strategies.optuna.study import marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +128,12 @@ class SplitFits:
         if trial.n_reported < self._n_splits:
             trial.is_pruned = bool(trial.trial.should_prune())
         self._recorder.note_report(
-            self._call, trial.ordinal, step, [value], pruned=trial.is_pruned
+            self._call,
+            trial.ordinal,
+            step,
+            [value],
+            pruned=trial.is_pruned,
+            marks=marks_of(trial.trial),
         )
 
 

@@ -6,7 +6,8 @@ Private parts of Optuna that are used:
   parameters is created that is still running;
 * ``Study._thread_local.in_optimize_loop`` and ``Study._stop_flag``, by which ``study.stop()``
   works in callbacks;
-* ``Trial._suggest``, as OptunaSearchCV itself.
+* ``Trial._suggest``, as OptunaSearchCV itself; ``pruners._filter_study``, as that;
+* the system attributes of `SuccessiveHalvingPruner`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _TAG = "dask_hpsearch:trial"
+_OF_PRUNERS = "completed_rung_"
 
 
 class StudyTrials:
@@ -101,12 +103,32 @@ class StudyTrials:
         """Whether a trial was told before, which a shared storage has."""
         return bool(self.frozen(trial).state.is_finished())
 
-    def report(self, trial: Any, values: Sequence[float], *, step: int) -> None:
-        """Report values, one for each step, unless the storage has them."""
+    def repeat_report(
+        self,
+        trial: Any,
+        values: Sequence[float],
+        *,
+        step: int,
+        marks: Mapping[str, Any],
+    ) -> None:
+        """Report values that were reported before, unless the storage has them.
+
+        Parameters
+        ----------
+        trial : optuna.Trial
+        values : sequence of float
+            One for each step.
+        step : int
+            Of the first value.
+        marks : mapping
+            As `marks_of` found them.
+        """
         known = self.frozen(trial).intermediate_values
         for at, value in enumerate(values, start=step):
             if at not in known:
                 trial.report(float(value), at)
+        for name, mark in marks.items():
+            self.study._storage.set_trial_system_attr(trial._trial_id, name, mark)  # noqa: SLF001
 
     def tell(self, trial: Any, value: float | None, state: str) -> Any:
         """Finish a trial.
@@ -195,12 +217,21 @@ class StudyTrials:
 
     def _draw(self, trial: Any) -> None:
         """Let the sampler draw a trial's parameters, and forget them."""
+        from optuna.pruners import _filter_study
+
         study = self.study
         if self.is_finished(trial):
             return
         relative = trial.relative_params
         for name, distribution in self._distributions.items():
             if name not in relative and not distribution.single():
+                frozen = self.frozen(trial)
                 study.sampler.sample_independent(
-                    study, self.frozen(trial), name, distribution
+                    _filter_study(study, frozen), frozen, name, distribution
                 )
+
+
+def marks_of(trial: Any) -> dict[str, Any]:
+    """Return what pruners keep in a trial, such as the rungs that it has completed."""
+    attrs = trial.storage.get_trial(trial._trial_id).system_attrs  # noqa: SLF001
+    return {name: attrs[name] for name in attrs if name.startswith(_OF_PRUNERS)}

@@ -229,7 +229,9 @@ class TrialLoop:
     def _repeat_report(self, trial: RunningTrial, step: ReportEvent) -> None:
         values = [math.nan if value is None else value for value in step.values]
         if not self._trials.is_finished(trial.trial):
-            self._trials.report(trial.trial, values, step=step.step)
+            self._trials.repeat_report(
+                trial.trial, values, step=step.step, marks=step.marks
+            )
         trial.n_reported = step.step + len(values)
         trial.is_pruned = step.pruned
 
