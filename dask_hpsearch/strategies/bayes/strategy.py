@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_hpsearch.strategies.bayes.asker import Asker
 from dask_hpsearch.strategies.bayes.model_process import ModelProcess
 from dask_hpsearch.strategies.explorer import Explorer, Space, add_models
 from dask_hpsearch.strategies.optuna.asker import OptunaAsker
@@ -142,6 +141,8 @@ class BayesStrategy:
 
     def _asker_of(self, process: ModelProcess | None) -> _MakeAsker:
         """Return the function that makes the asker of a space."""
+        from dask_hpsearch.strategies.bayes.asker import Asker
+
         if self._sampler is None:
             return lambda index, _names, optimizer: Asker(
                 index, optimizer, process=process

@@ -187,7 +187,8 @@ class TrialLoop:
             try:
                 self._repeat(steps)
                 self._fill()
-                while self._running:
+                # Parts of trials that have ended may have the slots of the next ones.
+                while self._running or (self._n_submitted and self._may_ask):
                     self._take_events()
                     self._fill()
             except BaseException:
@@ -280,20 +281,24 @@ class TrialLoop:
         return None
 
     def _asked(self) -> RunningTrial | None:
-        """Ask for a trial, unless a limit is reached."""
-        limits = self._limits
-        if (
-            self._trials.is_stopped
-            or len(self._running) >= self._wanted
-            or (limits.n_trials is not None and self._n_asked >= limits.n_trials)
-            or self._clock() >= self._until
-        ):
+        """Ask for a trial, unless a limit is reached or there are enough."""
+        if not self._may_ask or len(self._running) >= self._wanted:
             return None
         ordinal = self._n_asked
         self._n_asked += 1
         trial = self._trials.ask(ordinal)
         self._notes.asked(ordinal, trial.params)
         return self._begin(ordinal, trial)
+
+    @property
+    def _may_ask(self) -> bool:
+        """Whether no limit of trials is reached."""
+        n_trials = self._limits.n_trials
+        return (
+            not self._trials.is_stopped
+            and (n_trials is None or self._n_asked < n_trials)
+            and self._clock() < self._until
+        )
 
     def _begin(self, ordinal: int, trial: Any) -> RunningTrial:
         running = RunningTrial(ordinal, trial)
