@@ -31,7 +31,7 @@ SPACE = {
     "cache_size": IntDistribution(1, 64, log=True),
     "kernel": CategoricalDistribution(["rbf", "linear", "poly"]),
 }
-NUMBERS = {"number": IntDistribution(0, 200)}
+NUMBERS = {"number": IntDistribution(0, 70)}
 
 
 def optuna_search(
