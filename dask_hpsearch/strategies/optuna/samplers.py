@@ -46,8 +46,8 @@ def check_sampler(search: Any, sampler: Any, *, bayes_async: bool | None) -> Non
     """
     if sampler is None:
         return
-    is_object = callable(getattr(sampler, "sample_independent", None))
-    if not is_object and sampler not in (SKOPT, TPE, GP):
+    names = SKOPT, TPE, GP
+    if sampler not in names if isinstance(sampler, str) else not _is_sampler(sampler):
         msg = (
             "sampler must be 'skopt', 'tpe', 'gp' or a sampler of Optuna "
             f"(optuna.samplers), got {sampler!r}"
@@ -133,6 +133,11 @@ def from_manifest(stored: Any) -> Any:
 
 def _content_of(stored: Mapping[str, Any]) -> str:
     return str(stored[_PICKLE])
+
+
+def _is_sampler(sampler: Any) -> bool:
+    has_method = callable(getattr(sampler, "sample_independent", None))
+    return has_method and not isinstance(sampler, type)
 
 
 def _is_gp(sampler: Any) -> bool:

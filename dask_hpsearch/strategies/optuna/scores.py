@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.exceptions import UnsupportedSearchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     Arrays = Mapping[str, np.ndarray[tuple[int], np.dtype[Any]]]
 
@@ -38,15 +39,16 @@ def scores_of(
         failed = np.array([np.nan if error_score is None else error_score] * n_splits)
         return {"fit_time": nothing, "score_time": nothing, "test_score": failed}
     if "test_score" not in found:
-        raise UnsupportedSearchError(several_scores(found))
+        names = (name.removeprefix("test_") for name in found if "test_" in name)
+        raise UnsupportedSearchError(several_scores(names))
     return found
 
 
-def several_scores(names: object) -> str:
+def several_scores(names: Iterable[str]) -> str:
     """Return the message for a search with several scores."""
     return (
-        f"OptunaSearchCV optimizes one score, and its scoring gives several ({names}): "
-        "name one, scoring=..."
+        "OptunaSearchCV optimizes one score, and its scoring gives several "
+        f"({', '.join(names)}): name one, scoring=..."
     )
 
 
@@ -55,7 +57,8 @@ def partial_scores(results: Mapping[int, dict[str, Any]], *, n_splits: int) -> A
 
     def values(key: str) -> np.ndarray[tuple[int], np.dtype[Any]]:
         one = (results.get(split, {}).get(key) for split in range(n_splits))
-        return np.array([np.nan if value is None else value for value in one], float)
+        numbers = (np.nan if not isinstance(value, Real) else value for value in one)
+        return np.array(list(numbers), dtype=float)
 
     found = {
         "fit_time": values("fit_time"),

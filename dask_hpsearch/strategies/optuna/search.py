@@ -94,7 +94,7 @@ class OptunaFit:
         """Refuse several scores; a hook replaces it."""
         scorers = getattr(self.search.scorer_, "_scorers", None)
         if isinstance(scorers, dict):
-            raise UnsupportedSearchError(several_scores(", ".join(scorers)))
+            raise UnsupportedSearchError(several_scores(scorers))
 
     def _run_search(self, evaluate: Any) -> None:
         """Never called: a hook replaces it."""

@@ -50,17 +50,8 @@ class StudyTrials:
 
     @contextmanager
     def optimizing(self) -> Iterator[None]:
-        """Let callbacks and samplers stop the study while the block runs.
-
-        Raises
-        ------
-        RuntimeError
-            If the study is being optimized in this thread already.
-        """
+        """Let callbacks and samplers stop the study while the block runs."""
         local = self.study._thread_local  # noqa: SLF001
-        if local.in_optimize_loop:
-            msg = "the study is being optimized already: fit the search outside of that"
-            raise RuntimeError(msg)
         self.study._stop_flag = False  # noqa: SLF001
         local.in_optimize_loop = True
         try:
