@@ -334,41 +334,6 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
             # 5 ms at a time: the first batches took 0.7 s to come back, now 0.1 s.
             time.sleep(0)
 
-    def submit_call(
-        self,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        group: TaskGroup,
-        deliver: Callable[[Any], None],
-    ) -> None:
-        """Run a call of any function; the log does not get to know of it.
-
-        Parameters
-        ----------
-        function : callable
-            Loaded by its name on the workers, or sent.
-        arguments : tuple
-            Large arrays among them are sent once.
-        group : TaskGroup
-            The tasks that it is cancelled with.
-        deliver : callable
-            Called once, in the engine's thread, with what the function returns, or with an
-            error.
-        """
-        batch = BatchedCalls([(function, arguments, {})], self.get_nested_backend())
-        task, refs = self._tasks.call_task(batch)
-
-        def done(outcome: Outcome | HPSearchError) -> None:
-            if isinstance(outcome, HPSearchError):
-                deliver(outcome)
-                return
-            self._take_in(outcome)
-            what = f"a call of {describe(batch)}"
-            results = _result_or_error(outcome, what=what)
-            deliver(results[0] if isinstance(results, list) else results)
-
-        self._engine.submit(task, refs, group, done)
-
     def cancel(self, group: TaskGroup) -> None:
         """End a group's running fits and drop its queue."""
         self._engine.cancel(group)

@@ -7,17 +7,16 @@ after its decision do not count.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import warnings
 from collections import deque
 from dataclasses import dataclass, field
-from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import numpy as np
 
-from dask_hpsearch.exceptions import FitEndedError
 from dask_hpsearch.strategies.optuna.partial_steps import train_steps
 from dask_hpsearch.strategies.optuna.scores import (
     partial_scores,
@@ -27,7 +26,7 @@ from dask_hpsearch.strategies.optuna.scores import (
 from dask_hpsearch.strategies.optuna.study import marks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from dask_hpsearch.joblib_backend.session import Session
     from dask_hpsearch.recorder.call import RecordedCall
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.strategies.optuna.trial_loop import RunningTrial
 
 _TARGET_S = 0.5
+_SMOOTHING = 0.3
 
 
 def part_size(*, done: int, known: int, most: int, step_s: float | None) -> int:
@@ -114,6 +114,7 @@ class PartialFits:
         self._training = training
         self._max_iter = max_iter
         self._group = session.new_group()
+        self._part = _part_of(fit_call, training)
         self._models: dict[int, _Models] = {}
         self._step_s: float | None = None
 
@@ -144,17 +145,16 @@ class PartialFits:
                 most=self._max_iter,
                 step_s=self._step_s,
             )
-        size = models.size
+        train, test = self._call.splits[split]
+        parameters = {"model": models.states[split], "n_steps": models.size}
+        part = dataclasses.replace(
+            self._part, train=train, test=test, parameters=parameters
+        )
 
         def taken(result: Any) -> None:
-            done(self._failed(result, size, models.states[split]))
+            done(self._whole(result, parameters))
 
-        self._session.submit_call(
-            train_steps,
-            (models.states[split], self._training, self._call.splits[split], size),
-            self._group,
-            taken,
-        )
+        self._session.submit_fit(part, self._group, taken)
 
     def recall(self, trial: RunningTrial) -> None:
         """Give a trial that was told before its results."""
@@ -168,7 +168,8 @@ class PartialFits:
         models.parts[split] = result
         models.states[split] = result["model"]
         step_s = (result["fit_time"] + result["score_time"]) / models.size
-        self._step_s = max(step_s, self._step_s or 0.0)
+        known = step_s if self._step_s is None else self._step_s
+        self._step_s = known + _SMOOTHING * (step_s - known)
         if len(models.parts) < self._n_splits:
             return
         self._take_steps(trial, models)
@@ -202,13 +203,12 @@ class PartialFits:
     def _n_splits(self) -> int:
         return len(self._call.splits)
 
-    def _failed(self, result: Any, size: int, state: bytes) -> Any:
-        """Give the steps whose process was ended ``error_score``, if that is a number."""
-        score = self._training.error_score
-        if not isinstance(result, FitEndedError) or not isinstance(score, Number):
+    def _whole(self, result: Any, parameters: Mapping[str, Any]) -> Any:
+        """Return a part's result; if its process was ended, its steps have failed."""
+        if not isinstance(result, dict) or "model" in result:
             return result
-        none = [0.0] * size
-        scores = [score] * size
+        size = parameters["n_steps"]
+        scores, none = [self._training.error_score] * size, [0.0] * size
         return {
             "test_scores": scores,
             "train_scores": scores,
@@ -216,7 +216,7 @@ class PartialFits:
             "score_times": none,
             "fit_time": 0.0,
             "score_time": 0.0,
-            "model": state,
+            "model": parameters["model"],
         }
 
     def _take_steps(self, trial: RunningTrial, models: _Models) -> None:
@@ -273,3 +273,19 @@ class PartialFits:
                 self._fit_call, candidate=trial.ordinal, split=split
             )
             self._recorder.finished(fit, result)
+
+
+def _part_of(fit_call: FitCall, training: Training) -> FitCall:
+    """Return the call of a part, without its split and its model.
+
+    It has no ordinals: the journal gets the results of whole and of pruned trials only.
+    """
+    function = copy.copy(fit_call.function)  # with the caller's filters of warnings
+    if hasattr(function, "function"):
+        function.function = train_steps
+    else:
+        function = train_steps
+    shared = {"training": training, "error_score": training.error_score}
+    return dataclasses.replace(
+        fit_call, function=function, candidate=None, split=None, shared=shared
+    )

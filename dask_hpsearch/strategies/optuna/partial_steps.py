@@ -8,7 +8,7 @@ from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
-from sklearn.utils.metaestimators import _safe_split
+from sklearn.model_selection import _validation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +20,6 @@ class Training:
 
     Attributes
     ----------
-    X, y : array-like
     scorer : callable
     partial_fit_params : mapping
     error_score : object
@@ -28,8 +27,6 @@ class Training:
     return_train_score : bool
     """
 
-    X: Any
-    y: Any
     scorer: Any
     partial_fit_params: Mapping[str, Any]
     error_score: Any
@@ -37,20 +34,33 @@ class Training:
 
 
 def train_steps(
-    model: bytes, training: Training, split: tuple[Any, Any], n_steps: int
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    train: Any,
+    test: Any,
+    parameters: Mapping[str, Any],
+    training: Training,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Call ``partial_fit`` some times, and score after each call.
 
-    Each step is that of ``_Objective._partial_fit_and_score`` of optuna_integration: a model
-    whose step fails goes on with the next one.
+    It is called as scikit-learn's own fit-and-score function. Each step is that of
+    ``_Objective._partial_fit_and_score`` of optuna_integration: a model whose step fails
+    goes on with the next one.
 
     Parameters
     ----------
-    model : bytes
-        The pickled estimator.
+    estimator : object
+        Not used: the model is among the parameters.
+    X, y : array-like
+    train, test : array-like of int
+    parameters : mapping
+        ``model``, a pickled estimator, and ``n_steps``.
     training : Training
-    split : (train, test)
-    n_steps : int
+    **settings
+        Not used.
 
     Returns
     -------
@@ -58,31 +68,30 @@ def train_steps(
         ``model``, pickled, and for each step ``test_scores``, ``train_scores``,
         ``fit_times`` and ``score_times``; ``fit_time`` and ``score_time`` are the sums.
     """
-    estimator = cloudpickle.loads(model)
-    train, test = split
-    X_train, y_train = _safe_split(estimator, training.X, training.y, train)
-    X_test, y_test = _safe_split(
-        estimator, training.X, training.y, test, train_indices=train
-    )
+    del estimator, settings
+    model = cloudpickle.loads(parameters["model"])
+    # That of this module may be given rows that were selected before.
+    select = _validation._safe_split  # noqa: SLF001 (as sklearn_adapter.row_selection)
+    data = select(model, X, y, train), select(model, X, y, test, train)
     names = "test_scores", "train_scores", "fit_times", "score_times"
     found: dict[str, Any] = {name: [] for name in names}
-    for _ in range(n_steps):
-        step = _step(estimator, training, (X_train, y_train), (X_test, y_test))
+    for _ in range(parameters["n_steps"]):
+        step = _step(model, training, *data)
         for name, value in zip(names, step, strict=True):
             found[name].append(value)
-    found["model"] = cloudpickle.dumps(estimator, protocol=5)
+    found["model"] = cloudpickle.dumps(model, protocol=5)
     found["fit_time"] = sum(found["fit_times"])
     found["score_time"] = sum(found["score_times"])
     return found
 
 
 def _step(
-    estimator: Any, training: Training, train: tuple[Any, Any], test: tuple[Any, Any]
+    model: Any, training: Training, train: tuple[Any, Any], test: tuple[Any, Any]
 ) -> tuple[float, float, float, float]:
     """Train once; return test score, train score (or NaN), fit time and score time."""
     began = time.time()
     try:
-        estimator.partial_fit(*train, **training.partial_fit_params)
+        model.partial_fit(*train, **training.partial_fit_params)
     except Exception as error:
         score = training.error_score
         if score == "raise":
@@ -92,9 +101,9 @@ def _step(
             raise ValueError(msg) from error  # noqa: TRY004 (as OptunaSearchCV)
         return score, score, time.time() - began, 0.0  # type: ignore[return-value]
     fitted = time.time()
-    test_score = float(training.scorer(estimator, *test))
+    test_score = float(training.scorer(model, *test))
     scored = time.time()
     train_score = float("nan")
     if training.return_train_score:
-        train_score = float(training.scorer(estimator, *train))
+        train_score = float(training.scorer(model, *train))
     return test_score, train_score, fitted - began, scored - fitted

@@ -149,8 +149,6 @@ def _training_of(fit: OptunaFit) -> Training:
         classes = np.array([None]) if y is None else np.unique(y)
         params.setdefault("classes", classes)
     return Training(
-        X=samples.X,
-        y=samples.y,
         scorer=search.scorer_,
         partial_fit_params=params,
         error_score=search.error_score,

@@ -81,13 +81,17 @@ class StudyTrials:
         """Return a trial that was asked before, with its parameters.
 
         The sampler draws as it did then, so that it does not draw the same numbers again
-        for later trials; what it draws is not used.
+        for later trials; what it draws is not used. For a trial that a shared storage has
+        as finished it cannot draw: its random generator gets another seed instead.
         """
         trial = self._found(ordinal, finished=True)
         if trial is None:
             trial = self._created(params)
             self._mark(trial, ordinal)
-        self._draw(trial)
+        if self.is_finished(trial):
+            self.study.sampler.reseed_rng()
+        else:
+            self._draw(trial)
         return trial
 
     def is_finished(self, trial: Any) -> bool:
@@ -211,8 +215,6 @@ class StudyTrials:
         from optuna.pruners import _filter_study
 
         study = self.study
-        if self.is_finished(trial):
-            return
         relative = trial.relative_params
         for name, distribution in self._distributions.items():
             if name not in relative and not distribution.single():
