@@ -60,6 +60,7 @@ class Case:
     where: Deployment
     store: str
     chance: random.Random
+    n_trials: int = N_TRIALS
 
     def __post_init__(self) -> None:
         self.log = str(self.folder / "fits.log")
@@ -67,12 +68,12 @@ class Case:
         options: dict[str, Any] = {"cv": SPLITS, "random_state": 0, "refit": False}
         if self.kind == "optuna":
             study = study_with(pruner=MedianPruner(n_startup_trials=4))
-            options |= {"n_trials": N_TRIALS, "study": study}
+            options |= {"n_trials": self.n_trials, "study": study}
             self.search = optuna_search(deed, NUMBERS, **options)
             sampler = None
         else:
             space = {"number": (0, 70)}
-            self.search = BayesSearchCV(deed, space, n_iter=N_TRIALS, **options)
+            self.search = BayesSearchCV(deed, space, n_iter=self.n_trials, **options)
             sampler = "tpe"
         self.ours = DaskSearchCV(
             self.search, client=self.where.client, store=self.store, sampler=sampler
@@ -83,7 +84,7 @@ class Case:
 
     def wait_for_the_moment(self) -> None:
         """Wait until some fits have ended, up to most of them."""
-        number = self.chance.randrange(5, 60)
+        number = self.chance.randrange(5, 3 * self.n_trials // 2)
         wait_until(lambda: len(seen(self.log, "end")) >= number)
 
     def check(self, run: SearchRun, before: list[Any], killed_at: float) -> None:
@@ -102,7 +103,7 @@ class Case:
         asked = {
             one.candidate: one.params for one in events if isinstance(one, AskEvent)
         }
-        assert sorted(asked) == list(range(N_TRIALS))
+        assert sorted(asked) == list(range(self.n_trials))
         for one in before:
             if isinstance(one, AskEvent):
                 assert asked[one.candidate] == one.params
@@ -135,12 +136,12 @@ class Case:
         if self.kind == "optuna":
             self._check_trials(result, before)
         else:
-            assert len(result.cv_results_["params"]) == N_TRIALS
-            assert len(result.optimizer_results_[0].x_iters) == N_TRIALS
+            assert len(result.cv_results_["params"]) == self.n_trials
+            assert len(result.optimizer_results_[0].x_iters) == self.n_trials
 
     def _check_trials(self, result: Any, before: list[Any]) -> None:
         states = [trial.state.name for trial in result.trials_]
-        assert len(states) == N_TRIALS
+        assert len(states) == self.n_trials
         assert set(states) <= {"COMPLETE", "PRUNED"}
         for one in before:
             if isinstance(one, TellEvent):
@@ -238,3 +239,25 @@ def test_losing_the_scheduler_interrupts_the_run(
     before = run._reader.events()
     again = SearchRun.attach(run.url, where.client)
     case.check(again, before, killed_at)
+
+
+def test_killing_the_driver_leaves_each_trial_once_in_a_database(
+    where: Deployment, tmp_path: Path
+) -> None:
+    """The next driver goes on with the trials that were running."""
+    chance = random.Random(0)
+    case = Case("optuna", tmp_path, where, str(tmp_path / "store"), chance, n_trials=10)
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    study = study_with(pruner=MedianPruner(n_startup_trials=2), storage=storage)
+    case.search.set_params(study=study)
+    run = case.submit()
+    case.wait_for_the_moment()
+
+    killed_at = kill(driver_of(run))
+    wait_until(lambda: run.state == "interrupted")
+    before = run._reader.events()
+    case.check(SearchRun.attach(run.url, where.client), before, killed_at)
+
+    trials = study.get_trials()
+    assert len(trials) == case.n_trials
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
