@@ -153,9 +153,10 @@ def test_later_splits_of_a_pruned_trial_never_run(
         assert sum(np.isfinite(scores)) == n_splits
     states = Counter(trial.state.name for trial in recorded.fitted.trials_)
     assert states["PRUNED"] >= 3
-    # A few splits of the last trials may run at once.
-    assert sum(begun.values()) - sum(expected.values()) <= 2
-    assert all(begun[number] >= count for number, count in expected.items())
+    # When no further trial can be asked, splits of the last ones may run at once.
+    last = {trial.params["number"] for trial in recorded.fitted.trials_[-4:]}
+    for number, count in expected.items():
+        assert begun[number] == count or (number in last and begun[number] > count)
     assert set(recorded.fitted.cv_results_) >= {"mean_test_score", "split3_test_score"}
 
 

@@ -42,8 +42,10 @@ def check_sampler(search: Any, sampler: Any, *, bayes_async: bool | None) -> Non
     UnsupportedSearchError
         If the search is not a BayesSearchCV.
     MissingExtraError
-        If Optuna, or what the sampler needs, is not installed.
+        If Optuna is not installed, or what the sampler needs; also the sampler of the
+        study of an OptunaSearchCV.
     """
+    check_needs(getattr(getattr(search, "study", None), "sampler", None))
     if sampler is None:
         return
     names = SKOPT, TPE, GP

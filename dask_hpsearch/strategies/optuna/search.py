@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.exceptions import UnsupportedSearchError
-from dask_hpsearch.strategies.optuna.samplers import check_needs
 from dask_hpsearch.strategies.optuna.scores import several_scores
 
 if TYPE_CHECKING:
@@ -80,7 +79,6 @@ class OptunaFit:
     def fit(self, X: Any, y: Any = None, groups: Any = None, **fit_params: Any) -> Any:
         """Fit the search."""
         search = self.search
-        check_needs(getattr(search.study, "sampler", None))
         self._prepare(X, y, groups, fit_params)
         self.samples = self._drawn(X, y, groups, fit_params)
         self._check_input_parameters()
