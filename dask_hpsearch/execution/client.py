@@ -16,6 +16,7 @@ from dask_hpsearch.execution.embedded import embedded_clusters
 from dask_hpsearch.joblib_backend.session import slots_for
 from dask_hpsearch.slots.row_blocks import RowBlocks, block_sizes
 from dask_hpsearch.strategies.incremental.kinds import is_incremental
+from dask_hpsearch.strategies.optuna.search import is_optuna_search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,8 @@ def slots_of_its_own(search: Any) -> int | None:
     n_jobs = getattr(search, "n_jobs", None)
     if not isinstance(n_jobs, numbers.Integral):  # scikit-learn refuses others
         return None
+    if n_jobs == 1 and is_optuna_search(search):
+        return None  # it also has this if it was given none
     return slots_for(int(n_jobs), CPU_COUNT)
 
 

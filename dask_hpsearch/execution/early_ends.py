@@ -10,6 +10,7 @@ from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.exceptions import UnsupportedSearchError
 from dask_hpsearch.strategies.halving.search import AsyncHalvingSearchCV
 from dask_hpsearch.strategies.incremental.kinds import is_incremental
+from dask_hpsearch.strategies.optuna.search import is_optuna_search
 
 if TYPE_CHECKING:
     from dask_hpsearch.execution.settings import Settings
@@ -83,6 +84,13 @@ def check_early_ends(search: Any, settings: Settings) -> None:
 
 def _check_racing(search: Any, *, bayes_async: bool | None) -> None:
     kind = type(search).__name__
+    if is_optuna_search(search):
+        msg = (
+            "racing=True cannot be used with OptunaSearchCV, whose study has a pruner for "
+            "that: give it one, study=optuna.create_study(direction='maximize', "
+            "pruner=optuna.pruners.WilcoxonPruner()), and leave out racing"
+        )
+        raise UnsupportedSearchError(msg)
     if callable(search.refit):
         msg = (
             "racing=True cannot be used with a callable refit, which may choose a "

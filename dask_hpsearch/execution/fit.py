@@ -26,6 +26,9 @@ from dask_hpsearch.strategies.halving.search import AsyncHalvingSearchCV
 from dask_hpsearch.strategies.halving.strategy import HalvingStrategy
 from dask_hpsearch.strategies.incremental.kinds import is_incremental
 from dask_hpsearch.strategies.model_states import ModelStates, remove_all
+from dask_hpsearch.strategies.optuna.samplers import check_sampler
+from dask_hpsearch.strategies.optuna.search import OptunaFit, is_optuna_search
+from dask_hpsearch.strategies.optuna.strategy import OptunaStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,7 +56,7 @@ def fit_trials(
 
     Parameters
     ----------
-    search : BaseSearchCV, or one of dask-ml's that train models by ``partial_fit``
+    search : BaseSearchCV, OptunaSearchCV, or one of dask-ml's that train by ``partial_fit``
         Left as it is; a copy is fitted.
     X, y : array-like
     params : dict
@@ -74,7 +77,9 @@ def fit_trials(
     """
     sklearn_adapter.check_version()
     check_early_ends(search, settings)
+    check_sampler(search, settings.sampler, bayes_async=settings.bayes_async)
     fitted = sklearn_adapter.without_fitted_state(search)
+    driven = OptunaFit(fitted) if is_optuna_search(fitted) else fitted
     progress = _progress_of(journal)
     running = running_engine(
         search,
@@ -94,10 +99,10 @@ def fit_trials(
         return Fitted(fitted, stopped)
     recorder, hook = _recorded(fitted, progress, journal, settings)
     models = _models_of(fitted, data_store, journal, recorder, hook)
-    with models as states, running as engine, hook.attached(fitted):
+    with models as states, running as engine, hook.attached(driven):
         backend = _backend_of(fitted, engine, recorder, hook, settings, states=states)
         with joblib.parallel_config(backend=backend):
-            fitted.fit(X, y, **params)
+            driven.fit(X, y, **params)
         progress.chosen(*sklearn_adapter.best_of(fitted))
         progress.ended(hook.stopped)
     if settings.racing:
@@ -153,9 +158,13 @@ def _backend_of(
     recorder.answering, recorder.stop = session.answering, engine.stop
     if sklearn_adapter.is_bayes(search):
         bayes_async = True if settings.racing else settings.bayes_async
-        hook.strategy = BayesStrategy(session, recorder, bayes_async=bayes_async)
+        hook.strategy = BayesStrategy(
+            session, recorder, bayes_async=bayes_async, sampler=settings.sampler
+        )
     elif states is not None:
         hook.strategy = HalvingStrategy(session, recorder, states)
+    elif is_optuna_search(search):
+        hook.strategy = OptunaStrategy(session, recorder)
     return EvaluationBackend(session, ready=lambda: hook.evaluating)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dask_hpsearch.strategies.optuna import samplers
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -37,6 +39,7 @@ class Settings:
     racing: bool = False
     stop_score: float | None = None
     patience: float | None = None  # infinite if a run is resumed without it
+    sampler: Any = None  # a name, or a sampler of Optuna
 
     @classmethod
     def from_manifest(cls, settings: Mapping[str, Any], **limits: Any) -> Settings:
@@ -44,7 +47,8 @@ class Settings:
         renamed = {
             _EARLIER_NAMES.get(key, key): value for key, value in settings.items()
         }
-        return cls(**renamed | limits)
+        sampler = samplers.from_manifest(renamed.pop("sampler", None))
+        return cls(**renamed | limits, sampler=sampler)
 
 
 def check_limit(name: str, value: Any, unit: str) -> None:

@@ -408,6 +408,10 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
         """End a group's running fits and drop its queue."""
         self._engine.cancel(group)
 
+    def drop(self, candidates: Sequence[int]) -> None:
+        """Keep the waiting fits of some candidates from beginning; `DROPPED` is delivered."""
+        self._engine.call_soon(lambda: self._engine.drop(candidates))
+
     def _take_in(self, outcome: Outcome) -> None:
         """Log an outcome's warnings, and deliver its callbacks' messages."""
         self._warnings.log(outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "contents",
     "events",
+    "exploration",
     "fit_columns",
     "folder",
     "main_names",

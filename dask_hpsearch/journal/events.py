@@ -6,15 +6,17 @@ A stored event is a JSON object. Long runs have many of them, so that the keys a
 key           kinds             meaning
 ============  ================  ==================================================
 ``e``         all               kind: ``call``, ``ask``, ``tell``, ``fit``,
-                                ``drop``, ``train``, ``round``, ``state`` or
-                                ``beat`` (a heartbeat)
+                                ``report``, ``drop``, ``train``, ``round``,
+                                ``state`` or ``beat`` (a heartbeat)
 ``g``         all               generation of the run; the first is 0
 ``t``         all               time, in seconds since the epoch
 ``c``         call, ask, tell,  ordinal of the call of ``evaluate_candidates``;
-              fit, drop,        of a search that trains models by
-              train, round      ``partial_fit``: its bracket
+              fit, report,      of a search that trains models by
+              drop, train,      ``partial_fit``: its bracket
+              round
 ``i``         ask, tell, fit,   ordinal of the candidate within its call
-              drop, train
+              report, drop,
+              train
 ``k``         call              number of splits
 ``n``         call              number of candidates that will be asked, if they
                                 are not all known when the call begins
@@ -32,6 +34,11 @@ key           kinds             meaning
 ``space``     ask, tell         ordinal of the search space; of a promotion in a halving
                                 search, of the candidate in the lowest rung
 ``value``     tell              mean score; null if the candidate failed
+``trial``     tell              state of an Optuna trial
+``step``      report            step of the first of the values
+``values``    report            scores reported to a pruner; null for NaN
+``pruned``    report            whether the pruner then ended the candidate
+``marks``     report            what the pruner keeps in the trial, by name
 ``w n b``     beat              workers, their slots, busy slots
 ``x``         beat              problem of the cluster
 ``m``         beat              peak memory of the driver, in bytes
@@ -53,7 +60,7 @@ timeout``                       counts as lost (earlier: ``patience``)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_hpsearch.journal.run_state import RunState
@@ -133,8 +140,6 @@ class AskEvent:
 
     Attributes
     ----------
-    generation : int
-    time : float
     call, candidate, space : int
     digest : str
         Of the candidate's parameters.
@@ -190,11 +195,11 @@ class TellEvent:
 
     Attributes
     ----------
-    generation : int
-    time : float
     call, candidate, space : int
     value : float or None
         None if the candidate failed.
+    trial : str, optional
+        The state of an Optuna trial, by its name there.
     """
 
     KIND: ClassVar[str] = "tell"
@@ -205,10 +210,11 @@ class TellEvent:
     candidate: int
     space: int
     value: float | None
+    trial: str | None = None
 
     def to_json(self) -> Stored:
         """Return the event as it is stored."""
-        return {
+        stored = {
             "e": self.KIND,
             "c": self.call,
             "g": self.generation,
@@ -217,6 +223,7 @@ class TellEvent:
             "value": self.value,
             "t": self.time,
         }
+        return stored | _given(trial=self.trial)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
@@ -228,6 +235,7 @@ class TellEvent:
             candidate=stored["i"],
             space=stored["space"],
             value=stored["value"],
+            trial=stored.get("trial"),
         )
 
 
@@ -237,8 +245,6 @@ class FitEvent:
 
     Attributes
     ----------
-    generation : int
-    time : float
     call, candidate, split : int
     digest : str
         Of the candidate's parameters.
@@ -288,13 +294,68 @@ class FitEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DropEvent:
-    """A race has dropped a candidate: no further fit of it begins.
+class ReportEvent:
+    """Scores of a candidate were reported to a pruner, which has decided on it.
 
     Attributes
     ----------
-    generation : int
-    time : float
+    call, candidate : int
+    step : int
+        Of the first value.
+    values : tuple of (float or None)
+        One for each step; None for NaN.
+    pruned : bool
+        Whether the pruner has ended the candidate at the last of these steps.
+    marks : dict
+        What the pruner has kept in the trial meanwhile: system attributes of Optuna.
+    """
+
+    KIND: ClassVar[str] = "report"
+
+    generation: int
+    time: float
+    call: int
+    candidate: int
+    step: int
+    values: tuple[float | None, ...]
+    pruned: bool
+    marks: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> Stored:
+        """Return the event as it is stored."""
+        stored = {
+            "e": self.KIND,
+            "c": self.call,
+            "g": self.generation,
+            "i": self.candidate,
+            "step": self.step,
+            "values": list(self.values),
+            "pruned": self.pruned,
+            "t": self.time,
+        }
+        return stored | _given(marks=self.marks or None)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read a stored event."""
+        return cls(
+            generation=stored["g"],
+            time=stored["t"],
+            call=stored["c"],
+            candidate=stored["i"],
+            step=stored["step"],
+            values=tuple(stored["values"]),
+            pruned=stored["pruned"],
+            marks=stored.get("marks", {}),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropEvent:
+    """A race or a pruner has dropped a candidate: no further fit of it begins.
+
+    Attributes
+    ----------
     call, candidate : int
     digest : str
         Of the candidate's parameters.
@@ -355,8 +416,6 @@ class HeartbeatEvent:
 
     Attributes
     ----------
-    generation : int
-    time : float
     usage : ClusterUsage, optional
         None before the driver uses a cluster.
     cost_usd : float, optional
@@ -443,8 +502,6 @@ class StateEvent:
 
     Attributes
     ----------
-    generation : int
-    time : float
     state : RunState
     process : DriverProcess
         The driver that notes it, or on whose behalf it is noted.
@@ -520,6 +577,7 @@ Event = (
     | AskEvent
     | TellEvent
     | FitEvent
+    | ReportEvent
     | DropEvent
     | TrainEvent
     | RoundEvent
@@ -532,6 +590,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     AskEvent.KIND: AskEvent.from_json,
     TellEvent.KIND: TellEvent.from_json,
     FitEvent.KIND: FitEvent.from_json,
+    ReportEvent.KIND: ReportEvent.from_json,
     DropEvent.KIND: DropEvent.from_json,
     TrainEvent.KIND: TrainEvent.from_json,
     RoundEvent.KIND: RoundEvent.from_json,

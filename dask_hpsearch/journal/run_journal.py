@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dask_hpsearch.exceptions import JournalMismatchError, ObjectNotFoundError
@@ -16,9 +16,10 @@ from dask_hpsearch.journal.events import (
     DropEvent,
     FitEvent,
     HeartbeatEvent,
+    ReportEvent,
     TellEvent,
 )
-from dask_hpsearch.journal.exploration import Exploration, exploration_of
+from dask_hpsearch.journal.exploration import Exploration, exploration_of, key_of
 from dask_hpsearch.journal.segments import JournalReader, JournalWriter
 from dask_hpsearch.journal.serialization import (
     decode_result,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.journal.events import Event
     from dask_hpsearch.journal.folder import RunFolder
 
-OfCall = TypeVar("OfCall", CallEvent, AskEvent, DropEvent)
+OfCall = TypeVar("OfCall", CallEvent, AskEvent, DropEvent, ReportEvent, TellEvent)
 _LONG_FIT_S = 0.5
 _DIGESTS_KEPT = 1000
 
@@ -134,6 +135,8 @@ class RunJournal:
         notes = self._earlier.notes()
         self._begun = _by_call(notes, CallEvent)
         self._asks = _by_call(notes, AskEvent)
+        self._reports = _by_call(notes, ReportEvent)
+        self._tells = _by_call(notes, TellEvent)
         self._drops = _by_call(notes, DropEvent)
         self.trainings = trainings_of(notes)
         self.has_models = bool(self.trainings)
@@ -284,11 +287,14 @@ class RunJournal:
     def _take_over_asks(
         self, ordinal: int, found: Exploration, earlier: Exploration
     ) -> None:
-        """Add the asks and results of an earlier generation that are missing."""
-        for candidate, (space, parameters) in earlier.asks.items():
-            if candidate not in found.asks:
-                found.asks[candidate] = space, parameters
-                self.asked(ordinal, candidate, space, parameters)
+        """Add the steps and results of an earlier generation that are missing."""
+        known = set(map(key_of, found.steps))
+        for step in earlier.steps:
+            if key_of(step) not in known:
+                found.steps.append(step)
+                self._writer.append(replace(step, generation=self.generation))
+        for candidate, asked in earlier.asks.items():
+            found.asks.setdefault(candidate, asked)
         for fit, result in earlier.results.items():
             if fit not in found.results:
                 found.results[fit] = result
@@ -317,9 +323,10 @@ class RunJournal:
             except ObjectNotFoundError:
                 continue
             key = ordinal, generation
+            steps = (self._asks, self._reports, self._tells)
             return exploration_of(
                 kept["splits"],
-                self._asks.get(key, []),
+                [step for one in steps for step in one.get(key, [])],
                 self._earlier.fits(*key),
                 self._drops.get(key, []),
             )
@@ -341,8 +348,22 @@ class RunJournal:
         )
         self._writer.append(event)
 
-    def told(self, ordinal: int, candidate: int, space: int, value: float) -> None:
-        """Append the value that a strategy was told for a candidate."""
+    def told(
+        self,
+        ordinal: int,
+        candidate: int,
+        space: int,
+        value: float,
+        *,
+        trial: str | None = None,
+    ) -> None:
+        """Append the value that a strategy was told for a candidate.
+
+        Parameters
+        ----------
+        trial : str, optional
+            The state of an Optuna trial.
+        """
         event = TellEvent(
             generation=self.generation,
             time=time.time(),
@@ -350,6 +371,30 @@ class RunJournal:
             candidate=candidate,
             space=space,
             value=value if math.isfinite(value) else None,
+            trial=trial,
+        )
+        self._writer.append(event)
+
+    def reported(
+        self,
+        ordinal: int,
+        candidate: int,
+        step: int,
+        values: Sequence[float],
+        *,
+        pruned: bool,
+        marks: Mapping[str, Any],
+    ) -> None:
+        """Append scores that were reported to a pruner, and its decision."""
+        event = ReportEvent(
+            generation=self.generation,
+            time=time.time(),
+            call=ordinal,
+            candidate=candidate,
+            step=step,
+            values=tuple(None if math.isnan(one) else one for one in values),
+            pruned=pruned,
+            marks=dict(marks),
         )
         self._writer.append(event)
 

@@ -13,6 +13,7 @@ from dask_hpsearch.journal.serialization import digest_of, has_stable_digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from dask_hpsearch.journal.exploration import Step
     from dask_hpsearch.journal.run_journal import StoredCall
 
 
@@ -38,6 +39,8 @@ class RecordedCall:
         Earlier asks, which are repeated: search space and parameters, by candidate.
     dropped : set of int
         Candidates of which no further fit begins.
+    steps : list of AskEvent, ReportEvent or TellEvent
+        Earlier steps of a strategy, in their order.
     """
 
     ordinal: int
@@ -49,6 +52,7 @@ class RecordedCall:
     still_open: bool = False
     asks: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
+    steps: list[Step] = field(default_factory=list)
 
     def results_of(self, candidate: int) -> dict[int, dict[str, Any]]:
         """Return the results of a candidate, by split."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -184,11 +184,45 @@ class Recorder:
         return SearchStopped("store")  # a reason
 
     def note_tell(
-        self, call: RecordedCall, candidate: int, space: int, value: float
+        self,
+        call: RecordedCall,
+        candidate: int,
+        space: int,
+        value: float,
+        *,
+        trial: str | None = None,
     ) -> None:
         """Note the value of a candidate that a strategy was told."""
         if self._replay is not None:
-            self._replay.note_tell(call, candidate, space, value)
+            self._replay.note_tell(call, candidate, space, value, trial=trial)
+
+    def note_report(
+        self,
+        call: RecordedCall,
+        candidate: int,
+        step: int,
+        values: Sequence[float],
+        *,
+        pruned: bool,
+        marks: Mapping[str, Any],
+    ) -> None:
+        """Note scores that were reported to a pruner, and drop the candidate it ended."""
+        if self._replay is not None:
+            self._replay.note_report(
+                call, candidate, step, values, pruned=pruned, marks=marks
+            )
+        if pruned:
+            self.drop(call, candidate)
+
+    def drop(self, call: RecordedCall, candidate: int) -> None:
+        """Drop a candidate that a strategy has given up, unless that is known."""
+        if candidate not in call.dropped:
+            self._drop(call, candidate)
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run; empty without a journal."""
+        return "" if self._replay is None else self._replay.run_id
 
     # --- the end of a call, and of the search -------------------------------------------
 

@@ -9,7 +9,7 @@ from dask_hpsearch.journal.next_steps import to_resume
 from dask_hpsearch.recorder.call import BegunElsewhereError, extend_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from dask_hpsearch.journal.run_journal import RunJournal
     from dask_hpsearch.recorder.call import RecordedCall
@@ -98,7 +98,7 @@ class Replay:
             more_results=call.more_results,
         )
         call.splits, call.asks, call.results = kept.splits, kept.asks, kept.results
-        call.dropped = kept.dropped
+        call.dropped, call.steps = kept.dropped, kept.steps
 
     def note_ask(
         self, call: RecordedCall, candidate: int, space: int, params: Mapping[str, Any]
@@ -107,10 +107,36 @@ class Replay:
         self._journal.asked(call.ordinal, candidate, space, params)
 
     def note_tell(
-        self, call: RecordedCall, candidate: int, space: int, value: float
+        self,
+        call: RecordedCall,
+        candidate: int,
+        space: int,
+        value: float,
+        *,
+        trial: str | None = None,
     ) -> None:
         """Note the value of a candidate that a strategy was told."""
-        self._journal.told(call.ordinal, candidate, space, value)
+        self._journal.told(call.ordinal, candidate, space, value, trial=trial)
+
+    def note_report(
+        self,
+        call: RecordedCall,
+        candidate: int,
+        step: int,
+        values: Sequence[float],
+        *,
+        pruned: bool,
+        marks: Mapping[str, Any],
+    ) -> None:
+        """Note scores that were reported to a pruner, and its decision."""
+        self._journal.reported(
+            call.ordinal, candidate, step, values, pruned=pruned, marks=marks
+        )
+
+    @property
+    def run_id(self) -> str:
+        """The run's name within its store."""
+        return self._journal.folder.run_id
 
     def note_drop(
         self,

@@ -35,6 +35,7 @@ from dask_hpsearch.runs.launch.launch import start_driver
 from dask_hpsearch.runs.launch.local_process import check_other_processes
 from dask_hpsearch.runs.run import SearchRun
 from dask_hpsearch.runs.stores import default_store
+from dask_hpsearch.strategies.optuna import samplers
 
 if TYPE_CHECKING:
     from dask_hpsearch.execution.fitted import Fitted
@@ -223,4 +224,5 @@ def _to_manifest(settings: Settings) -> dict[str, Any]:
         "racing": settings.racing,
         "stop_score": settings.stop_score,
         "patience": settings.patience,
+        "sampler": samplers.to_manifest(settings.sampler),
     }

@@ -15,6 +15,7 @@ from dask_hpsearch.runs.submit import fit_here
 from dask_hpsearch.safe_text import repr_of
 from dask_hpsearch.search.dask_ml import fit_dask_ml, is_dask_ml_search, why_not_dask_ml
 from dask_hpsearch.strategies.incremental.kinds import is_incremental
+from dask_hpsearch.strategies.optuna.search import is_optuna_search
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,12 +80,18 @@ def _best_for(search: Any) -> str:
 
 def _has_own_engine(search: Any) -> bool:
     """Whether this package's engine runs a search."""
-    return sklearn_adapter.is_search(search) or is_incremental(search)
+    return (
+        sklearn_adapter.is_search(search)
+        or is_incremental(search)
+        or is_optuna_search(search)
+    )
 
 
 def _why_not(search: Any, backend: str) -> str | None:
     if backend == "trials" and not _has_own_engine(search):
-        return "it runs subclasses of scikit-learn's BaseSearchCV"
+        return "it runs subclasses of scikit-learn's BaseSearchCV, and OptunaSearchCV"
+    if is_optuna_search(search) and backend != "trials":
+        return "OptunaSearchCV runs its trials in threads of one process"
     if backend == "joblib" and (is_dask_ml_search(search) or is_incremental(search)):
         return "dask-ml's searches do not use joblib"
     if backend == "dask-ml" and is_incremental(search):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
     from distributed.deploy.cluster import Cluster
+    from optuna.samplers import BaseSampler
 
     from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.runs import SearchRun
@@ -35,6 +36,7 @@ _OF_TRIALS = (
     "racing",
     "stop_score",
     "patience",
+    "sampler",
 )  # parameters that only this backend has
 
 
@@ -59,9 +61,10 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     search : object
         GridSearchCV, RandomizedSearchCV, HalvingGridSearchCV, HalvingRandomSearchCV,
         skopt's BayesSearchCV, any other subclass of scikit-learn's ``BaseSearchCV``;
-        dask-ml's IncrementalSearchCV, InverseDecaySearchCV, SuccessiveHalvingSearchCV and
-        HyperbandSearchCV, whose models are trained block by block; dask-ml's GridSearchCV
-        and RandomizedSearchCV; anything else whose ``fit`` parallelises with joblib. It is left as it is: `search_` is a fitted copy.
+        Optuna's OptunaSearchCV; dask-ml's IncrementalSearchCV, InverseDecaySearchCV,
+        SuccessiveHalvingSearchCV and HyperbandSearchCV, whose models are trained block by
+        block; dask-ml's GridSearchCV and RandomizedSearchCV; anything else whose ``fit``
+        parallelises with joblib. It is left as it is: `search_` is a fitted copy.
         Its ``n_jobs`` is used only if there is no cluster, see ``client``.
     client : distributed.Client, str or Dask cluster, optional
         A client, the address of a scheduler, or a cluster. Default: the current Dask
@@ -132,6 +135,14 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         The search ends, as with ``max_time``, once so many complete candidates in a row,
         in the order in which they ended, were no better than the best before them.
         Backend "trials" only; not for halving searches.
+    sampler : str or optuna.samplers.BaseSampler, optional
+        For skopt's BayesSearchCV, with backend "trials" only: who chooses its candidates.
+        "skopt" (default): its own models. "tpe" or "gp": Optuna's TPESampler or GPSampler
+        (which needs PyTorch), seeded by the search's ``random_state``. A sampler of Optuna:
+        a copy of it, with its own seed, for each search space. With Optuna, candidates are
+        always asked as slots become free, as with ``bayes_async=True``; prior
+        probabilities of categories do not count; and ``optimizer_results_`` has points
+        and values, but no models.
     keep_cluster : bool
         False: the cluster ends with the search, even if the search fails; with a
         submitted search on Kubernetes, once no other run uses the cluster.
@@ -188,6 +199,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         racing: bool = False,
         stop_score: float | None = None,
         patience: int | None = None,
+        sampler: Literal["skopt", "tpe", "gp"] | BaseSampler | None = None,
     ) -> None:
         self.search = search
         self.client = client
@@ -205,6 +217,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.racing = racing
         self.stop_score = stop_score
         self.patience = patience
+        self.sampler = sampler
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit the search.
@@ -317,6 +330,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         )
         from dask_hpsearch.execution.settings import Settings, check_limit
         from dask_hpsearch.stores import open_store
+        from dask_hpsearch.strategies.optuna.samplers import check_sampler
 
         for name in ("max_time", "fit_timeout", "worker_timeout"):
             check_limit(name, getattr(self, name), "seconds")
@@ -360,9 +374,11 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             racing=bool(self.racing),
             stop_score=None if self.stop_score is None else float(self.stop_score),
             patience=None if self.patience is None else int(self.patience),
+            sampler=self.sampler,
         )
         if route == "trials":
             check_early_ends(self.search, settings)
+            check_sampler(self.search, self.sampler, bayes_async=self.bayes_async)
         return settings
 
     @available_if(_search_has("predict"))

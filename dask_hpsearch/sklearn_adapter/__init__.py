@@ -5,6 +5,7 @@ Supported: scikit-learn 1.6 to 1.9. Each module lists the private parts that it 
 
 from __future__ import annotations
 
+from dask_hpsearch.sklearn_adapter.cross_validation import cross_validated
 from dask_hpsearch.sklearn_adapter.evaluations import (
     answering,
     first_fit,
@@ -55,6 +56,7 @@ __all__ = [
     "check_of",
     "check_version",
     "complete_stopped_search",
+    "cross_validated",
     "distinct_functions",
     "evaluates_once",
     "failed_result",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,10 @@ def best_of(search: Any) -> tuple[float | None, Mapping[str, Any] | None]:
 
     The score is None if there are several; both are None if the search has no best one.
     """
-    params = getattr(search, "best_params_", None)
+    try:
+        params = getattr(search, "best_params_", None)
+    except ValueError:  # of an Optuna study without a complete trial
+        return None, None
     if params is None:
         return None, None
     score = getattr(search, "best_score_", None)
@@ -85,7 +89,7 @@ def is_halving(search: Any) -> bool:
 
 def is_bayes(search: Any) -> bool:
     """Whether a search runs skopt's own strategy."""
-    strategy = strategy_of(type(search))
+    strategy = getattr(type(search), "_run_search", None)
     return str(getattr(strategy, "__module__", "")).startswith("skopt.")
 
 
@@ -149,7 +153,9 @@ def _copied(search: Any) -> Any:
 def _constructed(search: Any) -> dict[str, Any] | None:
     """Return the attributes that a constructor sets; None if it fails."""
     try:
-        constructed = type(search)(**search.get_params(deep=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the user's own call has warned
+            constructed = type(search)(**search.get_params(deep=False))
     except Exception:  # noqa: BLE001 (the user's code may raise anything)
         return None
     return dict(vars(constructed))

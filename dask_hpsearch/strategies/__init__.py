@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["bayes", "halving", "incremental", "model_states"]
+__all__ = ["bayes", "halving", "incremental", "model_states", "optuna"]

@@ -22,8 +22,6 @@ from dask_hpsearch.engine.racing import DROPPED
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from dask_hpsearch.strategies.bayes.asker import Asker
-
 _HANDOVER_S = 0.01
 _IDLE_SHARE = 0.12
 _MOST_WAIT_S = 5.0
@@ -56,6 +54,42 @@ class Slots(Protocol):
 
     def cancel(self, space: int) -> None:
         """End the running fits of a space; their results are no longer needed."""
+
+
+class Asker(Protocol):
+    """Asks for the points of one space."""
+
+    def start(self, ready: Callable[[], None]) -> None:
+        """Begin; ``ready`` is called when points are ready."""
+
+    def take(self, *, wait: bool, most: int) -> list[Any] | None:
+        """Return a point, or None to wait a moment; `note_asked` follows.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to return None if a better point comes soon.
+        most : int
+            Most points that may be taken at once: the number of slots.
+        """
+
+    def note_asked(self, point: list[Any]) -> None:
+        """Count a point as pending: the one that was taken, or one of a journal."""
+
+    def told(self, point: list[Any], value: float) -> None:
+        """Note a point's value (lower is better, NaN: failed)."""
+
+    def models(self) -> list[Any]:
+        """Return the models of skopt that were learnt since the last call."""
+
+    def model_at_last(self) -> None:
+        """Learn a model if there is none."""
+
+    def next_point(self) -> list[Any] | None:
+        """Return the point that would be asked next, if a model has chosen it."""
+
+    def close(self) -> None:
+        """End what it does in the background."""
 
 
 class AskLog(Protocol):

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["asker", "strategy"]
+__all__ = ["strategy"]

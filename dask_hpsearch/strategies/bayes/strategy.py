@@ -18,16 +18,21 @@ import numpy as np
 
 from dask_hpsearch.strategies.bayes.model_process import ModelProcess
 from dask_hpsearch.strategies.explorer import Explorer, Space, add_models
+from dask_hpsearch.strategies.optuna.asker import OptunaAsker
+from dask_hpsearch.strategies.optuna.samplers import SKOPT, sampler_for
+from dask_hpsearch.strategies.session_slots import SessionSlots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from dask_hpsearch.engine.tasks import TaskGroup
     from dask_hpsearch.joblib_backend.session import Session
     from dask_hpsearch.recorder.call import RecordedCall
     from dask_hpsearch.recorder.recorder import Evaluate, Recorder
     from dask_hpsearch.sklearn_adapter import FitCall
+    from dask_hpsearch.strategies.explorer import Asker as AnyAsker
     from dask_hpsearch.strategies.explorer import AskLog
+
+    _MakeAsker = Callable[[int, list[str], Any], AnyAsker]
 
 
 class BayesStrategy:
@@ -41,6 +46,8 @@ class BayesStrategy:
     bayes_async : bool or None
         Whether to explore without skopt's barrier; None: if there is more than one slot
         when the search begins. A resumed run keeps its first choice.
+    sampler : str, optuna.samplers.BaseSampler or None
+        As for `DaskSearchCV`; anything but "skopt" asks Optuna for the candidates.
     asks : AskLog, optional
         Default: the recorder's journal.
     """
@@ -51,11 +58,13 @@ class BayesStrategy:
         recorder: Recorder,
         *,
         bayes_async: bool | None,
+        sampler: Any = None,
         asks: AskLog | None = None,
     ) -> None:
         self._session = session
         self._recorder = recorder
         self._bayes_async = bayes_async
+        self._sampler = None if sampler == SKOPT else sampler
         self._asks = asks
 
     def __call__(self, search: Any, evaluate: Evaluate) -> bool:
@@ -63,6 +72,8 @@ class BayesStrategy:
         bayes_async = self._recorder.explored_before()
         if bayes_async is None:
             bayes_async = self._bayes_async
+        if self._sampler is not None:
+            bayes_async = True
         if bayes_async is None:
             bayes_async = self._session.wait_for_slots() > 1
         spaces = _spaces_of(search)
@@ -74,7 +85,7 @@ class BayesStrategy:
         total = sum(n_iter for _, n_iter in spaces)
         recorded = self._recorder.open_call(splits, n_candidates=total)
         call = dataclasses.replace(call, n_candidates=total)
-        slots = _SessionSlots(self._session, call, recorded)
+        slots = SessionSlots(self._session, call, recorded)
         self._explore(search, spaces, slots, recorded)
         self._recorder.build_results(recorded, evaluate)
         return True
@@ -96,13 +107,13 @@ class BayesStrategy:
         self,
         search: Any,
         spaces: list[tuple[dict[str, Any], int]],
-        slots: _SessionSlots,
+        slots: SessionSlots,
         recorded: RecordedCall,
     ) -> None:
         from skopt.utils import eval_callbacks
 
-        process = ModelProcess()
-        explored = _explored(search, spaces, process)
+        process = ModelProcess() if self._sampler is None else None
+        explored = _explored(search, spaces, self._asker_of(process))
         value = _Value(search)
         explorer = Explorer(
             explored,
@@ -121,11 +132,27 @@ class BayesStrategy:
             take_in_known(explored, recorded, value)
             raise
         finally:
-            process.close()
+            if process is not None:
+                process.close()
             for space in explored:
                 put_in_order(space)
         told = [space.optimizer for space in explored if space.told]
         search._optim_results = [one.get_result() for one in told]  # noqa: SLF001
+
+    def _asker_of(self, process: ModelProcess | None) -> _MakeAsker:
+        """Return the function that makes the asker of a space."""
+        from dask_hpsearch.strategies.bayes.asker import Asker
+
+        if self._sampler is None:
+            return lambda index, _names, optimizer: Asker(
+                index, optimizer, process=process
+            )
+        return lambda _index, names, optimizer: OptunaAsker(
+            names,
+            optimizer.space.dimensions,
+            # skopt has drawn from its generator already, and goes on with it.
+            sampler_for(self._sampler, int(optimizer.rng.randint(2**31 - 1))),
+        )
 
 
 class _RecordedAsks:
@@ -147,44 +174,6 @@ class _RecordedAsks:
 
     def told(self, ordinal: int, space_index: int, value: float) -> None:
         self._recorder.note_tell(self._call, ordinal, space_index, value)
-
-
-class _SessionSlots:
-    """The engine's slots, for the fits of a captured call."""
-
-    def __init__(self, session: Session, call: FitCall, recorded: RecordedCall) -> None:
-        self._session = session
-        self._call = call
-        self._recorded = recorded
-        self._groups: dict[int, TaskGroup] = {}
-
-    @property
-    def slots(self) -> int:
-        return self._session.slots
-
-    def submit(
-        self,
-        space: int,
-        candidate: int,
-        split: int,
-        done: Callable[[Any], None],
-    ) -> None:
-        train, test = self._recorded.splits[split]
-        call = dataclasses.replace(
-            self._call,
-            train=train,
-            test=test,
-            parameters=self._recorded.candidates[candidate],
-            candidate=candidate,
-            split=split,
-        )
-        if space not in self._groups:
-            self._groups[space] = self._session.new_group()
-        self._session.submit_fit(call, self._groups[space], done)
-
-    def cancel(self, space: int) -> None:
-        if space in self._groups:
-            self._session.cancel(self._groups.pop(space))
 
 
 class _Value:
@@ -273,12 +262,10 @@ def _spaces_of(search: Any) -> list[tuple[dict[str, Any], int]]:
 
 
 def _explored(
-    search: Any, spaces: list[tuple[dict[str, Any], int]], process: ModelProcess
+    search: Any, spaces: list[tuple[dict[str, Any], int]], asker_of: _MakeAsker
 ) -> list[Space]:
     """Make the optimizers, as skopt does, and their askers."""
     from sklearn.utils import check_random_state
-
-    from dask_hpsearch.strategies.bayes.asker import Asker
 
     random_state = check_random_state(search.random_state)
     search.optimizer_kwargs_["random_state"] = random_state
@@ -290,7 +277,7 @@ def _explored(
             names=sorted(space),
             n_iter=n_iter,
             optimizer=optimizer,
-            asker=Asker(index, optimizer, process=process),
+            asker=asker_of(index, sorted(space), optimizer),
         )
         for index, ((space, n_iter), optimizer) in enumerate(
             zip(spaces, search.optimizers_, strict=True)
