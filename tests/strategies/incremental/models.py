@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -71,7 +70,7 @@ class Curve(BaseEstimator):
         if self.log is not None:
             entry = {"level": self.level, "speed": self.speed, "calls": calls}
             with Path(self.log).open("a") as file:
-                file.write(json.dumps(entry | {"pid": os.getpid()}) + "\n")
+                file.write(json.dumps(entry | {"t": time.time()}) + "\n")
         if self.gate is not None and calls > self.gate_after:
             while not Path(self.gate).exists():
                 time.sleep(0.01)
@@ -135,9 +134,17 @@ class Density(BaseEstimator):
         return self.width + len(X)
 
 
+def begun_in(log: Path | str) -> dict[tuple[float, float, int], list[float]]:
+    """Return when each call of each model began, by the model's parameters."""
+    found: dict[tuple[float, float, int], list[float]] = {}
+    if Path(log).exists():
+        for line in Path(log).read_text().splitlines():
+            one = json.loads(line)
+            key = one["level"], one["speed"], one["calls"]
+            found.setdefault(key, []).append(one["t"])
+    return found
+
+
 def calls_in(log: Path | str) -> Counter[tuple[float, float, int]]:
-    """Count how often each call of each model was made, by its parameters."""
-    if not Path(log).exists():
-        return Counter()
-    entries = [json.loads(line) for line in Path(log).read_text().splitlines()]
-    return Counter((one["level"], one["speed"], one["calls"]) for one in entries)
+    """Count how often each call of each model was made, by the model's parameters."""
+    return Counter({call: len(times) for call, times in begun_in(log).items()})
