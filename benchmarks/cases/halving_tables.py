@@ -30,7 +30,7 @@ from dask_hpsearch.strategies.halving.ladder import Job, RungLadder
 
 RUNGS, FACTOR = (3, 9, 27), 3  # epochs
 EPOCHS = RUNGS[-1]
-CHECKS = (0.25, 0.5, 0.75)  # in mean training times of the table
+CHECKS = (0.25, 0.5, 1.0)  # in mean training times of the table
 TABLES = (
     (HPOBench, "vehicle", "val_acc", 1),
     (HPOBench, "phoneme", "val_acc", 1),
@@ -99,8 +99,12 @@ class Networks:
         return final - (final - self.lowest) * left + noise * (1 - left)
 
     def regret(self, key: str) -> float:
-        """Return the share of the range by which a network misses the best."""
-        return (self.best - self.means[key]) / (self.best - self.lowest)
+        """Return the share of the range by which a network misses the best.
+
+        The range begins at the twentieth of the networks that is worst.
+        """
+        mean = max(self.means[key], self.lowest)
+        return (self.best - mean) / (self.best - self.lowest)
 
 
 class Incumbent:
