@@ -10,6 +10,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from dask_hpsearch.concurrency import Clock
 from dask_hpsearch.messages import (
     BATCH_DONE,
     SLOT_DONE,
@@ -54,16 +55,13 @@ class BatchRun:
         self._stopped = self._blameless = False
         self._begin_task(slot)
         rests = Rests(self._batch.quiet_s)
-        time.sleep(rests.first_s)
+        rests.begin()
         while True:
             rest_s = rests.next_s(len(self.waiting))
             try:
                 answer = slot.receive(0 if rest_s else self._next_check_s(slot))
             except TimeoutError:
-                if rest_s:
-                    time.sleep(rest_s)
-                else:
-                    self._check(slot)
+                rests.rest(rest_s) if rest_s else self._check(slot)
                 continue
             rests.n_answers += 1
             if answer in (BATCH_DONE, SLOT_DONE):
@@ -146,14 +144,14 @@ class BatchRun:
 class Rests:
     """How long not to look at a slot, whose short fits report hundreds of times a second.
 
-    The fits' times are first known from a prediction, then from those that have ended.
+    The fits' times are first known from a prediction, then from those that have ended. After
+    a rest without an answer, the fit that runs is watched as any other.
 
     Parameters
     ----------
     quiet_s : float
         Predicted time in which there is nothing to do but to gather answers.
-    clock : callable
-        Returns seconds.
+    clock : Clock, optional
 
     Attributes
     ----------
@@ -161,28 +159,34 @@ class Rests:
         Answers so far.
     """
 
-    def __init__(
-        self, quiet_s: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._clock = clock
-        self._began = clock()
+    def __init__(self, quiet_s: float, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock(now=time.monotonic)
+        self._began = self._clock.now()
         self._quiet_s = quiet_s
-        self.first_s = quiet_s * _FIRST_LOOK
+        self._n_at_rest: int | None = None
         self.n_answers = 0
+
+    def begin(self) -> None:
+        """Rest before the first look."""
+        self._clock.sleep(self._quiet_s * _FIRST_LOOK)
 
     def next_s(self, n_waiting: int) -> float:
         """Return how long to rest if no answer is there; 0 to wait for the next one."""
-        if not self._quiet_s:
+        if not self._quiet_s or self._n_at_rest == self.n_answers:
             return 0.0
-        passed_s = self._clock() - self._began
-        left_s = self._quiet_s - passed_s
+        passed_s = self._clock.now() - self._began
         if self.n_answers:
             left_s = _QUIET_PART * n_waiting * passed_s / self.n_answers
             # The first fits may be slower: they make steps that the others share.
             left_s = min(left_s, passed_s / 4, _EARLY_REPORT_S)
-        elif left_s > 0:
-            left_s = min(left_s, max(passed_s, self.first_s))
+        else:
+            left_s = min(self._quiet_s - passed_s, passed_s)
         return left_s if left_s >= _LEAST_REST_S else 0.0
+
+    def rest(self, seconds: float) -> None:
+        """Rest for some time."""
+        self._clock.sleep(seconds)
+        self._n_at_rest = self.n_answers
 
 
 def _cause_of_death(

@@ -4,41 +4,50 @@ from __future__ import annotations
 
 import pytest
 
+from dask_hpsearch.concurrency import Clock
 from dask_hpsearch.slots.batch_run import Rests
 
 
-class Clock:
-    """A clock that is set by hand."""
+class Time:
+    """A time that passes as it is told to."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.clock = Clock(now=lambda: self.seconds, sleep=self.pass_)
 
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.seconds
+    def pass_(self, seconds: float) -> None:
+        """Let some time pass."""
+        self.seconds += seconds
 
 
 def end_noticed(fit_s: float, n_fits: int, quiet_s: float) -> tuple[float, int]:
     """Run fits; return when the worker sees the last answer, and how often it looks."""
-    clock = Clock()
-    rests = Rests(quiet_s, clock)
-    clock.seconds += rests.first_s
+    time = Time()
+    rests = Rests(quiet_s, time.clock)
+    rests.begin()
     looks = 0
     while rests.n_answers < n_fits:
         looks += 1
-        ended = min(int(clock.seconds / fit_s + 1e-9), n_fits)
-        rests.n_answers = max(rests.n_answers, ended)
+        ended = min(int(time.seconds / fit_s + 1e-9), n_fits)
+        if ended > rests.n_answers:
+            rests.n_answers = ended
+            continue
         rest_s = rests.next_s(n_fits - rests.n_answers)
-        next_end_s = (rests.n_answers + 1) * fit_s
-        clock.seconds = clock.seconds + rest_s if rest_s else next_end_s
-    return clock.seconds, looks
+        if rest_s:
+            rests.rest(rest_s)
+        else:
+            time.seconds = max(time.seconds, (rests.n_answers + 1) * fit_s)
+    return time.seconds, looks
 
 
 def test_a_batch_without_a_prediction_is_looked_at_all_the_time() -> None:
     """Nothing is known of its fits."""
-    rests = Rests(0.0, Clock())
+    time = Time()
+    rests = Rests(0.0, time.clock)
 
-    assert rests.first_s == 0
+    rests.begin()
+
+    assert time.seconds == 0
     assert rests.next_s(10) == 0
 
 
@@ -62,8 +71,25 @@ def test_the_end_of_shorter_fits_is_noticed_early(quiet_s: float, n_fits: int) -
 
 def test_a_slow_first_fit_says_little_of_the_others() -> None:
     """It may have made a step that the others share."""
-    clock = Clock()
-    rests = Rests(0.4, clock)
-    clock.seconds, rests.n_answers = 0.2, 1
+    time = Time()
+    rests = Rests(0.4, time.clock)
+    time.seconds, rests.n_answers = 0.2, 1
 
     assert rests.next_s(50) <= 0.05
+
+
+@pytest.mark.parametrize("n_answers", [0, 9])
+def test_a_fit_that_hangs_is_watched(n_answers: int) -> None:
+    """No rest follows a rest without an answer: limits are checked, results reported."""
+    time = Time()
+    rests = Rests(0.4, time.clock)
+    time.seconds, rests.n_answers = 0.1, n_answers
+
+    rests.rest(rests.next_s(8))
+
+    assert rests.next_s(8) == 0
+    time.seconds += 100
+    assert rests.next_s(8) == 0
+    rests.n_answers += 1
+    time.seconds += 0.1
+    assert rests.next_s(7) > 0
