@@ -358,3 +358,18 @@ class helped_by:  # noqa: N801 (reads as a sentence)
 def without_warnings() -> warnings.catch_warnings:
     """Let any warning of the block be an error."""
     return warnings.catch_warnings(action="error")
+
+
+def test_a_fit_that_hangs_behind_many_short_ones_is_ended(client: Client) -> None:
+    """Their worker looks at short fits now and then only, but never loses sight of one."""
+    grid = [{"number": list(range(300))}, {"number": [300], "deed": ["hang"]}]
+    own = Deed(client=os.getpid())
+    search = GridSearchCV(own, grid, cv=2, refit=False, error_score=-1.0)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitFailedWarning)
+        found = DaskSearchCV(search, client=client, fit_timeout=2).fit(X, y)
+
+    scores = found.cv_results_["mean_test_score"]
+    assert scores[300] == -1.0
+    assert (scores[:300] >= 0).all()
