@@ -24,9 +24,11 @@ from dask_hpsearch.plots.surface import Surface
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
 
-    from dask_hpsearch.plots.search_data import FloatArray, SearchData
+    from dask_hpsearch.plots.search_data import BoolArray, FloatArray, SearchData
     from dask_hpsearch.plots.style import Look
 
 _CELLS = 60
@@ -203,6 +205,7 @@ class ContourDisplay:
             low, high = score_limits(self.surface)
         levels = MaxNLocator(_LEVELS).tick_values(low, high)
         x, y = _grid(self.x_scale), _grid(self.y_scale)
+        mesh: ScalarMappable
         if "category" in (self.x_scale.kind, self.y_scale.kind):
             mesh = ax.pcolormesh(
                 _edges(self.x_scale, x),
@@ -214,7 +217,7 @@ class ContourDisplay:
         else:
             mesh = ax.contourf(x, y, self.surface, levels=levels, cmap=look.ramp)
         bar = ax.figure.colorbar(mesh, ax=ax, ticks=levels, pad=0.02)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.ax.tick_params(length=0, labelsize="small", labelcolor=look.foreground)
         bar.set_label(score_label(self.score_name))
         self.colorbar_ = bar
@@ -231,42 +234,40 @@ class ContourDisplay:
             one: np.array([each == one for each in self.status], dtype=bool)
             for one in Status
         }
-        marks = []
-        partial = is_of[Status.DROPPED] | is_of[Status.UNFINISHED]
-        for chosen, options in (
-            (
-                is_of[Status.COMPLETE],
-                {"s": 16, "color": look.foreground, "label": "complete"},
-            ),
-            (
-                partial,
-                {
-                    "s": 16,
-                    "facecolors": "none",
-                    "edgecolors": [look.foreground],
-                    "label": "dropped or unfinished",
-                },
-            ),
-            (
-                is_of[Status.FAILED],
-                {
-                    "s": 30,
-                    "marker": "x",
-                    "color": look.failed,
-                    "label": "failed",
-                    "linewidths": 1.8,
-                },
-            ),
-        ):
+        marks: list[Artist] = []
+
+        def mark(chosen: BoolArray, label: str, **options: Any) -> None:
             if chosen.any():
-                marks.append(ax.scatter(x[chosen], y[chosen], zorder=3, **options))
+                drawn = ax.scatter(
+                    x[chosen], y[chosen], zorder=3, label=label, **options
+                )
+                marks.append(drawn)
+
+        edge = {"edgecolors": [look.background], "linewidths": 0.8}
+        mark(is_of[Status.COMPLETE], "complete", s=22, color=look.foreground, **edge)
+        mark(
+            is_of[Status.DROPPED] | is_of[Status.UNFINISHED],
+            "dropped or unfinished",
+            s=20,
+            marker="D",
+            facecolors=[look.background],
+            edgecolors=[look.foreground],
+        )
+        mark(
+            is_of[Status.FAILED],
+            "failed",
+            s=34,
+            marker="x",
+            color=look.failed,
+            linewidths=1.8,
+        )
         scores = np.where(is_of[Status.COMPLETE], self.mean_scores, -np.inf)
         scores[~np.isfinite(x) | ~np.isfinite(y)] = -np.inf
         if np.isfinite(scores).any():
             best = int(np.argmax(scores))
-            mark = ring(ax, float(x[best]), float(y[best]), look)
-            mark.set_label(f"best {scores[best]:.4g}")
-            marks.append(mark)  # type: ignore[arg-type]
+            best_mark = ring(ax, float(x[best]), float(y[best]), look)
+            best_mark.set_label(f"best {scores[best]:.4g}")
+            marks.append(best_mark)
         key(ax, marks)
 
 
@@ -274,7 +275,7 @@ def _pair(
     data: SearchData, params: tuple[str, str] | None, scoring: str | None
 ) -> tuple[str, str]:
     if params is None:
-        found: Importances = importances_of(data, scoring=scoring, n_resamples=1)
+        found: Importances = importances_of(data, scoring=scoring)
         names = list(found.names)
         if len(names) < _PAIR:
             msg = (
@@ -296,13 +297,15 @@ def _grid(scale: ParameterScale) -> FloatArray:
         return np.arange(max(len(scale.categories), 1), dtype=np.float64)
     if scale.low == scale.high:
         return np.array(scale.limits())
-    return scale.at(np.linspace(0, 1, _CELLS))
+    return scale.at(np.linspace(0, 1, _CELLS, dtype=np.float64))
 
 
 def _edges(scale: ParameterScale, grid: FloatArray) -> FloatArray:
     """Return the edges of the cells around a grid's positions."""
     if scale.kind == "category":
-        return np.arange(len(grid) + 1) - 0.5
+        return np.arange(len(grid) + 1, dtype=np.float64) - 0.5
+    if scale.low == scale.high:
+        return np.linspace(grid[0], grid[-1], len(grid) + 1)
     units = np.linspace(0, 1, len(grid))
     step = units[1] - units[0]
     return scale.at(np.append(units - step / 2, 1 + step / 2))
@@ -313,7 +316,8 @@ def _features(scale: ParameterScale, positions: FloatArray) -> FloatArray:
     if scale.kind != "category":
         return scale.unit(positions)[:, np.newaxis]
     places = np.arange(max(len(scale.categories), 1))
-    return _CATEGORY_DISTANCE * (positions[:, np.newaxis] == places).astype(np.float64)
+    same: FloatArray = (positions[:, np.newaxis] == places).astype(np.float64)
+    return _CATEGORY_DISTANCE * same
 
 
 def _jittered(scale: ParameterScale, positions: FloatArray, phase: float) -> FloatArray:

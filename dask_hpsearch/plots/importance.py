@@ -136,7 +136,7 @@ def _total_effects(
     for place, owned in enumerate(owners):
         changed = columns[at]
         others = rng.integers(len(scores), size=_ROWS)
-        changed[:, owned] = columns[np.ix_(others, owned)]
+        changed[:, owned] = columns[np.ix_(others, np.array(owned, dtype=np.int64))]
         differences = before - forest.predict(changed)
         effects[place] = np.mean(differences**2) / (2 * variance)
     return effects

@@ -17,6 +17,7 @@ from dask_hpsearch.plots.style import (
     axes_for,
     current_look,
     key,
+    outlined,
     score_label,
     score_limits,
     short,
@@ -152,8 +153,8 @@ class ParallelCoordinatesDisplay:
                 _draw_tick(ax, place, _MISSING_Y, "not set", look)
         last = len(self.values)
         ticks = [
-            (float(one), number_text(low + one * (high - low)))
-            for one in np.linspace(0, 1, _TICKS)
+            ((one - low) / (high - low), number_text(one))
+            for one in _round_numbers(low, high)
         ]
         _draw_axis(ax, last, ticks, look)
         _draw_header(ax, last, score_label(self.score_name), look, bold=True)
@@ -278,16 +279,21 @@ def _ticks_of(scale: ParameterScale) -> list[tuple[float, str]]:
         positions = 10.0 ** powers[:: max(1, -(-len(powers) // _TICKS))]
         units = scale.unit(positions)
     else:
-        from matplotlib.ticker import MaxNLocator
-
-        locator = MaxNLocator(_TICKS, integer=scale.is_integer)
-        positions = np.array(locator.tick_values(scale.low, scale.high))
+        positions = _round_numbers(scale.low, scale.high, whole=scale.is_integer)
         units = scale.unit(positions)
     inside = (units >= -_ROUNDING) & (units <= 1 + _ROUNDING)
     return [
         (float(unit), scale.label_of(float(position)))
         for unit, position in zip(units[inside], positions[inside], strict=True)
     ]
+
+
+def _round_numbers(low: float, high: float, *, whole: bool = False) -> FloatArray:
+    """Return a few round numbers of a range."""
+    from matplotlib.ticker import MaxNLocator
+
+    found = np.array(MaxNLocator(_TICKS, integer=whole).tick_values(low, high))
+    return found[(found >= low) & (found <= high)]
 
 
 def _draw_axis(
@@ -299,8 +305,6 @@ def _draw_axis(
 
 
 def _draw_tick(ax: Axes, place: int, height: float, label: str, look: Look) -> None:
-    from matplotlib.patheffects import withStroke
-
     text = ax.annotate(
         label,
         (place, height),
@@ -311,7 +315,7 @@ def _draw_tick(ax: Axes, place: int, height: float, label: str, look: Look) -> N
         color=look.foreground,
         zorder=4,
     )
-    text.set_path_effects([withStroke(linewidth=2.5, foreground=look.background)])
+    outlined(text, look)
 
 
 def _draw_header(

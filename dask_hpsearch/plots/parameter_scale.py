@@ -100,7 +100,7 @@ class ParameterScale:
             categories=(),
             low=self.low,
             high=self.high,
-            ticks=tuple(distinct),
+            ticks=tuple(map(float, distinct)),
             is_integer=self.is_integer,
         )
 

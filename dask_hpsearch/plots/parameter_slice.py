@@ -139,7 +139,7 @@ class ParameterSliceDisplay:
         n_columns = min(len(self.values), _COLUMNS)
         n_rows = -(-len(self.values) // n_columns)
         ax = axes_for(ax, figsize=(1.2 + 2.5 * n_columns, 0.6 + 2.7 * n_rows))
-        parts = divided(ax, n_rows, n_columns)
+        above, parts = divided(ax, n_rows, n_columns)
         for part in parts[len(self.values) :]:
             part.remove()
         parts = parts[: len(self.values)]
@@ -154,7 +154,11 @@ class ParameterSliceDisplay:
                 part.tick_params(axis="y", labelleft=False)
             else:
                 part.set_ylabel(score_label(self.score_name))
-        key(ax, marks.values())
+        key(above, marks.values())
+        legend = above.get_legend()
+        if legend is not None:
+            legend.set_bbox_to_anchor((0.0, 0.0))
+            legend.set_in_layout(False)
         self.ax_, self.figure_ = ax, ax.figure
         self.axes_ = np.array(parts, dtype=object)
         return self

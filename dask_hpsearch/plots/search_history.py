@@ -13,6 +13,7 @@ from dask_hpsearch.plots.style import (
     current_look,
     draw_candidates,
     key,
+    outlined,
     ring,
     score_label,
     score_limits,
@@ -121,7 +122,7 @@ class SearchHistoryDisplay:
             )
             raise ValueError(msg)
         return cls(
-            x=_seconds(data) if by == "time" else np.arange(len(data)) + 1.0,
+            x=_seconds(data) if by == "time" else _numbers(len(data)),
             mean_scores=data.mean_scores[name],
             status=data.status,
             rungs=data.rungs,
@@ -181,7 +182,7 @@ class SearchHistoryDisplay:
                 where="post",
                 color=look.best,
                 linewidth=1.8,
-                zorder=3.5,
+                zorder=2.7,
             )
         known = np.isfinite(self.best_so_far)
         if not known.any():
@@ -191,7 +192,7 @@ class SearchHistoryDisplay:
         row = int(np.flatnonzero(last & (self.best_so_far == best))[0])
         ring(ax, float(x[row]), best, look)
         on_right = x[row] > x.min() + 0.6 * float(np.ptp(x))
-        ax.annotate(
+        text = ax.annotate(
             f"best {best:.4g}",
             (float(x[row]), best),
             xytext=(-4 if on_right else 4, 7),
@@ -202,6 +203,7 @@ class SearchHistoryDisplay:
             fontsize="small",
             fontweight="bold",
         )
+        outlined(text, look)
 
     def _draw_rungs(self, ax: Axes, x: FloatArray, look: Look) -> None:
         """Separate the rungs of a halving search."""
@@ -219,7 +221,7 @@ class SearchHistoryDisplay:
                 ax.axvline(edge, color=look.muted, linewidth=0.8, zorder=1)
             resources = int(self.resources[self.rungs == rung].max())
             ax.annotate(
-                f"rung {rung}\n{resources:,}",
+                f"rung {rung}\n{'' if place else 'n_resources='}{resources}",
                 (edge, 1.0),
                 xycoords=ax.get_xaxis_transform(),
                 xytext=(3, -2),
@@ -230,10 +232,15 @@ class SearchHistoryDisplay:
             )
 
 
+def _numbers(n_candidates: int) -> FloatArray:
+    return np.arange(1, n_candidates + 1, dtype=np.float64)
+
+
 def _seconds(data: SearchData) -> FloatArray:
     """Return when candidates ended, in seconds since the first fit began."""
     start = data.ends.min() if data.fits is None else data.fits.starts.min()
-    return data.ends - start
+    seconds: FloatArray = data.ends - start
+    return seconds
 
 
 def _best_so_far(

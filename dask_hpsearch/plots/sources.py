@@ -160,7 +160,7 @@ def _status(
     """Return the status of each row, which `SearchRun.trials` says more of."""
     n_rows = len(table["params"])
     means = np.column_stack([one[:n_rows] for one in mean_scores.values()])
-    failed = np.isnan(means).any(axis=1)
+    failed = np.isnan(means.sum(axis=1))
     dropped = np.asarray(table.get("dropped", np.zeros(n_rows)), dtype=bool)
     n_fits = np.asarray(table.get("n_fits", np.full(n_rows, n_splits)))
     return [

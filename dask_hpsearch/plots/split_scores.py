@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from dask_hpsearch.plots.parameter_scale import category_of, short_names
-from dask_hpsearch.plots.search_data import MISSING, Status
+from dask_hpsearch.plots.search_data import Status
 from dask_hpsearch.plots.sources import read_search
 from dask_hpsearch.plots.style import (
     SPLIT_COLORS,
@@ -22,14 +22,18 @@ from dask_hpsearch.plots.style import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
 
     from dask_hpsearch.plots.search_data import FloatArray, SearchData
     from dask_hpsearch.plots.style import Look
 
-_LONGEST_LABEL = 46
+_POINTS_PER_INCH = 72.0
+_POINTS_PER_LETTER = 5.3
+_GAP = 12.0  # points between columns
+_WIDEST = 330.0  # points
+_LONGEST_NAME = 16
 
 
 class SplitScoresDisplay:
@@ -46,8 +50,8 @@ class SplitScoresDisplay:
     mean_scores : ndarray of shape (n_candidates,)
         In descending order; NaN last.
     status : sequence of Status
-    labels : sequence of str
-        What to call the candidates.
+    columns : mapping of str to list of str
+        What to show of each candidate: its parameters, by their names.
     score_name : str
     n_others : int
         Number of candidates that are not displayed.
@@ -64,14 +68,14 @@ class SplitScoresDisplay:
         split_scores: FloatArray,
         mean_scores: FloatArray,
         status: Sequence[Status],
-        labels: Sequence[str],
+        columns: Mapping[str, Sequence[str]],
         score_name: str,
         n_others: int = 0,
     ) -> None:
         self.split_scores = split_scores
         self.mean_scores = mean_scores
         self.status = status
-        self.labels = labels
+        self.columns = columns
         self.score_name = score_name
         self.n_others = n_others
 
@@ -95,7 +99,7 @@ class SplitScoresDisplay:
         n_candidates : int
             How many candidates to display.
         params : sequence of str, optional
-            Which parameters name a candidate; default: all that vary.
+            Which parameters to show; default: those that vary, as far as there is room.
         scoring : str, optional
             Which of several scores to display; default: that of ``refit``.
 
@@ -126,7 +130,7 @@ class SplitScoresDisplay:
             split_scores=data.split_scores[name][shown],
             mean_scores=means[shown],
             status=[data.status[row] for row in shown],
-            labels=_labels(data, shown, params),
+            columns=_columns(data, shown, params),
             score_name=name,
             n_others=len(rows) - len(shown),
         )
@@ -150,7 +154,10 @@ class SplitScoresDisplay:
         """
         look = current_look()
         n_candidates, n_splits = self.split_scores.shape
-        ax = axes_for(ax, figsize=(7.5, 1.5 + 0.34 * n_candidates))
+        offsets, width = _layout(self.columns)
+        ax = axes_for(
+            ax, figsize=(5.2 + width / _POINTS_PER_INCH, 1.5 + 0.34 * n_candidates)
+        )
         tidy(ax, look, grid="x")
         y = np.arange(n_candidates)
         low, high = score_limits(self.split_scores.ravel())
@@ -183,17 +190,36 @@ class SplitScoresDisplay:
             label="mean",
         )
         key(ax, [*(marks if few else marks[:1]), mean])
-        ax.set_yticks(y, self.labels, fontsize="small")
+        ax.set_yticks([])
+        self._draw_columns(ax, offsets, look)
         ax.set_ylim(n_candidates - 0.4, -0.6)
         ax.spines["left"].set_visible(False)
-        if n_candidates and self.status[0] == Status.COMPLETE:
-            ax.get_yticklabels()[0].set_fontweight("bold")
         label = score_label(self.score_name, mean=False)
         if self.n_others:
             label += f"   ({self.n_others:,} more candidates not shown)"
         ax.set_xlabel(label)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    def _draw_columns(self, ax: Axes, offsets: Sequence[float], look: Look) -> None:
+        """Write a table beside the axes: names of parameters, and their values below."""
+        first_is_best = bool(len(self.status)) and self.status[0] == Status.COMPLETE
+        for offset, (name, texts) in zip(offsets, self.columns.items(), strict=False):
+            for row, text in enumerate([name, *texts]):
+                is_best = row == 1 and first_is_best
+                ax.annotate(
+                    text,
+                    (0.0, row - 1 if row else -0.6),
+                    xycoords=ax.get_yaxis_transform(),
+                    xytext=(offset, 0 if row else 3),
+                    textcoords="offset points",
+                    ha="right",
+                    va="center" if row else "bottom",
+                    fontsize="small",
+                    fontweight="bold" if is_best else "normal",
+                    color=look.foreground if row else look.muted,
+                    annotation_clip=False,
+                )
 
     def _draw_ranges(self, ax: Axes, low: float, look: Look) -> None:
         """Draw the range of each candidate's scores, and the word for what it lacks."""
@@ -224,19 +250,33 @@ class SplitScoresDisplay:
                 )
 
 
-def _labels(
+def _columns(
     data: SearchData, rows: Sequence[int] | Any, params: Sequence[str] | None
-) -> list[str]:
-    """Name candidates by their parameters."""
+) -> dict[str, list[str]]:
+    """Return the texts of the table, by column."""
     names = data.choose_parameters(params) if params else data.varied_parameters()
     shorter = short_names(names)
-    labels = []
-    for row in rows:
-        of_row = data.params[row]
-        parts = [
-            f"{shorter[name]}={category_of(of_row[name])}"
-            for name in names
-            if of_row.get(name, MISSING) is not MISSING
+    columns = {}
+    if data.rungs.any():
+        columns["rung"] = [str(data.rungs[row]) for row in rows]
+    for name in names:
+        values = data.values_of(name)
+        columns[short(shorter[name], _LONGEST_NAME)] = [
+            category_of(values[row]) for row in rows
         ]
-        labels.append(short(", ".join(parts) or "default", _LONGEST_LABEL))
-    return labels
+    return columns
+
+
+def _layout(columns: Mapping[str, Sequence[str]]) -> tuple[list[float], float]:
+    """Return where columns end, in points from the axes, and their width together.
+
+    Those that do not fit are left out.
+    """
+    widths: list[float] = []
+    for name, texts in columns.items():
+        width = _GAP + _POINTS_PER_LETTER * max(map(len, [name, *texts]))
+        if widths and sum(widths) + width > _WIDEST:
+            break
+        widths.append(width)
+    ends = np.cumsum(widths) - sum(widths) - _GAP
+    return [float(one) for one in ends], sum(widths)

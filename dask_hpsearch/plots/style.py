@@ -35,6 +35,7 @@ SPLIT_MARKERS = ("o", "s", "^", "D", "v", "P")
 _FENCE = 3.0  # interquartile ranges below the lower quartile: worse scores are clipped
 _STRIP = 0.035  # height of marks of candidates without a place, as a part of the axes
 _LONGEST_LABEL = 40
+_KEY_HEIGHT = 0.07
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,23 +111,34 @@ def axes_for(ax: Axes | None, *, figsize: tuple[float, float]) -> Axes:
     return new
 
 
-def divided(ax: Axes, n_rows: int, n_columns: int, **options: Any) -> list[Axes]:
-    """Divide axes into a grid, row by row; the axes themselves are no longer drawn."""
+def divided(ax: Axes, n_rows: int, n_columns: int) -> tuple[Axes, list[Axes]]:
+    """Divide axes, which are no longer drawn themselves.
+
+    Returns
+    -------
+    above : Axes
+        For the key.
+    parts : list of Axes
+        A grid, row by row.
+    """
     spec = ax.get_subplotspec()
     if spec is None:
         msg = "ax must be a subplot, as plt.subplots() makes it, so that it can be divided"
         raise ValueError(msg)
     ax.set_axis_off()
-    grid = spec.subgridspec(n_rows, n_columns, **options)
+    heights = [_KEY_HEIGHT * n_rows, *[1.0] * n_rows]
+    grid = spec.subgridspec(n_rows + 1, n_columns, height_ratios=heights, wspace=0.06)
     figure = ax.figure
-    first = figure.add_subplot(grid[0, 0])
+    above = figure.add_subplot(grid[0, :])
+    above.set_axis_off()
+    first = figure.add_subplot(grid[1, 0])
     others = [
-        figure.add_subplot(grid[row, column], sharey=first)
+        figure.add_subplot(grid[row + 1, column], sharey=first)
         for row in range(n_rows)
         for column in range(n_columns)
         if (row, column) != (0, 0)
     ]
-    return [first, *others]
+    return above, [first, *others]
 
 
 def tidy(ax: Axes, look: Look, *, grid: str = "y") -> None:
@@ -143,6 +155,13 @@ def tidy(ax: Axes, look: Look, *, grid: str = "y") -> None:
     ax.grid(visible=False)
     if grid:
         ax.grid(visible=True, axis=grid, color=look.faint, linewidth=0.8)  # type: ignore[arg-type]
+
+
+def outlined(text: Any, look: Look) -> None:
+    """Keep a text legible above lines."""
+    from matplotlib.patheffects import withStroke
+
+    text.set_path_effects([withStroke(linewidth=2.5, foreground=look.background)])
 
 
 def key(ax: Axes, handles: Iterable[Artist], *, at_least: int = 2) -> None:

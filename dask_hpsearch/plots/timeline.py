@@ -233,7 +233,17 @@ class TimelineDisplay:
             label="slots",
             zorder=3,
         )
-        return [line]
+        free = ax.fill_between(
+            times,
+            0,
+            slots,
+            step="post",
+            color=look.faint,
+            linewidth=0,
+            zorder=0.5,
+            label="free slot",
+        )
+        return [free, line]
 
     def _draw_events(self, ax: Axes, second: float, look: Look) -> None:
         """Mark when workers joined or left, and when another driver began."""
