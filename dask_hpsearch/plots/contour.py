@@ -223,6 +223,8 @@ class ContourDisplay:
         self.colorbar_ = bar
 
     def _draw_points(self, ax: Axes, look: Look) -> None:
+        from matplotlib.patheffects import withStroke
+
         x, y = (
             _jittered(scale, scale.positions(values), phase)
             for scale, values, phase in (
@@ -260,6 +262,7 @@ class ContourDisplay:
             marker="x",
             color=look.failed,
             linewidths=1.8,
+            path_effects=[withStroke(linewidth=3.6, foreground=look.background)],
         )
         scores = np.where(is_of[Status.COMPLETE], self.mean_scores, -np.inf)
         scores[~np.isfinite(x) | ~np.isfinite(y)] = -np.inf

@@ -137,8 +137,8 @@ class Literal:
                     if n_finished == self.finished:
                         break
                     n_finished += 1
-                    slot = free.index(min(free))
-                    fit = self.fit(rung, place, candidate, split, free[slot])
+                    slot, begin = self.next_slot(free)
+                    fit = self.fit(rung, place, candidate, split, begin)
                     free[slot] = fit.time + 1.0
                     yield fit
                 if candidate in self.dropped:
@@ -161,6 +161,21 @@ class Literal:
                 process=process,
                 best=BestCandidate(),
             )
+
+    def next_slot(self, free: list[float]) -> tuple[int, float]:
+        """Return the slot that is free first, of those that there are then, and when."""
+        begins = [self.begin_of(slot, seconds) for slot, seconds in enumerate(free)]
+        begin = min(begins)
+        return begins.index(begin), begin
+
+    def begin_of(self, slot: int, seconds: float) -> float:
+        """Return when a slot that is free can begin a fit, while it is there."""
+        begin = math.inf if self.sizes else seconds
+        noted = [-math.inf, *(BEGIN + one[0] for one in self.sizes[1:]), math.inf]
+        for place, (_, _, slots) in enumerate(self.sizes):
+            if slot < slots and noted[place + 1] > seconds:
+                return max(seconds, noted[place])
+        return begin
 
     def fit(
         self, call: int, place: int, candidate: int, split: int, begin: float
@@ -306,7 +321,7 @@ SEARCHES: dict[str, Literal] = {
         forest_score,
         finished=83,
         end=None,
-        sizes=[(5.0, 1, 2), (60.0, 2, 4), (300.0, 1, 2), (380.0, 2, 4)],
+        sizes=[(-1.0, 1, 2), (60.0, 2, 4), (300.0, 1, 2), (380.0, 2, 4)],
     ),
     "stopped": Literal(
         forest_params(40),
