@@ -17,6 +17,7 @@ from dask_hpsearch.plots.style import (
     ring,
     score_label,
     score_limits,
+    smaller,
     tidy,
 )
 from dask_hpsearch.plots.surface import Surface
@@ -245,12 +246,14 @@ class ContourDisplay:
                 )
                 marks.append(drawn)
 
-        edge = {"edgecolors": [look.background], "linewidths": 0.8}
-        mark(is_of[Status.COMPLETE], "complete", s=22, color=look.foreground, **edge)
+        less = smaller(len(x))
+        edge = {"edgecolors": [look.background], "linewidths": 0.8 * less}
+        size = 22 * less
+        mark(is_of[Status.COMPLETE], "complete", s=size, color=look.foreground, **edge)
         mark(
             is_of[Status.DROPPED] | is_of[Status.UNFINISHED],
             "dropped or unfinished",
-            s=20,
+            s=20 * less,
             marker="D",
             facecolors=[look.background],
             edgecolors=[look.foreground],

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from dask_hpsearch.plots.search_data import FloatArray, IntArray, SearchData
     from dask_hpsearch.plots.style import Look
 
+_CROWD = 200  # candidates
+
 
 class SearchHistoryDisplay:
     """The score of each candidate over time, and the best so far.
@@ -182,7 +184,8 @@ class SearchHistoryDisplay:
                 where="post",
                 color=look.best,
                 linewidth=1.8,
-                zorder=2.7,
+                # Below single points, which stay legible; above a crowd of them.
+                zorder=2.7 if len(x) < _CROWD else 3.2,
             )
         known = np.isfinite(self.best_so_far)
         if not known.any():

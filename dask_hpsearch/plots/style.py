@@ -36,6 +36,7 @@ _FENCE = 3.0  # interquartile ranges below the lower quartile: worse scores are 
 _STRIP = 0.035  # height of marks of candidates without a place, as a part of the axes
 _LONGEST_LABEL = 40
 _KEY_HEIGHT = 0.07
+_MANY = 200  # candidates; more have smaller marks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +170,7 @@ def key(ax: Axes, handles: Iterable[Artist], *, at_least: int = 2) -> None:
     handles = list(handles)
     if len(handles) < at_least:
         return
-    ax.legend(
+    legend = ax.legend(
         handles=handles,
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
@@ -182,6 +183,9 @@ def key(ax: Axes, handles: Iterable[Artist], *, at_least: int = 2) -> None:
         handlelength=1.2,
         fontsize="small",
     )
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1.0)
 
 
 def score_label(name: str, *, mean: bool = True) -> str:
@@ -245,6 +249,7 @@ def draw_candidates(
     strip_y = low - bottom * room + _STRIP * room * (1.1 + bottom)
     y = np.where(strip, strip_y, scores)
     crowd = float(np.clip(40.0 / np.sqrt(max(len(x), 1)) / 3, 0.45, 0.9))
+    size *= smaller(len(x))
     marks: list[Artist] = []
 
     def mark(chosen: Any, label: str, **options: Any) -> None:
@@ -282,6 +287,11 @@ def draw_candidates(
     )
     mark(below, f"below {low:.3g}", s=size, marker="v", color=look.muted, clip_on=False)
     return marks
+
+
+def smaller(n_candidates: int) -> float:
+    """Return how much smaller marks are if there are many."""
+    return float(np.clip(_MANY / max(n_candidates, 1), 0.12, 1.0))
 
 
 def ring(ax: Axes, x: float, y: float, look: Look) -> Artist:
