@@ -222,8 +222,9 @@ class TimelineDisplay:
     ) -> list[Artist]:
         if self.sizes is None:
             return []
-        times = np.append(self.sizes.times, last) / second
-        slots = np.append(self.sizes.slots, self.sizes.slots[-1])
+        times, slots = self._slots_over_time()
+        times = np.append(times, last) / second
+        slots = np.append(slots, slots[-1])
         (line,) = ax.step(
             times,
             slots,
@@ -244,6 +245,23 @@ class TimelineDisplay:
             label="free slot",
         )
         return [free, line]
+
+    def _slots_over_time(self) -> tuple[FloatArray, IntArray]:
+        """Return times at which the number of slots changed, and the numbers.
+
+        Between two drivers nothing was noted: there were none for the run.
+        """
+        assert self.sizes is not None  # noqa: S101 (its caller asks)
+        times, slots = self.sizes.times, self.sizes.slots
+        for begin in self.driver_starts:
+            before = np.concatenate(
+                [times[times < begin], self.ends[self.ends < begin]]
+            )
+            if len(before):
+                place = int(np.searchsorted(times, before.max(), side="right"))
+                times = np.insert(times, place, before.max())
+                slots = np.insert(slots, place, 0)
+        return times, slots
 
     def _draw_events(self, ax: Axes, second: float, look: Look) -> None:
         """Mark when workers joined or left, and when another driver began."""

@@ -25,6 +25,7 @@ from dask_hpsearch.plots import (
     SplitScoresDisplay,
     TimelineDisplay,
 )
+from dask_hpsearch.plots.search_data import ClusterSizes, Status
 from dask_hpsearch.plots.style import current_look, score_limits
 from dask_hpsearch.plots.timeline import rows_of
 from tests.plots.pictures import options_of, run_of
@@ -255,6 +256,36 @@ def test_the_timeline_shows_workers_that_come_and_go() -> None:
     assert texts == ["+1 worker", "-1 worker", "+1 worker"]
     assert len(shown.starts) == 83
     assert shown.starts.min() == 0
+
+
+def test_slots_are_not_free_while_no_driver_runs() -> None:
+    """A run may be resumed hours later."""
+    sizes = ClusterSizes(
+        times=np.array([5.0, 905.0]), workers=np.array([1, 1]), slots=np.array([2, 2])
+    )
+
+    shown = TimelineDisplay(
+        starts=np.array([0.0, 900.0]),
+        ends=np.array([20.0, 910.0]),
+        status=[Status.COMPLETE] * 2,
+        sizes=sizes,
+        driver_starts=np.array([899.0]),
+    ).plot()
+
+    line = shown.ax_.lines[0]
+    assert list(line.get_xdata() * 60) == [5, 20, 905, 910]
+    assert list(line.get_ydata()) == [2, 0, 2, 2]
+    assert [text.get_text() for text in shown.ax_.texts] == ["driver 2"]
+
+
+def test_an_incremental_search_has_one_score() -> None:
+    """Those of dask-ml have one validation set, and no means."""
+    results = {"params": [{"a": 1}, {"a": 2}], "test_score": [0.5, 0.75]}
+
+    shown = SearchHistoryDisplay.from_search(results)
+
+    assert shown.score_name == "score"
+    np.testing.assert_array_equal(shown.best_so_far, [0.5, 0.75])
 
 
 def test_a_table_of_pandas_and_numpy_values_are_cv_results_too() -> None:
