@@ -14,7 +14,7 @@ import joblib as _joblib
 from dask_hpsearch._version import __version__
 
 if TYPE_CHECKING:
-    from dask_hpsearch import exceptions
+    from dask_hpsearch import exceptions, plots
     from dask_hpsearch.budget import Tariff
     from dask_hpsearch.clusters.kubernetes.cluster import kube_cluster
     from dask_hpsearch.clusters.local import local_cluster
@@ -67,10 +67,12 @@ __all__ = [
     "gke_cluster",
     "kube_cluster",
     "local_cluster",
+    "plots",
     "sign",
     "upload",
 ]
 
+_MODULES = ("exceptions", "plots")
 _EXPORTS = {
     "AsyncHalvingSearchCV": "dask_hpsearch.strategies.halving.search",
     "DaskSearchCV": "dask_hpsearch.search.estimator",
@@ -104,8 +106,8 @@ _EXPORTS = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "exceptions":
-        return importlib.import_module("dask_hpsearch.exceptions")
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _EXPORTS:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -54,6 +54,9 @@ calls = {{
     "url": lambda: small().fit("gs://bucket/X.npy", "gs://bucket/y.npy"),
     "parquet": lambda: small().fit(str(here / "table.parquet"), "label"),
     "csv": lambda: small().fit(str(here / "table.csv"), "label"),
+    "plots": lambda: plots.SearchHistoryDisplay.from_search(
+        {{"params": [{{"a": 1}}], "mean_test_score": [0.5]}}
+    ).plot(),
     "dask-ml": lambda: small(backend="dask-ml").fit([[0.0]] * 8, [0, 1] * 4),
 }}
 try:
@@ -71,6 +74,7 @@ CALLS = [
     ("gcp", "upload"),
     ("gcp", "url"),
     ("dask-ml", "dask-ml"),
+    ("plots", "plots"),
 ]
 COMMANDS = [
     ("kubernetes", "operator status"),

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from dask_hpsearch.journal.events import Event
     from dask_hpsearch.progress import ProgressSnapshot
+    from dask_hpsearch.runs.history import RunHistory
 
 # Within the class, `list` is its method.
 Events = list["Event"]
@@ -204,6 +205,14 @@ class SearchRun:
         with self._reading:
             events = self._reader.events()
         return views.trials(events)
+
+    def history(self) -> RunHistory:
+        """Return candidates, fits with their times, and the cluster's sizes so far."""
+        from dask_hpsearch.runs.history import history_of
+
+        with self._reading:
+            events = self._reader.events()
+        return history_of(events, refit=self._folder.manifest.traits["refit"])
 
     def wait(self, timeout: float | None = None, *, progress: bool = False) -> Self:
         """Wait until the run has ended; Ctrl-C leaves the run going.

@@ -43,6 +43,16 @@ class _Call:
             return self.event.params[candidate]
         return self.asked[candidate].params
 
+    def extra_of(self, candidate: int) -> dict[str, Any]:
+        """Return what the search class adds for a candidate.
+
+        A call whose candidates were not known has one value for all of them.
+        """
+        return {
+            name: values[min(candidate, len(values) - 1)]
+            for name, values in self.event.extra.items()
+        }
+
     def knows(self, candidate: int) -> bool:
         """Whether it has a candidate."""
         return candidate < len(self.event.params) or candidate in self.asked
@@ -54,13 +64,14 @@ class _Call:
         return known and (ask is None or ask.digest == event.digest)
 
 
-class _Calls:
+class Calls:
     """The calls of a run so far, while its events are replayed."""
 
     def __init__(self) -> None:
         self.by_ordinal: dict[int, _Call] = {}
 
     def begin(self, event: CallEvent) -> None:
+        """Begin a call, or begin it again in a later generation."""
         self.by_ordinal[event.call] = _Call(event)
 
     def add_ask(self, ask: AskEvent) -> None:
@@ -121,7 +132,7 @@ class RunProgress:
     def _begin(self) -> None:
         self._now = self._newest = self._last_note = 0.0
         self._state = SearchProgress(clock=lambda: self._now)
-        self._calls = _Calls()
+        self._calls = Calls()
         self._newest_of_call: dict[int, int] = {}
         self._seen: set[str] = set()
         self._states: list[StateEvent] = []
@@ -306,10 +317,10 @@ def trials(events: Iterable[Event]) -> pd.DataFrame:
     """
     from dask_hpsearch.runs.table import tabulate  # imports SciPy
 
-    calls = _Calls()
+    calls = Calls()
     found: dict[tuple[int, int], Candidate] = {}
     dropped: set[tuple[int, int]] = set()
-    for event in _latest(events):
+    for event in latest_events(events):
         if isinstance(event, CallEvent):
             calls.begin(event)
         elif isinstance(event, AskEvent):
@@ -335,12 +346,9 @@ def _add_fit(
 
     key = fit.call, fit.candidate
     if key not in found:
-        # A call whose candidates were not known has one value for all of them.
-        extra = {
-            name: values[min(fit.candidate, len(values) - 1)]
-            for name, values in call.event.extra.items()
-        }
-        found[key] = Candidate(*key, call.params_of(fit.candidate), extra)
+        found[key] = Candidate(
+            *key, call.params_of(fit.candidate), call.extra_of(fit.candidate)
+        )
     found[key].results[fit.split] = fit.result
 
 
@@ -373,7 +381,7 @@ def as_html(rows: Mapping[str, str]) -> str:
     return f"<table>{cells}</table>"
 
 
-def _latest(events: Iterable[Event]) -> list[Event]:
+def latest_events(events: Iterable[Event]) -> list[Event]:
     """Order events by time, calls first; each fit once, of its call's last generation."""
     ordered = sorted(events, key=lambda event: event.time)
     newest: dict[int, int] = {}
