@@ -353,7 +353,7 @@ def _add_fit(
 
 
 def _add_training(
-    found: dict[tuple[int, int], Candidate], calls: _Calls, event: TrainEvent
+    found: dict[tuple[int, int], Candidate], calls: Calls, event: TrainEvent
 ) -> None:
     from dask_hpsearch.runs.table import Candidate
 
