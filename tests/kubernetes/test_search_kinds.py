@@ -62,6 +62,7 @@ def async_halving() -> Any:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.filterwarnings("ignore:OptunaSearchCV is experimental")
 @pytest.mark.parametrize(
     ("search", "sampler"),
     [
@@ -79,7 +80,7 @@ def test_a_job_drives_every_kind_of_search(
     bucket: FarBucket,
 ) -> None:
     """Its result is a fitted object of the user's class, and its journal is in the bucket."""
-    options = {} if sampler is None else {"sampler": sampler}
+    options: dict[str, Any] = {} if sampler is None else {"sampler": sampler}
     with cluster.get_client() as client:
         own = DaskSearchCV(search(), client=client, store=bucket.url, **options)
         run = own.submit(X, y)
