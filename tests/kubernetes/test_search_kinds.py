@@ -83,7 +83,8 @@ def test_a_job_drives_every_kind_of_search(
     options: dict[str, Any] = {} if sampler is None else {"sampler": sampler}
     with cluster.get_client() as client:
         own = DaskSearchCV(search(), client=client, store=bucket.url, **options)
-        run = own.submit(X, y)
+        classes = {"classes": np.unique(y)} if search is hyperband else {}
+        run = own.submit(X, y, **classes)
         found = run.result(PATIENT_S)
 
     assert type(found) is type(search())
