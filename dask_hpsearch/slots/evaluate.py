@@ -456,7 +456,7 @@ def _prepare_fit(  # noqa: PLR0917 (called once, in order)
     transforms = None
     if spec.share_steps and not shared.get("return_estimator"):
         digests = spec.X.digest, spec.y.digest, task.split_data.digest
-        if sklearn_adapter.scores_predictions_only(shared["scorer"]):
+        if sklearn_adapter.scores_predictions_only(shared.get("scorer")):
             transforms = SharedTransforms(pipeline_cache, digests)
         pipeline_cache.attach(
             estimator,
