@@ -73,6 +73,9 @@ class FitWatch(WarningWatch):
         write to its data.
     unchanged : tuple
         Further objects that must not change, with any code.
+    draws : bool
+        Whether to draw some numbers first, so that a step that sets a seed is detected. Not
+        between a fit and its score: the final step may have set a seed, and draw later.
 
     Attributes
     ----------
@@ -86,8 +89,10 @@ class FitWatch(WarningWatch):
         *,
         known_code: bool,
         unchanged: tuple[Any, ...] = (),
+        draws: bool = True,
     ) -> None:
         super().__init__()
+        self._draws = draws
         self._given = unchanged if known_code else (*given, *unchanged)
         self._known_code = known_code
 
@@ -99,8 +104,9 @@ class FitWatch(WarningWatch):
         self._generators = generators_here(all_of_them=not self._known_code)
         # A step that sets a fixed seed leaves the same state behind each time. Without these
         # draws, the next fit would seem to change nothing.
-        np.random.bytes(1 + os.urandom(1)[0])  # noqa: NPY002 (it is the one to watch)
-        random.random()  # noqa: S311
+        if self._draws:
+            np.random.bytes(1 + os.urandom(1)[0])  # noqa: NPY002 (it is the one to watch)
+            random.random()  # noqa: S311
         self._before = self._states()
         self._entropy = _EntropyWatch()
         self._entropy.begin()

@@ -98,7 +98,12 @@ class SharedTransforms:
         return Work(
             (_METHOD, key),
             run=lambda: (own(X),),
-            watch=FitWatch((X,), known_code=step.is_known_code, unchanged=(fitted,)),
+            watch=FitWatch(
+                (X,),
+                known_code=step.is_known_code,
+                unchanged=(fitted,),
+                draws=False,
+            ),
             snapshot=lambda output: snapshot_of_output(output, given=X, step=fitted),
             timed_as=tuple((_METHOD, name) for name in step.timed_as(type(fitted))),
             rows=self._rows,

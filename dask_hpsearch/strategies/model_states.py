@@ -3,7 +3,7 @@
 A model between two training tasks is a `ModelState`: immutable, and named by the hash of its
 content. A training task returns it with its outcome; the driver stores it, before the journal
 names it, and removes it as soon as no later task needs it. Since its name stands in the signed
-journal, it needs no signature of its own: whoever loads it compares its content with its name.
+journal, it needs no signature of its own: its content is compared with its name when it is loaded.
 """
 
 from __future__ import annotations

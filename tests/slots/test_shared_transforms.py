@@ -222,6 +222,22 @@ def test_steps_behind_the_first_share_too(X: Any, y: Any) -> None:
     assert Doubled.transforms == [10, 10]
 
 
+def test_a_seed_of_the_last_step_holds_until_it_predicts(X: Any, y: Any) -> None:
+    """Watching a transform draws no numbers of its own."""
+    cache = PipelineCache()
+
+    def predict_at_random(fitted: Any, X: Any) -> Any:
+        np.random.seed(0)  # noqa: NPY002 (as a last step may do in its fit)
+        fitted[:-1].steps[0][1].transform(X)
+        return np.random.random(3)  # noqa: NPY002
+
+    found = [predicted(cache, one, X, y, predict_at_random) for one in pipelines()]
+
+    assert Doubled.transforms == [10]
+    np.random.seed(0)  # noqa: NPY002
+    assert np.array_equal(found, [np.random.random(3)] * 2)  # noqa: NPY002
+
+
 def test_what_was_transformed_goes_with_the_data(X: Any, y: Any) -> None:
     """Once a search's data are gone, so are its outputs."""
     cache = PipelineCache()

@@ -224,7 +224,7 @@ def test_all_states_of_a_run_are_removed_at_its_end(
 def test_an_altered_state_is_refused_before_it_is_unpickled(
     kind: str, nbytes: int, tmp_path: Path, gcs_bucket: str, client: Client
 ) -> None:
-    """Whoever can write to the folder cannot run code in slots or in the driver."""
+    """Write access to the folder does not let code run in slots or in the driver."""
     run = run_in(kind, tmp_path, gcs_bucket)
     assert run is not None
     evil = tmp_path / "evil"
@@ -287,7 +287,7 @@ def test_states_are_stored_in_other_threads(
 
 
 def test_a_store_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
-    """To whoever has put the state."""
+    """To the caller that has put the state."""
     (tmp_path / "models").write_text("a file")
     run = open_store(tmp_path)
     seen: list[Any] = []
