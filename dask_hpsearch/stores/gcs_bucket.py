@@ -88,9 +88,9 @@ class Bucket:
             If there are no credentials.
         """
         with map_import_errors(f"gs://{name}"):
-            from google.cloud import storage  # type: ignore[attr-defined]  # untyped part
+            from google.cloud.storage import Client
         with map_storage_errors("open", f"gs://{name}"):
-            client = storage.Client(project="none")  # objects need no project
+            client = Client(project="none")  # objects need no project
         _prepare(client)
         return cls(client, name, retry or _RETRY, chunk_bytes)
 
