@@ -9,7 +9,7 @@ LIBRARIES_VENV := .venv-libraries
 LIBRARIES_BIN := $(LIBRARIES_VENV)/bin
 LIBRARIES_STAMP := $(LIBRARIES_VENV)/.ready
 
-EXTRAS := bayes,dask-ml,gcp,kubernetes,optuna,plots,tables
+EXTRAS := bayes,dashboard,dask-ml,gcp,kubernetes,mlflow,optuna,plots,tables,widgets
 
 PYTEST_ARGS ?=
 # How many tests run side by side: most of them wait for other processes.

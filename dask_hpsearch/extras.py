@@ -19,6 +19,9 @@ PACKAGES = {
     "dask-ml": ("dask_ml",),
     "optuna": ("optuna", "optuna_integration"),
     "plots": ("matplotlib",),
+    "widgets": ("anywidget",),
+    "dashboard": ("bokeh", "tornado"),
+    "mlflow": ("mlflow",),
 }
 
 
