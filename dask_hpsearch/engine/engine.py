@@ -50,6 +50,11 @@ _MAY_RUN_AGAIN = ("returned", "killed", "disk")
 _CANCEL_WAIT_S = 2.0
 _MOST_PER_MESSAGE = 64
 _LARGE_MESSAGE_NBYTES = 2**20
+# Many slots ask for batches all the time. A message for each of them would keep client and
+# scheduler busy; batches that wait on the workers hide the delay.
+_MANY_SLOTS = 256
+_GATHER_S = 0.02
+_MOST_EVENTS_S = 0.05
 # Of the time, at most one such part goes into predictions; what a few seconds did not need of
 # it is there for the next ones.
 _LEARN_PART = 50
@@ -91,6 +96,8 @@ class Engine:
     ----------
     hungry : bool
         Whether Dask could have more tasks than were submitted.
+    behind : bool
+        Whether outcomes wait to be delivered, while every slot has what it can have.
 
     Raises
     ------
@@ -119,12 +126,13 @@ class Engine:
         self._numbers = itertools.count()
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._inbox: deque[TaskState] = deque()
-        self.hungry = True
+        self.hungry, self.behind = True, False
         self._groups: list[TaskGroup] = []
         self._tasks: dict[int, TaskState] = {}
         self._flights: dict[int, InFlightBatch] = {}
         self._writers: dict[str, Report] = {}
         self._learn_at = 0.0
+        self._fill_at = 0.0
         self._failure: HPSearchError | None = None
         self._closed = False
         self.task_bytes = self.tasks_sent = 0
@@ -263,13 +271,22 @@ class Engine:
                 self._fail(HPSearchError(f"the engine failed: {error!r}"))
 
     def _take_events(self) -> None:
-        """Wait a moment for an event, and handle every one in the queue."""
+        """Wait a moment for an event, and handle those in the queue.
+
+        Not all of very many: slots wait for new batches meanwhile.
+        """
         overlooked = self.hungry and self._inbox  # it came while slots were filled
+        until_fill_s = self._fill_at - time.monotonic()
+        wait_s = until_fill_s if until_fill_s > 0 else CHECK_S
         with contextlib.suppress(queue.Empty):
-            event = self._events.get(timeout=0 if overlooked else CHECK_S)
-            while True:
-                event()
-                event = self._events.get_nowait()
+            event = self._events.get(timeout=0 if overlooked else wait_s)
+            until = time.monotonic() + _MOST_EVENTS_S
+            event()
+            while time.monotonic() < until:
+                self._events.get_nowait()()
+            self.behind = not self.hungry
+            return
+        self.behind = False
 
     def _take_inbox(self) -> None:
         """Queue the tasks that were submitted."""
@@ -300,6 +317,10 @@ class Engine:
 
     def _fill_slots(self) -> None:
         """Submit batches, the groups taking turns, while Dask may have more."""
+        if time.monotonic() < self._fill_at:
+            self.hungry = False  # until then nobody needs to announce a new task
+            return
+        sent = self.tasks_sent
         room = most_in_flight(self.watch.slots) - len(self._flights)
         batches: list[_NewBatch] = []
         groups = deque(
@@ -320,6 +341,8 @@ class Engine:
                     groups.append(group)
         self._submit(batches)
         self.hungry = room > 0 or self._failure is not None
+        if self.tasks_sent > sent and self.watch.slots >= _MANY_SLOTS:
+            self._fill_at = time.monotonic() + _GATHER_S
 
     def _learn_times(self) -> None:
         """Predict the times of waiting fits anew, in a moment when nothing else is to do."""

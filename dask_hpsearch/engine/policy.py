@@ -12,7 +12,6 @@ _HANDOVER_S = 0.02
 _SMOOTHING = 0.2
 _MOST_PER_BATCH = 500
 _BEFORE_ANY_WORKER = 8
-_MOST_AHEAD = 1000
 MOST_QUEUED_PER_SLOT = 100
 _LEAST_QUEUED_PER_SLOT = 10
 _MOST_QUEUED_AT_ALL = 50_000
@@ -28,10 +27,10 @@ def most_in_flight(slots: int) -> int:
     """Return how many batches Dask should have: one running and one waiting a slot.
 
     A waiting batch hides the round trip to the client, and a new worker can start it at
-    once. With more, searches that share a cluster would wait for each other. Very many slots
-    do not all end their batches within one round trip: there fewer wait.
+    once. With more, searches that share a cluster would wait for each other. With fewer,
+    slots whose fits take equally long would end together and wait for the client.
     """
-    return slots + min(slots, _MOST_AHEAD) if slots else _BEFORE_ANY_WORKER
+    return 2 * slots or _BEFORE_ANY_WORKER
 
 
 def most_queued(slots: int, usual: int) -> int:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 # Called with a result, and with a function to call when it may be noted.
 BeforeNoted = Callable[[dict[str, Any], Callable[[BaseException | None], None]], None]
 _START_S = 0.3
+_PAUSE_S = 0.005
 _MOST_QUEUED = 20_000
 _MOST_AT_ONCE = 64
 
@@ -220,7 +221,22 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
     def compute_batch_size(self) -> int:
         """Take a search's fits one by one: the engine batches them itself."""
-        return 1 if self._log is not None else int(super().compute_batch_size())
+        if self._log is None:
+            return int(super().compute_batch_size())
+        if not self._engine.is_current_thread():
+            self._let_the_engine_run()
+        return 1
+
+    def _let_the_engine_run(self) -> None:
+        """Pause between two tasks. joblib's lock is free meanwhile.
+
+        The caller's thread makes tasks as fast as it can, and would keep Python's lock for
+        5 ms at a time: the first batches took 0.7 s to come back, with a pause 0.1 s.
+        """
+        if self._engine.behind:
+            time.sleep(_PAUSE_S)
+        elif self._engine.hungry or time.monotonic() < self._started + _START_S:
+            time.sleep(0)
 
     def retrieve_result_callback(self, out: Any) -> list[Any]:
         """Return the results of a batch, or raise the error that ended it."""
@@ -328,10 +344,6 @@ class Session(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
 
         task, refs = self._tasks.fit_task(call)
         self._engine.submit(task, refs, group, done, parameters=call.parameters)
-        if self._engine.hungry or time.monotonic() < self._started + _START_S:
-            # This thread makes tasks as fast as it can, and would keep Python's lock for
-            # 5 ms at a time: the first batches took 0.7 s to come back, now 0.1 s.
-            time.sleep(0)
 
     def _end_without_task(
         self,

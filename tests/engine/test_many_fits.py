@@ -126,6 +126,26 @@ def test_no_more_fits_wait_than_may(n_candidates: int, client: Client) -> None:
     assert log.most <= MOST_QUEUED_PER_SLOT * 2 + 2
 
 
+def test_slots_get_fits_while_many_outcomes_are_delivered(client: Client) -> None:
+    """With thousands of slots, delivering the outcomes of one round takes seconds."""
+    sent: list[int] = []
+    search = GridSearchCV(Flat(), {"number": [0, 1]}, cv=np_splits(2), refit=False)
+
+    with DataStore() as data_store, Engine(client, data_store) as engine:
+
+        def deliver_slowly() -> None:
+            sent.append(engine.tasks_sent)
+            time.sleep(0.01)
+
+        for _ in range(200):
+            engine.call_soon(deliver_slowly)
+        with parallel_config(backend=EvaluationBackend(Session(engine, log=FewWait()))):
+            search.fit(X, y)
+
+    assert sent[0] == 0
+    assert sent[-1] > 0
+
+
 class Kept(FewWait):
     """Counts, late in a search, what there is of its fits."""
 
