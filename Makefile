@@ -58,7 +58,7 @@ $(LIBRARIES_STAMP): constraints.txt pyproject.toml tests/libraries/constraints.t
 		pip hatchling editables
 	$(LIBRARIES_BIN)/python -m pip install --quiet --constraint constraints.txt \
 		--constraint tests/libraries/constraints.txt --no-build-isolation \
-		--editable '.[bayes,gcp,tables]' --group test --group libraries
+		--editable '.[bayes,gcp,optuna,tables]' --group test --group libraries
 	touch $@
 
 check: $(STAMP)  ## Lint, format check, types, layers, spelling

@@ -9,12 +9,8 @@ from __future__ import annotations
 import os
 import pickle
 import random
-import signal
-import time
-import uuid
 import zlib
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +21,16 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from dask_hpsearch import DaskSearchCV, SearchRun
 from dask_hpsearch.exceptions import ClientClosedError
-from dask_hpsearch.journal.events import StateEvent
 from dask_hpsearch.slots.plugin import slot_pids
 from tests.estimators import Deed, flowers, seen
 from tests.oracle.structure import difference
 from tests.processes import script, wait_until
 from tests.runs.deployment import Deployment, deployed
+from tests.runs.kills import driver_of, fit_in_thread, kill, store_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from tests.gcs.proxy import Proxy
 
@@ -87,10 +84,7 @@ class Case:
     def fit(self) -> tuple[SearchRun, Future[DaskSearchCV]]:
         """Fit in a thread of this process."""
         own = DaskSearchCV(self.search, client=self.where.client, store=self.store)
-        found = ThreadPoolExecutor(1).submit(own.fit, X, y)
-        wait_until(lambda: SearchRun.list(self.store) or found.done())
-        (run,) = SearchRun.list(self.store)
-        return run, found
+        return fit_in_thread(own, X, y)
 
     def wait_for_the_moment(self) -> None:
         """Wait until some fits have ended, up to most of them."""
@@ -153,18 +147,6 @@ def shown_by(run: SearchRun) -> set[Fit]:
     }
 
 
-def kill(pid: int) -> float:
-    """Kill a process; return when."""
-    os.kill(pid, signal.SIGKILL)
-    return time.time()
-
-
-def driver_of(run: SearchRun) -> int:
-    """Return the process of a run's driver."""
-    states = [one for one in run._reader.events() if isinstance(one, StateEvent)]
-    return states[-1].process.pid
-
-
 @pytest.fixture(scope="module")
 def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A cluster whose slots and worker may be killed: they come again."""
@@ -178,8 +160,7 @@ def place(
 ) -> tuple[str, int]:
     """A store, and the number of a moment."""
     kind, moment = request.param
-    in_bucket = f"gs://{gcs_bucket}/{uuid.uuid4().hex}"
-    return in_bucket if kind == "gs" else str(tmp_path / "store"), moment
+    return store_at(kind, tmp_path, gcs_bucket), moment
 
 
 @pytest.fixture

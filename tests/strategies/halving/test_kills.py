@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import time
-import uuid
 import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +18,17 @@ from sklearn.model_selection import StratifiedKFold
 
 from dask_hpsearch import AsyncHalvingSearchCV, DaskSearchCV, SearchRun
 from dask_hpsearch.exceptions import ClientClosedError
-from dask_hpsearch.journal.events import AskEvent, StateEvent
+from dask_hpsearch.journal.events import AskEvent
 from dask_hpsearch.slots.plugin import slot_pids
 from tests.estimators import flowers
 from tests.processes import wait_until
 from tests.runs.deployment import Deployment, deployed
+from tests.runs.kills import driver_of, fit_in_thread, kill, places, store_at
 from tests.strategies.halving.learners import Fit, Learner, fits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
     from tests.gcs.proxy import Proxy
@@ -38,14 +37,6 @@ X, y = flowers(150)
 N_CANDIDATES, N_SPLITS = 27, 2
 FIT_S = 0.05
 UNFLUSHED = 2 * round(2.0 / FIT_S)  # fits of two slots in two seconds
-MOMENTS = [
-    ("file", 0),
-    ("gs", 0),
-    *(
-        pytest.param(one, marks=pytest.mark.slow)
-        for one in [("file", moment) for moment in range(1, 8)] + [("gs", 1), ("gs", 2)]
-    ),
-]
 # By the data that a fit sees: its split.
 SPLITS = {
     zlib.crc32(X[train].tobytes()): split
@@ -82,10 +73,7 @@ class Case:
     def fit(self) -> tuple[SearchRun, Future[DaskSearchCV]]:
         """Fit in a thread of this process."""
         own = DaskSearchCV(self.search, client=self.where.client, store=self.store)
-        found = ThreadPoolExecutor(1).submit(own.fit, X, y)
-        wait_until(lambda: SearchRun.list(self.store) or found.done())
-        (run,) = SearchRun.list(self.store)
-        return run, found
+        return fit_in_thread(own, X, y)
 
     def wait_for_the_moment(self) -> None:
         """Wait until some fits have ended, up to most of them."""
@@ -160,17 +148,6 @@ def shown_by(run: SearchRun) -> set[Fit]:
     }
 
 
-def kill(pid: int) -> None:
-    """Kill a process."""
-    os.kill(pid, signal.SIGKILL)
-
-
-def driver_of(run: SearchRun) -> int:
-    """Return the process of a run's driver."""
-    states = [one for one in run._reader.events() if isinstance(one, StateEvent)]
-    return states[-1].process.pid
-
-
 @pytest.fixture(scope="module")
 def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A cluster whose slots and worker may be killed: they come again."""
@@ -178,14 +155,13 @@ def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Depl
         yield deployment
 
 
-@pytest.fixture(params=MOMENTS, ids=lambda place: f"{place[0]}-{place[1]}")
+@pytest.fixture(params=places())
 def place(
     request: pytest.FixtureRequest, gcs_bucket: str, tmp_path: Path
 ) -> tuple[str, int]:
     """A store, and the number of a moment."""
-    kind, moment = request.param
-    in_bucket = f"gs://{gcs_bucket}/{uuid.uuid4().hex}"
-    return in_bucket if kind == "gs" else str(tmp_path / "store"), moment
+    _, place, moment = request.param
+    return store_at(place, tmp_path, gcs_bucket), moment
 
 
 @pytest.fixture

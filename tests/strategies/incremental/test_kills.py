@@ -6,12 +6,8 @@ bucket, always runs.
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
-import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +17,11 @@ from dask_ml.model_selection import HyperbandSearchCV
 
 from dask_hpsearch import DaskSearchCV, SearchRun
 from dask_hpsearch.exceptions import ClientClosedError
-from dask_hpsearch.journal.events import StateEvent
 from dask_hpsearch.slots.plugin import slot_pids
 from dask_hpsearch.stores import open_store
 from tests.processes import wait_until
 from tests.runs.deployment import SLOTS, Deployment, deployed
+from tests.runs.kills import driver_of, fit_in_thread, kill, places, store_at
 from tests.strategies.incremental.models import Curve, begun_in, calls_in
 from tests.strategies.incremental.oracle import (
     fitted_by_dask_ml,
@@ -35,6 +31,7 @@ from tests.strategies.incremental.oracle import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
     from pathlib import Path
 
     from tests.gcs.proxy import Proxy
@@ -49,14 +46,6 @@ CALL_S = (
 # For so long an outcome is on its way, and its state and its event are being written, on a busy
 # machine: calls that had ended before that are not repeated.
 UNWRITTEN_S = 2.0
-SEEDS = 10
-PLACES = [
-    pytest.param(
-        (kind, seed), id=f"{kind}-{seed}", marks=[pytest.mark.slow] if seed else []
-    )
-    for kind in ("file", "gs")
-    for seed in range(SEEDS)
-]
 
 
 def hyperband(log: str | None = None, seconds: float = 0.0) -> Any:
@@ -93,12 +82,7 @@ class Case:
 
     def fit(self) -> tuple[SearchRun, Future[DaskSearchCV]]:
         """Fit in a thread of this process."""
-        found = ThreadPoolExecutor(1).submit(self._own().fit, *DATA)
-        wait_until(lambda: SearchRun.list(self.store) or found.done())
-        if not SearchRun.list(self.store):
-            found.result()
-        (run,) = SearchRun.list(self.store)
-        return run, found
+        return fit_in_thread(self._own(), *DATA)
 
     def wait_for_the_moment(self) -> None:
         """Wait until some calls have begun, up to most of them, and a little longer."""
@@ -140,18 +124,6 @@ class Case:
         assert not [name for name in left if "/models/" in name]
 
 
-def kill(pid: int) -> float:
-    """Kill a process; return when."""
-    os.kill(pid, signal.SIGKILL)
-    return time.time()
-
-
-def driver_of(run: SearchRun) -> int:
-    """Return the process of a run's driver."""
-    states = [one for one in run._reader.events() if isinstance(one, StateEvent)]
-    return states[-1].process.pid
-
-
 @pytest.fixture(scope="module")
 def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A cluster whose slots and worker may be killed: they come again."""
@@ -159,14 +131,13 @@ def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Depl
         yield deployment
 
 
-@pytest.fixture(params=PLACES)
+@pytest.fixture(params=places())
 def place(
     request: pytest.FixtureRequest, gcs_bucket: str, tmp_path: Path
 ) -> tuple[str, random.Random]:
     """A store, and what decides the moment."""
-    kind, _ = request.param
-    in_bucket = f"gs://{gcs_bucket}/{uuid.uuid4().hex}"
-    store = in_bucket if kind == "gs" else str(tmp_path / "store")
+    _, place, _ = request.param
+    store = store_at(place, tmp_path, gcs_bucket)
     return store, random.Random(request.node.name)
 
 
