@@ -96,3 +96,14 @@ def bundles_kept(dask_worker: Worker) -> list[str]:
     """Return the files that a worker was sent."""
     folder = Path(dask_worker.local_directory)
     return [str(path) for path in folder.glob("bundles-*/*")]
+
+
+def held_bytes(path: Path) -> int:
+    """Return the memory of this process in the maps of a file."""
+    held, of_file = 0, False
+    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
+        if line[0] in "0123456789abcdef":
+            of_file = line.endswith(path.name)
+        elif of_file and line.startswith("Rss:"):
+            held += 1024 * int(line.split()[1])
+    return held

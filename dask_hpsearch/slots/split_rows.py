@@ -15,6 +15,7 @@ import collections
 import contextlib
 import ctypes
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ _MOST_PICKLED = 16 * KIB  # objects cost more time to load than to select
 _WAIT_S = 1.0
 _WAIT_BYTES_PER_S = 25e6
 _POLL_INTERVAL = 0.01
+_LEAST_RELEASED = 64 * 2**20
+_RELEASE_EVERY_S = 0.03
 # So many slots of a node select rows at once: memory limits their speed.
 SLOTS_SELECTING = max(1, (os.cpu_count() or 1) // 4)
 
@@ -167,7 +170,8 @@ class SplitRows:
             rows = self._from_file(key)
             return select() if rows is None else rows
         with found as claim, _turn(node, split.nbytes):
-            rows = select()
+            with _releasing(split):
+                rows = select()
             snapshot = _snapshot(rows)
             if snapshot is None or not node.fill(claim, snapshot):
                 self._note_each_time(key)
@@ -178,7 +182,6 @@ class SplitRows:
             return rows
         del rows, snapshot
         _free_memory()
-        bundles.release_pages(split.data)  # fits need the rows alone
         return mapped
 
     def _note_file(self, key: tuple[str, ...], path: Path) -> None:
@@ -219,6 +222,30 @@ def _turn(node: NodeRows, nbytes: int) -> Iterator[None]:
     )
     with turn or contextlib.nullcontext():
         yield
+
+
+@contextlib.contextmanager
+def _releasing(split: Split) -> Iterator[None]:
+    """Hold few pages of the data while rows are selected, and none afterwards.
+
+    Fits need the rows alone. Without this, the selecting slot holds the data and the rows.
+    """
+    ended = threading.Event()
+
+    def release() -> None:
+        while not ended.wait(_RELEASE_EVERY_S):
+            bundles.release_pages(split.data)
+
+    thread = threading.Thread(target=release, daemon=True)
+    if split.nbytes > _LEAST_RELEASED:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if thread.ident is not None:
+            thread.join()
+        bundles.release_pages(split.data)
 
 
 def _free_one(

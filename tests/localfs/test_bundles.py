@@ -19,6 +19,7 @@ from dask_hpsearch.localfs import bundles
 from dask_hpsearch.localfs.atomic import replaced_whole
 from dask_hpsearch.localfs.bundles import Bundle, load, release_pages
 from dask_hpsearch.slots.evaluate import Bundles
+from tests.processes import held_bytes
 
 # numpy's pickles of datetimes forget a foreign byte order.
 NATIVE = hnp.scalar_dtypes().filter(lambda dtype: dtype.isnative)
@@ -194,21 +195,10 @@ def test_pages_of_mapped_data_can_be_released(tmp_path: Path, suffix: str) -> No
     mapped, own = load(str(path)), load(str(path), writable=True)
     own[0] = 7
     total = mapped.sum()
-    held = _held_bytes(path)
+    held = held_bytes(path)
 
     release_pages([mapped, own, data, "text"])
 
-    assert _held_bytes(path) < held - data.nbytes / 2
+    assert held_bytes(path) < held - data.nbytes / 2
     assert mapped.sum() == total
     assert own[0] == 7
-
-
-def _held_bytes(path: Path) -> int:
-    """Return the memory of this process in the maps of a file."""
-    held, of_file = 0, False
-    for line in Path("/proc/self/smaps").read_text("utf-8").splitlines():
-        if line[0] in "0123456789abcdef":
-            of_file = line.endswith(path.name)
-        elif of_file and line.startswith("Rss:"):
-            held += 1024 * int(line.split()[1])
-    return held

@@ -16,11 +16,13 @@ from sklearn.model_selection import KFold
 from sklearn.svm import SVC
 from sklearn.utils.metaestimators import _safe_split
 
+from dask_hpsearch.localfs.bundles import load
 from dask_hpsearch.sklearn_adapter.row_selection import selecting_rows
 from dask_hpsearch.slots import split_rows
 from dask_hpsearch.slots.node_files import NodeFolder
 from dask_hpsearch.slots.split_rows import NodeRows, Split, SplitRows
 from tests.oracle.structure import difference
+from tests.processes import held_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -327,3 +329,46 @@ def test_few_slots_of_a_node_select_rows_at_once(folder: Path) -> None:
 
     assert most <= split_rows.SLOTS_SELECTING
     assert all(difference(Selecting()(), one) is None for one in found)
+
+
+def test_a_slot_holds_few_pages_of_the_data_while_it_selects(
+    folder: Path, tmp_path: Path
+) -> None:
+    """It writes the rows, and would otherwise hold both."""
+    path = tmp_path / "X.npy"
+    np.save(path, np.ones((2000, 8192)))
+    X = load(str(path))
+    held = []
+
+    def select() -> Any:
+        parts = []
+        for first in range(0, 2000, 200):
+            parts.append(X[first : first + 200].copy())
+            time.sleep(0.1)
+            held.append(held_bytes(path))
+        return np.concatenate(parts), np.zeros(2000)
+
+    split = split_of(X.nbytes, data=(X,))
+    rows = slot_on(folder).rows(split, select)
+
+    np.testing.assert_array_equal(rows[0], np.asarray(X))
+    assert max(held) < X.nbytes / 3
+
+
+def test_no_page_of_the_data_is_held_after_selecting(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Small data, too."""
+    path = tmp_path / "X.npy"
+    np.save(path, np.ones((500, 1000)))
+    X = load(str(path))
+    held = []
+
+    def select() -> Any:
+        rows = X * 2
+        held.append(held_bytes(path))
+        return rows, np.zeros(500)
+
+    slot_on(folder).rows(split_of(X.nbytes, data=(X,)), select)
+
+    assert held_bytes(path) < held[0] / 2
