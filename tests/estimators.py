@@ -103,7 +103,7 @@ class Deed(ClassifierMixin, BaseEstimator):
         if self.log is not None:
             entry = {
                 "event": event,
-                "number": int(self.number),
+                "number": np.asarray(self.number).item(),
                 "deed": self.deed,
                 "data": data,
                 "pid": os.getpid(),
