@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from tests.gcs.proxy import Proxy
 
 X, y = flowers()
-N_TRIALS, N_SPLITS = 20, 2
-FIT_S = 0.1
+N_TRIALS, N_SPLITS = 24, 2
+FIT_S = 0.15
 UNFLUSHED_S = 2.0
 ALL_FITS = N_TRIALS * N_SPLITS
 FOLDS = list(StratifiedKFold(N_SPLITS).split(X, y))
@@ -65,7 +65,7 @@ class SlowSGD(SGDClassifier):
 
 
 def search_of(kind: str, log: str) -> Any:
-    """Make a search of 20 candidates: a study, one that trains by steps, or skopt's."""
+    """Make a search of 24 candidates: a study, one that trains by steps, or skopt's."""
     options = {"cv": N_SPLITS, "random_state": 0, "refit": False}
     deed = Deed(log=log, seconds=FIT_S, client=os.getpid())
     if kind == "sampler":
@@ -145,8 +145,8 @@ class Case:
         return fit_in_thread(self._own(), X, y)
 
     def wait_for_the_moment(self, run: SearchRun) -> Known:
-        """Wait until some candidates were asked for; return what the run shows then."""
-        number = self.chance.randrange(1, N_TRIALS - 3)
+        """Wait until up to half of the candidates were asked for; return what is known."""
+        number = self.chance.randrange(1, N_TRIALS // 2)
         wait_until(lambda: len(known_of(run).numbers) >= number)
         time.sleep(self.chance.uniform(0, FIT_S))
         return known_of(run)
