@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.journal.run_journal import RunJournal
 
 _logger = logging.getLogger(__name__)
-_MOST_PER_NOTE = 200
-_NOTE_AFTER_S = 0.5
+_NOTE_EVERY_S = 0.5
 
 
 class CandidateCallback:
@@ -106,24 +105,23 @@ class CandidateCallback:
 
     def _run(self) -> None:
         called: list[CandidateResult] = []
-        first = 0.0
+        note_at = 0.0  # at once, if the last note was some time ago
         while True:
+            pause_s = max(0.0, note_at - time.monotonic()) if called else None
             try:
-                result = self._waiting.get(timeout=_NOTE_AFTER_S if called else None)
+                result = self._waiting.get(timeout=pause_s)
             except queue.Empty:
                 self._note(called)
+                note_at = time.monotonic() + _NOTE_EVERY_S
                 continue
             if result is None:
                 self._note(called)
                 return
             self._call(result)
-            first = first if called else time.monotonic()
             called.append(result)
-            if (
-                len(called) >= _MOST_PER_NOTE
-                or time.monotonic() - first > _NOTE_AFTER_S
-            ):
+            if time.monotonic() > note_at + _NOTE_EVERY_S:  # others wait all the time
                 self._note(called)
+                note_at = time.monotonic() + _NOTE_EVERY_S
 
     def _call(self, result: CandidateResult) -> None:
         try:

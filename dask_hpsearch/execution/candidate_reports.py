@@ -27,8 +27,9 @@ class CandidateReports(RecordListener):
     ----------
     run_id : str
     report : callable
-        Called with each candidate, in order of completion. A dropped one is reported again
-        if a fit that ran then has ended.
+        Called with each candidate that has ended, in order of completion, and whether it
+        may change: a dropped one, whose fits that run may still complete it. Such a one
+        comes again, at the end of the search at the latest.
     refit : str or None
         Which of several scores counts.
     generation : int
@@ -42,7 +43,7 @@ class CandidateReports(RecordListener):
     def __init__(
         self,
         run_id: str,
-        report: Callable[[CandidateResult], None],
+        report: Callable[[CandidateResult, bool], None],
         *,
         refit: str | None,
         generation: int = 0,
@@ -59,11 +60,13 @@ class CandidateReports(RecordListener):
         self._lock = threading.RLock()
 
     def search_ended(self) -> None:
-        """Report the models that ``partial_fit`` would still train."""
+        """Report dropped candidates, and models that would be trained further."""
         with self._lock:
-            for bracket, model in sorted(self._gathered):
-                if "partial_fit_calls" in self._gathered[bracket, model].extra:
-                    self.models_ended(bracket, [model])
+            left = list(self._gathered.values())
+            self._gathered.clear()
+            for one in sorted(left, key=lambda one: max(one.ends.values(), default=0)):
+                if one.results and (one.is_dropped or one.is_complete):
+                    self._end(one)
 
     # --- RecordListener -----------------------------------------------------------------
 
@@ -98,7 +101,7 @@ class CandidateReports(RecordListener):
             one = self._candidate(call, candidate)
             one.is_dropped = True
             if one.results and not self._by_trials:
-                self._end(one)
+                self._end(one, may_change=True)
 
     def trial_ended(self, call: RecordedCall, candidate: int, trial: str) -> None:
         """Report the candidate of a trial."""
@@ -158,7 +161,7 @@ class CandidateReports(RecordListener):
         if one.is_complete:
             del self._gathered[call.ordinal, candidate]
         if one.is_complete or one.is_dropped:
-            self._end(one)
+            self._end(one, may_change=not one.is_complete)
 
     def _candidate(self, call: RecordedCall, candidate: int) -> GatheredFits:
         key = call.ordinal, candidate
@@ -180,8 +183,8 @@ class CandidateReports(RecordListener):
         key = call.ordinal, digest_of(call.params_of(candidate)), split
         return self._ends.get(key, time.time())
 
-    def _end(self, one: GatheredFits) -> None:
+    def _end(self, one: GatheredFits, *, may_change: bool = False) -> None:
         try:
-            self._report(one.result(self._run_id, refit=self._refit))
+            self._report(one.result(self._run_id, refit=self._refit), may_change)
         except Exception:  # the search goes on, whatever a scorer has returned
             _logger.exception("candidate %d.%d is not reported", one.call, one.number)

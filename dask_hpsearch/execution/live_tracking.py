@@ -41,7 +41,7 @@ class LiveTracking:
     settings : MlflowTracker
         Resolved.
     search : SearchDescription
-    patience_s : float
+    patience_s : float, optional
         Seconds without any success after which the end of the search waits no longer.
     """
 
@@ -50,11 +50,11 @@ class LiveTracking:
         settings: MlflowTracker,
         search: SearchDescription,
         *,
-        patience_s: float = PATIENCE_S,
+        patience_s: float | None = None,
     ) -> None:
         self._settings = settings
         self._search = search
-        self._patience_s = patience_s
+        self._patience_s = PATIENCE_S if patience_s is None else patience_s
         self._waiting: deque[CandidateResult] = deque()
         self._end: SearchEnd | None = None
         self._model: LoggedModel | None = None

@@ -92,8 +92,8 @@ class Reporting:
             ends={} if journal is None else _ends(journal),
         )
 
-    def _put(self, result: CandidateResult) -> None:
-        if self._callback is not None:
+    def _put(self, result: CandidateResult, may_change: bool) -> None:  # noqa: FBT001 (a callback)
+        if self._callback is not None and not may_change:
             self._callback.put(result)
         if self._tracking is not None:
             self._tracking.put(result)

@@ -149,7 +149,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         and values, but no models.
     on_candidate : callable, optional
         Called with a `CandidateResult` (parameters, scores of the splits, state, times) for
-        each candidate that has ended: completed, failed or dropped by a race or pruner.
+        each candidate that has ended: completed, failed or dropped by a race or a pruner.
+        One that a race has dropped comes at the end, since fits that ran may complete it.
         The calls come from one thread of the search's driver, in order of completion,
         and the search does not wait for them before its end. If it raises an error, the
         search goes on, and warns once at its end. With `submit`, and where the
