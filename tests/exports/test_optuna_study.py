@@ -199,9 +199,9 @@ def test_an_extended_run_adds_only_its_new_candidates(
     assert set(run.trials()["param_number"]) <= set(numbers)
 
 
-def test_several_runs_can_share_a_study(client: Client) -> None:
+def test_several_runs_can_share_a_study(client: Client, tmp_path: Path) -> None:
     """Of the same space; of another one, the error says what to do."""
-    storage = optuna.storages.InMemoryStorage()
+    storage = f"sqlite:///{tmp_path / 'studies.db'}"
     first, second = fitted(randomized(), client), fitted(randomized(), client)
     other = fitted(GridSearchCV(TREE, {"max_depth": [1, 2]}, cv=2), client)
 

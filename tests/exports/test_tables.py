@@ -58,7 +58,7 @@ def test_tables_read_back_equal(kind: str, client: Client, tmp_path: Path) -> No
 
     trials = run.trials()
     read = {
-        "csv": pd.read_csv(path.with_suffix(".csv"), float_precision="round_trip"),
+        "csv": pd.read_csv(path.with_suffix(".csv"), engine="python"),
         "parquet": pd.read_parquet(path.with_suffix(".parquet")),
     }
     for table in read.values():
