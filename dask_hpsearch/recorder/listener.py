@@ -1,6 +1,6 @@
-"""What a recorder tells of the candidates while a search runs, in `RecordListener`.
+"""`RecordListener`: gets what a recorder records of the candidates, while a search runs.
 
-It is told of a result once that is in the journal, if there is one.
+It gets a result once that is in the journal, if there is one.
 """
 
 from __future__ import annotations
