@@ -72,8 +72,17 @@ class CandidateReports(RecordListener):
 
     def call_began(self, call: RecordedCall) -> None:
         """Report the candidates that the journal has."""
+        now = time.time()
+        digests = {
+            candidate: digest_of(call.params_of(candidate))
+            for candidate, _ in call.results
+        }
         known = [
-            (self._ended_at(call, candidate, split), candidate, split)
+            (
+                self._ends.get((call.ordinal, digests[candidate], split), now),
+                candidate,
+                split,
+            )
             for candidate, split in call.results
         ]
         with self._lock:
@@ -178,10 +187,6 @@ class CandidateReports(RecordListener):
                 digest=digest_of(params),
             )
         return self._gathered[key]
-
-    def _ended_at(self, call: RecordedCall, candidate: int, split: int) -> float:
-        key = call.ordinal, digest_of(call.params_of(candidate)), split
-        return self._ends.get(key, time.time())
 
     def _end(self, one: GatheredFits, *, may_change: bool = False) -> None:
         try:

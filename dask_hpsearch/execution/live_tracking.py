@@ -125,7 +125,7 @@ class LiveTracking:
             self._changed.notify_all()
             process = self._process
         if process is not None:
-            process.close()
+            process.kill()  # the thread closes it
 
     # --- in the thread ------------------------------------------------------------------
 
@@ -156,6 +156,8 @@ class LiveTracking:
                 self._changed.wait()
             batch = [self._waiting[at] for at in range(min(_BATCH, len(self._waiting)))]
             end, model = self._end, self._model
+        if self._given_up:
+            return False
         if batch:
             process.write(batch)
             with self._changed:

@@ -81,16 +81,20 @@ def _save(model: Any, example: Any, path: str, *, run_id: str, model_id: str) ->
             mlflow_model=Model(run_id=run_id, artifact_path=_NAME, model_id=model_id),
             input_example=example,
             # MLflow would load the model in another process to find them.
-            pip_requirements=_requirements(),
+            pip_requirements=_requirements(model),
             # Of this user's own estimators too, which "skops" refuses.
             serialization_format="cloudpickle",
         )
 
 
-def _requirements() -> list[str]:
-    """Return the packages that the model needs, with their versions here."""
+def _requirements(model: Any) -> list[str]:
+    """Return the packages that a model needs, with their versions here."""
+    parts = [model, *model.get_params(deep=True).values()]
+    modules = {type(one).__module__.split(".")[0] for one in parts}
+    distributions = metadata.packages_distributions()
+    names = {name for module in modules for name in distributions.get(module, ())}
     found = []
-    for name in _PACKAGES:
+    for name in sorted(names.union(_PACKAGES)):
         try:
             found.append(f"{name}=={metadata.version(name)}")
         except metadata.PackageNotFoundError:

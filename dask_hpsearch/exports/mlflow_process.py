@@ -113,6 +113,10 @@ class MlflowProcess:
         """Log the refitted model."""
         self._ask(("model", model), _REQUEST_TIMEOUT_S)
 
+    def kill(self) -> None:
+        """Kill the process; a request that another thread waits for fails then."""
+        self._process.kill()
+
     def close(self) -> None:
         """End the process."""
         self._process.kill()
