@@ -30,7 +30,7 @@ _logger = logging.getLogger(__name__)
 _BATCH = 20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LONGEST_LAST_PAUSE_S = 1.0, 60.0, 5.0
 _MODEL_S, _MODEL_ATTEMPTS = 120.0, 2
-PATIENCE_S = 45.0  # at the end of a search, without any success
+GIVE_UP_S = 45.0  # at the end of a search, without any success
 
 
 class LiveTracking:
@@ -41,7 +41,7 @@ class LiveTracking:
     settings : MlflowTracker
         Resolved.
     search : SearchDescription
-    patience_s : float, optional
+    give_up_s : float, optional
         Seconds without any success after which the end of the search waits no longer.
     """
 
@@ -50,11 +50,11 @@ class LiveTracking:
         settings: MlflowTracker,
         search: SearchDescription,
         *,
-        patience_s: float | None = None,
+        give_up_s: float | None = None,
     ) -> None:
         self._settings = settings
         self._search = search
-        self._patience_s = PATIENCE_S if patience_s is None else patience_s
+        self._give_up_s = GIVE_UP_S if give_up_s is None else give_up_s
         self._waiting: deque[CandidateResult] = deque()
         self._end: SearchEnd | None = None
         self._model: LoggedModel | None = None
@@ -91,7 +91,7 @@ class LiveTracking:
         end: SearchEnd,
         model: LoggedModel | None = None,
         *,
-        patience_s: float | None = None,
+        give_up_s: float | None = None,
     ) -> str:
         """Write the rest and the end of the search; wait while the tracker makes progress.
 
@@ -100,8 +100,8 @@ class LiveTracking:
         str
             Why not all is written; empty if it is.
         """
-        if patience_s is not None:
-            self._patience_s = min(patience_s, self._patience_s)
+        if give_up_s is not None:
+            self._give_up_s = min(give_up_s, self._give_up_s)
         with self._changed:
             self._end, self._model = end, model
             self._last_success = time.monotonic()
@@ -117,7 +117,7 @@ class LiveTracking:
         return self._problem or "it did not answer in time"
 
     def _is_late(self) -> bool:
-        return time.monotonic() - self._last_success > self._patience_s
+        return time.monotonic() - self._last_success > self._give_up_s
 
     def _give_up(self) -> None:
         with self._changed:

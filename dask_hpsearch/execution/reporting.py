@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.journal.run_journal import RunJournal
 
 _logger = logging.getLogger(__name__)
-_PATIENCE_AFTER_ERROR_S = 15.0
+_GIVE_UP_AFTER_ERROR_S = 15.0
 _INTERRUPTIONS = (KeyboardInterrupt, ClientClosedError, SearchStopped)
 
 
@@ -144,7 +144,7 @@ class Reporting:
             state = "interrupted"
         text = f"{type(error).__name__}: {message_of(error)}"
         end = SearchEnd(state=state, reason=text)
-        self._close_tracking(end, None, patience_s=_PATIENCE_AFTER_ERROR_S)
+        self._close_tracking(end, None, give_up_s=_GIVE_UP_AFTER_ERROR_S)
 
     def _model_of(self, search: Any, X: Any) -> LoggedModel | None:
         model = getattr(search, "best_estimator_", None)
@@ -162,12 +162,12 @@ class Reporting:
         end: SearchEnd,
         model: LoggedModel | None,
         *,
-        patience_s: float | None = None,
+        give_up_s: float | None = None,
     ) -> None:
         tracking, self._tracking = self._tracking, None
         if tracking is None:
             return
-        problem = tracking.close(end, model, patience_s=patience_s)
+        problem = tracking.close(end, model, give_up_s=give_up_s)
         if problem:
             hint = (
                 f"; SearchRun.attach({self._url!r}).to_mlflow(...) adds what is missing"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.exports.mlflow_runs import MlflowRuns
 
 _NAME = "best_estimator"
-_TAG = "dask_hpsearch.generation"
+_TAG = "dask-hpsearch.generation"
 _PACKAGES = ("scikit-learn", "numpy", "scipy", "cloudpickle", "pandas")
 
 

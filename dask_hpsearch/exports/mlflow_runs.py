@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch.exports.candidate_result import CandidateResult, CandidateState
 from dask_hpsearch.exports.mlflow_settings import check_reachable
-from dask_hpsearch.journal.serialization import shown, shown_value
+from dask_hpsearch.journal.serialization import shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
         SearchEnd,
     )
 
-RUN, KIND, STATE = "dask_hpsearch.run", "dask_hpsearch.kind", "dask_hpsearch.state"
-CANDIDATE, DIGEST = "dask_hpsearch.candidate", "dask_hpsearch.digest"
-GENERATION, SPLITS = "dask_hpsearch.generation", "dask_hpsearch.n_splits"
+RUN, KIND, STATE = "dask-hpsearch.run", "dask-hpsearch.kind", "dask-hpsearch.state"
+CANDIDATE, DIGEST = "dask-hpsearch.candidate", "dask-hpsearch.digest"
+GENERATION, SPLITS = "dask-hpsearch.generation", "dask-hpsearch.n_splits"
 _PARENT = "mlflow.parentRunId"
 # MLflow's limits, which its servers check.
 _LONGEST_VALUE, _LONGEST_TAG, _LONGEST_NAME = 6000, 5000, 250
@@ -106,10 +106,10 @@ class MlflowRuns:
         from mlflow.entities import Metric, RunTag
 
         now = int(1000 * time.time())
-        tags = {STATE: end.state, "dask_hpsearch.reason": end.reason}
+        tags = {STATE: end.state, "dask-hpsearch.reason": end.reason}
         if end.best_params is not None:
             best = {key: _shown(one) for key, one in end.best_params.items()}
-            tags["dask_hpsearch.best_params"] = json.dumps(best, default=str)
+            tags["dask-hpsearch.best_params"] = json.dumps(best, default=str)
         states = [one.written[0] for one in self._children if one.written]
         metrics: dict[str, float] = {"n_candidates": len(states)}
         for state in (CandidateState.FAILED, CandidateState.DROPPED):
@@ -154,13 +154,13 @@ class MlflowRuns:
             RUN: search.run_id,
             KIND: "search",
             STATE: "running",
-            "dask_hpsearch.search": search.search_text,
+            "dask-hpsearch.search": search.search_text,
             "mlflow.source.name": "dask_hpsearch",
         }
         if search.url:
-            tags["dask_hpsearch.url"] = search.url
+            tags["dask-hpsearch.url"] = search.url
         for argument, pin in search.data.items():
-            tags[f"dask_hpsearch.data.{argument}"] = pin
+            tags[f"dask-hpsearch.data.{argument}"] = pin
         run = self.client.create_run(
             self.experiment_id,
             start_time=int(1000 * search.created),
@@ -238,7 +238,7 @@ class MlflowRuns:
             "mlflow.source.name": "dask_hpsearch",
         }
         for name, value in one.extra.items():
-            tags[_name(f"dask_hpsearch.{name}")] = _cut(str(value), _LONGEST_TAG)
+            tags[_name(f"dask-hpsearch.{name}")] = _cut(str(value), _LONGEST_TAG)
         run = self.client.create_run(
             self.experiment_id,
             start_time=int(1000 * one.started),
@@ -364,8 +364,3 @@ def _cut(text: str, longest: int) -> str:
 def _parts(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     for first in range(0, len(values), size):
         yield values[first : first + size]
-
-
-def displayed(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return parameters as they are displayed, which another process can read."""
-    return None if params is None else shown(params)

@@ -105,11 +105,11 @@ class Server:
 
     def candidates(self, experiment: str) -> list[Tracked]:
         """Return the runs of candidates."""
-        return self.runs(experiment, **{"dask_hpsearch.kind": "candidate"})
+        return self.runs(experiment, **{"dask-hpsearch.kind": "candidate"})
 
     def search(self, experiment: str) -> Tracked:
         """Return the one run of a search."""
-        (found,) = self.runs(experiment, **{"dask_hpsearch.kind": "search"})
+        (found,) = self.runs(experiment, **{"dask-hpsearch.kind": "search"})
         return found
 
     def has(self, experiment: str) -> bool:

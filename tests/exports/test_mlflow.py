@@ -60,12 +60,12 @@ def fitted(search: Any, client: Client, **options: Any) -> DaskSearchCV:
 def assert_equal(run: SearchRun, tracked: list[Tracked], parent: Tracked) -> None:
     """Assert that the runs at the server are the candidates of a run."""
     _, candidates = run._candidates()
-    found = {one.tags["dask_hpsearch.candidate"]: one for one in tracked}
+    found = {one.tags["dask-hpsearch.candidate"]: one for one in tracked}
     assert len(tracked) == len(found) == len(candidates)
     for one in candidates:
         there = found[one.name]
         assert there.status == STATUS[one.state]
-        assert there.tags["dask_hpsearch.state"] == one.state
+        assert there.tags["dask-hpsearch.state"] == one.state
         assert there.tags["mlflow.parentRunId"] == parent.run_id
         assert there.params == {name: str(value) for name, value in one.params.items()}
         for name, scores in one.split_scores.items():
@@ -78,7 +78,7 @@ def assert_equal(run: SearchRun, tracked: list[Tracked], parent: Tracked) -> Non
                 else:
                     assert key not in there.metrics
         for name, value in one.extra.items():
-            assert there.tags[f"dask_hpsearch.{name}"] == str(value)
+            assert there.tags[f"dask-hpsearch.{name}"] == str(value)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,8 +101,8 @@ def test_an_exported_run_reads_back_equal(
     parent = server.search(experiment)
     assert parent.run_id == first
     assert parent.status == "FINISHED"
-    assert parent.tags["dask_hpsearch.url"] == run.url
-    assert "digest" in parent.tags["dask_hpsearch.data.X"]
+    assert parent.tags["dask-hpsearch.url"] == run.url
+    assert "digest" in parent.tags["dask-hpsearch.data.X"]
     score, _ = run.best()
     assert parent.metrics.get("best_score") == score
     assert_equal(run, server.candidates(experiment), parent)
@@ -294,7 +294,7 @@ def test_a_server_that_stays_down_is_a_warning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The result is that of any other search; a later export adds what is missing."""
-    monkeypatch.setattr(live_tracking, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(live_tracking, "GIVE_UP_S", 1.0)
     nobody = MlflowTracker(experiment=experiment, tracking_uri="http://127.0.0.1:9")
     own = DaskSearchCV(slow(0.0), client=client, store=tmp_path, tracker=nobody)
 
@@ -325,7 +325,7 @@ def test_a_search_that_fails_is_a_failed_run(
 
     parent = server.search(experiment)
     assert parent.status == "FAILED"
-    assert "a fit like any other" in parent.tags["dask_hpsearch.reason"]
+    assert "a fit like any other" in parent.tags["dask-hpsearch.reason"]
 
 
 def test_the_process_that_speaks_to_mlflow_can_die(
