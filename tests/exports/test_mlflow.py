@@ -18,6 +18,7 @@ from dask_hpsearch import DaskSearchCV, MlflowTracker, SearchRun
 from dask_hpsearch.exceptions import TrackerError, TrackerWarning
 from dask_hpsearch.execution import live_tracking
 from dask_hpsearch.exports.candidate_result import CandidateResult
+from dask_hpsearch.exports.mlflow_settings import SearchDescription, SearchEnd
 from tests.estimators import Deed, flowers
 from tests.exports.kinds import KINDS, search_of
 from tests.exports.mlflow_server import Server
@@ -337,7 +338,7 @@ def test_the_process_that_speaks_to_mlflow_can_die(
     own = fitted(slow(0.0), client, store=tmp_path)
     run = SearchRun.attach(own.run_url_)
     _, candidates = run._candidates()
-    described = live_tracking.SearchDescription.of_run(run._folder.manifest, run.url)
+    described = SearchDescription.of_run(run._folder.manifest, run.url)
     tracking = live_tracking.LiveTracking(settings, described)
     wait_until(lambda: tracking.pid)
     first = tracking.pid
@@ -345,7 +346,7 @@ def test_the_process_that_speaks_to_mlflow_can_die(
     os.kill(first, signal.SIGKILL)
     for one in candidates:
         tracking.put(one)
-    end = live_tracking.SearchEnd(state="finished", best_score=own.best_score_)
+    end = SearchEnd(state="finished", best_score=own.best_score_)
     wait_until(lambda: tracking.pid not in (None, first))
     second = tracking.pid
     assert second is not None
