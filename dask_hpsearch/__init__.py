@@ -38,12 +38,15 @@ if TYPE_CHECKING:
         UntrustedObjectError,
         VersionSkewError,
     )
+    from dask_hpsearch.exports.candidate_result import CandidateResult
+    from dask_hpsearch.exports.mlflow_settings import MlflowTracker
     from dask_hpsearch.runs import SearchRun
     from dask_hpsearch.search.estimator import DaskSearchCV
     from dask_hpsearch.strategies.halving.search import AsyncHalvingSearchCV
 
 __all__ = [
     "AsyncHalvingSearchCV",
+    "CandidateResult",
     "CloudError",
     "ClusterError",
     "DaskSearchCV",
@@ -51,6 +54,7 @@ __all__ = [
     "FitEndedError",
     "HPSearchError",
     "MissingExtraError",
+    "MlflowTracker",
     "NoWorkersError",
     "RunCancelledError",
     "RunFailedError",
@@ -75,8 +79,10 @@ __all__ = [
 _MODULES = ("exceptions", "plots")
 _EXPORTS = {
     "AsyncHalvingSearchCV": "dask_hpsearch.strategies.halving.search",
+    "CandidateResult": "dask_hpsearch.exports.candidate_result",
     "DaskSearchCV": "dask_hpsearch.search.estimator",
     "DataReference": "dask_hpsearch.data.sources",
+    "MlflowTracker": "dask_hpsearch.exports.mlflow_settings",
     "SearchRun": "dask_hpsearch.runs",
     "Tariff": "dask_hpsearch.budget",
     "gke_cluster": "dask_hpsearch.deploy.cluster",

@@ -9,6 +9,7 @@ from dask_hpsearch.safe_text import message_of
 __all__ = [
     "BucketNotFoundError",
     "CacheFullError",
+    "CallbackWarning",
     "ClientClosedError",
     "CloudApiDisabledError",
     "CloudError",
@@ -63,6 +64,8 @@ __all__ = [
     "StoreFullError",
     "StoreNameError",
     "StorePermissionError",
+    "TrackerError",
+    "TrackerWarning",
     "UnpicklableError",
     "UnreadableTaskError",
     "UnsupportedSearchError",
@@ -380,3 +383,15 @@ class SearchStopped(HPSearchError, RuntimeError):  # noqa: N818 (a stop is no fa
 
 class SearchStoppedWarning(UserWarning):
     """The search was stopped; its results cover the candidates that had finished."""
+
+
+class TrackerError(HPSearchError, RuntimeError):
+    """A tracker, such as an MLflow server, cannot be used."""
+
+
+class TrackerWarning(UserWarning):
+    """The search is not completely in its tracker."""
+
+
+class CallbackWarning(UserWarning):
+    """The function that was passed as ``on_candidate`` has raised an error."""

@@ -45,7 +45,18 @@ def trials():
     from dask_hpsearch.runs.views import trials
     return trials([])
 
+def to_optuna():
+    from dask_hpsearch.exports.optuna_study import to_study
+    to_study([], None, storage=None, study_name="a", scoring=None, refit=None)
+
+def to_mlflow():
+    from dask_hpsearch.exports.mlflow_settings import check_installed
+    check_installed("to_mlflow()")
+
 calls = {{
+    "to_optuna": to_optuna,
+    "to_mlflow": to_mlflow,
+    "tracker": lambda: small(tracker="mlflow").fit([[0.0]] * 8, [0, 1] * 4),
     "kube_cluster": lambda: kube_cluster("spec.yaml"),
     "gke_cluster": lambda: gke_cluster("spec.yaml"),
     "trials": trials,
@@ -75,6 +86,9 @@ CALLS = [
     ("gcp", "url"),
     ("dask-ml", "dask-ml"),
     ("plots", "plots"),
+    ("optuna", "to_optuna"),
+    ("mlflow", "to_mlflow"),
+    ("mlflow", "tracker"),
 ]
 COMMANDS = [
     ("kubernetes", "operator status"),

@@ -10,5 +10,6 @@ __all__ = [
     "fit",
     "fitted",
     "joblib_fit",
+    "reporting",
     "settings",
 ]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.journal.run_journal import RunJournal
+    from dask_hpsearch.recorder.listener import RecordListener
 
 
 def fit_trials(
@@ -51,6 +52,7 @@ def fit_trials(
     journal: RunJournal | None = None,
     meter: CostMeter | None = None,
     on_engine: Callable[[Engine], None] = lambda _: None,
+    listener: RecordListener | None = None,
 ) -> Fitted:
     """Fit a search, its fits in the slots of a Dask client's workers.
 
@@ -70,6 +72,8 @@ def fit_trials(
         Adds up what the search costs.
     on_engine : callable
         Called with the engine once it runs.
+    listener : RecordListener, optional
+        Of the recorder.
 
     Returns
     -------
@@ -94,10 +98,15 @@ def fit_trials(
         work = IncrementalWork(fitted, X, y, params)
         with running as engine:
             stopped = fit_incremental(
-                work, engine, progress, data_store=data_store, journal=journal
+                work,
+                engine,
+                progress,
+                data_store=data_store,
+                journal=journal,
+                listener=listener,
             )
         return Fitted(fitted, stopped)
-    recorder, hook = _recorded(fitted, progress, journal, settings)
+    recorder, hook = _recorded(fitted, progress, journal, settings, listener)
     models = _models_of(fitted, data_store, journal, recorder, hook)
     with models as states, running as engine, hook.attached(driven):
         backend = _backend_of(fitted, engine, recorder, hook, settings, states=states)
@@ -124,6 +133,7 @@ def _recorded(
     progress: SearchProgress,
     journal: RunJournal | None,
     settings: Settings,
+    listener: RecordListener | None,
 ) -> tuple[Recorder, EvaluationHook]:
     """Make the recorder of a search, and the hook by which the search reports to it."""
     tolerant = _is_model_based(search)
@@ -138,6 +148,7 @@ def _recorded(
             stop_score=settings.stop_score,
             patience=settings.patience,
         ),
+        listener=listener,
     )
     return recorder, EvaluationHook(recorder, tolerant=tolerant)
 

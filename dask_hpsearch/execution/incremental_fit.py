@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.journal.run_journal import RunJournal
     from dask_hpsearch.progress import SearchProgress
+    from dask_hpsearch.recorder.listener import RecordListener
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ def fit_incremental(
     *,
     data_store: DataStore,
     journal: RunJournal | None,
+    listener: RecordListener | None = None,
 ) -> str | None:
     """Fit a search with the models that its journal has, and others trained by an engine.
 
@@ -55,7 +57,12 @@ def fit_incremental(
     run = None if journal is None else journal.folder.store
     with ModelStates(data_store, run) as states:
         strategy = IncrementalStrategy(
-            Session(engine), data_store, states, progress, journal=journal
+            Session(engine),
+            data_store,
+            states,
+            progress,
+            journal=journal,
+            listener=listener,
         )
         try:
             strategy.fit(work.search, work.X, work.y, work.params)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
+
+from dask_hpsearch.exceptions import UnpicklableError
+from dask_hpsearch.exports.mlflow_settings import MlflowTracker
+from dask_hpsearch.journal import main_names
+from dask_hpsearch.safe_text import message_of, repr_of
 from dask_hpsearch.strategies.optuna import samplers
 
 if TYPE_CHECKING:
@@ -40,6 +47,8 @@ class Settings:
     stop_score: float | None = None
     patience: float | None = None  # infinite if a run is resumed without it
     sampler: Any = None  # a name, or a sampler of Optuna
+    on_candidate: Any = None
+    tracker: MlflowTracker | None = None  # resolved
 
     @classmethod
     def from_manifest(cls, settings: Mapping[str, Any], **limits: Any) -> Settings:
@@ -48,7 +57,57 @@ class Settings:
             _EARLIER_NAMES.get(key, key): value for key, value in settings.items()
         }
         sampler = samplers.from_manifest(renamed.pop("sampler", None))
-        return cls(**renamed | limits, sampler=sampler)
+        callback = callback_from_manifest(renamed.pop("on_candidate", None))
+        tracker = renamed.pop("tracker", None)
+        return cls(
+            **renamed | limits,
+            sampler=sampler,
+            on_candidate=callback,
+            tracker=None if tracker is None else MlflowTracker.from_json(tracker),
+        )
+
+
+def callback_to_manifest(function: Any) -> str | None:
+    """Return ``on_candidate`` as a text, for the driver of a submitted run.
+
+    Raises
+    ------
+    UnpicklableError
+        If it cannot be pickled.
+    """
+    if function is None:
+        return None
+    try:
+        content = cloudpickle.dumps(function, protocol=5)
+    except Exception as error:
+        msg = (
+            f"on_candidate cannot be pickled: {type(error).__name__}: "
+            f"{message_of(error)}. The driver of a submitted search calls it in another "
+            "process: leave out objects that hold a lock, a file or a connection, or open "
+            "them in the function"
+        )
+        raise UnpicklableError(msg) from error
+    return base64.b64encode(content).decode("ascii")
+
+
+def callback_from_manifest(stored: str | None) -> Any:
+    """Return the callback of a manifest, whose signature is checked already."""
+    return None if stored is None else main_names.loads(base64.b64decode(stored))
+
+
+def check_callback(function: Any) -> None:
+    """Refuse an ``on_candidate`` that cannot be called.
+
+    Raises
+    ------
+    ValueError
+    """
+    if function is not None and not callable(function):
+        msg = (
+            "on_candidate must be a function that takes a CandidateResult, got "
+            f"{repr_of(function)}"
+        )
+        raise ValueError(msg)
 
 
 def check_limit(name: str, value: Any, unit: str) -> None:

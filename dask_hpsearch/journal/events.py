@@ -7,7 +7,7 @@ key           kinds             meaning
 ============  ================  ==================================================
 ``e``         all               kind: ``call``, ``ask``, ``tell``, ``fit``,
                                 ``report``, ``drop``, ``train``, ``round``,
-                                ``state`` or ``beat`` (a heartbeat)
+                                ``state``, ``beat`` (a heartbeat) or ``callback``
 ``g``         all               generation of the run; the first is 0
 ``t``         all               time, in seconds since the epoch
 ``c``         call, ask, tell,  ordinal of the call of ``evaluate_candidates``;
@@ -42,6 +42,8 @@ key           kinds             meaning
 ``w n b``     beat              workers, their slots, busy slots
 ``x``         beat              problem of the cluster
 ``m``         beat              peak memory of the driver, in bytes
+``of``        callback          call, ordinal and digest of candidates that
+                                ``on_candidate`` was called with
 ``usd``       beat              cost of the run so far, in US dollars
 ``state``     state             a `RunState`
 ``driver``    state             name of the driver, unique
@@ -63,6 +65,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dask_hpsearch.journal.callback_events import CallbackEvent
 from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.training_events import RoundEvent, TrainEvent
 
@@ -583,6 +586,7 @@ Event = (
     | RoundEvent
     | StateEvent
     | HeartbeatEvent
+    | CallbackEvent
 )
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
@@ -596,6 +600,7 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], Event]] = {
     RoundEvent.KIND: RoundEvent.from_json,
     StateEvent.KIND: StateEvent.from_json,
     HeartbeatEvent.KIND: HeartbeatEvent.from_json,
+    CallbackEvent.KIND: CallbackEvent.from_json,
 }
 
 

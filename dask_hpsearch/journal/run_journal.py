@@ -110,6 +110,8 @@ class RunJournal:
 
     Attributes
     ----------
+    earlier : JournalContent
+        What earlier drivers have written.
     spent_usd, spent_earlier_usd : float
         Cost of the run so far, and the part of earlier generations.
     trainings : dict of int to Training
@@ -129,10 +131,10 @@ class RunJournal:
         key = folder.signing_key()
         self.folder = folder
         self.generation = generation
-        self._earlier = JournalReader(
+        self.earlier = JournalReader(
             folder.store, folder.run_id, folder.manifest.public
         ).read()
-        notes = self._earlier.notes()
+        notes = self.earlier.notes()
         self._begun = _by_call(notes, CallEvent)
         self._asks = _by_call(notes, AskEvent)
         self._reports = _by_call(notes, ReportEvent)
@@ -327,7 +329,7 @@ class RunJournal:
             return exploration_of(
                 kept["splits"],
                 [step for one in steps for step in one.get(key, [])],
-                self._earlier.fits(*key),
+                self.earlier.fits(*key),
                 self._drops.get(key, []),
             )
         return None
@@ -555,7 +557,7 @@ class RunJournal:
 
     def _add_results(self, call: StoredCall, ordinal: int, generation: int) -> None:
         digests = [digest_of(one) for one in call.candidates]
-        for event in self._earlier.fits(ordinal, generation):
+        for event in self.earlier.fits(ordinal, generation):
             candidate = event.candidate
             known = candidate < len(digests)
             parameters = call.candidates[candidate] if known else None

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-__all__ = ["call", "dropped", "evaluation_hook", "recorder", "standings"]
+__all__ = ["call", "dropped", "evaluation_hook", "listener", "recorder", "standings"]

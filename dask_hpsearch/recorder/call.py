@@ -54,6 +54,21 @@ class RecordedCall:
     dropped: set[int] = field(default_factory=set)
     steps: list[Step] = field(default_factory=list)
 
+    def params_of(self, candidate: int) -> dict[str, Any]:
+        """Return the parameters of a candidate that it has, or that was asked earlier."""
+        asked = self.asks.get(candidate)
+        return self.candidates[candidate] if asked is None else asked[1]
+
+    def extra_of(self, candidate: int) -> dict[str, Any]:
+        """Return what the search class adds for a candidate.
+
+        A call whose candidates were not known has one value for all of them.
+        """
+        return {
+            name: values[min(candidate, len(values) - 1)]
+            for name, values in (self.more_results or {}).items()
+        }
+
     def results_of(self, candidate: int) -> dict[int, dict[str, Any]]:
         """Return the results of a candidate, by split."""
         return {

@@ -17,6 +17,7 @@ from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.exceptions import SearchStopped
 from dask_hpsearch.recorder.call import RecordedCall, RecordingSplitter
 from dask_hpsearch.recorder.failures import FailedCalls
+from dask_hpsearch.recorder.listener import RecordListener
 from dask_hpsearch.recorder.replay import Replay
 from dask_hpsearch.recorder.standings import EarlyEnds, Standings
 
@@ -48,6 +49,7 @@ class Recorder:
         Whether the search would draw other candidates a second time.
     early_ends : EarlyEnds
         Rules by which scores drop candidates or end the search.
+    listener : RecordListener, optional
 
     Attributes
     ----------
@@ -71,6 +73,7 @@ class Recorder:
         journal: RunJournal | None = None,
         unseeded: bool = False,
         early_ends: EarlyEnds = EarlyEnds(),  # noqa: B008 (it is immutable)
+        listener: RecordListener | None = None,
     ) -> None:
         self.calls: list[RecordedCall] = []
         self.stop: Callable[[str], None] = lambda _: None
@@ -79,6 +82,7 @@ class Recorder:
         self._journal = journal
         self._replay = None if journal is None else Replay(journal, unseeded=unseeded)
         self._progress = progress
+        self._listener = listener or RecordListener()
         self._refit = refit
         self._tolerant = tolerant
         self._failed_calls = FailedCalls(refit=refit, tolerant=tolerant)
@@ -195,6 +199,14 @@ class Recorder:
         """Note the value of a candidate that a strategy was told."""
         if self._replay is not None:
             self._replay.note_tell(call, candidate, space, value, trial=trial)
+        if trial is not None:
+            ended = functools.partial(
+                self._listener.trial_ended, call, candidate, trial
+            )
+            if self._journal is None:
+                ended()
+            else:
+                self._journal.when_written(ended)
 
     def note_report(
         self,
@@ -348,6 +360,7 @@ class Recorder:
         self, call: RecordedCall, candidate: int, split: int, result: Mapping[str, Any]
     ) -> None:
         self._show_finished(call, candidate, split, result)
+        self._listener.fit_finished(call, candidate, split, result)
         self.stored(call.ordinal, candidate, split)
 
     def _begin_standings(self, call: RecordedCall) -> None:
@@ -359,9 +372,11 @@ class Recorder:
 
     def _drop(self, call: RecordedCall, candidate: int) -> None:
         call.dropped.add(candidate)
-        shown = functools.partial(
-            self._progress.candidate_dropped, call.ordinal, candidate
-        )
+
+        def shown() -> None:
+            self._progress.candidate_dropped(call.ordinal, candidate)
+            self._listener.candidate_dropped(call, candidate)
+
         if self._replay is None:
             shown()
             return
@@ -385,6 +400,7 @@ class Recorder:
             self._show_finished(call, candidate, split, result)
         for candidate in call.dropped:
             self._progress.candidate_dropped(call.ordinal, candidate)
+        self._listener.call_began(call)
 
     def _show_finished(
         self, call: RecordedCall, candidate: int, split: int, result: Mapping[str, Any]

@@ -88,7 +88,7 @@ def history_of(events: Iterable[Event], *, refit: str | None) -> RunHistory:
         Which of several scores counts.
     """
     events = list(events)
-    first_ends = _first_ends(events)
+    ends = first_ends(events)
     calls = Calls()
     found: dict[Key, Candidate] = {}
     dropped: set[Key] = set()
@@ -113,7 +113,7 @@ def history_of(events: Iterable[Event], *, refit: str | None) -> RunHistory:
                     call.extra_of(event.candidate),
                 )
             found[key].results[event.split] = event.result
-            fits.append(_finished(event, first_ends))
+            fits.append(_finished(event, ends))
     begun = [call.event for call in calls.by_ordinal.values()]
     return RunHistory(
         candidates=[found[key] for key in sorted(found)],
@@ -132,7 +132,7 @@ def _in_order(events: Iterable[Event], kind: type[Note]) -> list[Note]:
     return sorted(found, key=lambda event: event.time)
 
 
-def _first_ends(events: Iterable[Event]) -> Mapping[tuple[int, str, int], float]:
+def first_ends(events: Iterable[Event]) -> Mapping[tuple[int, str, int], float]:
     """Return when fits ended first, by call, digest of the candidate and split.
 
     A new generation takes over the results of the one before: their events are younger

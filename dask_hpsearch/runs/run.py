@@ -27,6 +27,7 @@ from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.progress import text
 from dask_hpsearch.runs import views
 from dask_hpsearch.runs.driver_process import describe_process
+from dask_hpsearch.runs.exports import RunExports
 from dask_hpsearch.runs.generations import (
     begin_generation,
     current_generation,
@@ -65,7 +66,7 @@ _POLL_S, _POLL_BUCKET_S = 0.2, 1.0
 _READERS = 16
 
 
-class SearchRun:
+class SearchRun(RunExports):
     """A search that runs, or has run, in any process.
 
     `DaskSearchCV.submit` and `SearchRun.attach` return one. It has no result and no
@@ -77,7 +78,7 @@ class SearchRun:
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._reader = JournalReader(
             folder.store, folder.run_id, folder.manifest.public
         )
@@ -150,11 +151,6 @@ class SearchRun:
     def url(self) -> str:
         """The run's folder, as `attach` takes it."""
         return self._folder.store.url
-
-    @property
-    def run_id(self) -> str:
-        """The run's name within its store."""
-        return self._folder.run_id
 
     @property
     def task_name(self) -> str:
@@ -456,6 +452,11 @@ class SearchRun:
         if snapshot.cost_usd is not None:
             rows["cost"] = text.cost(snapshot.cost_usd)
         return views.as_html(rows)
+
+    def _events_so_far(self) -> tuple[Events, bool]:
+        with self._reading:
+            events = self._reader.events()
+        return events, self._state(events)[0].has_ended
 
     def _notes(self) -> Events:
         """Return the events that the run's state follows from."""

@@ -21,6 +21,8 @@ from dask_hpsearch.exceptions import (
 from dask_hpsearch.execution.client import in_memory
 from dask_hpsearch.execution.cost import meter_of
 from dask_hpsearch.execution.fit import fit_trials
+from dask_hpsearch.execution.reporting import reporting
+from dask_hpsearch.execution.settings import callback_to_manifest
 from dask_hpsearch.runs.create import (
     Work,
     copy_with_cv_list,
@@ -72,15 +74,7 @@ def fit_here(
             folder, data_store = _create_run_if_possible(work, settings, stack)
             work = _read_or_delete(work, data_store, folder)
             if folder is None:
-                fitted = fit_trials(
-                    fresh,
-                    work.X,
-                    work.y,
-                    work.params,
-                    settings,
-                    data_store=data_store,
-                    meter=meter_of(settings),
-                )
+                fitted = _fit_without_journal(work, settings, data_store)
             else:
                 fitted = drive_run(folder, work, data_store, settings)
         except StoreError as error:
@@ -88,6 +82,25 @@ def fit_here(
             raise
     _restore_cv(fitted.search, own_cv)
     return replace(fitted, url=None if folder is None else folder.store.url)
+
+
+def _fit_without_journal(
+    work: Work, settings: Settings, data_store: DataStore
+) -> Fitted:
+    with reporting(work.search, settings) as reports:
+        fitted = fit_trials(
+            work.search,
+            work.X,
+            work.y,
+            work.params,
+            settings,
+            data_store=data_store,
+            meter=meter_of(settings),
+            listener=reports.listener,
+        )
+        reports.fit_ended()
+        reports.result_stored(fitted, work.X)
+    return fitted
 
 
 def _read_or_delete(
@@ -142,13 +155,17 @@ def _create_run(
     data_store: DataStore,
     *,
     cache_search: bool = False,
+    callback: str | None = None,
 ) -> RunFolder:
+    reported_to: dict[str, Any] = {} if callback is None else {"on_candidate": callback}
+    if settings.tracker is not None:
+        reported_to["tracker"] = settings.tracker.to_json()
     return create_run(
         work,
         store=settings.store or default_store(),
         data_store=data_store,
         task_name=settings.task_name,
-        settings=_to_manifest(settings),
+        settings=_to_manifest(settings) | reported_to,
         cache_search=cache_search,
     )
 
@@ -167,6 +184,7 @@ def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
     store = settings.store or default_store()
     check_other_processes(store, settings.client)
     _check_keep(settings)
+    callback = callback_to_manifest(settings.on_candidate)
     if settings.store is None:
         tidy(store)
     as_job = job_cluster(store, settings.client) is not None
@@ -174,7 +192,9 @@ def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
         if as_job:
             data = _reachable(data, data_store)
         work = Work(fresh, data.X, data.y, data.params)
-        folder = _create_run(work, settings, data_store, cache_search=as_job)
+        folder = _create_run(
+            work, settings, data_store, cache_search=as_job, callback=callback
+        )
     start_driver(folder, settings.client, keep_cluster=settings.keep_cluster)
     folder.forget_search_pickle()
     return SearchRun(folder)

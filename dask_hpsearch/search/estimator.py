@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
     from dask_hpsearch.execution.settings import Settings
+    from dask_hpsearch.exports.candidate_result import CandidateResult
+    from dask_hpsearch.exports.mlflow_settings import MlflowTracker
     from dask_hpsearch.runs import SearchRun
 
 Backend = Literal["auto", "trials", "joblib", "dask-ml"]
@@ -37,6 +39,8 @@ _OF_TRIALS = (
     "stop_score",
     "patience",
     "sampler",
+    "on_candidate",
+    "tracker",
 )  # parameters that only this backend has
 
 
@@ -143,6 +147,24 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         always asked as slots become free, as with ``bayes_async=True``; prior
         probabilities of categories do not count; and ``optimizer_results_`` has points
         and values, but no models.
+    on_candidate : callable, optional
+        Called with a `CandidateResult` (parameters, scores of the splits, state, times) for
+        each candidate that has ended: completed, failed or dropped by a race or a pruner.
+        One that a race has dropped comes at the end, since fits that ran may complete it.
+        The calls come from one thread of the search's driver, in order of completion,
+        and the search does not wait for them before its end. If it raises an error, the
+        search goes on, and warns once at its end. With `submit`, and where the
+        driver of a `fit` is a Job, it is pickled by cloudpickle and called in the driver. A
+        candidate of a halving search is reported in each rung; the models of dask-ml's
+        searches once, when they are trained no more. A resumed run of `submit` does not
+        repeat what was reported, except for the last second before its driver was killed; a
+        resumed run of `fit` does not call it. Backend "trials" only.
+    tracker : "mlflow" or MlflowTracker, optional
+        Tracks the search by MLflow while it runs: a run for the search, with a child run for
+        each candidate, and at the end the refitted model. A tracker that fails never fails
+        the search: it is tried again, and in the end there is a `TrackerWarning`;
+        `SearchRun.to_mlflow` then adds what is missing. Resumed runs go on without
+        doubles. Backend "trials" only.
     keep_cluster : bool
         False: the cluster ends with the search, even if the search fails; with a
         submitted search on Kubernetes, once no other run uses the cluster.
@@ -200,6 +222,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         stop_score: float | None = None,
         patience: int | None = None,
         sampler: Literal["skopt", "tpe", "gp"] | BaseSampler | None = None,
+        on_candidate: Callable[[CandidateResult], Any] | None = None,
+        tracker: Literal["mlflow"] | MlflowTracker | None = None,
     ) -> None:
         self.search = search
         self.client = client
@@ -218,6 +242,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.stop_score = stop_score
         self.patience = patience
         self.sampler = sampler
+        self.on_candidate = on_candidate
+        self.tracker = tracker
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Fit the search.
@@ -328,13 +354,19 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             check_early_ends,
             check_stop_rules,
         )
-        from dask_hpsearch.execution.settings import Settings, check_limit
+        from dask_hpsearch.execution.settings import (
+            Settings,
+            check_callback,
+            check_limit,
+        )
+        from dask_hpsearch.exports.mlflow_settings import tracker_of
         from dask_hpsearch.stores import open_store
         from dask_hpsearch.strategies.optuna.samplers import check_sampler
 
         for name in ("max_time", "fit_timeout", "worker_timeout"):
             check_limit(name, getattr(self, name), "seconds")
         check_limit("max_cost", self.max_cost, "US dollars")
+        check_callback(self.on_candidate)
         check_stop_rules(stop_score=self.stop_score, patience=self.patience)
         slots_of_its_own(self.search)  # an n_jobs of 0 is refused, wherever it runs
         if route != "trials":
@@ -375,6 +407,8 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             stop_score=None if self.stop_score is None else float(self.stop_score),
             patience=None if self.patience is None else int(self.patience),
             sampler=self.sampler,
+            on_candidate=self.on_candidate,
+            tracker=tracker_of(self.tracker),
         )
         if route == "trials":
             check_early_ends(self.search, settings)

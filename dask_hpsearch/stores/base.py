@@ -37,8 +37,8 @@ class Store(Protocol):
     """A folder of immutable objects, shared by all processes that open its URL.
 
     An object's name has one or more parts, joined by "/", none of them hidden (beginning
-    with a dot). A name must not be the folder of another one. Objects never change:
-    they are not overwritten, and a reader never sees a part of one.
+    with a dot). A name must not be the folder of another one. Objects never change,
+    unless `replace` is called, and a reader never sees a part of one.
 
     All methods raise `StoreNameError` for an invalid name, `StorePermissionError` without
     permission, and `StoreError` for other errors of the storage.
@@ -113,6 +113,17 @@ class Store(Protocol):
             If there is no space for it.
         OSError
             If the local file cannot be read.
+        """
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Create an object atomically, in the place of one of this name if there is one.
+
+        This is for files that users export; objects of a run never change.
+
+        Raises
+        ------
+        StoreFullError
+            If there is no space for it.
         """
 
     def list(self, prefix: str = "") -> Listing:

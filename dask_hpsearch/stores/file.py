@@ -85,6 +85,14 @@ class FileStore:
 
             return self._fill(name, copy)
 
+    def replace(self, name: str, content: bytes) -> None:
+        """Create a file, in the place of one of this name if there is one."""
+        path = self._path(name)
+        with map_storage_errors("write", str(path)):
+            _make_folder(path.parent)
+            with replaced_whole(path) as file:
+                file.write(content)
+
     def list(self, prefix: str = "") -> Listing:
         """List the objects whose names begin with a text, sorted by name."""
         parent, slash, _ = check_prefix(prefix).rpartition("/")

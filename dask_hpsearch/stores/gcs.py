@@ -68,6 +68,10 @@ class GcsStore:
         with path.open("rb") as file:
             return self.bucket.upload(self._path(name), file)
 
+    def replace(self, name: str, content: bytes) -> None:
+        """Create an object, in the place of one of this name if there is one."""
+        self.bucket.replace(self._path(name), content)
+
     def list(self, prefix: str = "") -> Listing:
         """List the objects whose names begin with a text, sorted by name."""
         above = self._above()

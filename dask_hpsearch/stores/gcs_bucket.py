@@ -175,6 +175,22 @@ class Bucket:
         self._exists.set()
         return True
 
+    def replace(self, name: str, content: bytes) -> None:
+        """Upload an object, in the place of one of this name if there is one."""
+        from google.api_core.exceptions import NotFound
+
+        with map_storage_errors("create", self._url(name)):
+            try:
+                self._bucket.blob(name).upload_from_string(
+                    content,
+                    content_type=_CONTENT_TYPE,
+                    checksum="crc32c",
+                    **self._request_options,
+                )
+            except NotFound as error:
+                raise bucket_not_found(self.name) from error
+        self._exists.set()
+
     def _upload(
         self, name: str, file: IO[bytes], size: int, *, token: str, crc32c: str | None
     ) -> None:

@@ -72,6 +72,11 @@ class MemoryStore:
         """Create an object from a local file, unless there is one of this name."""
         return self.create(name, path.read_bytes())
 
+    def replace(self, name: str, content: bytes) -> None:
+        """Create an object, in the place of one of this name if there is one."""
+        with _creating:
+            _files().pipe_file(self._path(name), content)
+
     def list(self, prefix: str = "") -> Listing:
         """List the objects whose names begin with a text, sorted by name."""
         folder = f"/{self.root}/"

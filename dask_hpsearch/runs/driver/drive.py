@@ -25,6 +25,7 @@ from dask_hpsearch.exceptions import (
 )
 from dask_hpsearch.execution.cost import meter_of
 from dask_hpsearch.execution.fit import fit_trials
+from dask_hpsearch.execution.reporting import reporting
 from dask_hpsearch.journal.events import BestCandidate, ClusterUsage, HeartbeatEvent
 from dask_hpsearch.journal.next_steps import add_next_step
 from dask_hpsearch.journal.run_journal import RunJournal
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.data import DataStore
     from dask_hpsearch.engine.engine import Engine
     from dask_hpsearch.execution.fitted import Fitted
+    from dask_hpsearch.execution.reporting import Reporting
     from dask_hpsearch.execution.settings import Settings
     from dask_hpsearch.journal.folder import RunFolder
     from dask_hpsearch.runs.create import Work
@@ -158,9 +160,21 @@ def drive_run(
     meter = meter_of(settings, journal.spent_usd, journal.spent_earlier_usd)
     try:
         notes.note(RunState.RUNNING)
-        with _handling_requests(folder, journal, stop, ignored, notes, meter=meter):
-            fitted = _fit(work, settings, data_store, journal, stop, meter=meter)
-        fitted, unstored = _store_result(folder, journal, fitted, generation)
+        with reporting(work.search, settings, journal) as reports:
+            with _handling_requests(folder, journal, stop, ignored, notes, meter=meter):
+                fitted = _fit(
+                    work,
+                    settings,
+                    data_store,
+                    journal,
+                    stop,
+                    meter=meter,
+                    reports=reports,
+                )
+            fitted, unstored = _store_result(folder, journal, fitted, generation)
+            with _noting_heartbeats(journal):
+                reports.fit_ended()
+                reports.result_stored(fitted, work.X)
         if fitted.stopped is None and journal.has_models:
             model_states.remove_all(folder.store)
         before_end()
@@ -184,6 +198,7 @@ def _fit(
     stop: _Stop,
     *,
     meter: CostMeter | None,
+    reports: Reporting,
 ) -> Fitted:
     try:
         fitted = fit_trials(
@@ -196,6 +211,7 @@ def _fit(
             journal=journal,
             meter=meter,
             on_engine=stop.set_engine,
+            listener=reports.listener,
         )
     except SearchStopped as stopped:  # with nothing finished
         if stop.store_error is None:
@@ -316,6 +332,24 @@ def _handling_requests(
         thread.join()
         if meter is not None:
             _note_heartbeat(journal, meter)
+
+
+@contextmanager
+def _noting_heartbeats(journal: RunJournal) -> Iterator[None]:
+    """Note heartbeats while the context lasts."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(_POLL_S * _POLLS_PER_HEARTBEAT):
+            _note_heartbeat(journal, None)
+
+    thread = threading.Thread(target=beat, name="dask-hpsearch-heartbeats", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _note_heartbeat(

@@ -22,6 +22,7 @@ from dask_hpsearch.exceptions import (
     UnsupportedSearchError,
 )
 from dask_hpsearch.raised_errors import came_from_fit
+from dask_hpsearch.recorder.listener import RecordListener
 from dask_hpsearch.slots.row_blocks import sizes_of
 from dask_hpsearch.strategies.incremental.kinds import is_hyperband
 from dask_hpsearch.strategies.incremental.rounds import fit_bracket
@@ -54,6 +55,8 @@ class IncrementalStrategy:
     progress : SearchProgress
     journal : RunJournal, optional
         Has what earlier drivers have trained, and takes what is trained now.
+    listener : RecordListener, optional
+        Gets the scores of models.
 
     Attributes
     ----------
@@ -69,6 +72,7 @@ class IncrementalStrategy:
         progress: SearchProgress,
         *,
         journal: RunJournal | None = None,
+        listener: RecordListener | None = None,
     ) -> None:
         self.stopped: str | None = None
         self._session = session
@@ -76,6 +80,7 @@ class IncrementalStrategy:
         self._states = states
         self._progress = progress
         self._journal = journal
+        self._listener = listener or RecordListener()
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._trainers: dict[int, BracketTrainer] = {}
         self._current = 0
@@ -104,6 +109,7 @@ class IncrementalStrategy:
             states=self._states,
             journal=self._journal,
             progress=self._progress,
+            listener=self._listener,
             clock=Clock(self._seconds_before()),
             call_soon=self._events.put,
             X=X,

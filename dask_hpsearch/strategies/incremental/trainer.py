@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.joblib_backend.session import Session
     from dask_hpsearch.journal.run_journal import RunJournal
     from dask_hpsearch.progress import SearchProgress
+    from dask_hpsearch.recorder.listener import RecordListener
     from dask_hpsearch.strategies.incremental.rounds import Meta
     from dask_hpsearch.strategies.incremental.training import Rows, Trained
     from dask_hpsearch.strategies.model_states import ModelStates
@@ -71,6 +72,7 @@ class Means:
     states : ModelStates
     journal : RunJournal or None
     progress : SearchProgress
+    listener : RecordListener
     clock : Clock
     call_soon : callable
         Calls a function in the thread of the search.
@@ -84,6 +86,7 @@ class Means:
     states: ModelStates
     journal: RunJournal | None
     progress: SearchProgress
+    listener: RecordListener
     clock: Clock
     call_soon: Callable[[Callable[[], None]], None]
     X: Any
@@ -257,6 +260,7 @@ class BracketTrainer:
         if journal is not None and recorded is None:
             journal.round_ended(self._bracket, number, calls)
         self._remove_when_written(before)
+        self._show_ended(calls)
         return calls
 
     def drop(self, models: Iterable[int]) -> None:
@@ -340,7 +344,7 @@ class BracketTrainer:
             if model.calls < event.calls <= len(model.blocks) and not model.is_remade:
                 result = decode_result(event.result)
                 self._note(model, event.calls, event.model, result)
-                self._show(model, event.calls, result)
+                self._show(model, event.calls, result, event.time)
         state_is_lost = model.state is not None and not self._means.states.has(
             model.state
         )
@@ -386,7 +390,7 @@ class BracketTrainer:
         result = decode_result(encode_result(result))  # as a later driver reads it
         calls = model.calls + trained.calls
         self._note(model, calls, trained.state.digest, result)
-        shown = functools.partial(self._show, model, calls, result)
+        shown = functools.partial(self._show, model, calls, result, time.time())
         if means.journal is None:
             shown()
         else:
@@ -412,7 +416,9 @@ class BracketTrainer:
         if model.is_scored:
             self._open.discard(model.ident)
 
-    def _show(self, model: _Model, calls: int, result: Mapping[str, Any]) -> None:
+    def _show(
+        self, model: _Model, calls: int, result: Mapping[str, Any], ended: float
+    ) -> None:
         self._means.progress.model_trained(
             self._bracket,
             model.ident,
@@ -420,6 +426,26 @@ class BracketTrainer:
             params=model.parameters,
             score=result.get("score"),
         )
+        if "score" in result:
+            self._means.listener.model_scored(
+                self._bracket,
+                model.ident,
+                model.parameters,
+                calls=calls,
+                result=result,
+                ended=ended,
+            )
+
+    def _show_ended(self, calls: Mapping[int, int]) -> None:
+        """Report the models of this round that are not trained any more."""
+        ended = [one.ident for one in self._round if one.ident not in calls]
+        shown = functools.partial(
+            self._means.listener.models_ended, self._bracket, ended
+        )
+        if self._means.journal is None:
+            shown()
+        else:
+            self._means.journal.when_written(shown)
 
     # --- errors -------------------------------------------------------------------------
 

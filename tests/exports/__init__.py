@@ -1,0 +1,1 @@
+"""Tests of exports: shared helpers are in its modules."""
