@@ -9,6 +9,7 @@ from dask_hpsearch.safe_text import message_of
 __all__ = [
     "BucketNotFoundError",
     "CacheFullError",
+    "ChampionNotFoundError",
     "ClientClosedError",
     "CloudApiDisabledError",
     "CloudError",
@@ -50,6 +51,7 @@ __all__ = [
     "OwnClusterError",
     "PodStartError",
     "PriceUnknownError",
+    "PromotionError",
     "ResultUnreadableError",
     "RunCancelledError",
     "RunFailedError",
@@ -191,6 +193,14 @@ class VersionSkewWarning(UserWarning):
 
 class JournalMismatchError(HPSearchError, RuntimeError):
     """A run's folder holds results of other candidates than its own."""
+
+
+class ChampionNotFoundError(HPSearchError, LookupError):
+    """There is no champion at a URL, or no such version of it."""
+
+
+class PromotionError(HPSearchError, ValueError):
+    """Champion and challenger cannot be compared; nothing was promoted."""
 
 
 class StoreNameError(StoreError, ValueError):

@@ -15,6 +15,7 @@ from dask_hpsearch.cli.doctor import add_doctor
 from dask_hpsearch.cli.gke import add_gke
 from dask_hpsearch.cli.images import add_images
 from dask_hpsearch.cli.operator import add_operator
+from dask_hpsearch.cli.promotion import add_promotion
 from dask_hpsearch.cli.runs import add_runs
 from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.extras import missing_extra
@@ -71,6 +72,7 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands.add_parser("demo", help="search a random forest on real data"))
     add_runs(commands)
+    add_promotion(commands)
     add_images(commands)
     add_operator(commands)
     add_clusters(commands)
