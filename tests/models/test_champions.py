@@ -116,19 +116,26 @@ class TestAnyStore:
     ) -> None:
         """By the comparison with the new one, which may be better or worse."""
         promote(guess(0.5), X, y, to=url)
-        rivals = [guess(0.6), guess(0.9)]
+        rivals: dict[float, float] = {}
 
         def scoring(model: Any, rows: Any, target: Any) -> float:
-            if rivals and model.right == 0.5:  # the champion: somebody replaces it now
-                promote(rivals.pop(0), X, y, to=url, **FEW)
+            if model.right in rivals:  # the champion: another process replaces it now
+                promote(guess(rivals.pop(model.right)), X, y, to=url, **FEW)
             return float(np.mean(model.predict(rows) == target))
 
-        good = promote(guess(0.7), X, y, to=url, scoring=scoring, n_resamples=1)
+        def challenge(right: float) -> Any:
+            return promote(guess(right), X, y, to=url, scoring=scoring, **FEW)
+
+        rivals[0.5] = 0.6
+        good = challenge(0.7)
         assert (good.promoted, good.version) == (True, 3)
         assert good.scores["champion"] == pytest.approx(0.6)
-        late = promote(guess(0.65), X, y, to=url, **FEW)
-        assert (late.promoted, late.scores["champion"]) == (False, pytest.approx(0.7))
-        assert [card.replaced for card in champion_history(url)] == [None, 1, 2]
+
+        rivals[0.7] = 0.9
+        late = challenge(0.8)
+        assert (late.promoted, late.version) == (False, 4)
+        assert late.scores["champion"] == pytest.approx(0.9)
+        assert [card.replaced for card in champion_history(url)] == [None, 1, 2, 3]
 
     def test_of_many_threads_the_best_model_wins(self, url: str) -> None:
         """Each champion has replaced the one before it, and was better."""
