@@ -8,6 +8,14 @@ STAMP := $(VENV)/.ready
 LIBRARIES_VENV := .venv-libraries
 LIBRARIES_BIN := $(LIBRARIES_VENV)/bin
 LIBRARIES_STAMP := $(LIBRARIES_VENV)/.ready
+# So have tests with the lowest versions that pyproject.toml declares.
+LOWEST_VENV := .venv-lowest
+LOWEST_BIN := $(LOWEST_VENV)/bin
+LOWEST_STAMP := $(LOWEST_VENV)/.ready
+LOWEST_PINS := build/lowest.txt
+# What depends on other packages' versions; the pictures of displays are those of one version.
+LOWEST_TESTS := tests/config tests/data tests/execution tests/models tests/search tests/sklearn_adapter tests/stores
+LOWEST_EXTRAS := bayes,dashboard,dask-ml,gcp,kubernetes,optuna,plots,tables,widgets
 
 EXTRAS := bayes,dashboard,dask-ml,gcp,kubernetes,mlflow,optuna,plots,tables,widgets
 
@@ -17,7 +25,7 @@ TEST_JOBS ?= 3
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries check format bench clean
+.PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries test-lowest check format dist sbom bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +69,21 @@ $(LIBRARIES_STAMP): constraints.txt pyproject.toml tests/libraries/constraints.t
 		--editable '.[bayes,gcp,tables]' --group test --group libraries
 	touch $@
 
+test-lowest: $(LOWEST_STAMP)  ## Run a part of the tests with the lowest versions that are declared
+	$(LOWEST_BIN)/python -m pytest -W default -p no:cacheprovider \
+		-m "not slow and not kubernetes" $(or $(PYTEST_ARGS),$(LOWEST_TESTS))
+
+$(LOWEST_STAMP): constraints.txt pyproject.toml tests/lowest/pins.py
+	test -x $(LOWEST_BIN)/python || $(PYTHON) -m venv $(LOWEST_VENV)
+	$(LOWEST_BIN)/python -m pip install --quiet --constraint constraints.txt \
+		pip hatchling editables
+	mkdir -p $(dir $(LOWEST_PINS))
+	$(LOWEST_BIN)/python tests/lowest/pins.py >$(LOWEST_PINS)
+	$(LOWEST_BIN)/python -m pip install --quiet --constraint $(LOWEST_PINS) \
+		--only-binary :all: --no-build-isolation \
+		--editable '.[$(LOWEST_EXTRAS)]' --group test
+	touch $@
+
 check: $(STAMP)  ## Lint, format check, types, layers, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -72,9 +95,22 @@ format: $(STAMP)  ## Format the code and apply the fixes of ruff
 	$(BIN)/ruff check --fix-only --exit-zero .
 	$(BIN)/ruff format .
 
+dist: $(STAMP)  ## Build wheel and sdist, and check them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+
+# What the wheel needs at least, by an environment that has nothing else.
+sbom: dist  ## Write the bill of materials of an installation (CycloneDX)
+	rm -rf build/sbom
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml \
+		--output-reproducible --output-file build/sbom.cdx.json build/sbom/bin/python
+
 bench: $(STAMP)  ## Compare with loky, joblib's Dask backend and dask-ml
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:  ## Remove the environment, caches and builds
-	rm -rf $(VENV) $(LIBRARIES_VENV) build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LIBRARIES_VENV) $(LOWEST_VENV) build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find dask_hpsearch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -61,6 +61,7 @@ __all__ = [
     "SecretFoundError",
     "SigningKeyError",
     "SpecError",
+    "SpecFileError",
     "StoreError",
     "StoreFullError",
     "StoreNameError",
@@ -248,6 +249,10 @@ class SpecError(HPSearchError, ValueError):
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[str, list[str]]]:
         return type(self), (self.name, self.problems)
+
+
+class SpecFileError(HPSearchError, OSError):
+    """The file of a cluster's spec cannot be written, or exists."""
 
 
 class ClusterError(HPSearchError, RuntimeError):
