@@ -142,7 +142,7 @@ _BASH = """\
     case "$at" in
 {cases}
     esac
-    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    COMPREPLY=($(compgen -W "$words" -- "$current")) || COMPREPLY=()
 }}
 complete -o default -F {function} {prog}
 """

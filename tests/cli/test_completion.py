@@ -14,6 +14,7 @@ from dask_hpsearch.cli.completion import _commands, script
 if TYPE_CHECKING:
     from pathlib import Path
 
+BASH = shutil.which("bash") or "bash"
 COMMANDS = list(_commands(cli._parser()))
 COMPLETE = """
 source completion.bash
@@ -30,7 +31,7 @@ def completed(folder: Path, *words: str) -> list[str]:
     (folder / "completion.bash").write_text(script("bash", cli._parser()))
     quoted = " ".join(f"'{word}'" for word in ("dask-hpsearch", *words))
     found = subprocess.run(
-        ["bash", "--norc", "-eu", "-c", COMPLETE.format(words=quoted, at=len(words))],
+        [BASH, "--norc", "-eu", "-c", COMPLETE.format(words=quoted, at=len(words))],
         cwd=folder,
         check=True,
         capture_output=True,

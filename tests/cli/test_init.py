@@ -93,4 +93,4 @@ def test_every_option_is_a_field_of_a_spec() -> None:
     from dask_hpsearch.cli import init
 
     assert set(init._FIELDS) == {name for names in FIELDS.values() for name in names}
-    assert init._KINDS == tuple(KINDS)
+    assert tuple(KINDS) == init._KINDS

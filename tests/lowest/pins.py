@@ -7,6 +7,7 @@ test tools, which users do not need, the version in ``constraints.txt``.
 from __future__ import annotations
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,5 +81,5 @@ def _normal(name: str) -> str:
 if __name__ == "__main__":
     declared = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     tools = tool_pins(declared, (_ROOT / "constraints.txt").read_text(encoding="utf-8"))
-    for package, lowest in sorted((lowest_pins(declared) | tools).items()):
-        print(f"{package}=={lowest}")
+    pins = sorted((lowest_pins(declared) | tools).items())
+    sys.stdout.writelines(f"{package}=={lowest}\n" for package, lowest in pins)
