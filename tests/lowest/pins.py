@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parents[2]
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*>=\s*([0-9][0-9.]*)")
+# Their newest versions need newer ones of the project's own dependencies: pip chooses.
+_FREE = ("ipykernel", "ipython")
 
 
 def lowest_pins(project: dict[str, Any]) -> dict[str, str]:
@@ -70,8 +72,8 @@ def tool_pins(project: dict[str, Any], constraints: str) -> dict[str, str]:
     ]
     pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", constraints, flags=re.MULTILINE))
     versions = {_normal(name): version for name, version in pinned.items()}
-    own = lowest_pins(project)
-    return {name: versions[name] for name in names if name not in own}
+    unpinned = {*lowest_pins(project), *_FREE}
+    return {name: versions[name] for name in names if name not in unpinned}
 
 
 def _normal(name: str) -> str:
