@@ -8,14 +8,6 @@ STAMP := $(VENV)/.ready
 LIBRARIES_VENV := .venv-libraries
 LIBRARIES_BIN := $(LIBRARIES_VENV)/bin
 LIBRARIES_STAMP := $(LIBRARIES_VENV)/.ready
-# So have tests with the lowest versions that pyproject.toml declares.
-LOWEST_VENV := .venv-lowest
-LOWEST_BIN := $(LOWEST_VENV)/bin
-LOWEST_STAMP := $(LOWEST_VENV)/.ready
-LOWEST_PINS := build/lowest.txt
-# What depends on other packages' versions; the pictures of displays are those of one version.
-LOWEST_TESTS := tests/config tests/data tests/execution tests/models tests/search tests/sklearn_adapter tests/stores
-LOWEST_EXTRAS := bayes,dashboard,dask-ml,gcp,kubernetes,optuna,plots,tables,widgets
 
 EXTRAS := bayes,dashboard,dask-ml,gcp,kubernetes,mlflow,optuna,plots,tables,widgets
 
@@ -25,7 +17,7 @@ TEST_JOBS ?= 3
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries test-lowest check format dist sbom bench clean
+.PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries check format dist sbom bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,21 +61,6 @@ $(LIBRARIES_STAMP): constraints.txt pyproject.toml tests/libraries/constraints.t
 		--editable '.[bayes,gcp,tables]' --group test --group libraries
 	touch $@
 
-test-lowest: $(LOWEST_STAMP)  ## Run a part of the tests with the lowest versions that are declared
-	$(LOWEST_BIN)/python -m pytest -W default -p no:cacheprovider \
-		-m "not slow and not kubernetes" $(or $(PYTEST_ARGS),$(LOWEST_TESTS))
-
-$(LOWEST_STAMP): constraints.txt pyproject.toml tests/lowest/pins.py
-	test -x $(LOWEST_BIN)/python || $(PYTHON) -m venv $(LOWEST_VENV)
-	$(LOWEST_BIN)/python -m pip install --quiet --constraint constraints.txt \
-		pip hatchling editables
-	mkdir -p $(dir $(LOWEST_PINS))
-	$(LOWEST_BIN)/python tests/lowest/pins.py >$(LOWEST_PINS)
-	$(LOWEST_BIN)/python -m pip install --quiet --constraint $(LOWEST_PINS) \
-		--only-binary :all: --no-build-isolation \
-		--editable '.[$(LOWEST_EXTRAS)]' --group test
-	touch $@
-
 check: $(STAMP)  ## Lint, format check, types, layers, spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -112,5 +89,5 @@ bench: $(STAMP)  ## Compare with loky, joblib's Dask backend and dask-ml
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:  ## Remove the environment, caches and builds
-	rm -rf $(VENV) $(LIBRARIES_VENV) $(LOWEST_VENV) build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LIBRARIES_VENV) build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find dask_hpsearch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,1 +1,0 @@
-"""Tests with the lowest versions that are declared."""
