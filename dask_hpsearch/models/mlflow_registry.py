@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 ALIAS = "champion"
 _EXPERIMENT = "champions"
 _SIGNED, _POINTER, _FLAVOR = "dask_hpsearch", "champion.json", "model"
-_REPLACED = "dask_hpsearch.replaced"
+_REPLACED = "dask-hpsearch.replaced"
 _RUN = "mlflow-runs/"
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
