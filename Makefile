@@ -17,7 +17,7 @@ TEST_JOBS ?= 3
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries check format bench clean
+.PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries check format dist sbom bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,19 @@ check: $(STAMP)  ## Lint, format check, types, layers, spelling
 format: $(STAMP)  ## Format the code and apply the fixes of ruff
 	$(BIN)/ruff check --fix-only --exit-zero .
 	$(BIN)/ruff format .
+
+dist: $(STAMP)  ## Build wheel and sdist, and check them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
+
+# What the wheel needs at least, by an environment that has nothing else.
+sbom: dist  ## Write the bill of materials of an installation (CycloneDX)
+	rm -rf build/sbom
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml \
+		--output-reproducible --output-file build/sbom.cdx.json build/sbom/bin/python
 
 bench: $(STAMP)  ## Compare with loky, joblib's Dask backend and dask-ml
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     )
     from dask_hpsearch.exports.candidate_result import CandidateResult
     from dask_hpsearch.exports.mlflow_settings import MlflowTracker
+    from dask_hpsearch.models.champions import (
+        champion_card,
+        champion_history,
+        load_champion,
+    )
+    from dask_hpsearch.models.promotion import promote
     from dask_hpsearch.runs import SearchRun
     from dask_hpsearch.search.estimator import DaskSearchCV
     from dask_hpsearch.strategies.halving.search import AsyncHalvingSearchCV
@@ -67,11 +73,15 @@ __all__ = [
     "UntrustedObjectError",
     "VersionSkewError",
     "__version__",
+    "champion_card",
+    "champion_history",
     "exceptions",
     "gke_cluster",
     "kube_cluster",
+    "load_champion",
     "local_cluster",
     "plots",
+    "promote",
     "sign",
     "upload",
 ]
@@ -85,9 +95,13 @@ _EXPORTS = {
     "MlflowTracker": "dask_hpsearch.exports.mlflow_settings",
     "SearchRun": "dask_hpsearch.runs",
     "Tariff": "dask_hpsearch.budget",
+    "champion_card": "dask_hpsearch.models.champions",
+    "champion_history": "dask_hpsearch.models.champions",
     "gke_cluster": "dask_hpsearch.deploy.cluster",
     "kube_cluster": "dask_hpsearch.clusters.kubernetes.cluster",
+    "load_champion": "dask_hpsearch.models.champions",
     "local_cluster": "dask_hpsearch.clusters.local",
+    "promote": "dask_hpsearch.models.promotion",
     "sign": "dask_hpsearch.data.signing",
     "upload": "dask_hpsearch.data.upload",
 } | dict.fromkeys(

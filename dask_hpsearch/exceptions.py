@@ -10,6 +10,7 @@ __all__ = [
     "BucketNotFoundError",
     "CacheFullError",
     "CallbackWarning",
+    "ChampionNotFoundError",
     "ClientClosedError",
     "CloudApiDisabledError",
     "CloudError",
@@ -51,6 +52,7 @@ __all__ = [
     "OwnClusterError",
     "PodStartError",
     "PriceUnknownError",
+    "PromotionError",
     "ResultUnreadableError",
     "RunCancelledError",
     "RunFailedError",
@@ -60,6 +62,7 @@ __all__ = [
     "SecretFoundError",
     "SigningKeyError",
     "SpecError",
+    "SpecFileError",
     "StoreError",
     "StoreFullError",
     "StoreNameError",
@@ -196,6 +199,14 @@ class JournalMismatchError(HPSearchError, RuntimeError):
     """A run's folder holds results of other candidates than its own."""
 
 
+class ChampionNotFoundError(HPSearchError, LookupError):
+    """There is no champion at a URL, or no such version of it."""
+
+
+class PromotionError(HPSearchError, ValueError):
+    """Champion and challenger cannot be compared; nothing was promoted."""
+
+
 class StoreNameError(StoreError, ValueError):
     """A text is no store's URL, or no name of an object in a store."""
 
@@ -241,6 +252,10 @@ class SpecError(HPSearchError, ValueError):
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[str, list[str]]]:
         return type(self), (self.name, self.problems)
+
+
+class SpecFileError(HPSearchError, OSError):
+    """The file of a cluster's spec cannot be written, or exists."""
 
 
 class ClusterError(HPSearchError, RuntimeError):

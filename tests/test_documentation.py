@@ -20,7 +20,10 @@ DECISIONS = ROOT / "docs" / "decisions"
 RECORDS = sorted(path for path in DECISIONS.glob("*.md") if path.name != "README.md")
 DOCUMENTS = sorted(
     [
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(
+            ROOT / name
+            for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
+        ),
         *(ROOT / "docs").rglob("*.md"),
         *(path for path in (ROOT / "benchmarks").glob("*.md")),
         *(
@@ -42,6 +45,10 @@ WITH_PATHS = [
 ELSEWHERE = {
     "my_estimators.py": "the reader's own",
     "manifest.json": "of a run's folder",
+    "card.json": "of a champion's folder",
+    "champions/00000002.json": "of a champion's folder",
+    "champions/00000003.json": "of a champion's folder",
+    "champions/NUMBER.json": "of a champion's folder",
     "prices.toml": "beside the module whose row names it",
     "jobs.py": "a name of an earlier layout",
     "modules.py": "a name of an earlier layout",

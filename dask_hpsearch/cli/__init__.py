@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING
 from dask_hpsearch import __version__
 from dask_hpsearch.cli.arguments import EXIT_ERROR, EXIT_INTERRUPTED, positive
 from dask_hpsearch.cli.clusters import add_clusters
+from dask_hpsearch.cli.completion import add_completion
 from dask_hpsearch.cli.doctor import add_doctor
 from dask_hpsearch.cli.gke import add_gke
 from dask_hpsearch.cli.images import add_images
+from dask_hpsearch.cli.init import add_init
 from dask_hpsearch.cli.operator import add_operator
+from dask_hpsearch.cli.promotion import add_promotion
 from dask_hpsearch.cli.runs import add_runs
 from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.extras import missing_extra
@@ -71,11 +74,14 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands.add_parser("demo", help="search a random forest on real data"))
     add_runs(commands)
+    add_promotion(commands)
+    add_init(commands)
     add_images(commands)
     add_operator(commands)
     add_clusters(commands)
     add_doctor(commands)
     add_gke(commands)
+    add_completion(commands, parser)
     return parser
 
 

@@ -119,7 +119,7 @@ def _runs(arguments: Namespace) -> int:
 
 
 def _show(arguments: Namespace) -> int:
-    run = _run_of(arguments)
+    run = run_of(arguments)
     state = run.state
     _print_state(run)
     if state == "failed":
@@ -131,7 +131,7 @@ def _attach(arguments: Namespace) -> int:
     from dask_hpsearch.runs.watch import watch
 
     with _client_of(arguments) as client:
-        run = _run_of(arguments, client)
+        run = run_of(arguments, client)
         if not run.done():
             where = shlex.quote(run.url)
             hint = (
@@ -153,7 +153,7 @@ def _resume(arguments: Namespace) -> int:
     }
     with _client_of(arguments) as client:
         try:
-            run = _run_of(arguments).resume(client, **limits)
+            run = run_of(arguments).resume(client, **limits)
         except ValueError as error:  # of a limit
             print(f"dask-hpsearch: {error}", file=sys.stderr)
             return EXIT_ERROR
@@ -173,7 +173,7 @@ def _cancel(arguments: Namespace) -> int:
 
 
 def _ask(arguments: Namespace, method: str, what: str) -> int:
-    run = _run_of(arguments)
+    run = run_of(arguments)
     state = run.state
     if state.has_result:
         print(f"{run.run_id} is not active, but {state}")
@@ -184,12 +184,12 @@ def _ask(arguments: Namespace, method: str, what: str) -> int:
 
 
 def _logs(arguments: Namespace) -> int:
-    print(_run_of(arguments).logs())
+    print(run_of(arguments).logs())
     return 0
 
 
 def _delete(arguments: Namespace) -> int:
-    run = _run_of(arguments)
+    run = run_of(arguments)
     run.delete()
     print(f"deleted {run.run_id}")
     return 0
@@ -209,7 +209,8 @@ def _gc(arguments: Namespace) -> int:
     return 0
 
 
-def _run_of(arguments: Namespace, client: Client | None = None) -> SearchRun:
+def run_of(arguments: Namespace, client: Client | None = None) -> SearchRun:
+    """Find the run that a command names."""
     from dask_hpsearch import SearchRun
     from dask_hpsearch.runs.stores import default_store
 

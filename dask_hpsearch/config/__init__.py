@@ -2,4 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["cluster", "gke", "gke_parts", "load", "machines", "placement", "quantities"]
+__all__ = [
+    "cluster",
+    "gke",
+    "gke_parts",
+    "load",
+    "machines",
+    "placement",
+    "quantities",
+    "spec_files",
+]

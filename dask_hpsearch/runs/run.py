@@ -158,6 +158,11 @@ class SearchRun(RunExports):
         return self._folder.manifest.task_name
 
     @property
+    def data_pins(self) -> dict[str, Any]:
+        """What identifies X, y and the other data: digests, or pinned objects of URLs."""
+        return dict(self._folder.manifest.data)
+
+    @property
     def state(self) -> RunState:
         """The state of the run, a string.
 

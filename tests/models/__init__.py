@@ -1,0 +1,1 @@
+"""Champions and their challengers."""
