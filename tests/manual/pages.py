@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DOCS = ROOT / "docs"
-# Descriptions of the code for its developers.
+# What is built, and records, which describe the past.
 _WITHOUT_BLOCKS = ("_build", "decisions")
 # What a reader pastes into Python, or into a shell.
 PYTHON = ("python", "py", "pycon")
