@@ -41,10 +41,7 @@ templates_path = ["_templates"]
 default_role = "autolink"
 nitpicky = True
 root_doc = "index"
-suppress_warnings = [
-    "config.cache",  # sphinx-gallery's configuration has functions
-    "toc.empty_glob",  # the guide's index names pages that a version may lack
-]
+suppress_warnings = ["config.cache"]  # sphinx-gallery's configuration has functions
 
 # ------------------------------------------------------------------- Markdown
 myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
@@ -100,6 +97,7 @@ html_title = "dask-hpsearch"
 html_static_path = ["_static"]
 html_css_files = ["manual.css"]
 html_show_sourcelink = False
+html_sidebars = {"index": [], "install": [], "tour": []}  # of no section
 html_theme_options = {
     "logo": {"text": "dask-hpsearch"},
     "show_toc_level": 2,

@@ -27,6 +27,8 @@ PAGES = {
     "image": ROOT / "image" / "README.md",
     "notebooks": ROOT / "notebooks" / "README.md",
 }
+# Pages of the guide that a version may lack: its index names them all the same.
+OPTIONAL = ("dashboard", "exports", "live-view", "promote", "versions")
 _PAGE_OF = {document: DOCS / f"{page}.md" for page, document in PAGES.items()} | {
     DOCS / "gallery": DOCS / "auto_gallery" / "index.rst",
 }
@@ -50,16 +52,23 @@ def _read(app: Sphinx, page: str, source: list[str]) -> None:
     folder = (DOCS / page).parent
     document = PAGES.get(page)
     if document is None:
-        source[0] = moved(source[0], folder, folder)
+        text = _without_missing(source[0]) if page == "guide/index" else source[0]
+        source[0] = moved(text, folder, folder)
     else:
         text = document.read_text(encoding="utf-8")
         source[0] = moved(text, document.parent, folder)
 
 
+def _without_missing(index: str) -> str:
+    """Leave out the lines of pages that do not exist."""
+    missing = {one for one in OPTIONAL if not (DOCS / "guide" / f"{one}.md").exists()}
+    return "\n".join(one for one in index.splitlines() if one not in missing)
+
+
 def _always_read(app: Sphinx, env: Any, *_changed: set[str]) -> list[str]:
     """Name the pages: their documents may have changed while they have not."""
     del app, env
-    return list(PAGES)
+    return [*PAGES, "guide/index"]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

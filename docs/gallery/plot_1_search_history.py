@@ -19,7 +19,7 @@ from dask_hpsearch.plots import ParameterSliceDisplay, SearchHistoryDisplay
 
 X, y = load_digits(return_X_y=True)
 space = {"C": loguniform(1e-2, 1e3), "gamma": loguniform(1e-5, 1e-1)}
-search = RandomizedSearchCV(SVC(), space, n_iter=40, cv=3, random_state=0)
+search = RandomizedSearchCV(SVC(), space, n_iter=25, cv=3, random_state=0)
 found = DaskSearchCV(search).fit(X, y)
 print(found.best_params_, found.best_score_)
 

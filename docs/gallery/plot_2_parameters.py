@@ -28,7 +28,7 @@ space = {
     "criterion": ["gini", "entropy"],
 }
 search = RandomizedSearchCV(
-    RandomForestClassifier(random_state=0), space, n_iter=40, cv=3, random_state=0
+    RandomForestClassifier(random_state=0), space, n_iter=30, cv=3, random_state=0
 )
 found = DaskSearchCV(search).fit(X, y)
 

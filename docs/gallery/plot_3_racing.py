@@ -18,10 +18,10 @@ from dask_hpsearch.plots import SearchHistoryDisplay, SplitScoresDisplay
 
 X, y = load_digits(return_X_y=True)
 space = {"C": loguniform(1e-2, 1e3), "gamma": loguniform(1e-5, 1e-1)}
-search = RandomizedSearchCV(SVC(), space, n_iter=30, cv=5, random_state=0)
+search = RandomizedSearchCV(SVC(), space, n_iter=20, cv=5, random_state=0)
 found = DaskSearchCV(search, racing=True).fit(X, y)
 n_dropped = len(found.dropped_["params"])
-print(f"{n_dropped} of 30 candidates were dropped; best {found.best_score_:.4f}")
+print(f"{n_dropped} of 20 candidates were dropped; best {found.best_score_:.4f}")
 
 # %%
 # Dropped candidates are marked: their scores are means of fewer splits.

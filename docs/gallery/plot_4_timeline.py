@@ -18,14 +18,14 @@ from dask_hpsearch import DaskSearchCV, SearchRun, local_cluster
 from dask_hpsearch.plots import TimelineDisplay
 
 X, y = load_digits(return_X_y=True)
-space = {"n_estimators": [40, 80, 120, 160], "max_features": [4, 8, 16, 32]}
+space = {"n_estimators": [20, 40, 60, 80], "max_features": [4, 16]}
 search = GridSearchCV(RandomForestClassifier(random_state=0), space, cv=5)
 
 with (
     local_cluster(n_workers=1, slots_per_worker=1) as cluster,
     cluster.get_client() as client,
 ):
-    Timer(4, cluster.scale, [2]).start()
+    Timer(2, cluster.scale, [2]).start()
     found = DaskSearchCV(search, client=client).fit(X, y)
 
 # %%
