@@ -15,9 +15,10 @@ PYTEST_ARGS ?=
 # How many tests run side by side: most of them wait for other processes.
 TEST_JOBS ?= 3
 BENCH_ARGS ?=
+SPHINX_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries check format dist sbom bench clean
+.PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries check docs format dist sbom bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +69,10 @@ check: $(STAMP)  ## Lint, format check, types, layers, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
+docs: $(STAMP)  ## Build the manual in docs/_build/html; runs the gallery's examples
+	DASK_HPSEARCH_HOME=$(CURDIR)/docs/_build/home $(BIN)/python -m sphinx -W --keep-going -n \
+		-d docs/_build/doctrees docs docs/_build/html $(SPHINX_ARGS)
+
 format: $(STAMP)  ## Format the code and apply the fixes of ruff
 	$(BIN)/ruff check --fix-only --exit-zero .
 	$(BIN)/ruff format .
@@ -89,5 +94,6 @@ bench: $(STAMP)  ## Compare with loky, joblib's Dask backend and dask-ml
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean:  ## Remove the environment, caches and builds
+	rm -rf docs/_build docs/auto_gallery docs/reference/generated
 	rm -rf $(VENV) $(LIBRARIES_VENV) build dist .cache .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find dask_hpsearch tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,8 +1,12 @@
-"""Every exception and warning that dask_hpsearch raises."""
+"""Every exception and warning that dask_hpsearch raises.
+
+Each class has a section on the manual's page on troubleshooting, with causes and ways out.
+"""
 
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 from dask_hpsearch.safe_text import message_of
 
@@ -81,7 +85,27 @@ __all__ = [
 
 
 class HPSearchError(Exception):
-    """Base of all errors raised by dask_hpsearch."""
+    """Base of all errors raised by dask_hpsearch.
+
+    Attributes
+    ----------
+    help_note : str
+        Names the error's section in the manual. It is one of the error's ``__notes__``
+        (PEP 678): tracebacks show it, and ``str(error)`` stays the message alone.
+    """
+
+    def __init__(self, *args: object, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.add_note(self.help_note)
+
+    @property
+    def help_note(self) -> str:
+        """The note that names the error's section in the manual."""
+        public = next(one for one in type(self).__mro__ if one.__name__ in __all__)
+        return (
+            f"Help: docs/troubleshooting.md#{public.__name__.lower()} "
+            "(the page Troubleshooting of the manual)"
+        )
 
 
 class UnsupportedSearchError(HPSearchError, TypeError):

@@ -85,9 +85,17 @@ def came_from_fit(error: BaseException) -> bool:
 
 
 def in_words(error: BaseException) -> str:
-    """Return type and text of an exception, without the text if that fails."""
+    """Return type, text and notes of an exception, without them if that fails.
+
+    The note that names an error's section in the manual is left out: the text becomes a
+    part of another error's, which has such a note too.
+    """
     try:
-        return "".join(traceback.format_exception_only(error)).strip()
+        shown = traceback.TracebackException(type(error), error, None, compact=True)
+        help_note = getattr(error, "help_note", None)
+        if help_note is not None and isinstance(shown.__notes__, list):
+            shown.__notes__ = [one for one in shown.__notes__ if one != help_note]
+        return "".join(shown.format_exception_only()).strip()
     except Exception:  # noqa: BLE001 (its own code runs)
         return type(error).__qualname__
 

@@ -90,7 +90,9 @@ def local_cluster(
     --------
     >>> from dask_hpsearch import local_cluster
     >>> with local_cluster(n_workers=1, slots_per_worker=2) as cluster:
-    ...     client = cluster.get_client()
+    ...     with cluster.get_client() as client:
+    ...         client.submit(sum, [1, 2]).result()
+    3
     """
     least = {"n_workers": 0, "slots_per_worker": 1, "threads_per_slot": 1}
     given: list[Any] = [n_workers, slots_per_worker, threads_per_slot]

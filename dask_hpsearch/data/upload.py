@@ -62,8 +62,16 @@ def upload(
 
     Examples
     --------
-    >>> X, y = upload(X, y, store="gs://bucket/searches")  # doctest: +SKIP
-    >>> DaskSearchCV(search, store="gs://bucket/searches").fit(X, y)  # doctest: +SKIP
+    The store is a folder here; ``"gs://bucket/searches"`` would be one in a bucket.
+
+    >>> from dask_hpsearch import DaskSearchCV, upload
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> X, y = upload(*load_iris(return_X_y=True), store="searches")
+    >>> search = GridSearchCV(LogisticRegression(max_iter=500), {"C": [0.1, 1.0]})
+    >>> DaskSearchCV(search, store="searches").fit(X, y).best_params_
+    {'C': 1.0}
     """
     values = {"X": X} | ({} if y is None and not others else {"y": y})
     values |= {f"argument {number}": one for number, one in enumerate(others, start=3)}

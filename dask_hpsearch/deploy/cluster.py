@@ -98,6 +98,8 @@ def gke_cluster(
 
     Examples
     --------
+    A project on Google Cloud is needed.
+
     >>> from dask_hpsearch import gke_cluster
     >>> with gke_cluster("cluster_specs/gke-spot.yaml") as cluster:  # doctest: +SKIP
     ...     client = cluster.get_client()

@@ -197,9 +197,11 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     >>> from sklearn.model_selection import GridSearchCV
     >>> X, y = load_iris(return_X_y=True)
     >>> search = GridSearchCV(LogisticRegression(max_iter=500), {"C": [0.1, 1.0]})
-    >>> found = DaskSearchCV(search).fit(X, y)  # doctest: +SKIP
-    >>> found.best_params_  # doctest: +SKIP
+    >>> found = DaskSearchCV(search).fit(X, y)
+    >>> found.best_params_
     {'C': 1.0}
+    >>> type(found.search_).__name__
+    'GridSearchCV'
     """
 
     def __init__(

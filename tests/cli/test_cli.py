@@ -62,7 +62,8 @@ def test_an_error_of_ours_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
         raise NoWorkersError(msg)
 
     assert cli._exit_code(command) == 1
-    expected = "dask-hpsearch: no Dask worker came within 10 s: start one\n"
+    text = "no Dask worker came within 10 s: start one"
+    expected = f"dask-hpsearch: {text} {NoWorkersError(text).help_note}\n"
     assert capsys.readouterr().err == expected
 
 

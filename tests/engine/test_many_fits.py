@@ -331,5 +331,6 @@ def test_the_error_of_a_cluster_without_workers_is_told_once(tmp_path: Path) -> 
     lines = told(caught.value)
     assert len(lines) < 80
     assert sum("no Dask worker within 1 s" in line for line in lines) == 1
-    (note,) = caught.value.__notes__
+    help_note, note = caught.value.__notes__
+    assert help_note == caught.value.help_note
     assert "SearchRun.attach(" in note

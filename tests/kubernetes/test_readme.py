@@ -1,4 +1,4 @@
-"""README's own lines in a real Jupyter kernel, on workers in pods, which lack IPython."""
+"""Lines of README and the guide in a real Jupyter kernel, on workers in pods, which lack IPython."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
+from tests.manual.pages import DOCS, PYTHON, Block, pages
+from tests.manual.pages import blocks as manual_blocks
 from tests.processes import ROOT
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.clusters.kubernetes.cluster import SearchKubeCluster
     from tests.kubernetes.bucket import FarBucket
 
+GUIDE = DOCS / "guide"
 # What the blocks take for granted, as small as two slots want it.
 SETUP = """
 from sklearn.datasets import load_iris
@@ -53,29 +56,35 @@ WANTED = (
 
 
 def blocks() -> list[str]:
-    """Return README's blocks that a cluster of any kind can run, smaller than they are."""
-    text = (ROOT / "README.md").read_text("utf-8")
-    found = []
-    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+    """Return blocks that a cluster of any kind can run, smaller than they are."""
+    found: list[str] = []
+    for block in all_blocks():
         lines = [
             line
-            for line in block.splitlines()
+            for line in block.code.splitlines()
             if not re.match(r"client = Client\(|search = |X, y = |space = ", line)
         ]
         code = "\n".join(lines)
         other = "gs://" in code or "_cluster(" in code or "upload(" in code
-        if any(words in code for words in WANTED) and not other:
+        if any(words in code for words in WANTED) and not other and code not in found:
             found.append(code)
     return found
 
 
+def all_blocks() -> list[Block]:
+    """Return the blocks of Python of README and the guide."""
+    chosen = [one for one in pages() if one.parent in {ROOT, GUIDE}]
+    found = [one for page in chosen for one in manual_blocks(page)]
+    return [one for one in found if one.language in PYTHON]
+
+
 def test_there_is_a_block_for_each_of_them() -> None:
-    """README may be written anew: what is tried here is not to become nothing."""
+    """Pages may be written anew: what is tried here is not to become nothing."""
     assert all(any(words in one for one in blocks()) for words in WANTED)
 
 
 @pytest.mark.timeout(600)
-def test_readmes_blocks_run_in_a_kernel(
+def test_blocks_run_in_a_kernel(
     cluster: SearchKubeCluster, namespace: str, bucket: FarBucket, tmp_path: Path
 ) -> None:
     """fit, the joblib backend, submit to a process here and to a Job."""

@@ -108,6 +108,8 @@ def kube_cluster(
 
     Examples
     --------
+    A Kubernetes cluster is needed.
+
     >>> from dask_hpsearch import kube_cluster
     >>> with kube_cluster("cluster_specs/local-lab.yaml") as cluster:  # doctest: +SKIP
     ...     client = cluster.get_client()

@@ -129,18 +129,19 @@ class AsyncHalvingSearchCV(BaseSearchCV):  # type: ignore[misc]
     >>> from dask_hpsearch import AsyncHalvingSearchCV, DaskSearchCV
     >>> from scipy.stats import loguniform
     >>> from sklearn.datasets import load_digits
-    >>> from sklearn.neural_network import MLPClassifier
+    >>> from sklearn.linear_model import SGDClassifier
     >>> X, y = load_digits(return_X_y=True)
     >>> search = AsyncHalvingSearchCV(
-    ...     MLPClassifier(random_state=0),
+    ...     SGDClassifier(random_state=0),
     ...     {"alpha": loguniform(1e-6, 1e-1)},
-    ...     n_candidates=27,
-    ...     resource="max_iter",
-    ...     max_resources=81,
-    ...     min_resources="exhaust",
+    ...     n_candidates=9,
+    ...     resource="partial_fit",
+    ...     max_resources=9,
     ...     random_state=0,
     ... )
-    >>> found = DaskSearchCV(search).fit(X, y)  # doctest: +SKIP
+    >>> found = DaskSearchCV(search).fit(X, y)
+    >>> found.n_resources_
+    [1, 3, 9]
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = _CONSTRAINTS

@@ -1,0 +1,111 @@
+"""Errors name their section in the manual, beside their message."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dask_hpsearch import exceptions
+from dask_hpsearch.exceptions import HPSearchError, SpecError, StoreError
+from dask_hpsearch.raised_errors import decode_error, encode_error, in_words
+from tests.processes import script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ERRORS = [
+    one
+    for one in (getattr(exceptions, name) for name in exceptions.__all__)
+    if issubclass(one, HPSearchError)
+]
+BY_NAME = {"argvalues": ERRORS, "ids": lambda error: error.__name__}
+
+
+def made(kind: type[HPSearchError]) -> HPSearchError:
+    """Make an error of a class."""
+    return SpecError("spec.yaml", ["a problem"]) if kind is SpecError else kind("text")
+
+
+@pytest.mark.parametrize("kind", **BY_NAME)
+def test_an_error_names_its_section_beside_its_message(
+    kind: type[HPSearchError],
+) -> None:
+    """A traceback shows both; the message alone stays as it was."""
+    error = made(kind)
+
+    assert f"#{kind.__name__.lower()} " in error.help_note
+    assert error.help_note not in str(error)
+    shown = "".join(traceback.format_exception(error))
+    assert shown.count(error.help_note) == 1
+
+
+@pytest.mark.parametrize("kind", **BY_NAME)
+def test_the_note_stays_with_an_error_between_processes(
+    kind: type[HPSearchError],
+) -> None:
+    """Once, by pickle and as a slot sends it."""
+    error = made(kind)
+
+    for again in (
+        pickle.loads(pickle.dumps(error)),
+        decode_error(encode_error(error), in_words(error)),
+    ):
+        assert type(again) is kind
+        assert str(again) == str(error)
+        assert again.__notes__.count(error.help_note) == 1
+
+
+def test_other_notes_stay_with_it() -> None:
+    """In their order."""
+    error = StoreError("no disk")
+    error.add_note("the run continues")
+
+    again = pickle.loads(pickle.dumps(error))
+
+    assert again.__notes__ == [error.help_note, "the run continues"]
+
+
+def test_an_error_of_the_packages_own_names_that_of_its_public_base() -> None:
+    """There is no section for a class that users do not see."""
+
+    class InnerError(StoreError):
+        pass
+
+    assert InnerError("text").help_note == StoreError("text").help_note
+
+
+def test_an_error_in_the_text_of_another_brings_no_second_note() -> None:
+    """The other has one itself; notes of other kinds are part of the text."""
+    error = StoreError("no disk")
+    error.add_note("on the worker at node-1")
+
+    assert in_words(error).splitlines() == [
+        "dask_hpsearch.exceptions.StoreError: no disk",
+        "on the worker at node-1",
+    ]
+
+
+def test_a_script_that_fails_ends_with_the_note(tmp_path: Path) -> None:
+    """Python prints it after the message."""
+    code = "from dask_hpsearch import SearchRun\nSearchRun.attach('nothing-here')"
+
+    with script(code, tmp_path) as process:
+        _, errors = process.communicate(timeout=60)
+
+    *_, message, note = errors.strip().splitlines()
+    assert message.startswith("dask_hpsearch.exceptions.RunNotFoundError: no run at")
+    assert note.startswith("Help: docs/troubleshooting.md#runnotfounderror")
+
+
+def test_the_command_shows_the_note(tmp_path: Path) -> None:
+    """In its one line."""
+    code = "from dask_hpsearch.cli import main\nraise SystemExit(main(['show', 'nothing']))"
+
+    with script(code, tmp_path) as process:
+        _, errors = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert "docs/troubleshooting.md#runnotfounderror" in errors
