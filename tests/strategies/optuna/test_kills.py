@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 X, y = flowers()
 N_TRIALS, N_SPLITS = 24, 2
-FIT_S = 0.15
+FIT_S = 0.3
 UNFLUSHED_S = 2.0
 ALL_FITS = N_TRIALS * N_SPLITS
 FOLDS = list(StratifiedKFold(N_SPLITS).split(X, y))
