@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sys
 import threading
 import uuid
 import warnings
@@ -362,6 +363,8 @@ def test_the_tracker_is_that_of_mlflows_own_settings(
 ) -> None:
     """Environment variables; a relative database means the same in another folder."""
     monkeypatch.chdir(tmp_path)
+    # Other tests import it, and set an address that counts more.
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "churn")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
 
