@@ -46,10 +46,14 @@ suppress_warnings = ["config.cache"]  # sphinx-gallery's configuration has funct
 # ------------------------------------------------------------------- Markdown
 myst_enable_extensions = ["colon_fence", "deflist", "substitution"]
 myst_heading_anchors = 4
-_PICTURES = ("live-view-light.png", "search-history.png")
+# The first of these that exists.
+_PICTURES = {
+    "live-view-light.png": "A search under way, in a notebook",
+    "search-history.png": "Scores of a search's candidates over time, and the best so far",
+}
 _FOUND = [one for one in _PICTURES if (DOCS / "images" / one).exists()]
 myst_substitutions = {
-    "landing_picture": f"![A search, seen while it runs](images/{_FOUND[0]})"
+    "landing_picture": f"![{_PICTURES[_FOUND[0]]}](images/{_FOUND[0]})"
 }
 
 # ------------------------------------------------------------------ reference
