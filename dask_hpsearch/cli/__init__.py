@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dask_hpsearch import __version__
 from dask_hpsearch.cli.arguments import EXIT_ERROR, EXIT_INTERRUPTED, positive
 from dask_hpsearch.cli.clusters import add_clusters
+from dask_hpsearch.cli.dashboard import add_dashboard
 from dask_hpsearch.cli.doctor import add_doctor
 from dask_hpsearch.cli.gke import add_gke
 from dask_hpsearch.cli.images import add_images
@@ -71,6 +72,7 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_demo(commands.add_parser("demo", help="search a random forest on real data"))
     add_runs(commands)
+    add_dashboard(commands)
     add_images(commands)
     add_operator(commands)
     add_clusters(commands)

@@ -21,6 +21,7 @@ from dask_hpsearch.exceptions import (
 from dask_hpsearch.execution.client import in_memory
 from dask_hpsearch.execution.cost import meter_of
 from dask_hpsearch.execution.fit import fit_trials
+from dask_hpsearch.progress.environment import in_kernel
 from dask_hpsearch.runs.create import (
     Work,
     copy_with_cv_list,
@@ -33,6 +34,7 @@ from dask_hpsearch.runs.gc import tidy
 from dask_hpsearch.runs.launch.kubernetes_job import job_cluster
 from dask_hpsearch.runs.launch.launch import start_driver
 from dask_hpsearch.runs.launch.local_process import check_other_processes
+from dask_hpsearch.runs.notebook_view import cluster_of, shown_while_driven
 from dask_hpsearch.runs.run import SearchRun
 from dask_hpsearch.runs.stores import default_store
 from dask_hpsearch.strategies.optuna import samplers
@@ -82,7 +84,8 @@ def fit_here(
                     meter=meter_of(settings),
                 )
             else:
-                fitted = drive_run(folder, work, data_store, settings)
+                with shown_while_driven(SearchRun(folder), settings) as driven:
+                    fitted = drive_run(folder, work, data_store, driven)
         except StoreError as error:
             _restore_cv(error.partial, own_cv)
             raise
@@ -160,7 +163,10 @@ def submit(
     fresh, _ = copy_with_cv_list(search)
     settings = replace(settings, client=settings.client or current_client())
     X, y, params = in_memory(search, X, y, params, settings)
-    return _submit(fresh, refer(X, y, params), settings)
+    run = _submit(fresh, refer(X, y, params), settings)
+    if settings.progress and in_kernel():
+        run.watch()
+    return run
 
 
 def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
@@ -177,7 +183,7 @@ def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
         folder = _create_run(work, settings, data_store, cache_search=as_job)
     start_driver(folder, settings.client, keep_cluster=settings.keep_cluster)
     folder.forget_search_pickle()
-    return SearchRun(folder)
+    return SearchRun(folder, cluster=cluster_of(settings.client))
 
 
 def _is_better_as_job(data: FitData, settings: Settings) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.data.prefetch import EarlyUpload
+from dask_hpsearch.engine.client import dashboard_link
 from dask_hpsearch.exceptions import (
     RunCancelledError,
     SearchStopped,
@@ -60,10 +61,13 @@ class _Stop:
         self._reason: str | None = None
         self._requested_at = 0.0
         self._engine: Engine | None = None
+        self._dashboard = ""
         self._lock = threading.Lock()
 
     def set_engine(self, engine: Engine) -> None:
+        dashboard = dashboard_link(engine.client)
         with self._lock:
+            self._dashboard = dashboard
             self._engine = engine
             if self._reason is not None:
                 engine.stop(self._reason)
@@ -89,6 +93,7 @@ class _Stop:
                 slots=watch.slots,
                 running=watch.running,
                 problem=self._engine.problems.text,
+                dashboard=self._dashboard,
             )
 
     def is_overdue(self) -> bool:
@@ -293,6 +298,7 @@ def _handling_requests(
 
     def poll() -> None:
         polls = 0
+        knows_slots = False
         while not ended.wait(_POLL_S if polls else 0.0):
             polls += 1
             try:
@@ -303,9 +309,12 @@ def _handling_requests(
                 stop(state.value)  # it may be pickled with the result
             if notes.own and stop.is_overdue():
                 _end_process(journal, notes)
-            if polls % _POLLS_PER_HEARTBEAT == 0:
+            usage = stop.usage()
+            first = not knows_slots and usage is not None and usage.slots > 0
+            if first or polls % _POLLS_PER_HEARTBEAT == 0:
+                knows_slots = knows_slots or first
                 peak_nbytes = _peak_nbytes() if notes.own else 0
-                _note_heartbeat(journal, meter, stop.usage(), peak_nbytes)
+                _note_heartbeat(journal, meter, usage, peak_nbytes)
 
     thread = threading.Thread(target=poll, name="dask-hpsearch-requests", daemon=True)
     thread.start()
