@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,4 +83,5 @@ def _is_logarithmic(numbers: Sequence[float]) -> bool:
     if low <= 0 or high / low < _LEAST_RATIO:
         return False
     median = float(np.median(numbers))
-    return abs(median - np.sqrt(low * high)) < abs(median - (low + high) / 2)
+    middle, middle_of_logs = (low + high) / 2, math.sqrt(low * high)
+    return abs(median - middle_of_logs) < abs(median - middle)

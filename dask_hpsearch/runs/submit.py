@@ -28,6 +28,7 @@ from dask_hpsearch.runs.create import (
     create_run,
     read_references,
 )
+from dask_hpsearch.runs.dask_page import show_on_dask
 from dask_hpsearch.runs.driver.drive import drive_run
 from dask_hpsearch.runs.follow import follow
 from dask_hpsearch.runs.gc import tidy
@@ -183,6 +184,7 @@ def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
         folder = _create_run(work, settings, data_store, cache_search=as_job)
     start_driver(folder, settings.client, keep_cluster=settings.keep_cluster)
     folder.forget_search_pickle()
+    show_on_dask(settings.client, SearchRun(folder))
     return SearchRun(folder, cluster=cluster_of(settings.client))
 
 

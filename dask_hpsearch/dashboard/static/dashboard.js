@@ -105,7 +105,8 @@ function runRow(run) {
   const bar = document.createElement("progress");
   bar.max = Math.max(run.total, run.done, 1);
   bar.value = run.done;
-  if (run.state !== "running" && run.state !== "starting") bar.className = "dhps-done";
+  if (run.state === "finished") bar.className = "dhps-done";
+  else if (run.state !== "running" && run.state !== "starting") bar.className = "ended";
   const failed = run.failed ? ` · ${run.failed} failed` : "";
   fits.append(bar, `${run.done.toLocaleString("en")} / ${run.total.toLocaleString("en")}${failed}`);
   row.append(

@@ -31,8 +31,10 @@ from dask_hpsearch.journal.next_steps import add_next_step
 from dask_hpsearch.journal.run_journal import RunJournal
 from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.serialization import shown
+from dask_hpsearch.runs.dask_page import show_on_dask
 from dask_hpsearch.runs.requests import list_requests, requested_states
 from dask_hpsearch.runs.result import result_name, without_estimator
+from dask_hpsearch.runs.run import SearchRun
 from dask_hpsearch.runs.states import StateNotes
 from dask_hpsearch.strategies import model_states
 
@@ -190,6 +192,10 @@ def _fit(
     *,
     meter: CostMeter | None,
 ) -> Fitted:
+    def on_engine(engine: Engine) -> None:
+        stop.set_engine(engine)
+        show_on_dask(engine.client, SearchRun(journal.folder))
+
     try:
         fitted = fit_trials(
             work.search,
@@ -200,7 +206,7 @@ def _fit(
             data_store=data_store,
             journal=journal,
             meter=meter,
-            on_engine=stop.set_engine,
+            on_engine=on_engine,
         )
     except SearchStopped as stopped:  # with nothing finished
         if stop.store_error is None:
