@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+def chip(state: str) -> str:
+    """Return how the HTML says a state."""
+    return f'class="dhps-chip dhps-is-{state}"'
+
+
 class Output:
     """IPython's display, and the handle that it returns."""
 
@@ -38,7 +43,7 @@ class Output:
     def update(self, obj: Any, *, raw: bool) -> None:
         assert raw
         self.bundles.append(obj)
-        if VIEW not in obj and "dhps-is-running" not in obj["text/html"]:
+        if VIEW not in obj and chip("running") not in obj["text/html"]:
             self.ended.set()
 
 
@@ -96,7 +101,7 @@ def test_a_view_follows_the_run_to_its_end_and_leaves_html(run: WrittenRun) -> N
 
     assert output.ended.wait(60)
     assert set(output.bundles[-1]) == {"text/html", "text/plain"}
-    assert "dhps-is-finished" in output.bundles[-1]["text/html"]
+    assert chip("finished") in output.bundles[-1]["text/html"]
     assert "100 of 100 fits" in output.bundles[-1]["text/html"]
 
 
@@ -108,7 +113,7 @@ def test_a_view_of_a_fit_is_closed_by_the_fit(run: WrittenRun) -> None:
 
     view.close()
 
-    assert "dhps-is-stopped" in output.bundles[-1]["text/html"]
+    assert chip("stopped") in output.bundles[-1]["text/html"]
     names = [one.name for one in threading.enumerate()]
     assert "dask-hpsearch-live" not in names
 
