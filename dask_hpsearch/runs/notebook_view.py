@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import weakref
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.live.state import LiveState
     from dask_hpsearch.runs.run import SearchRun
 
+_logger = logging.getLogger(__name__)
 _LOCAL_S, _BUCKET_S = 0.5, 2.0
 
 
@@ -68,7 +70,13 @@ def shown_while_driven(run: SearchRun, settings: Settings) -> Iterator[Settings]
     if not (settings.progress and in_kernel()):
         yield settings
         return
-    view = start_view(run, cluster_of(settings.client), blocks=True)
+    try:
+        view = start_view(run, cluster_of(settings.client), blocks=True)
+    except Exception:
+        # The search can do without; its progress is shown as in a terminal.
+        _logger.debug("the live view cannot be displayed", exc_info=True)
+        yield settings
+        return
     try:
         yield replace(settings, progress=False)
     finally:

@@ -166,7 +166,10 @@ def submit(
     X, y, params = in_memory(search, X, y, params, settings)
     run = _submit(fresh, refer(X, y, params), settings)
     if settings.progress and in_kernel():
-        run.watch()
+        try:
+            run.watch()
+        except StoreError as error:  # the run goes on
+            _logger.warning("the run cannot be displayed now: %s", error)
     return run
 
 

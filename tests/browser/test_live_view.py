@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nbconvert
 import nbformat
 import pytest
-from nbconvert import HTMLExporter
 
 from tests.browser.page import until
 
@@ -51,7 +51,12 @@ def saved_html(notebook: Notebook) -> str:
     notebook.save()
     until(lambda: notebook.path.stat().st_mtime_ns > before, "the notebook is saved")
     saved = nbformat.read(notebook.path, as_version=4)
-    return str(HTMLExporter().from_notebook_node(saved)[0])
+    # Its templates, though another environment's path may be added to this one's.
+    templates = (
+        Path(nbconvert.__file__).parents[4] / "share/jupyter/nbconvert/templates"
+    )
+    exporter = nbconvert.HTMLExporter(extra_template_basedirs=[str(templates)])
+    return str(exporter.from_notebook_node(saved)[0])
 
 
 def test_a_fit_is_followed_and_stopped_by_the_button(
