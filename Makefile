@@ -19,6 +19,7 @@ SPHINX_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries check docs format dist sbom bench clean
+.PHONY: help setup demo test test-slow test-browser test-k8s test-sklearn test-libraries check format bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,10 +40,13 @@ demo: $(STAMP)  ## Search a random forest on real data, with live progress
 
 test: $(STAMP)  ## Run the tests, all but the slow ones
 	$(BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal \
-		-m "not slow and not kubernetes" $(PYTEST_ARGS)
+		-m "not slow and not kubernetes and not browser" $(PYTEST_ARGS)
 
 test-slow: $(STAMP)  ## Run the slow tests
-	$(BIN)/python -m pytest -m "slow and not kubernetes" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow and not kubernetes and not browser" $(PYTEST_ARGS)
+
+test-browser: $(STAMP)  ## Run the tests in Chromium: the live view and the dashboard
+	$(BIN)/python -m pytest -m "browser" $(PYTEST_ARGS)
 
 test-k8s: $(STAMP)  ## Run the tests that need a Kubernetes cluster
 	$(BIN)/python -m pytest -m "kubernetes and not slow" $(PYTEST_ARGS)

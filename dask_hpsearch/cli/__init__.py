@@ -12,6 +12,7 @@ from dask_hpsearch import __version__
 from dask_hpsearch.cli.arguments import EXIT_ERROR, EXIT_INTERRUPTED, positive
 from dask_hpsearch.cli.clusters import add_clusters
 from dask_hpsearch.cli.completion import add_completion
+from dask_hpsearch.cli.dashboard import add_dashboard
 from dask_hpsearch.cli.doctor import add_doctor
 from dask_hpsearch.cli.gke import add_gke
 from dask_hpsearch.cli.images import add_images
@@ -76,6 +77,7 @@ def _parser() -> ArgumentParser:
     add_runs(commands)
     add_promotion(commands)
     add_init(commands)
+    add_dashboard(commands)
     add_images(commands)
     add_operator(commands)
     add_clusters(commands)

@@ -56,6 +56,15 @@ def no_workers(timeout_s: float, cluster: ClusterFeatures) -> HPSearchError:
     )
 
 
+def dashboard_link(client: Client) -> str:
+    """Return the URL of Dask's dashboard; "" if the client does not know it."""
+    try:
+        return str(client.dashboard_link or "")
+    except Exception as unknown:  # noqa: BLE001 (a link is missing, no more)
+        _logger.debug("no link to Dask's dashboard: %r", unknown)
+        return ""
+
+
 def check_client(client: Client) -> None:
     """Refuse a client that cannot drive a search.
 

@@ -405,12 +405,15 @@ class ClusterUsage:
         Workers, their slots, and the fits that run in these.
     problem : str
         The cluster's problem; empty if there is none.
+    dashboard : str
+        URL of Dask's dashboard, as the driver knows it; empty if it is not known.
     """
 
     workers: int
     slots: int
     running: int
     problem: str = ""
+    dashboard: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,7 +445,7 @@ class HeartbeatEvent:
         usage = self.usage
         if usage is not None:
             stored |= {"w": usage.workers, "n": usage.slots, "b": usage.running}
-            stored |= _given(x=usage.problem or None)
+            stored |= _given(x=usage.problem or None, l=usage.dashboard or None)
         return stored | _given(m=self.peak_nbytes or None)
 
     @classmethod
@@ -455,6 +458,7 @@ class HeartbeatEvent:
                 slots=stored["n"],
                 running=stored["b"],
                 problem=stored.get("x", ""),
+                dashboard=stored.get("l", ""),
             )
         return cls(
             generation=stored["g"],

@@ -16,11 +16,11 @@ from dask_hpsearch.plots.style import (
     key,
     ring,
     score_label,
-    score_limits,
     smaller,
     tidy,
 )
 from dask_hpsearch.plots.surface import Surface
+from dask_hpsearch.progress.score_limits import score_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

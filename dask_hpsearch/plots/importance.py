@@ -9,7 +9,7 @@ import numpy as np
 
 from dask_hpsearch.plots.parameter_scale import ParameterScale
 from dask_hpsearch.plots.search_data import Status
-from dask_hpsearch.plots.style import score_limits
+from dask_hpsearch.progress.score_limits import score_limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -19,9 +19,9 @@ from dask_hpsearch.plots.style import (
     key,
     outlined,
     score_label,
-    score_limits,
     short,
 )
+from dask_hpsearch.progress.score_limits import score_limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -17,9 +17,9 @@ from dask_hpsearch.plots.style import (
     key,
     ring,
     score_label,
-    score_limits,
     tidy,
 )
+from dask_hpsearch.progress.score_limits import score_limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,10 +16,10 @@ from dask_hpsearch.plots.style import (
     outlined,
     ring,
     score_label,
-    score_limits,
     tidy,
 )
 from dask_hpsearch.plots.time_scale import time_unit
+from dask_hpsearch.progress.score_limits import score_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

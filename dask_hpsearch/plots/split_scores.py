@@ -16,10 +16,10 @@ from dask_hpsearch.plots.style import (
     current_look,
     key,
     score_label,
-    score_limits,
     short,
     tidy,
 )
+from dask_hpsearch.progress.score_limits import score_limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

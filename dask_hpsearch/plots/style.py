@@ -32,7 +32,6 @@ _RAMP_LIGHT = ("#D3E4F0", "#6BAED6", "#0072B2", "#08264D")
 _RAMP_DARK = ("#22384A", "#2E7CAB", "#56B4E9", "#E8F6FF")
 SPLIT_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 SPLIT_MARKERS = ("o", "s", "^", "D", "v", "P")
-_FENCE = 3.0  # interquartile ranges below the lower quartile: worse scores are clipped
 _STRIP = 0.035  # height of marks of candidates without a place, as a part of the axes
 _LONGEST_LABEL = 40
 _KEY_HEIGHT = 0.07
@@ -203,24 +202,6 @@ def short(text: str, longest: int = _LONGEST_LABEL) -> str:
 
 
 # --- candidates as points ---------------------------------------------------------------
-
-
-def score_limits(scores: FloatArray) -> tuple[float, float]:
-    """Return the range of scores to display: outliers among the bad ones are left out.
-
-    Otherwise one candidate that learned nothing flattens the differences of all others.
-    """
-    finite = scores[np.isfinite(scores)]
-    if not len(finite):
-        return 0.0, 1.0
-    lower, upper = np.quantile(finite, [0.25, 0.75])
-    fence = lower - _FENCE * (upper - lower)
-    kept = finite[finite >= fence] if upper > lower else finite
-    low, high = float(kept.min()), float(kept.max())
-    if low == high:
-        pad = abs(low) * 0.05 or 0.05
-        return low - pad, high + pad
-    return low, high
 
 
 def draw_candidates(

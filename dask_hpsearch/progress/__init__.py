@@ -12,7 +12,15 @@ from dask_hpsearch.progress.state import Fits, ProgressSnapshot, SearchProgress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Fits", "ProgressSnapshot", "SearchProgress", "show", "text"]
+__all__ = [
+    "Fits",
+    "ProgressSnapshot",
+    "SearchProgress",
+    "environment",
+    "score_limits",
+    "show",
+    "text",
+]
 
 
 @contextmanager

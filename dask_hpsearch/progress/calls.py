@@ -54,6 +54,26 @@ class Call:
         """Number of candidates with fits that never begin."""
         return sum(n_fits > 0 for n_fits in self._spared())
 
+    def means(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Average the scores of each candidate.
+
+        Returns
+        -------
+        n_fits : ndarray of int
+            Finished fits of each candidate.
+        means : ndarray of float
+            Over the finished fits; NaN if there are none, or if one has no score.
+        """
+        n_fits = self._done.sum(axis=1)
+        with np.errstate(all="ignore"):
+            means = np.where(self._done, self._scores, 0.0).sum(axis=1) / n_fits
+        return n_fits, means
+
+    def scores_of(self, candidate: int) -> NDArray[np.float64]:
+        """Return the scores of a candidate's finished fits, by split."""
+        scores: NDArray[np.float64] = self._scores[candidate][self._done[candidate]]
+        return scores
+
     def _spared(self) -> list[int]:
         """Return how many fits of each dropped candidate never begin."""
         n_splits, rows = self.n_splits or 0, len(self._done)

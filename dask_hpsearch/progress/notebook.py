@@ -82,8 +82,7 @@ def _bundle(
 ) -> dict[str, str]:
     """Return the progress as HTML, and as plain text for consoles."""
     if lines is None:
-        lines = [text.fits(snapshot), text.pace(snapshot), text.best(snapshot)]
-        lines += text.problem(snapshot)
+        lines = text.lines(snapshot)
     bar = (
         f'<progress value="{snapshot.fits_done}" max="{snapshot.fits_total or 1}" '
         'style="width: 100%"></progress>'

@@ -400,12 +400,22 @@ class SearchProgress:
                 best is None or bracket.best.score > best.score
             ):
                 best = bracket.best
-        for ordinal in sorted(self._calls, reverse=True):
+        for ordinal in self._comparing():
             call = self._calls[ordinal]
             if call.best is not None and (
                 best is None or call.best.score >= best.score
             ):
                 best = call.best
-            if call.resets_best and not (call.still_open and best is None):
-                break
         return best
+
+    def _comparing(self) -> list[int]:
+        """Return the calls whose scores compare with those of the last, last first."""
+        found = any(one.best is not None for one in self._brackets.values())
+        ordinals = []
+        for ordinal in sorted(self._calls, reverse=True):
+            call = self._calls[ordinal]
+            ordinals.append(ordinal)
+            found = found or call.best is not None
+            if call.resets_best and (found or not call.still_open):
+                break
+        return ordinals

@@ -25,11 +25,11 @@ def fits(snapshot: ProgressSnapshot) -> str:
 
 def pace(snapshot: ProgressSnapshot) -> str:
     """Return rate, elapsed and remaining time, cost, workers and slots."""
-    parts = [f"{_duration(snapshot.elapsed)} elapsed"]
+    parts = [f"{duration(snapshot.elapsed)} elapsed"]
     if snapshot.fits_done:
         parts.insert(0, _rate(snapshot.rate))
     if snapshot.eta is not None and snapshot.fits_done < snapshot.fits_total:
-        parts.append(f"about {_duration(snapshot.eta)} left")
+        parts.append(f"about {duration(snapshot.eta)} left")
     if snapshot.cost_usd is not None:
         parts.append(cost(snapshot.cost_usd))
     parts.append(
@@ -47,7 +47,7 @@ def cost(usd: float) -> str:
 
 def problem(snapshot: ProgressSnapshot) -> list[str]:
     """Return the cluster's problem as one line; no line if there is none."""
-    text = _cut(_printable(f"cluster: {snapshot.problem}"), PARAMS_LENGTH)
+    text = _cut(printable(f"cluster: {snapshot.problem}"), PARAMS_LENGTH)
     return [text] if snapshot.problem else []
 
 
@@ -55,8 +55,13 @@ def best(snapshot: ProgressSnapshot) -> str:
     """Return the best candidate so far."""
     if snapshot.best_params is None:
         return "no complete candidate yet"
-    score = "" if snapshot.best_score is None else f" {_score(snapshot.best_score)}"
+    score = "" if snapshot.best_score is None else f" {score_text(snapshot.best_score)}"
     return f"best{score}: {shorten_params(snapshot.best_params)}"
+
+
+def lines(snapshot: ProgressSnapshot) -> list[str]:
+    """Return the progress as a few lines."""
+    return [fits(snapshot), pace(snapshot), best(snapshot), *problem(snapshot)]
 
 
 def line(snapshot: ProgressSnapshot) -> str:
@@ -67,11 +72,14 @@ def line(snapshot: ProgressSnapshot) -> str:
 
 def closing(progress: SearchProgress) -> list[str]:
     """Return how a search ended and, if that was early, the next step."""
-    snapshot = progress.snapshot()
+    return ending(progress.snapshot(), progress.hint)
+
+
+def ending(snapshot: ProgressSnapshot, hint: str) -> list[str]:
+    """Return the same for a snapshot and the next step, "" if there is none."""
     asked = snapshot.reason is None or snapshot.reason in _ENDS
     early = not (snapshot.ended and asked)
-    hint = progress.hint
-    return [summary(snapshot), *([_printable(hint)] if hint and early else [])]
+    return [summary(snapshot), *([printable(hint)] if hint and early else [])]
 
 
 def summary(snapshot: ProgressSnapshot) -> str:
@@ -88,7 +96,7 @@ def summary(snapshot: ProgressSnapshot) -> str:
     if snapshot.fits_done < snapshot.fits_total:
         fits_done = f"{snapshot.fits_done:,} of {_count(snapshot.fits_total, 'fit')}"
     text = f"{state}: {fits_done}{_failed(snapshot)}{_dropped(snapshot)}"
-    text += f", {_duration(snapshot.elapsed)}"
+    text += f", {duration(snapshot.elapsed)}"
     if snapshot.cost_usd is not None:
         text += f", {cost(snapshot.cost_usd)}"
     if snapshot.best_params is not None:
@@ -98,8 +106,8 @@ def summary(snapshot: ProgressSnapshot) -> str:
 
 def shorten_params(params: Mapping[str, Any]) -> str:
     """Return parameters as one line; long values and long lists are cut."""
-    text = ", ".join(f"{name}={_shorten(value)}" for name, value in params.items())
-    return _cut(_printable(text), PARAMS_LENGTH) or "default parameters"
+    text = ", ".join(f"{name}={shorten_value(value)}" for name, value in params.items())
+    return _cut(printable(text), PARAMS_LENGTH) or "default parameters"
 
 
 class _ShortRepr(Repr):
@@ -118,14 +126,15 @@ class _ShortRepr(Repr):
         return _cut(" ".join(text[:1000].split()), VALUE_LENGTH)
 
 
-def _shorten(value: Any) -> str:
+def shorten_value(value: Any) -> str:
+    """Return a value as a short text, whatever it is."""
     try:
         return _cut(_ShortRepr().repr(value), VALUE_LENGTH)
     except Exception:  # noqa: BLE001 (nor must a container that fails)
         return f"<{type(value).__name__}>"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Replace characters that move a terminal's cursor or start a new line."""
     return "".join(character if character.isprintable() else " " for character in text)
 
@@ -152,12 +161,14 @@ def _rate(rate: float) -> str:
     return f"{rate:,.1f} fits/s" if rate >= 1 else f"{rate * 60:.1f} fits/min"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as minutes and seconds, or with hours."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-def _score(score: float) -> str:
+def score_text(score: float) -> str:
+    """Return a score with four digits."""
     plain = score == 0 or 1e-3 <= abs(score) < 1e4  # noqa: PLR2004 (four digits suffice)
     return f"{score:.4f}" if plain else f"{score:.4g}"

@@ -19,19 +19,23 @@ class TrainedModels:
     Attributes
     ----------
     n_models : int
+    done : dict of int to int
+        Calls that each model has had.
+    scored : dict of int to Best
+        The models that were scored, with their last score.
     """
 
     n_models: int = 0
-    _done: dict[int, int] = field(default_factory=dict)
+    done: dict[int, int] = field(default_factory=dict)
     _wanted: dict[int, int] = field(default_factory=dict)
-    _scored: dict[int, Best] = field(default_factory=dict)
+    scored: dict[int, Best] = field(default_factory=dict)
 
     @property
     def calls_known(self) -> int:
         """Number of calls that are wanted so far: at least one for each model."""
-        models = range(max([self.n_models, *(one + 1 for one in self._done)]))
+        models = range(max([self.n_models, *(one + 1 for one in self.done)]))
         return sum(
-            max(1, self._wanted.get(one, 1), self._done.get(one, 0)) for one in models
+            max(1, self._wanted.get(one, 1), self.done.get(one, 0)) for one in models
         )
 
     def want(self, totals: Mapping[int, int]) -> None:
@@ -41,24 +45,24 @@ class TrainedModels:
 
     def want_more(self, calls: Mapping[int, int]) -> None:
         """Set how many further calls some models are to have."""
-        done = self._done
+        done = self.done
         self.want({model: done.get(model, 0) + more for model, more in calls.items()})
 
     def add(
         self, model: int, calls: int, *, score: float | None, params: Mapping[str, Any]
     ) -> int:
         """Set how many calls a model has had, and its score; return how many are new."""
-        new = calls - self._done.get(model, 0)
-        self._done[model] = max(calls, self._done.get(model, 0))
+        new = calls - self.done.get(model, 0)
+        self.done[model] = max(calls, self.done.get(model, 0))
         if score is not None and not math.isnan(score) and new > 0:
-            self._scored[model] = Best(score, model, params)
+            self.scored[model] = Best(score, model, params)
         return max(new, 0)
 
     @property
     def best(self) -> Best | None:
         """The model with the best last score; of equal ones the first."""
         return min(
-            self._scored.values(),
+            self.scored.values(),
             key=lambda one: (-one.score, one.candidate),
             default=None,
         )

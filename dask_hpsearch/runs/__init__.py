@@ -4,4 +4,14 @@ from __future__ import annotations
 
 from dask_hpsearch.runs.run import SearchRun
 
-__all__ = ["SearchRun", "create", "gc", "history", "stores", "submit", "watch"]
+__all__ = [
+    "SearchRun",
+    "create",
+    "gc",
+    "history",
+    "live",
+    "notebook_view",
+    "stores",
+    "submit",
+    "watch",
+]

@@ -9,8 +9,7 @@ from dask_hpsearch.exceptions import PodStartError, RunFailedError, StoreError
 from dask_hpsearch.execution.fitted import Fitted, warn_stopped
 from dask_hpsearch.journal import next_steps
 from dask_hpsearch.journal.run_state import RunState
-from dask_hpsearch.progress import show
-from dask_hpsearch.runs.watch import RemoteProgress
+from dask_hpsearch.runs.watch import RemoteProgress, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +39,7 @@ def follow(run: SearchRun, *, progress: bool) -> Fitted:
         If that came before any candidate had finished, or twice.
     """
     seen = RemoteProgress(run)
-    with show(seen, enabled=progress):
+    with shown(run, seen, enabled=progress, blocks=True):
         interrupted = _wait_for_end(run, seen)
         try:
             search, stopped = run.outcome()

@@ -10,6 +10,7 @@ import os
 import threading
 import uuid
 import warnings
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +26,7 @@ from dask_hpsearch.journal.folder import RUNS, RunFolder
 from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.segments import JournalReader
 from dask_hpsearch.progress import text
+from dask_hpsearch.progress.environment import in_kernel
 from dask_hpsearch.runs import views
 from dask_hpsearch.runs.driver_process import describe_process
 from dask_hpsearch.runs.exports import RunExports
@@ -75,10 +77,15 @@ class SearchRun(RunExports):
     Parameters
     ----------
     folder : RunFolder
+    cluster : Dask cluster, optional
+        Which `watch` can scale.
     """
 
     def __init__(self, folder: RunFolder) -> None:
         super().__init__(folder)
+    def __init__(self, folder: RunFolder, *, cluster: Any = None) -> None:
+        self._folder = folder
+        self._cluster = None if cluster is None else weakref.ref(cluster)
         self._reader = JournalReader(
             folder.store, folder.run_id, folder.manifest.public
         )
@@ -241,6 +248,28 @@ class SearchRun(RunExports):
         interval = _POLL_S if self._folder.store.local_path() else _POLL_BUCKET_S
         self._job_watch.wait_for_end(lambda: self.state, timeout, interval=interval)
         return self
+
+    def watch(self, cluster: Any = None) -> None:
+        """Display the run while it goes on.
+
+        In a notebook, that is a view which follows the run to its end; this method returns
+        at once. Elsewhere it is the text of ``wait(progress=True)``, up to the end of the
+        run; Ctrl-C leaves the run going.
+
+        Parameters
+        ----------
+        cluster : Dask cluster, optional
+            The run's cluster, to be scaled from the view. Default: that of the client
+            with which this process has submitted the run.
+        """
+        if not in_kernel():
+            self.wait(progress=True)
+            return
+        from dask_hpsearch.runs.notebook_view import start_view
+
+        if cluster is None and self._cluster is not None:
+            cluster = self._cluster()
+        start_view(self, cluster)
 
     def result(self, timeout: float | None = None, *, estimator: bool = True) -> Any:
         """Return the fitted search, once the run has ended.

@@ -23,18 +23,21 @@ from dask_hpsearch.execution.cost import meter_of
 from dask_hpsearch.execution.fit import fit_trials
 from dask_hpsearch.execution.reporting import reporting
 from dask_hpsearch.execution.settings import callback_to_manifest
+from dask_hpsearch.progress.environment import in_kernel
 from dask_hpsearch.runs.create import (
     Work,
     copy_with_cv_list,
     create_run,
     read_references,
 )
+from dask_hpsearch.runs.dask_page import show_on_dask
 from dask_hpsearch.runs.driver.drive import drive_run
 from dask_hpsearch.runs.follow import follow
 from dask_hpsearch.runs.gc import tidy
 from dask_hpsearch.runs.launch.kubernetes_job import job_cluster
 from dask_hpsearch.runs.launch.launch import start_driver
 from dask_hpsearch.runs.launch.local_process import check_other_processes
+from dask_hpsearch.runs.notebook_view import cluster_of, shown_while_driven
 from dask_hpsearch.runs.run import SearchRun
 from dask_hpsearch.runs.stores import default_store
 from dask_hpsearch.strategies.optuna import samplers
@@ -76,7 +79,8 @@ def fit_here(
             if folder is None:
                 fitted = _fit_without_journal(work, settings, data_store)
             else:
-                fitted = drive_run(folder, work, data_store, settings)
+                with shown_while_driven(SearchRun(folder), settings) as driven:
+                    fitted = drive_run(folder, work, data_store, driven)
         except StoreError as error:
             _restore_cv(error.partial, own_cv)
             raise
@@ -177,7 +181,13 @@ def submit(
     fresh, _ = copy_with_cv_list(search)
     settings = replace(settings, client=settings.client or current_client())
     X, y, params = in_memory(search, X, y, params, settings)
-    return _submit(fresh, refer(X, y, params), settings)
+    run = _submit(fresh, refer(X, y, params), settings)
+    if settings.progress and in_kernel():
+        try:
+            run.watch()
+        except StoreError as error:  # the run goes on
+            _logger.warning("the run cannot be displayed now: %s", error)
+    return run
 
 
 def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
@@ -197,7 +207,8 @@ def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
         )
     start_driver(folder, settings.client, keep_cluster=settings.keep_cluster)
     folder.forget_search_pickle()
-    return SearchRun(folder)
+    show_on_dask(settings.client, SearchRun(folder))
+    return SearchRun(folder, cluster=cluster_of(settings.client))
 
 
 def _is_better_as_job(data: FitData, settings: Settings) -> bool:

@@ -22,7 +22,7 @@ from dask_hpsearch.journal.training_events import RoundEvent, TrainEvent
 from dask_hpsearch.progress import Fits, ProgressSnapshot, SearchProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import pandas as pd
 
@@ -123,15 +123,23 @@ class RunProgress:
     ----------
     refit : str or None
         Which of several scores counts.
+    counter : callable
+        Takes a clock, and returns what counts the fits. Called again if all is replayed.
     """
 
-    def __init__(self, *, refit: str | None) -> None:
+    def __init__(
+        self,
+        *,
+        refit: str | None,
+        counter: Callable[[Callable[[], float]], SearchProgress] = SearchProgress,
+    ) -> None:
         self._refit = refit
+        self._counter = counter
         self._begin()
 
     def _begin(self) -> None:
         self._now = self._newest = self._last_note = 0.0
-        self._state = SearchProgress(clock=lambda: self._now)
+        self._state = self._counter(lambda: self._now)
         self._calls = Calls()
         self._newest_of_call: dict[int, int] = {}
         self._seen: set[str] = set()
@@ -141,11 +149,13 @@ class RunProgress:
     def update(self, objects: Mapping[str, Content]) -> None:
         """Take in what a journal has, of which most was there the last time.
 
-        New candidates may change what counts of the rest: then all is replayed.
+        New candidates may change what counts of the rest: then all is replayed. Those
+        that were asked after everything that is known change nothing.
         """
         new = [one for name, one in objects.items() if name not in self._seen]
         begins = any(
-            isinstance(event, CallEvent | AskEvent)
+            isinstance(event, CallEvent)
+            or (isinstance(event, AskEvent) and event.time < self._newest)
             for one in new
             for event in one.notes
         )

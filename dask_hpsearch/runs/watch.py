@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dask_hpsearch.journal import next_steps
 from dask_hpsearch.progress import ProgressSnapshot, SearchProgress, show
+from dask_hpsearch.progress.environment import in_kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dask_hpsearch.journal.run_state import RunState
     from dask_hpsearch.runs.run import SearchRun
 
@@ -60,6 +64,38 @@ class RemoteProgress(SearchProgress):
         self._snapshot = replace(self._snapshot, reason=reason)
 
 
+@contextmanager
+def shown(
+    run: SearchRun, seen: RemoteProgress, *, enabled: bool, blocks: bool
+) -> Iterator[None]:
+    """Show a run while the context lasts: in a notebook by the live view.
+
+    Parameters
+    ----------
+    run : SearchRun
+    seen : RemoteProgress
+        What is shown elsewhere.
+    enabled : bool
+    blocks : bool
+        Whether interrupting the kernel stops the run. Otherwise, the view follows the run
+        after an error such as Ctrl-C.
+    """
+    if not (enabled and in_kernel()):
+        with show(seen, enabled=enabled):
+            yield
+        return
+    from dask_hpsearch.runs.notebook_view import start_view
+
+    view = start_view(run, blocks=blocks)
+    try:
+        yield
+    except BaseException:
+        if blocks:
+            view.close()
+        raise
+    view.close()
+
+
 def watch(run: SearchRun, timeout: float | None, *, hint: str = "") -> None:
     """Display a run's progress until it has ended; Ctrl-C leaves the run going.
 
@@ -82,7 +118,7 @@ def watch(run: SearchRun, timeout: float | None, *, hint: str = "") -> None:
     """
     hint = hint or next_steps.to_end(run.url)
     seen = RemoteProgress(run)
-    with show(seen, enabled=True):
+    with shown(run, seen, enabled=True, blocks=False):
         try:
             seen.wait(timeout)
         except (KeyboardInterrupt, TimeoutError) as error:

@@ -26,8 +26,9 @@ from dask_hpsearch.plots import (
     TimelineDisplay,
 )
 from dask_hpsearch.plots.search_data import ClusterSizes, Status
-from dask_hpsearch.plots.style import current_look, score_limits
+from dask_hpsearch.plots.style import current_look
 from dask_hpsearch.plots.timeline import rows_of
+from dask_hpsearch.progress.score_limits import score_limits
 from tests.plots.pictures import options_of, run_of
 from tests.plots.searches import SEARCHES
 from tests.processes import script

@@ -161,6 +161,34 @@ def test_a_later_look_replays_new_events_only() -> None:
     assert seen.snapshot(ended=False).fits_done == 120
 
 
+def test_candidates_that_were_asked_later_replay_nothing() -> None:
+    """A strategy asks one by one; what was seen before is not looked into again."""
+    first = {"0": object_of([call([], n_candidates=2), beat(3.0, 2)])}
+    seen = views.RunProgress(refit=None)
+    seen.update(first)
+    forgotten: dict[str, Any] = {"0": None}
+    later: list[Event] = [ask(7, 4.0), fit(0, 0, 0.5, digest="d7", at=5.0)]
+
+    seen.update({**forgotten, "1": object_of(later)})
+
+    assert seen.snapshot(ended=False).fits_done == 1
+
+
+def test_an_ask_that_is_read_late_replays_all() -> None:
+    """The earlier of two asks counts, whichever is read first."""
+    objects = {
+        "0": object_of([call([], n_candidates=1), ask(8, 2.0)]),
+        "1": object_of([fit(0, 0, 0.9, digest="d8", at=4.0)]),
+    }
+    seen = views.RunProgress(refit=None)
+    seen.update(objects)
+    assert seen.snapshot(ended=False).fits_done == 1
+
+    seen.update({**objects, "2": object_of([ask(7, 1.0)])})
+
+    assert seen.snapshot(ended=False).fits_done == 0
+
+
 def test_a_run_that_goes_on_after_its_end_is_under_way() -> None:
     """It was interrupted, and is resumed."""
     objects = {"0": object_of([call([{"number": 0}]), fit(0, 0, 0.5)])}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.data.prefetch import EarlyUpload
+from dask_hpsearch.engine.client import dashboard_link
 from dask_hpsearch.exceptions import (
     RunCancelledError,
     SearchStopped,
@@ -31,8 +32,10 @@ from dask_hpsearch.journal.next_steps import add_next_step
 from dask_hpsearch.journal.run_journal import RunJournal
 from dask_hpsearch.journal.run_state import RunState
 from dask_hpsearch.journal.serialization import shown
+from dask_hpsearch.runs.dask_page import show_on_dask
 from dask_hpsearch.runs.requests import list_requests, requested_states
 from dask_hpsearch.runs.result import result_name, without_estimator
+from dask_hpsearch.runs.run import SearchRun
 from dask_hpsearch.runs.states import StateNotes
 from dask_hpsearch.strategies import model_states
 
@@ -62,10 +65,13 @@ class _Stop:
         self._reason: str | None = None
         self._requested_at = 0.0
         self._engine: Engine | None = None
+        self._dashboard = ""
         self._lock = threading.Lock()
 
     def set_engine(self, engine: Engine) -> None:
+        dashboard = dashboard_link(engine.client)
         with self._lock:
+            self._dashboard = dashboard
             self._engine = engine
             if self._reason is not None:
                 engine.stop(self._reason)
@@ -91,6 +97,7 @@ class _Stop:
                 slots=watch.slots,
                 running=watch.running,
                 problem=self._engine.problems.text,
+                dashboard=self._dashboard,
             )
 
     def is_overdue(self) -> bool:
@@ -200,6 +207,10 @@ def _fit(
     meter: CostMeter | None,
     reports: Reporting,
 ) -> Fitted:
+    def on_engine(engine: Engine) -> None:
+        stop.set_engine(engine)
+        show_on_dask(engine.client, SearchRun(journal.folder))
+
     try:
         fitted = fit_trials(
             work.search,
@@ -212,6 +223,7 @@ def _fit(
             meter=meter,
             on_engine=stop.set_engine,
             listener=reports.listener,
+            on_engine=on_engine,
         )
     except SearchStopped as stopped:  # with nothing finished
         if stop.store_error is None:
@@ -309,6 +321,7 @@ def _handling_requests(
 
     def poll() -> None:
         polls = 0
+        knows_slots = False
         while not ended.wait(_POLL_S if polls else 0.0):
             polls += 1
             try:
@@ -319,9 +332,12 @@ def _handling_requests(
                 stop(state.value)  # it may be pickled with the result
             if notes.own and stop.is_overdue():
                 _end_process(journal, notes)
-            if polls % _POLLS_PER_HEARTBEAT == 0:
+            usage = stop.usage()
+            first = not knows_slots and usage is not None and usage.slots > 0
+            if first or polls % _POLLS_PER_HEARTBEAT == 0:
+                knows_slots = knows_slots or first
                 peak_nbytes = _peak_nbytes() if notes.own else 0
-                _note_heartbeat(journal, meter, stop.usage(), peak_nbytes)
+                _note_heartbeat(journal, meter, usage, peak_nbytes)
 
     thread = threading.Thread(target=poll, name="dask-hpsearch-requests", daemon=True)
     thread.start()
