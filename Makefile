@@ -18,8 +18,8 @@ BENCH_ARGS ?=
 SPHINX_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-k8s test-sklearn test-libraries check docs format dist sbom bench clean
-.PHONY: help setup demo test test-slow test-browser test-k8s test-sklearn test-libraries check format bench clean
+.PHONY: help setup demo test test-slow test-browser test-k8s test-sklearn test-libraries check docs \
+	format dist sbom bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

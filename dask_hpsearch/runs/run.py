@@ -81,10 +81,8 @@ class SearchRun(RunExports):
         Which `watch` can scale.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        super().__init__(folder)
     def __init__(self, folder: RunFolder, *, cluster: Any = None) -> None:
-        self._folder = folder
+        super().__init__(folder)
         self._cluster = None if cluster is None else weakref.ref(cluster)
         self._reader = JournalReader(
             folder.store, folder.run_id, folder.manifest.public

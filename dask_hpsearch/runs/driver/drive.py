@@ -221,9 +221,8 @@ def _fit(
             data_store=data_store,
             journal=journal,
             meter=meter,
-            on_engine=stop.set_engine,
-            listener=reports.listener,
             on_engine=on_engine,
+            listener=reports.listener,
         )
     except SearchStopped as stopped:  # with nothing finished
         if stop.store_error is None:
