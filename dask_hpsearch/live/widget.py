@@ -17,7 +17,7 @@ from dask_hpsearch.live import html
 from dask_hpsearch.safe_text import message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from dask_hpsearch.live.state import LiveState
 
@@ -179,7 +179,7 @@ class NotebookView:
         self._wake.set()
 
 
-def payload_of(state: LiveState, *, actions: list[str]) -> dict[str, Any]:
+def payload_of(state: LiveState, *, actions: Sequence[str]) -> dict[str, Any]:
     """Return what ``live.js`` displays: sections as HTML, and what may be done."""
     tenth = 10 * (10 * state.fits_done // max(state.fits_total, state.fits_done, 1))
     done = "" if state.has_ended else f", {tenth} percent of the fits are done"
@@ -187,7 +187,7 @@ def payload_of(state: LiveState, *, actions: list[str]) -> dict[str, Any]:
         "parts": html.parts(state),
         "state": state.state,
         "ended": state.has_ended,
-        "actions": actions,
+        "actions": list(actions),
         "workers": state.workers,
         "announce": f"The search is {state.state}{done}",
     }
