@@ -316,6 +316,7 @@ ALLOWED_IN_PACKAGE = [
             "execution/fit",
             "execution/fitted",
             "execution/settings",
+            "live/html",
             "progress/text",
             "recorder/standings",
             "runs/launch/launch",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LIST_EVERY_S = 10.0
 _READ_EVERY_S = 1.0
 _READ_ENDED_EVERY_S = 30.0
-_PATIENCE_S = 0.8
+_LONGEST_READ_S = 0.8
 _READERS = 8
 
 
@@ -144,7 +144,7 @@ class KnownRuns:
         self._list()
         known = sorted(self._known.values(), key=lambda one: one.run.run_id)[::-1]
         due = [one for one in known if one.is_due()]
-        wait([self._readers.submit(_read, one) for one in due], timeout=_PATIENCE_S)
+        wait([self._readers.submit(_read, one) for one in due], timeout=_LONGEST_READ_S)
         return [one.row() for one in known]
 
     def close(self) -> None:
