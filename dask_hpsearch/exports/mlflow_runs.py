@@ -11,6 +11,7 @@ import json
 import math
 import re
 import time
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,10 @@ class MlflowRuns:
         from mlflow import MlflowClient
 
         check_reachable(settings.tracking_uri)
-        self.client = MlflowClient(tracking_uri=settings.tracking_uri)
+        with warnings.catch_warnings():
+            # Of what MLflow calls in SQLAlchemy: users can do nothing about it.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.client = MlflowClient(tracking_uri=settings.tracking_uri)
         self._settings = settings
         self._search = search
         self.experiment_id = self._experiment()

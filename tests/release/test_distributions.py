@@ -19,6 +19,7 @@ from tests.processes import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
+BUILT = {"__pycache__", "_build", "auto_gallery", "generated"}
 USE = """
 import sys
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_the_sdist_can_be_built_tested_and_read(built: Path) -> None:
         expected = {
             path.relative_to(ROOT).as_posix()
             for path in (ROOT / folder).rglob("*")
-            if path.is_file() and not {"__pycache__", "_build"} & set(path.parts)
+            if path.is_file() and not BUILT & set(path.parts)
         }
         tracked = {name for name in expected if not name.endswith((".pyc", ".log"))}
         assert tracked - names == set()
