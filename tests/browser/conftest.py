@@ -115,7 +115,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     url = f"http://127.0.0.1:{port}/"
     try:
         until(
-            lambda: answers(f"{url}api/status?token={token}"), "JupyterLab starts", 90
+            lambda: answers(f"{url}api/status?token={token}"), "JupyterLab starts", 240
         )
         yield Lab(url, token, folder)
     finally:

@@ -44,7 +44,7 @@ def open_browser(profile: Path, *, size: tuple[int, int] = (1280, 1000)) -> WebD
     return webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
 
 
-def until(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], what: str, timeout: float = 120.0) -> Any:
     """Wait for a condition to hold, and return its value."""
     deadline = time.monotonic() + timeout
     while True:
@@ -86,7 +86,7 @@ class Notebook:
                 "return panel?.sessionContext?.session?.kernel?.status === 'idle'"
             ),
             "the notebook has a kernel",
-            90,
+            180,
         )
         return notebook
 
@@ -125,7 +125,7 @@ class Notebook:
         )
 
     def until_text(
-        self, words: str, selector: str = VIEW, timeout: float = 60.0
+        self, words: str, selector: str = VIEW, timeout: float = 120.0
     ) -> str:
         """Wait for words in the last element of a kind; return its text."""
         found = ""

@@ -51,12 +51,14 @@ def saved_html(notebook: Notebook) -> str:
     notebook.save()
     until(lambda: notebook.path.stat().st_mtime_ns > before, "the notebook is saved")
     saved = nbformat.read(notebook.path, as_version=4)
-    # Its templates, though another environment's path may be added to this one's.
-    templates = (
-        Path(nbconvert.__file__).parents[4] / "share/jupyter/nbconvert/templates"
-    )
-    exporter = nbconvert.HTMLExporter(extra_template_basedirs=[str(templates)])
-    return str(exporter.from_notebook_node(saved)[0])
+    return str(nbconvert.HTMLExporter().from_notebook_node(saved)[0])
+
+
+@pytest.fixture(autouse=True)
+def templates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find nbconvert's, though its environment's path may only be added to this one's."""
+    share = Path(nbconvert.__file__).parents[4] / "share" / "jupyter"
+    monkeypatch.setenv("JUPYTER_PATH", str(share))
 
 
 def test_a_fit_is_followed_and_stopped_by_the_button(
@@ -103,7 +105,11 @@ def test_a_submitted_search_leaves_the_kernel_free_and_outlives_it(
     lab: Lab, browser: WebDriver
 ) -> None:
     """Followed in the background, attached after a restart, stopped, and exported."""
-    alone = SETUP.replace("client=client, ", "")  # a driver with its own cluster
+    # A driver with its own cluster, since that of the kernel ends with it.
+    lines = [one for one in SETUP.splitlines() if "cluster" not in one.split("=")[0]]
+    alone = "\n".join(one for one in lines if not one.startswith("client"))
+    alone = alone.replace("client=client, ", "")
+    alone = f"from dask_hpsearch import DaskSearchCV\n{alone}"
     attach = (
         "import time\nfrom pathlib import Path\nfrom dask_hpsearch import SearchRun\n"
         "run = SearchRun.attach(Path('url').read_text())\nrun.watch()"
