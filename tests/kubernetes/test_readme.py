@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import os
-import re
 from typing import TYPE_CHECKING
 
 import nbformat
@@ -59,16 +59,22 @@ def blocks() -> list[str]:
     """Return blocks that a cluster of any kind can run, smaller than they are."""
     found: list[str] = []
     for block in all_blocks():
-        lines = [
-            line
-            for line in block.code.splitlines()
-            if not re.match(r"client = Client\(|search = |X, y = |space = ", line)
-        ]
-        code = "\n".join(lines)
+        code = without_setup(block.code)
         other = "gs://" in code or "_cluster(" in code or "upload(" in code
         if any(words in code for words in WANTED) and not other and code not in found:
             found.append(code)
     return found
+
+
+def without_setup(code: str) -> str:
+    """Leave out statements that set what is set here, as small as two slots want it."""
+    lines = code.splitlines()
+    for statement in reversed(ast.parse(code).body):
+        if isinstance(statement, ast.Assign):
+            (target,) = map(ast.unparse, statement.targets)
+            if target in {"client", "search", "(X, y)", "X, y", "space"}:
+                del lines[statement.lineno - 1 : statement.end_lineno]
+    return "\n".join(lines)
 
 
 def all_blocks() -> list[Block]:
