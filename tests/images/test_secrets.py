@@ -162,7 +162,7 @@ def test_an_image_has_nothing_of_the_users_home(
     files = content_of(lay_out(tmp_path / "context").folder, tmp_path / "archive.tgz")
 
     package = Path(dask_hpsearch.__file__).parent
-    kinds = {".py", ".toml", ".typed"}
+    kinds = {".css", ".js", ".py", ".toml", ".typed"}
     ours = {
         f"package/dask_hpsearch/{path.relative_to(package)}"
         for path in package.rglob("*")

@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -478,6 +479,8 @@ def test_a_store_that_fails_midway_costs_no_finished_fit(
         ours = DaskSearchCV(own, client=client, store=disk)
         found = threads.submit(ours.fit, X, y)
         wait_until(lambda: len(seen(log, "wait")) == 2)
+        # A heartbeat with the slots comes soon; the next one only after these fits.
+        time.sleep(1.5)
         fail(disk)
         gate.touch()
 

@@ -209,7 +209,7 @@ def test_a_second_ctrl_c_leaves_a_fit_elsewhere_to_itself(notebook: Notebook) ->
     left = notebook.left()
 
     assert left["error"] is KeyboardInterrupt
-    assert notebook.run.url in left["notes"][0]
+    assert notebook.run.url in "".join(left["notes"])
     assert driver.poll() is None
     assert notebook.run.state == "running"
 
@@ -295,7 +295,7 @@ def test_a_fit_whose_driver_cannot_start_is_told_why(
 
     assert left["error"] is PodStartError
     assert "exceeded quota: team" in left["message"]
-    assert notebook.run.url in left["notes"][0]
+    assert notebook.run.url in "".join(left["notes"])
     assert notebook.run.state == "cancelled"
     [job] = no_room.deleted
     assert notebook.run.run_id in job
