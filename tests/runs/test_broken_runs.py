@@ -9,7 +9,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -479,10 +478,9 @@ def test_a_store_that_fails_midway_costs_no_finished_fit(
         ours = DaskSearchCV(own, client=client, store=disk)
         found = threads.submit(ours.fit, X, y)
         wait_until(lambda: len(seen(log, "wait")) == 2)
-        # A heartbeat with the slots comes soon; the next one only after these fits.
-        time.sleep(1.5)
-        fail(disk)
         gate.touch()
+        wait_until(lambda: len(seen(log, "end")) >= 4)
+        fail(disk)
 
         raised = found.exception(60)
 
