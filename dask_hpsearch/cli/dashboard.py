@@ -52,7 +52,7 @@ def _dashboard(arguments: Namespace) -> int:
     known = known_runs(_target(arguments.target))
 
     async def serve() -> None:
-        with DashboardServer(known, port=arguments.port) as server:
+        async with DashboardServer(known, port=arguments.port) as server:
             print(f"Dashboard: {server.url}", flush=True)
             print("Ctrl-C ends it; the searches go on.", flush=True)
             await asyncio.Event().wait()

@@ -93,6 +93,7 @@ class Entry(_Handler):
             self.set_header("Content-Type", "text/html; charset=utf-8")
             self.finish(
                 '<!doctype html><meta http-equiv="refresh" content="0; url=/">'
+                '<link rel="icon" href="data:,">'
                 "<title>dask-hpsearch</title>"
             )
             return

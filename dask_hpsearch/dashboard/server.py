@@ -43,7 +43,7 @@ def known_runs(target: str | None) -> KnownRuns:
 
 
 class DashboardServer:
-    """A server on loopback; it serves while an event loop runs.
+    """A server on loopback; it serves within ``async with``.
 
     Parameters
     ----------
@@ -80,8 +80,7 @@ class DashboardServer:
         self.url = f"http://{shown}:{self.port}/?token={self.secrets.token}"
         self._server: HTTPServer | None = None
 
-    def __enter__(self) -> Self:
-        """Serve; an event loop must run in this thread, or begin to."""
+    async def __aenter__(self) -> Self:
         more: dict[str, Any] = {
             "secrets": self.secrets,
             "port": self.port,
@@ -98,9 +97,10 @@ class DashboardServer:
         self._server.add_sockets(self._sockets)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._server is not None:
             self._server.stop()
+            await self._server.close_all_connections()
         self._known.close()
 
 

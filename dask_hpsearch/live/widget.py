@@ -7,6 +7,7 @@ remains: it needs no kernel.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from threading import Event, Thread
@@ -88,6 +89,7 @@ class NotebookView:
             self._widget = new_widget(self._payload(self._state))
         if self._widget is not None:
             self._widget.on_msg(self._answer)
+            _hear_in_subshells(self._widget)
         bundle = self._bundle(self._state)
         self._output = self._display(bundle, raw=True, display_id=True)
         if not self._state.has_ended:
@@ -133,6 +135,7 @@ class NotebookView:
             self._state = self._source.refresh()
             if self._widget is not None:
                 self._widget.payload = self._payload(self._state)
+                _hear_in_subshells(self._widget)
         except StoreError as error:
             _logger.info("could not read the run now: %s", error)
         except Exception:
@@ -212,6 +215,18 @@ def act(actions: Mapping[str, Callable[..., str]], message: Mapping[str, Any]) -
         msg = f"the number of workers must be 0 or more, got {n!r}"
         raise ValueError(msg)
     return actions[name](n)
+
+
+def _hear_in_subshells(widget: Any) -> None:
+    """Let the page's messages reach the subshell to which the page sends them.
+
+    ipykernel 7.4 sends them to the shell from which the widget was last changed: that of the
+    cell, which a fit keeps busy. It has no public way to change that; without its private
+    attribute, as in other versions, the page's choice counts.
+    """
+    comm: Any = getattr(widget, "comm", None)
+    with contextlib.suppress(AttributeError):
+        del comm._reply_subshell_id  # noqa: SLF001 (see above)
 
 
 def new_widget(payload: dict[str, Any]) -> Any:

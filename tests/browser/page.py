@@ -12,7 +12,6 @@ from selenium.common.exceptions import (
     WebDriverException,
 )
 from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,14 +142,20 @@ class Notebook:
         return found
 
     def click(self, selector: str) -> None:
-        """Click on an element, once it is there."""
+        """Click on the last element of a kind, once it is there.
+
+        In one step: the page may replace the element at any time.
+        """
         until(
-            lambda: self.browser.find_element(By.CSS_SELECTOR, selector).is_displayed(),
+            lambda: self.script(
+                "const all = document.querySelectorAll(arguments[0]);"
+                "const one = all[all.length - 1];"
+                "if (!one || !one.getClientRects().length) return false;"
+                "one.click(); return true;",
+                selector,
+            ),
             f"{selector} is displayed",
         )
-        found = self.browser.find_element(By.CSS_SELECTOR, selector)
-        self.script("arguments[0].scrollIntoView({block: 'center'})", found)
-        found.click()
 
     def command(self, name: str) -> None:
         """Run a command of JupyterLab."""

@@ -25,7 +25,7 @@ def serving(known: KnownRuns) -> Iterator[DashboardServer]:
     async def serve() -> None:
         over = asyncio.Event()
         loop = asyncio.get_running_loop()
-        with DashboardServer(known) as server:
+        async with DashboardServer(known) as server:
             found.append(server)
             ends.append(lambda: loop.call_soon_threadsafe(over.set) and None)
             started.set()
