@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
+import itertools
 import json
 import os
 import signal
@@ -20,6 +22,7 @@ from sklearn.utils import validation
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_NO_BATCH_S = 0.3  # fits of this time are sent one by one
 _POLL_S = 0.01
 _PIECE = 2**22  # numbers of 8 bytes: 32 MiB
 _MOST_PIECES = 40
@@ -111,6 +114,38 @@ class Deed(ClassifierMixin, BaseEstimator):
             }
             with Path(self.log).open("a") as file:
                 file.write(json.dumps(entry) + "\n")
+
+
+class TicketDeed(Deed):
+    """A fit in a slot takes a ticket, and ends once the file ``limit`` lets its number.
+
+    Parameters
+    ----------
+    number : int
+    folder : str
+        Has the tickets and the file.
+    client : int, optional
+    """
+
+    def __init__(
+        self, number: int = 0, *, folder: str = "", client: int | None = None
+    ) -> None:
+        super().__init__(number, client=client)
+        self.folder = folder
+
+    def _in_slot(self, data: int) -> None:
+        del data
+        time.sleep(_NO_BATCH_S)
+        limit, ticket = Path(self.folder, "limit"), self._ticket()
+        while int(limit.read_text(encoding="ascii")) <= ticket:
+            time.sleep(_POLL_S)
+
+    def _ticket(self) -> int:
+        for number in itertools.count():
+            with contextlib.suppress(FileExistsError):
+                Path(self.folder, f"ticket-{number}").touch(exist_ok=False)
+                return number
+        raise AssertionError
 
 
 def do(deed: str) -> None:

@@ -101,11 +101,13 @@ def test_a_script_that_fails_ends_with_the_note(tmp_path: Path) -> None:
 
 
 def test_the_command_shows_the_note(tmp_path: Path) -> None:
-    """In its one line."""
+    """In a line of its own."""
     code = "from dask_hpsearch.cli import main\nraise SystemExit(main(['show', 'nothing']))"
 
     with script(code, tmp_path) as process:
         _, errors = process.communicate(timeout=60)
 
     assert process.returncode == 1
-    assert "docs/troubleshooting.md#runnotfounderror" in errors
+    message, note = errors.splitlines()
+    assert message.startswith("dask-hpsearch: no run at")
+    assert note.startswith("Help: docs/troubleshooting.md#runnotfounderror")

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 after an error, with one line on standard error; 130 after Ctrl-C.
+        0; 1 after an error, with one line on standard error, and one that names the section
+        of the manual; 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
     return _exit_code(lambda: arguments.run_command(arguments))
@@ -48,9 +49,10 @@ def _exit_code(command: Callable[[], int]) -> int:
     try:
         return command()
     except HPSearchError as error:
-        parts = [str(error), *getattr(error, "__notes__", ())]
-        message = " ".join(" ".join(parts).split())
-        print(f"dask-hpsearch: {message}", file=sys.stderr)
+        message, *notes = str(error), *getattr(error, "__notes__", ())
+        print(f"dask-hpsearch: {' '.join(message.split())}", file=sys.stderr)
+        for note in notes:
+            print(" ".join(note.split()), file=sys.stderr)
         return EXIT_ERROR
     except ImportError as error:
         missing = missing_extra(error, what="this command")

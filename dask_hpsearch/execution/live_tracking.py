@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dask_hpsearch.exceptions import TrackerError
 from dask_hpsearch.exports.mlflow_process import LoggedModel, MlflowProcess
+from dask_hpsearch.exports.mlflow_settings import check_reachable
 from dask_hpsearch.journal.serialization import shown
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _logger = logging.getLogger(__name__)
 _BATCH = 20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LONGEST_LAST_PAUSE_S = 1.0, 60.0, 5.0
 _MODEL_S, _MODEL_ATTEMPTS = 120.0, 2
-GIVE_UP_S = 45.0  # at the end of a search, without any success
 
 
 class LiveTracking:
@@ -41,20 +41,12 @@ class LiveTracking:
     settings : MlflowTracker
         Resolved.
     search : SearchDescription
-    give_up_s : float, optional
-        Seconds without any success after which the end of the search waits no longer.
     """
 
-    def __init__(
-        self,
-        settings: MlflowTracker,
-        search: SearchDescription,
-        *,
-        give_up_s: float | None = None,
-    ) -> None:
+    def __init__(self, settings: MlflowTracker, search: SearchDescription) -> None:
         self._settings = settings
         self._search = search
-        self._give_up_s = GIVE_UP_S if give_up_s is None else give_up_s
+        self._give_up_s = settings.give_up_s
         self._waiting: deque[CandidateResult] = deque()
         self._end: SearchEnd | None = None
         self._model: LoggedModel | None = None
@@ -94,6 +86,13 @@ class LiveTracking:
         give_up_s: float | None = None,
     ) -> str:
         """Write the rest and the end of the search; wait while the tracker makes progress.
+
+        Parameters
+        ----------
+        end : SearchEnd
+        model : LoggedModel, optional
+        give_up_s : float, optional
+            Wait no longer than this without any success, whatever the settings say.
 
         Returns
         -------
@@ -173,6 +172,8 @@ class LiveTracking:
 
     def _connected(self) -> MlflowProcess:
         if self._process is None:
+            # MLflow's own process takes seconds to find that out.
+            check_reachable(self._settings.tracking_uri)
             process = MlflowProcess(self._settings, self._search)
             with self._changed:
                 self._process = process

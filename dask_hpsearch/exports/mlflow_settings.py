@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+import urllib.request
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ class MlflowTracker:
         Of the search's run. Default: its ``task_name``, or its class and the run's name.
     log_model : bool
         Whether the refitted model is logged when the search has ended.
+    give_up_s : float
+        Seconds for which the end of the search waits for a server that does not answer.
 
     Examples
     --------
@@ -60,6 +63,14 @@ class MlflowTracker:
     tracking_uri: str | None = None
     run_name: str | None = None
     log_model: bool = True
+    give_up_s: float = 45.0
+
+    def __post_init__(self) -> None:
+        if not self.give_up_s > 0:
+            msg = (
+                f"give_up_s must be a number of seconds above 0, got {self.give_up_s!r}"
+            )
+            raise ValueError(msg)
 
     def resolved(self) -> MlflowTracker:
         """Return the tracker with the experiment and the address that hold here."""
@@ -219,6 +230,10 @@ def check_reachable(tracking_uri: str | None) -> None:
     parts = urlsplit(tracking_uri or "")
     if parts.scheme not in _PORTS or parts.hostname is None:
         return
+    if urllib.request.getproxies().get(
+        parts.scheme
+    ) and not urllib.request.proxy_bypass(parts.hostname):
+        return  # only the proxy may reach it
     address = parts.hostname, parts.port or _PORTS[parts.scheme]
     try:
         socket.create_connection(address, timeout=_CONNECT_TIMEOUT_S).close()

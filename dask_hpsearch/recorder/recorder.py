@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from dask_hpsearch import sklearn_adapter
-from dask_hpsearch.exceptions import SearchStopped
+from dask_hpsearch.exceptions import SearchStopped, StoreError
 from dask_hpsearch.recorder.call import RecordedCall, RecordingSplitter
 from dask_hpsearch.recorder.failures import FailedCalls
 from dask_hpsearch.recorder.listener import RecordListener
@@ -23,7 +23,6 @@ from dask_hpsearch.recorder.standings import EarlyEnds, Standings
 
 if TYPE_CHECKING:
     from dask_hpsearch.engine.racing import Race
-    from dask_hpsearch.exceptions import StoreError
     from dask_hpsearch.journal.run_journal import RunJournal
     from dask_hpsearch.progress import SearchProgress
     from dask_hpsearch.sklearn_adapter import FitCall
@@ -180,6 +179,21 @@ class Recorder:
         """Note that a candidate was asked, before its fits begin."""
         if self._replay is not None:
             self._replay.note_ask(call, candidate, space, params)
+
+    def store(self) -> None:
+        """Return once all that was noted is in the journal.
+
+        Raises
+        ------
+        SearchStopped
+            If the store cannot be written.
+        """
+        if self._journal is None:
+            return
+        try:
+            self._journal.flush()
+        except StoreError as error:
+            raise self.give_up(error) from error
 
     def give_up(self, error: StoreError) -> SearchStopped:
         """Note that the run's store cannot be written; return what ends the search."""

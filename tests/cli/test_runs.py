@@ -190,10 +190,10 @@ def test_gc_says_what_it_removed(
 def test_a_scheduler_that_does_not_answer_is_told(
     finished: SearchRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In one line."""
+    """In one line, with one that names the section of the manual."""
     assert cli.main(["resume", finished.url, "--scheduler", "nonsense"]) == 1
 
     told = capsys.readouterr().err
     assert told.startswith("dask-hpsearch: no Dask scheduler answers at 'nonsense'")
-    assert told.count("\n") == 1
+    assert told.count("\n") == 2
     assert paths.data_folder().exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -177,10 +178,15 @@ def test_failing_candidates_are_dropped_and_warned_of(client: Client) -> None:
         warnings.simplefilter("always")
         found = DaskSearchCV(search, client=client, racing=True).fit(X, y)
 
-    counted = [str(one.message) for one in caught if one.category is FitFailedWarning]
+    counted = [
+        re.search(r"(\d+) fits failed out of a total", str(one.message))
+        for one in caught
+        if one.category is FitFailedWarning
+    ]
     dropped = zip(found.dropped_["params"], found.dropped_["n_splits"], strict=True)
     n_failed = sum(n_splits for params, n_splits in dropped if "deed" in params)
-    assert any(f"{n_failed} fits failed out of a total" in one for one in counted)
+    # A fit that still ran when its candidate was dropped may have ended since.
+    assert any(one and 1 <= int(one[1]) <= n_failed for one in counted)
     assert found.best_params_["number"] == 40
     failed = [one for one in found.dropped_["params"] if one.get("deed") == "raise"]
     assert failed

@@ -15,16 +15,19 @@ from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
     RandomizedSearchCV,
+    ShuffleSplit,
 )
 from sklearn.tree import DecisionTreeClassifier
 from skopt import BayesSearchCV
 
 from dask_hpsearch import AsyncHalvingSearchCV
-from tests.estimators import Deed, flowers
+from tests.estimators import Deed, TicketDeed, flowers
 from tests.strategies.incremental.models import Curve
 from tests.strategies.optuna.searches import deeds, study_with
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dask_hpsearch import CandidateResult
 
 X, y = flowers()
@@ -88,21 +91,57 @@ def search_of(kind: str) -> Any:  # noqa: PLR0911 (one for each kind)
     )
 
 
+class GatedSearch:
+    """A search of 12 candidates, with one fit each, of which only as many end as a test lets.
+
+    Parameters
+    ----------
+    folder : Path
+    n_fits : int
+        How many fits may end at first; `let` lets more.
+
+    Attributes
+    ----------
+    search : GridSearchCV
+    """
+
+    def __init__(self, folder: Path, n_fits: int) -> None:
+        self._tickets = folder / "tickets"
+        self._tickets.mkdir()
+        self.let(n_fits)
+        deed = TicketDeed(folder=str(self._tickets), client=os.getpid())
+        one_split = ShuffleSplit(1, random_state=0)
+        self.search = GridSearchCV(deed, {"number": list(range(12))}, cv=one_split)
+
+    def let(self, n_fits: int) -> None:
+        """Let so many fits end, counted from the first."""
+        new = self._tickets / "new"
+        new.write_text(str(n_fits), encoding="ascii")
+        new.replace(self._tickets / "limit")
+
+
 def known_of(candidates: list[CandidateResult]) -> dict[str, Any]:
     """Return what is known of candidates, times and true parameters apart."""
     return {
         one.name: (
             sorted(one.params),
             str(one.state),
-            _text(one.split_scores),
-            _text(one.train_scores),
-            one.mean_scores if not _has_nan(one) else None,
-            one.score,
             dict(one.extra),
             one.digest,
+            # A fit that still runs when its candidate is dropped adds a score later.
+            None if one.state == "dropped" else _scores_of(one),
         )
         for one in candidates
     }
+
+
+def _scores_of(one: CandidateResult) -> tuple[Any, ...]:
+    return (
+        _text(one.split_scores),
+        _text(one.train_scores),
+        one.mean_scores if not _has_nan(one) else None,
+        one.score,
+    )
 
 
 def _has_nan(one: CandidateResult) -> bool:

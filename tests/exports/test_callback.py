@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import threading
 import time
 import uuid
@@ -12,6 +11,7 @@ import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.tree import DecisionTreeClassifier
@@ -19,12 +19,12 @@ from sklearn.tree import DecisionTreeClassifier
 from dask_hpsearch import CandidateResult, DaskSearchCV, SearchRun
 from dask_hpsearch.exceptions import CallbackWarning, UnpicklableError
 from dask_hpsearch.journal.callback_events import CallbackEvent
-from dask_hpsearch.journal.events import StateEvent
 from dask_hpsearch.journal.folder import RunFolder
 from dask_hpsearch.stores import open_store
 from tests.estimators import Deed, flowers
-from tests.exports.kinds import KINDS, known_of, search_of
+from tests.exports.kinds import KINDS, GatedSearch, known_of, search_of
 from tests.processes import wait_until
+from tests.runs.kills import kill_driver
 from tests.runs.recorded import events_of
 
 if TYPE_CHECKING:
@@ -62,6 +62,13 @@ def test_it_gets_what_the_journal_has(kind: str, client: Client) -> None:
     assert own.run_url_ is not None
     _, stored = SearchRun.attach(own.run_url_)._candidates()
     assert known_of(found) == known_of(stored)
+    now = {one.name: one.split_scores for one in stored}
+    for one in found:
+        for name, scores in one.split_scores.items():
+            known = np.isfinite(scores)
+            np.testing.assert_array_equal(
+                np.array(scores)[known], np.array(now[one.name][name])[known]
+            )
     assert len(found) == len(stored) > 0
     states = {str(one.state) for one in found}
     assert states <= {"complete", "failed", "dropped"}
@@ -194,12 +201,14 @@ def test_a_killed_and_resumed_run_calls_it_once_for_each(
         with log.open("a") as file:
             file.write(f"{one.name} ")
 
+    gated = GatedSearch(tmp_path, 4)
     run = DaskSearchCV(
-        slow(0.3), client=client, store=tmp_path / "store", on_candidate=note
+        gated.search, client=client, store=tmp_path / "store", on_candidate=note
     ).submit(X, y)
     wait_until(lambda: len(noted_in(run)) >= 3)
     kill_driver(run)
     noted = noted_in(run)
+    gated.let(1000)
     run.resume(client)
     run.result(60)
 
@@ -276,11 +285,3 @@ def test_other_values_are_refused(options: dict[str, Any], message: str) -> None
     """Before anything runs."""
     with pytest.raises(ValueError, match=message):
         DaskSearchCV(slow(), **options).fit(X, y)
-
-
-def kill_driver(run: SearchRun) -> None:
-    """Kill the process that drives a run, and wait until that is known."""
-    events = events_of(RunFolder.open(open_store(run.url)))
-    states = [one for one in events if isinstance(one, StateEvent)]
-    os.kill(max(states, key=lambda one: one.time).process.pid, signal.SIGKILL)
-    wait_until(lambda: run.state == "interrupted")

@@ -17,14 +17,14 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 
 from dask_hpsearch import DaskSearchCV, MlflowTracker, SearchRun
 from dask_hpsearch.exceptions import TrackerError, TrackerWarning
-from dask_hpsearch.execution import live_tracking
+from dask_hpsearch.execution.live_tracking import LiveTracking
 from dask_hpsearch.exports.candidate_result import CandidateResult
 from dask_hpsearch.exports.mlflow_settings import SearchDescription, SearchEnd
 from tests.estimators import Deed, flowers
-from tests.exports.kinds import KINDS, search_of
+from tests.exports.kinds import KINDS, GatedSearch, search_of
 from tests.exports.mlflow_server import Server
-from tests.exports.test_callback import kill_driver
 from tests.processes import is_alive, wait_until
+from tests.runs.kills import kill_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,20 +171,22 @@ def test_a_killed_and_resumed_run_has_no_doubles(
     client: Client, server: Server, experiment: str, tmp_path: Path
 ) -> None:
     """Killed twice, with the tracker in the middle of its work."""
+    gated = GatedSearch(tmp_path, 3)
     own = DaskSearchCV(
-        slow(0.4),
+        gated.search,
         client=client,
-        store=tmp_path,
+        store=tmp_path / "store",
         tracker=MlflowTracker(experiment=experiment, tracking_uri=server.url),
     )
     run = own.submit(X, y)
-    for n_candidates in (2, 6):
+    for n_candidates, n_fits in ((2, 10), (6, 1000)):
         wait_until(
             lambda n=n_candidates: (
                 server.has(experiment) and len(server.candidates(experiment)) >= n
             )
         )
         kill_driver(run)
+        gated.let(n_fits)
         run.resume(client)
 
     result = run.result(100)
@@ -273,11 +275,15 @@ def test_a_server_that_is_down_for_a_while_gets_all(
     """The search goes on meanwhile; what is missing comes once the server is back."""
     server = own_server
     tracker = MlflowTracker(experiment=experiment, tracking_uri=server.url)
-    own = DaskSearchCV(slow(0.3), client=client, store=tmp_path / "s", tracker=tracker)
+    gated = GatedSearch(tmp_path, 2)
+    own = DaskSearchCV(
+        gated.search, client=client, store=tmp_path / "s", tracker=tracker
+    )
     run = own.submit(X, y)
     wait_until(lambda: server.has(experiment) and server.candidates(experiment))
     before = run.progress().fits_done
     server.stop()
+    gated.let(1000)
     wait_until(lambda: run.progress().fits_done >= before + 6)
     server.start()
 
@@ -289,15 +295,12 @@ def test_a_server_that_is_down_for_a_while_gets_all(
 
 
 def test_a_server_that_stays_down_is_a_warning(
-    client: Client,
-    server: Server,
-    experiment: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    client: Client, server: Server, experiment: str, tmp_path: Path
 ) -> None:
     """The result is that of any other search; a later export adds what is missing."""
-    monkeypatch.setattr(live_tracking, "GIVE_UP_S", 1.0)
-    nobody = MlflowTracker(experiment=experiment, tracking_uri="http://127.0.0.1:9")
+    nobody = MlflowTracker(
+        experiment=experiment, tracking_uri="http://127.0.0.1:9", give_up_s=1
+    )
     own = DaskSearchCV(slow(0.0), client=client, store=tmp_path, tracker=nobody)
 
     with pytest.warns(TrackerWarning, match=r"127.0.0.1:9 does not answer.*to_mlflow"):
@@ -340,7 +343,7 @@ def test_the_process_that_speaks_to_mlflow_can_die(
     run = SearchRun.attach(own.run_url_)
     _, candidates = run._candidates()
     described = SearchDescription.of_run(run._folder.manifest, run.url)
-    tracking = live_tracking.LiveTracking(settings, described)
+    tracking = LiveTracking(settings, described)
     wait_until(lambda: tracking.pid)
     first = tracking.pid
     assert first is not None

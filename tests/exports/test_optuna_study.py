@@ -24,9 +24,9 @@ from skopt.space import Categorical, Real
 
 from dask_hpsearch import DaskSearchCV, SearchRun
 from tests.estimators import Deed, flowers
-from tests.exports.kinds import KINDS, SPACE, TREE, search_of
-from tests.exports.test_callback import kill_driver
+from tests.exports.kinds import KINDS, SPACE, TREE, GatedSearch, search_of
 from tests.processes import wait_until
+from tests.runs.kills import kill_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,9 +157,9 @@ def test_several_grids_are_one_space(client: Client) -> None:
 def test_a_second_export_adds_only_what_is_new(client: Client, tmp_path: Path) -> None:
     """While the search runs, after its driver was killed, and once it has finished."""
     storage = f"sqlite:///{tmp_path / 'studies.db'}"
-    deed = Deed(client=os.getpid(), seconds=0.2)
-    search = GridSearchCV(deed, {"number": list(range(12))}, cv=2)
-    run = DaskSearchCV(search, client=client, store=tmp_path / "store").submit(X, y)
+    gated = GatedSearch(tmp_path, 4)
+    own = DaskSearchCV(gated.search, client=client, store=tmp_path / "store")
+    run = own.submit(X, y)
 
     wait_until(lambda: run.progress().fits_done >= 4)
     study = run.to_optuna(storage)
@@ -167,6 +167,7 @@ def test_a_second_export_adds_only_what_is_new(client: Client, tmp_path: Path) -
     assert {one.state for one in study.trials} == {TrialState.COMPLETE}
     kill_driver(run)
     run.to_optuna(storage)
+    gated.let(1000)
     run.resume(client)
     result = run.result(60)
     run.to_optuna(storage)

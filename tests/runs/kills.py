@@ -13,7 +13,7 @@ import pytest
 
 from dask_hpsearch import SearchRun
 from dask_hpsearch.journal.events import StateEvent
-from tests.processes import wait_until
+from tests.processes import is_alive, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,9 +51,16 @@ def kill(pid: int) -> float:
 
 
 def driver_of(run: SearchRun) -> int:
-    """Return the process of a run's driver."""
+    """Return the process of a run's newest driver."""
     states = [one for one in run._reader.events() if isinstance(one, StateEvent)]
-    return states[-1].process.pid
+    return max(states, key=lambda one: one.time).process.pid
+
+
+def kill_driver(run: SearchRun) -> None:
+    """Kill the process that drives a run, once it does, and wait until that is known."""
+    wait_until(lambda: is_alive(driver_of(run)))
+    kill(driver_of(run))
+    wait_until(lambda: run.state == "interrupted")
 
 
 def fit_in_thread(

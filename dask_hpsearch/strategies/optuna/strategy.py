@@ -136,6 +136,9 @@ class _RecordedNotes:
     def told(self, ordinal: int, value: float, state: str) -> None:
         self._recorder.note_tell(self._call, ordinal, 0, value, trial=state)
 
+    def store(self) -> None:
+        self._recorder.store()
+
 
 def _training_of(fit: OptunaFit) -> Training:
     """Return how models are trained, as ``_Objective._cross_validate_with_pruning`` does."""

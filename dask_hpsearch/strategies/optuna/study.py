@@ -5,7 +5,7 @@ Private parts of Optuna that are used:
 * ``Study._storage``, ``Study._study_id`` and ``Trial._trial_id``, by which a trial with known
   parameters is created that is still running;
 * ``Study._thread_local.in_optimize_loop`` and ``Study._stop_flag``, by which ``study.stop()``
-  works in callbacks;
+  works in callbacks; ``Study._thread_local.cached_all_trials``, which `Study.ask` clears;
 * ``Trial._suggest``, as OptunaSearchCV itself; ``pruners._filter_study``, as that;
 * the system attributes of `SuccessiveHalvingPruner`.
 """
@@ -43,7 +43,7 @@ class StudyTrials:
         self._distributions = dict(distributions)
         self._run_id = run_id
         self._stored: dict[str, list[Any]] = {}
-        if self._is_shared:
+        if self.is_shared:
             for trial in study.get_trials(deepcopy=False):
                 tag = trial.system_attrs.get(_TAG)
                 self._stored.setdefault(tag, []).append(trial)
@@ -72,8 +72,7 @@ class StudyTrials:
         ordinal : int
             Of the candidate, within the run.
         """
-        trial = self._found(ordinal) or self.study.ask()
-        self._mark(trial, ordinal)
+        trial = self._found(ordinal) or self._asked(ordinal)
         self._suggest(trial)
         return trial
 
@@ -86,8 +85,7 @@ class StudyTrials:
         """
         trial = self._found(ordinal, finished=True)
         if trial is None:
-            trial = self._created(params)
-            self._mark(trial, ordinal)
+            trial = self._created(ordinal, params)
         if self.is_finished(trial):
             self.study.sampler.reseed_rng()
         else:
@@ -149,8 +147,8 @@ class StudyTrials:
         return copy.deepcopy(self.frozen(trial))
 
     @property
-    def _is_shared(self) -> bool:
-        """Whether other processes see the trials."""
+    def is_shared(self) -> bool:
+        """Whether the trials are in a storage that outlives this process."""
         from optuna.storages import InMemoryStorage
 
         storage = self.study._storage  # noqa: SLF001
@@ -182,22 +180,33 @@ class StudyTrials:
     def _tag(self, ordinal: int) -> str:
         return f"{self._run_id}/{ordinal}"
 
-    def _mark(self, trial: Any, ordinal: int) -> None:
-        if self._is_shared:
-            self.study._storage.set_trial_system_attr(  # noqa: SLF001
+    def _asked(self, ordinal: int) -> Any:
+        """Ask the study for a trial that can be found again from its first moment."""
+        from optuna.trial import TrialState
+
+        study = self.study
+        if not self.is_shared:
+            return study.ask()
+        if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            trial = study.ask()  # one that the user has enqueued
+            study._storage.set_trial_system_attr(  # noqa: SLF001
                 trial._trial_id,  # noqa: SLF001
                 _TAG,
                 self._tag(ordinal),
             )
+            return trial
+        study._thread_local.cached_all_trials = None  # noqa: SLF001 (as Study.ask)
+        return self._created(ordinal, {})
 
-    def _created(self, params: Mapping[str, Any]) -> Any:
-        """Create a running trial with known parameters."""
+    def _created(self, ordinal: int, params: Mapping[str, Any]) -> Any:
+        """Create a running trial with the parameters that are known."""
         from optuna.trial import Trial, TrialState, create_trial
 
         template = create_trial(
             state=TrialState.RUNNING,
             params=dict(params),
-            distributions=self._distributions,
+            distributions={name: self._distributions[name] for name in params},
+            system_attrs={_TAG: self._tag(ordinal)} if self.is_shared else {},
         )
         study = self.study
         trial_id = study._storage.create_new_trial(  # noqa: SLF001

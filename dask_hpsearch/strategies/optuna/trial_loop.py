@@ -119,6 +119,9 @@ class Notes(Protocol):
     def told(self, ordinal: int, value: float, state: str) -> None:
         """Note how a trial has ended."""
 
+    def store(self) -> None:
+        """Return once all notes so far are stored."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -365,6 +368,10 @@ class TrialLoop:
                 value, state = self._work.store(trial), "COMPLETE"
         except Exception as error:  # noqa: BLE001 (raised again, unless the user catches it)
             trial.error = error
+        if self._trials.is_shared:
+            # A trial that has ended in the study's storage can never run again: a driver
+            # that is killed now must have left in the journal how it came about.
+            self._notes.store()
         frozen = self._trials.tell(trial.trial, value, state)
         self._note_end(trial, frozen)
         if trial.error is not None and not self._is_caught(trial.error):

@@ -30,7 +30,14 @@ from dask_hpsearch.slots.plugin import slot_pids
 from tests.estimators import Deed, flowers, seen
 from tests.processes import wait_until
 from tests.runs.deployment import Deployment, deployed
-from tests.runs.kills import driver_of, fit_in_thread, kill, places, store_at
+from tests.runs.kills import (
+    driver_of,
+    fit_in_thread,
+    kill,
+    kill_driver,
+    places,
+    store_at,
+)
 from tests.strategies.optuna.searches import optuna_search, study_with
 
 if TYPE_CHECKING:
@@ -298,3 +305,38 @@ def test_losing_the_scheduler_interrupts_the_run(
             found.result()
     again = SearchRun.attach(run.url, where.client)
     case.check(again.result(60), before, killed_at)
+
+
+def test_killing_the_driver_leaves_each_trial_once_in_a_database(
+    where: Deployment, tmp_path: Path
+) -> None:
+    """The next driver goes on with the trials that were running, and repeats no other."""
+    log = str(tmp_path / "fits.log")
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    chance = random.Random(0)
+    case = Case("splits", log, where, str(tmp_path / "store"), chance)
+    pruner = MedianPruner(n_startup_trials=2)
+    study = study_with(pruner=pruner, storage=storage)
+    case.search.set_params(study=study)
+    run = case.submit()
+    for _ in range(2):
+        before = case.wait_for_the_moment(run)
+        # At the moment when the database has a trial, the journal may lack what it has.
+        n_ended = len(ended_in(study))
+        wait_until(lambda n=n_ended: len(ended_in(study)) > n)
+
+        kill_driver(run)
+        run.resume(where.client)
+
+    result = run.result(60)
+    trials = study.get_trials()
+    assert len(result.trials_) == len(trials) == N_TRIALS
+    assert {one.state.name for one in trials} <= {"COMPLETE", "PRUNED"}
+    numbers = [only(one.params) for one in trials]
+    assert set(before.numbers) <= set(numbers)
+    assert len(set(numbers)) == N_TRIALS
+
+
+def ended_in(study: Any) -> list[Any]:
+    """Return the trials of a study that have ended."""
+    return [one for one in study.get_trials() if one.state.is_finished()]
