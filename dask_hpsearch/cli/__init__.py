@@ -49,10 +49,9 @@ def _exit_code(command: Callable[[], int]) -> int:
     try:
         return command()
     except HPSearchError as error:
-        message, *notes = str(error), *getattr(error, "__notes__", ())
-        print(f"dask-hpsearch: {' '.join(message.split())}", file=sys.stderr)
-        for note in notes:
-            print(" ".join(note.split()), file=sys.stderr)
+        notes: list[str] = getattr(error, "__notes__", [])
+        for line in (f"dask-hpsearch: {error}", *notes):
+            print(" ".join(line.split()), file=sys.stderr)
         return EXIT_ERROR
     except ImportError as error:
         missing = missing_extra(error, what="this command")

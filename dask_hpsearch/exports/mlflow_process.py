@@ -1,8 +1,8 @@
 """A process that speaks to MLflow for a driver.
 
 MLflow takes seconds to import, keeps global state that is the user's, retries requests for
-minutes and warns. So the driver itself does not import it. All that is known is at the
-server: the process may be killed at any time, and another one goes on.
+minutes and warns. So the driver itself does not import it. The process keeps nothing that
+is not at the server too: it may be killed at any time, and another one goes on.
 
 Run as ``python -m dask_hpsearch.exports.mlflow_process FD``, by `MlflowProcess`.
 """

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dask_hpsearch.journal.stored_event import Stored, StoredEvent
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
-Stored = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallbackEvent:
+class CallbackEvent(StoredEvent):
     """``on_candidate`` was called with some candidates.
 
     Attributes

@@ -62,22 +62,21 @@ timeout``                       counts as lost (earlier: ``patience``)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask_hpsearch.journal.callback_events import CallbackEvent
 from dask_hpsearch.journal.run_state import RunState
+from dask_hpsearch.journal.stored_event import Stored, StoredEvent, given
 from dask_hpsearch.journal.training_events import RoundEvent, TrainEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
-
-Stored = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CallEvent:
+class CallEvent(StoredEvent):
     """A call of ``evaluate_candidates`` began.
 
     Attributes
@@ -110,35 +109,9 @@ class CallEvent:
         """Whether it is a bracket whose models ``partial_fit`` trains: without splits."""
         return not self.n_splits
 
-    def to_json(self) -> Stored:
-        """Return the event as it is stored."""
-        stored = {
-            "e": self.KIND,
-            "g": self.generation,
-            "t": self.time,
-            "c": self.call,
-            "k": self.n_splits,
-            "params": self.params,
-            "extra": self.extra,
-        }
-        return stored | _given(n=self.n_candidates)
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read a stored event."""
-        return cls(
-            generation=stored["g"],
-            time=stored["t"],
-            call=stored["c"],
-            n_splits=stored["k"],
-            params=stored["params"],
-            extra=stored["extra"],
-            n_candidates=stored.get("n"),
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskEvent:
+class AskEvent(StoredEvent):
     """A strategy asked for a candidate, or promoted one; its fits come later.
 
     Attributes
@@ -163,37 +136,9 @@ class AskEvent:
     encoded: dict[str, Any]
     params: dict[str, Any]
 
-    def to_json(self) -> Stored:
-        """Return the event as it is stored."""
-        return {
-            "e": self.KIND,
-            "c": self.call,
-            "g": self.generation,
-            "i": self.candidate,
-            "space": self.space,
-            "d": self.digest,
-            "p": self.encoded,
-            "params": self.params,
-            "t": self.time,
-        }
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read a stored event."""
-        return cls(
-            generation=stored["g"],
-            time=stored["t"],
-            call=stored["c"],
-            candidate=stored["i"],
-            space=stored["space"],
-            digest=stored["d"],
-            encoded=stored["p"],
-            params=stored["params"],
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TellEvent:
+class TellEvent(StoredEvent):
     """A Bayes strategy has learned the value of a candidate.
 
     Attributes
@@ -215,35 +160,9 @@ class TellEvent:
     value: float | None
     trial: str | None = None
 
-    def to_json(self) -> Stored:
-        """Return the event as it is stored."""
-        stored = {
-            "e": self.KIND,
-            "c": self.call,
-            "g": self.generation,
-            "i": self.candidate,
-            "space": self.space,
-            "value": self.value,
-            "t": self.time,
-        }
-        return stored | _given(trial=self.trial)
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read a stored event."""
-        return cls(
-            generation=stored["g"],
-            time=stored["t"],
-            call=stored["c"],
-            candidate=stored["i"],
-            space=stored["space"],
-            value=stored["value"],
-            trial=stored.get("trial"),
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FitEvent:
+class FitEvent(StoredEvent):
     """A fit has finished.
 
     Attributes
@@ -265,39 +184,13 @@ class FitEvent:
     digest: str
     result: dict[str, Any]
 
-    def to_json(self) -> Stored:
-        """Return the event as it is stored."""
-        return {
-            "e": self.KIND,
-            "c": self.call,
-            "g": self.generation,
-            "i": self.candidate,
-            "s": self.split,
-            "d": self.digest,
-            "r": self.result,
-            "t": self.time,
-        }
-
     def is_of(self, call: int, generation: int) -> bool:
         """Whether it is a fit of a call in a generation of the run."""
         return (self.call, self.generation) == (call, generation)
 
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read a stored event."""
-        return cls(
-            generation=stored["g"],
-            time=stored["t"],
-            call=stored["c"],
-            candidate=stored["i"],
-            split=stored["s"],
-            digest=stored["d"],
-            result=stored["r"],
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportEvent:
+class ReportEvent(StoredEvent):
     """Scores of a candidate were reported to a pruner, which has decided on it.
 
     Attributes
@@ -309,7 +202,7 @@ class ReportEvent:
         One for each step; None for NaN.
     pruned : bool
         Whether the pruner has ended the candidate at the last of these steps.
-    marks : dict
+    marks : dict, optional
         What the pruner has kept in the trial meanwhile: system attributes of Optuna.
     """
 
@@ -320,41 +213,13 @@ class ReportEvent:
     call: int
     candidate: int
     step: int
-    values: tuple[float | None, ...]
+    values: Sequence[float | None]
     pruned: bool
-    marks: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> Stored:
-        """Return the event as it is stored."""
-        stored = {
-            "e": self.KIND,
-            "c": self.call,
-            "g": self.generation,
-            "i": self.candidate,
-            "step": self.step,
-            "values": list(self.values),
-            "pruned": self.pruned,
-            "t": self.time,
-        }
-        return stored | _given(marks=self.marks or None)
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read a stored event."""
-        return cls(
-            generation=stored["g"],
-            time=stored["t"],
-            call=stored["c"],
-            candidate=stored["i"],
-            step=stored["step"],
-            values=tuple(stored["values"]),
-            pruned=stored["pruned"],
-            marks=stored.get("marks", {}),
-        )
+    marks: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DropEvent:
+class DropEvent(StoredEvent):
     """A race or a pruner has dropped a candidate: no further fit of it begins.
 
     Attributes
@@ -371,28 +236,6 @@ class DropEvent:
     call: int
     candidate: int
     digest: str
-
-    def to_json(self) -> Stored:
-        """Return the event as it is stored."""
-        return {
-            "e": self.KIND,
-            "c": self.call,
-            "g": self.generation,
-            "i": self.candidate,
-            "d": self.digest,
-            "t": self.time,
-        }
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read a stored event."""
-        return cls(
-            generation=stored["g"],
-            time=stored["t"],
-            call=stored["c"],
-            candidate=stored["i"],
-            digest=stored["d"],
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -417,7 +260,7 @@ class ClusterUsage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeartbeatEvent:
+class HeartbeatEvent(StoredEvent):
     """A driver is alive.
 
     Attributes
@@ -441,12 +284,12 @@ class HeartbeatEvent:
     def to_json(self) -> Stored:
         """Return the event as it is stored."""
         stored: Stored = {"e": self.KIND, "g": self.generation, "t": self.time}
-        stored |= _given(usd=self.cost_usd)
+        stored |= given(usd=self.cost_usd)
         usage = self.usage
         if usage is not None:
             stored |= {"w": usage.workers, "n": usage.slots, "b": usage.running}
-            stored |= _given(x=usage.problem or None, l=usage.dashboard or None)
-        return stored | _given(m=self.peak_nbytes or None)
+            stored |= given(x=usage.problem or None, l=usage.dashboard or None)
+        return stored | given(m=self.peak_nbytes or None)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
@@ -504,7 +347,7 @@ class BestCandidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StateEvent:
+class StateEvent(StoredEvent):
     """The state of a run has changed.
 
     Attributes
@@ -547,8 +390,8 @@ class StateEvent:
             "process": process.started,
             "own": process.own,
         }
-        stored |= _given(heartbeat_timeout=process.heartbeat_timeout_s)
-        stored |= _given(error=self.error or None)
+        stored |= given(heartbeat_timeout=process.heartbeat_timeout_s)
+        stored |= given(error=self.error or None)
         if best is not None:
             found = {"score": best.score, "params": best.params}
             stored["best"] = None if best.params is None else found
@@ -622,8 +465,3 @@ def event_from_json(stored: Mapping[str, Any]) -> Event | None:
     except (AttributeError, KeyError, TypeError) as error:
         msg = f"invalid event in a journal: {type(error).__name__}: {error}"
         raise ValueError(msg) from error
-
-
-def _given(**values: Any) -> Stored:
-    """Return the keys that have a value: the others are not stored."""
-    return {key: value for key, value in values.items() if value is not None}

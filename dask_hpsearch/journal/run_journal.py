@@ -396,7 +396,7 @@ class RunJournal:
             step=step,
             values=tuple(None if math.isnan(one) else one for one in values),
             pruned=pruned,
-            marks=dict(marks),
+            marks=dict(marks) or None,
         )
         self._writer.append(event)
 

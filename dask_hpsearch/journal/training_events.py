@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dask_hpsearch.journal.stored_event import Stored, StoredEvent
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
-Stored = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainEvent:
+class TrainEvent(StoredEvent):
     """A model was trained by some calls of ``partial_fit``; its state is stored.
 
     Attributes
@@ -44,37 +44,9 @@ class TrainEvent:
     model: str
     result: dict[str, Any]
 
-    def to_json(self) -> Stored:
-        """Return the event as it is stored."""
-        return {
-            "e": self.KIND,
-            "c": self.call,
-            "g": self.generation,
-            "i": self.candidate,
-            "d": self.digest,
-            "calls": self.calls,
-            "model": self.model,
-            "r": self.result,
-            "t": self.time,
-        }
-
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Self:
-        """Read a stored event."""
-        return cls(
-            generation=stored["g"],
-            time=stored["t"],
-            call=stored["c"],
-            candidate=stored["i"],
-            digest=stored["d"],
-            calls=stored["calls"],
-            model=stored["model"],
-            result=stored["r"],
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundEvent:
+class RoundEvent(StoredEvent):
     """All models of a bracket were scored, and it was decided which go on.
 
     Attributes
@@ -97,22 +69,11 @@ class RoundEvent:
 
     def to_json(self) -> Stored:
         """Return the event as it is stored."""
-        return {
-            "e": self.KIND,
-            "c": self.call,
-            "g": self.generation,
-            "number": self.number,
-            "calls": [list(item) for item in self.calls.items()],
-            "t": self.time,
-        }
+        stored = StoredEvent.to_json(self)
+        return stored | {"calls": [list(item) for item in self.calls.items()]}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Read a stored event."""
-        return cls(
-            generation=stored["g"],
-            time=stored["t"],
-            call=stored["c"],
-            number=stored["number"],
-            calls={int(model): int(calls) for model, calls in stored["calls"]},
-        )
+        calls = {int(model): int(calls) for model, calls in stored["calls"]}
+        return super(RoundEvent, cls).from_json({**stored, "calls": calls})

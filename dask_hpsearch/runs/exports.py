@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, cast
 
 from dask_hpsearch.exceptions import HPSearchError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.runs.run import SearchRun
 
 
-class RunExports:
+class RunExports(ABC):
     """Writes the candidates of a run to where other tools read them.
 
     Parameters
@@ -183,6 +184,6 @@ class RunExports:
         except (HPSearchError, AttributeError, ImportError):
             return None
 
+    @abstractmethod
     def _events_so_far(self) -> tuple[list[Event], bool]:
         """Return all events, and whether the run has ended."""
-        raise NotImplementedError

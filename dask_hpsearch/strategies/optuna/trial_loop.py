@@ -234,7 +234,7 @@ class TrialLoop:
         values = [math.nan if value is None else value for value in step.values]
         if not self._trials.is_finished(trial.trial):
             self._trials.repeat_report(
-                trial.trial, values, step=step.step, marks=step.marks
+                trial.trial, values, step=step.step, marks=step.marks or {}
             )
         trial.n_reported = step.step + len(values)
         trial.is_pruned = step.pruned
