@@ -19,6 +19,7 @@ from dask_hpsearch import local_cluster
 from tests.gcs.emulator import emulator
 from tests.gcs.held import new_bucket
 from tests.gcs.proxy import Proxy, proxy
+from tests.runs.deployment import Deployment, deployed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,3 +89,10 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
     """A client of `cluster`, not the default one."""
     with Client(cluster, set_as_default=False) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A cluster whose slots and worker may be killed: they come again."""
+    with deployed(tmp_path_factory.mktemp("dask")) as deployment:
+        yield deployment

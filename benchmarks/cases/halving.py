@@ -30,7 +30,7 @@ from sklearn.neural_network import MLPClassifier
 from dask_hpsearch import AsyncHalvingSearchCV, DaskSearchCV, local_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 ENOUGH, N_SPLITS, N_CANDIDATES, MOST = 0.70, 3, 27, 27
 SPACE = {
@@ -120,6 +120,18 @@ def timed(fit: Callable[[str], Any]) -> tuple[float, float, float]:
         return ready_at(path) - began, wall_s, best
 
 
+def report(ratios: Mapping[str, list[float]]) -> None:
+    """Print medians of the ratios to each of scikit-learn's contenders."""
+    for base in ("same slots", "loky"):
+        to = ratios.get(f"scikit-learn, {base}", [])
+        for name, values in ratios.items() if to else ():
+            own = [one / other for one, other in zip(values, to, strict=True)]
+            print(
+                f"{name:26} median {median(own):.2f} times scikit-learn's, {base} "
+                f"({min(own):.2f} to {max(own):.2f})"
+            )
+
+
 def main() -> None:
     """Run rounds, and print their times."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -128,11 +140,10 @@ def main() -> None:
     parser.add_argument("--no-loky", action="store_true")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    X, y = data()
     with (
         local_cluster(1, given.slots, dashboard_address=":0") as cluster,
         cluster.get_client() as client,
-        joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1),
+        joblib.parallel_config("loky", n_jobs=given.slots, inner_max_num_threads=1),
     ):
 
         def ours(path: str, seed: int, **options: Any) -> Any:
@@ -143,7 +154,9 @@ def main() -> None:
             return ours(path, seed, warm_start=False)
 
         def theirs(path: str, seed: int) -> Any:
-            return halving(HalvingRandomSearchCV, path, seed, n_jobs=2).fit(X, y)
+            return halving(HalvingRandomSearchCV, path, seed, n_jobs=given.slots).fit(
+                X, y
+            )
 
         def theirs_here(path: str, seed: int) -> Any:
             search = halving(HalvingRandomSearchCV, path, seed)
@@ -157,9 +170,8 @@ def main() -> None:
         }
         if given.no_loky:
             del contenders["scikit-learn, loky"]
-        small = data(300)
+        X, y = data(300)
         for fit in contenders.values():
-            X, y = small
             with tempfile.TemporaryDirectory() as folder:
                 fit(f"{folder}/scores", 0)
         X, y = data()
@@ -177,10 +189,7 @@ def main() -> None:
                     f"({ratio:.2f} times), {wall_s:5.1f} s in all, best {best:.3f}",
                     flush=True,
                 )
-    for name, values in ratios.items():
-        print(
-            f"{name:26} median {median(values):.2f} times scikit-learn's in the same slots ({min(values):.2f} to {max(values):.2f})"
-        )
+    report(ratios)
 
 
 if __name__ == "__main__":

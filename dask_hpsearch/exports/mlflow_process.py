@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from dask_hpsearch.exceptions import TrackerError
+from dask_hpsearch.extras import missing_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,6 +163,10 @@ class _Server:
     def answer(self, kind: str, *arguments: Any) -> str | None:
         try:
             getattr(self, f"_{kind}")(*arguments)
+        except ImportError as error:
+            missing = missing_extra(error, what="tracker='mlflow'")
+            where = "; the process or the image of the driver lacks it"
+            return f"{error}" if missing is None else f"{missing}{where}"
         except Exception as error:  # noqa: BLE001 (raised again where it was asked)
             is_own = isinstance(error, TrackerError)
             return str(error) if is_own else f"{type(error).__name__}: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import json
 import os
 import socket
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 MLFLOW = "mlflow"
 _EXPERIMENT = "dask-hpsearch"
 _SQLITE = "sqlite:///"
+_OF_DATABRICKS = ("databricks", "databricks-uc", "uc")
 _CONNECT_TIMEOUT_S = 5.0
 _LONGEST_TEXT = 2000
 _PORTS = {"http": 80, "https": 443}
@@ -81,6 +83,19 @@ class MlflowTracker:
             or _EXPERIMENT,
             tracking_uri=_absolute(self.tracking_uri or _uri_here()),
         )
+
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether only this machine reaches the tracking URI: a file, or loopback."""
+        parts = urlsplit(self.tracking_uri or "")
+        if self.tracking_uri in _OF_DATABRICKS:
+            return False
+        if parts.hostname is None:
+            return parts.scheme in {"", "file", "sqlite"}
+        try:
+            return ipaddress.ip_address(parts.hostname).is_loopback
+        except ValueError:
+            return parts.hostname == "localhost"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values; `from_json` is the inverse."""
@@ -260,4 +275,5 @@ def _absolute(uri: str) -> str:
     if uri.startswith(_SQLITE) and not uri.startswith(f"{_SQLITE}/"):
         path = uri.removeprefix(_SQLITE)
         return f"{_SQLITE}{Path(path).absolute()}" if path != ":memory:" else uri
-    return uri if "://" in uri or ":" in uri else Path(uri).absolute().as_uri()
+    is_uri = ":" in uri or uri in _OF_DATABRICKS
+    return uri if is_uri else Path(uri).absolute().as_uri()

@@ -15,6 +15,7 @@ from dask_hpsearch.engine.cluster_features import features_of
 from dask_hpsearch.exceptions import (
     SigningKeyError,
     StoreError,
+    TrackerError,
     UnpicklableError,
     UnsupportedSearchError,
 )
@@ -45,6 +46,7 @@ from dask_hpsearch.strategies.optuna import samplers
 if TYPE_CHECKING:
     from dask_hpsearch.execution.fitted import Fitted
     from dask_hpsearch.execution.settings import Settings
+    from dask_hpsearch.exports.mlflow_settings import MlflowTracker
     from dask_hpsearch.journal.folder import RunFolder
 
 _logger = logging.getLogger(__name__)
@@ -198,6 +200,8 @@ def _submit(fresh: Any, data: FitData, settings: Settings) -> SearchRun:
     if settings.store is None:
         tidy(store)
     as_job = job_cluster(store, settings.client) is not None
+    if as_job:
+        _check_tracker(settings.tracker)
     with DataStore.of(store) as data_store:
         if as_job:
             data = _reachable(data, data_store)
@@ -216,6 +220,8 @@ def _is_better_as_job(data: FitData, settings: Settings) -> bool:
     remote = is_reference(data.X) and data.X.reachable
     if not remote or settings.store is None:
         return False
+    if settings.tracker is not None and settings.tracker.is_of_this_machine:
+        return False
     return job_cluster(settings.store, settings.client) is not None
 
 
@@ -228,6 +234,17 @@ def _reachable(data: FitData, data_store: DataStore) -> FitData:
         for name, value in data.named().items()
     }
     return FitData(values.pop("X"), values.pop("y"), values)
+
+
+def _check_tracker(tracker: MlflowTracker | None) -> None:
+    """Refuse a tracker that only this machine reaches to a driver in a pod."""
+    if tracker is not None and tracker.is_of_this_machine:
+        msg = (
+            f"the driver of this run is a pod, which does not reach {tracker.tracking_uri}: "
+            "give the address of an MLflow server, such as "
+            "MlflowTracker(tracking_uri='http://mlflow:5000'), or fit() without submit()"
+        )
+        raise TrackerError(msg)
 
 
 def _check_keep(settings: Settings) -> None:

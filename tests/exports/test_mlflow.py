@@ -378,3 +378,34 @@ def test_the_tracker_is_that_of_mlflows_own_settings(
     own = MlflowTracker(experiment="own", tracking_uri=str(tmp_path)).resolved()
     assert own.experiment == "own"
     assert own.tracking_uri == tmp_path.as_uri()
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_of_this_machine"),
+    [
+        ("sqlite:///mlflow.db", True),
+        ("folder", True),
+        ("file:///folder", True),
+        ("http://localhost:5000", True),
+        ("http://127.0.0.1:5000", True),
+        ("http://[::1]:5000", True),
+        ("http://mlflow:5000", False),
+        ("https://192.0.2.1/mlflow", False),
+        ("postgresql://user@database/mlflow", False),
+        ("databricks", False),
+    ],
+)
+def test_a_tracker_of_this_machine_is_known(uri: str, is_of_this_machine: bool) -> None:  # noqa: FBT001 (a parameter of the test)
+    """Other machines cannot write to it."""
+    tracker = MlflowTracker(tracking_uri=uri).resolved()
+
+    assert tracker.is_of_this_machine == is_of_this_machine
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0])
+def test_a_tracker_gives_up_after_some_time(seconds: float) -> None:
+    """Zero would mean that nothing is written."""
+    with pytest.raises(
+        ValueError, match="give_up_s must be a number of seconds above 0"
+    ):
+        MlflowTracker(give_up_s=seconds)

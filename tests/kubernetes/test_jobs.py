@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from dask_hpsearch import DaskSearchCV, SearchRun, kube_cluster
+from dask_hpsearch import DaskSearchCV, MlflowTracker, SearchRun, kube_cluster
 from dask_hpsearch.clusters.kubernetes import driver_job
 from dask_hpsearch.clusters.kubernetes.driver_job import DriverJobSpec
 from dask_hpsearch.config.load import load_spec
-from dask_hpsearch.exceptions import PodStartError, RunCancelledError
+from dask_hpsearch.exceptions import PodStartError, RunCancelledError, TrackerError
 from dask_hpsearch.journal.events import FitEvent, StateEvent
 from tests.gcs.held import put
 from tests.kubernetes.accounts import kubeconfig_with, token_of, tried
@@ -339,6 +339,22 @@ def test_a_driver_that_cannot_start_is_told(
     with pytest.raises(RunCancelledError):
         run.result(10)
     wait_until(lambda: not any(run.run_id in one for one in objects_of(namespace)))
+
+
+def test_a_tracker_of_this_machine_is_refused(
+    client: Client, bucket: FarBucket
+) -> None:
+    """The driver's pod does not reach it; no run is left."""
+    before = [run.run_id for run in SearchRun.list(bucket.url)]
+    tracker = MlflowTracker(tracking_uri="sqlite:///mlflow.db")
+    own = DaskSearchCV(
+        search(range(2), 0.1), client=client, store=bucket.url, tracker=tracker
+    )
+
+    with pytest.raises(TrackerError, match="is a pod, which does not reach sqlite"):
+        own.submit(X, y)
+
+    assert [run.run_id for run in SearchRun.list(bucket.url)] == before
 
 
 def test_a_driver_may_do_what_it_does_and_is_refused_more(

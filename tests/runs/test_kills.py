@@ -29,10 +29,8 @@ from tests.runs.deployment import Deployment, deployed
 from tests.runs.kills import driver_of, fit_in_thread, kill, store_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from concurrent.futures import Future
 
-    from tests.gcs.proxy import Proxy
 
 X, y = flowers()
 # Where a run is, and which of its moments.
@@ -145,13 +143,6 @@ def shown_by(run: SearchRun) -> set[Fit]:
         for split in range(N_SPLITS)
         if np.isfinite(row.get(f"split{split}_test_score", np.nan))
     }
-
-
-@pytest.fixture(scope="module")
-def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A cluster whose slots and worker may be killed: they come again."""
-    with deployed(tmp_path_factory.mktemp("dask")) as deployment:
-        yield deployment
 
 
 @pytest.fixture(params=MOMENTS, ids=lambda place: f"{place[0]}-{place[1]}")

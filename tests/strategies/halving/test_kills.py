@@ -27,11 +27,9 @@ from tests.runs.kills import driver_of, fit_in_thread, kill, places, store_at
 from tests.strategies.halving.learners import Fit, Learner, fits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from concurrent.futures import Future
     from pathlib import Path
 
-    from tests.gcs.proxy import Proxy
 
 X, y = flowers(150)
 N_CANDIDATES, N_SPLITS = 27, 2
@@ -146,13 +144,6 @@ def shown_by(run: SearchRun) -> set[Fit]:
         for split in range(N_SPLITS)
         if np.isfinite(row.get(f"split{split}_test_score", np.nan))
     }
-
-
-@pytest.fixture(scope="module")
-def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A cluster whose slots and worker may be killed: they come again."""
-    with deployed(tmp_path_factory.mktemp("dask")) as deployment:
-        yield deployment
 
 
 @pytest.fixture(params=places())

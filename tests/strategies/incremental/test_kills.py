@@ -30,11 +30,9 @@ from tests.strategies.incremental.oracle import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from concurrent.futures import Future
     from pathlib import Path
 
-    from tests.gcs.proxy import Proxy
 
 RNG = np.random.default_rng(1)
 DATA = in_blocks(RNG.normal(size=(120, 3)), RNG.integers(0, 2, 120), 30)
@@ -122,13 +120,6 @@ class Case:
         assert all(one > killed_at - CALL_S - UNWRITTEN_S for one in again)
         left = [one.name for one in open_store(self.store).list("")]
         assert not [name for name in left if "/models/" in name]
-
-
-@pytest.fixture(scope="module")
-def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A cluster whose slots and worker may be killed: they come again."""
-    with deployed(tmp_path_factory.mktemp("dask")) as deployment:
-        yield deployment
 
 
 @pytest.fixture(params=places())

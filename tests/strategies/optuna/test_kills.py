@@ -41,11 +41,10 @@ from tests.runs.kills import (
 from tests.strategies.optuna.searches import optuna_search, study_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from concurrent.futures import Future
     from pathlib import Path
 
-    from tests.gcs.proxy import Proxy
 
 X, y = flowers()
 N_TRIALS, N_SPLITS = 24, 2
@@ -218,13 +217,6 @@ def candidates_of(result: Any) -> tuple[list[float], dict[Fit, float]]:
 def fits_of(entries: Iterable[dict[str, Any]]) -> list[Fit]:
     """Candidate and split of every entry."""
     return [(entry["number"], SPLITS[entry["data"]]) for entry in entries]
-
-
-@pytest.fixture(scope="module")
-def where(gcs: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """A cluster whose slots and worker may be killed: they come again."""
-    with deployed(tmp_path_factory.mktemp("dask")) as deployment:
-        yield deployment
 
 
 @pytest.fixture(params=places(KINDS))
