@@ -357,5 +357,5 @@ def _draw_headers(ax: Axes, names: Sequence[str], room: float, look: Look) -> No
 
 def _points_between_axes(ax: Axes, n_params: int) -> float:
     """Return about how far apart the parallel axes are."""
-    width = ax.get_position().width * ax.figure.get_size_inches()[0]
-    return float(width) * _POINTS_PER_INCH / (n_params + 0.7)
+    inches = ax.bbox.width / ax.figure.dpi
+    return float(inches) * _POINTS_PER_INCH / (n_params + 0.7)

@@ -36,6 +36,7 @@ SPLIT_MARKERS = ("o", "s", "^", "D", "v", "P")
 _STRIP = 0.035  # height of marks of candidates without a place, as a part of the axes
 _LONGEST_LABEL = 40
 _KEY_HEIGHT = 0.07
+_KEY_SIZE = 18.0  # of marks, at least: those of a crowd are too small to recognize
 _MANY = 200  # candidates; more have smaller marks
 
 
@@ -174,6 +175,8 @@ def outlined(text: Any, look: Look) -> None:
 
 def key(ax: Axes, handles: Iterable[Artist], *, obvious: str = "complete") -> None:
     """Show what marks mean in a row above axes, unless there are only obvious ones."""
+    from matplotlib.collections import PathCollection
+
     handles = list(handles)
     if all(one.get_label() == obvious for one in handles):
         return
@@ -193,6 +196,8 @@ def key(ax: Axes, handles: Iterable[Artist], *, obvious: str = "complete") -> No
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1.0)
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([max(one, _KEY_SIZE) for one in handle.get_sizes()])
 
 
 def plain_numbers(axis: Axis) -> None:

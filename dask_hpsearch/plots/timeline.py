@@ -187,11 +187,11 @@ class TimelineDisplay:
 
     def _size_of_bars(self, ax: Axes, last: float, n_rows: int) -> tuple[float, float]:
         """Return about how wide and how high bars are, in points."""
-        width, height = ax.figure.get_size_inches() * ax.get_position().size
+        box, dpi = ax.bbox, ax.figure.dpi
         share = float(np.median(self.ends - self.starts)) / max(last, _LEAST_TIME)
         return (
-            _POINTS_PER_INCH * float(width) * share,
-            _POINTS_PER_INCH * float(height) / n_rows,
+            _POINTS_PER_INCH * float(box.width / dpi) * share,
+            _POINTS_PER_INCH * float(box.height / dpi) / n_rows,
         )
 
     def _draw_fits(

@@ -75,6 +75,21 @@ def test_axes_of_the_user_are_drawn_on(display: str) -> None:
     assert not right.collections
 
 
+@pytest.mark.parametrize("display", plots.__all__)
+def test_a_part_of_a_figure_is_drawn_on(display: str) -> None:
+    """Matplotlib's subfigures have no size in inches."""
+    left, _ = plt.figure(figsize=(12, 4)).subfigures(1, 2)
+
+    drawn = (
+        getattr(plots, display)
+        .from_search(run_of("failing"), **options_of(display, "failing"))
+        .plot(ax=left.subplots())
+    )
+
+    drawn.figure_.canvas.draw()
+    assert drawn.figure_ is left
+
+
 def test_the_best_so_far_counts_complete_candidates() -> None:
     """Dropped and failed ones are shown, and no best."""
     results = {
