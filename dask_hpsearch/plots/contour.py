@@ -6,14 +6,21 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dask_hpsearch.plots.importance import Importances, importances_of
-from dask_hpsearch.plots.parameter_scale import ParameterScale, short_names
+from dask_hpsearch.plots.importance import importances_of
+from dask_hpsearch.plots.parameter_scale import (
+    ParameterScale,
+    digits_for,
+    number_text,
+    round_ticks,
+    short_names,
+)
 from dask_hpsearch.plots.search_data import Status
 from dask_hpsearch.plots.sources import read_search
 from dask_hpsearch.plots.style import (
     axes_for,
     current_look,
     key,
+    plain_numbers,
     ring,
     score_label,
     smaller,
@@ -33,12 +40,14 @@ if TYPE_CHECKING:
     from dask_hpsearch.plots.style import Look
 
 _CELLS = 60
-_LEVELS = 9
+_LEVELS = 12
 _PAIR = 2
 _LEAST_CANDIDATES = 3
 _CATEGORY_DISTANCE = 0.5
 _JITTER = 0.3
-_GOLDEN = 0.6180339887498949
+# Multiples of both together fill a square evenly: Roberts, "The unreasonable
+# effectiveness of quasirandom sequences" (2018).
+_STEPS = {"x": 0.7548776662466927, "y": 0.5698402909980532}
 
 
 class ContourDisplay:
@@ -105,7 +114,8 @@ class ContourDisplay:
             A run may be under way, or stopped.
         params : tuple of two str, optional
             The parameters of the x axis and of the y axis; default: the two most important
-            ones, as `ParameterImportanceDisplay` finds them.
+            ones, as `ParameterImportanceDisplay` finds them, or the first two that vary if
+            it finds none.
         scoring : str, optional
             Which of several scores to display; default: that of ``refit``.
 
@@ -199,12 +209,11 @@ class ContourDisplay:
 
     def _draw_surface(self, ax: Axes, look: Look) -> None:
         from matplotlib.colors import BoundaryNorm
-        from matplotlib.ticker import MaxNLocator
 
         low, high = float(self.surface.min()), float(self.surface.max())
         if low == high:
             low, high = score_limits(self.surface)
-        levels = MaxNLocator(_LEVELS).tick_values(low, high)
+        levels = round_ticks(_LEVELS).tick_values(low, high)
         x, y = _grid(self.x_scale), _grid(self.y_scale)
         mesh: ScalarMappable
         if "category" in (self.x_scale.kind, self.y_scale.kind):
@@ -220,6 +229,7 @@ class ContourDisplay:
         bar = ax.figure.colorbar(mesh, ax=ax, ticks=levels, pad=0.02)
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=0, labelsize="small", labelcolor=look.foreground)
+        plain_numbers(bar.ax.yaxis)
         bar.set_label(score_label(self.score_name))
         self.colorbar_ = bar
 
@@ -227,10 +237,10 @@ class ContourDisplay:
         from matplotlib.patheffects import withStroke
 
         x, y = (
-            _jittered(scale, scale.positions(values), phase)
-            for scale, values, phase in (
-                (self.x_scale, self.x, 0.0),
-                (self.y_scale, self.y, 0.37),
+            _jittered(scale, scale.positions(values), _STEPS[which])
+            for scale, values, which in (
+                (self.x_scale, self.x, "x"),
+                (self.y_scale, self.y, "y"),
             )
         )
         is_of = {
@@ -272,7 +282,9 @@ class ContourDisplay:
         if np.isfinite(scores).any():
             best = int(np.argmax(scores))
             best_mark = ring(ax, float(x[best]), float(y[best]), look)
-            best_mark.set_label(f"best {scores[best]:.4g}")
+            digits = digits_for(*score_limits(self.mean_scores))
+            score = number_text(float(scores[best]), digits=digits)
+            best_mark.set_label(f"best {score}")
             marks.append(best_mark)
         key(ax, marks)
 
@@ -281,8 +293,7 @@ def _pair(
     data: SearchData, params: tuple[str, str] | None, scoring: str | None
 ) -> tuple[str, str]:
     if params is None:
-        found: Importances = importances_of(data, scoring=scoring)
-        names = list(found.names)
+        names = _by_importance(data, scoring)
         if len(names) < _PAIR:
             msg = (
                 f"a contour needs two parameters that vary; the search varies {names}: "
@@ -295,6 +306,14 @@ def _pair(
         raise ValueError(msg)
     first, second = data.choose_parameters(params)
     return first, second
+
+
+def _by_importance(data: SearchData, scoring: str | None) -> list[str]:
+    """Return the parameters that vary, in their own order if scores give no other."""
+    try:
+        return list(importances_of(data, scoring=scoring).names)
+    except ValueError:  # too few scores, or all the same
+        return data.varied_parameters()
 
 
 def _grid(scale: ParameterScale) -> FloatArray:
@@ -326,12 +345,10 @@ def _features(scale: ParameterScale, positions: FloatArray) -> FloatArray:
     return _CATEGORY_DISTANCE * same
 
 
-def _jittered(scale: ParameterScale, positions: FloatArray, phase: float) -> FloatArray:
+def _jittered(scale: ParameterScale, positions: FloatArray, step: float) -> FloatArray:
     if scale.kind != "category":
         return positions
-    return positions + _JITTER * (
-        (np.arange(len(positions)) * _GOLDEN + phase) % 1 - 0.5
-    )
+    return positions + _JITTER * (np.arange(len(positions)) * step % 1 - 0.5)
 
 
 def _limit(ax: Axes, scale: ParameterScale, which: str) -> None:

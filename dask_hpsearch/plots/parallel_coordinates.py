@@ -8,7 +8,9 @@ import numpy as np
 
 from dask_hpsearch.plots.parameter_scale import (
     ParameterScale,
+    digits_for,
     number_text,
+    round_ticks,
     short_names,
 )
 from dask_hpsearch.plots.search_data import Status
@@ -36,6 +38,13 @@ _MISSING_Y = -0.1  # below an axis: candidates without the parameter, or without
 _TICKS = 5
 _ROUNDING = 1e-9
 _JITTER = 0.04
+_LEAST_GAP = 0.05  # between ticks, as a part of the axis
+_WIDEST = 13.0  # inches: a notebook shrinks a wider figure
+_POINTS_PER_INCH = 72.0
+_POINTS_PER_LETTER = 5.2  # of a tick's label
+_POINTS_PER_HEADER_LETTER = 6.4
+_LINE = 13.0  # points from a header to the one above it
+_FEWEST_LETTERS = 6
 _GOLDEN = 0.6180339887498949
 
 
@@ -139,25 +148,25 @@ class ParallelCoordinatesDisplay:
             If matplotlib is not installed.
         """
         look = current_look()
-        ax = axes_for(ax, figsize=(1.5 + 1.5 * (len(self.values) + 1), 4.2))
+        width = min(1.5 + 1.5 * (len(self.values) + 1), _WIDEST)
+        ax = axes_for(ax, figsize=(width, 4.2))
+        room = _points_between_axes(ax, len(self.values))
         heights = self._heights()
         low, high = score_limits(self.mean_scores)
         self._draw_lines(ax, heights, (low, high), look)
         names = short_names(list(self.values))
+        longest = max(int(room / _POINTS_PER_LETTER) - 1, _FEWEST_LETTERS)
         for place, name in enumerate(self.values):
             scale = self.scales[name]
-            _draw_axis(ax, place, _ticks_of(scale), look)
+            ticks = [(at, short(label, longest)) for at, label in _ticks_of(scale)]
+            _draw_axis(ax, place, ticks, look)
             missing = np.isnan(scale.positions(self.values[name])).any()
-            _draw_header(ax, place, short(names[name], 22), look)
             if missing:
                 _draw_tick(ax, place, _MISSING_Y, "not set", look)
         last = len(self.values)
-        ticks = [
-            ((one - low) / (high - low), number_text(one))
-            for one in _round_numbers(low, high)
-        ]
-        _draw_axis(ax, last, ticks, look)
-        _draw_header(ax, last, score_label(self.score_name), look, bold=True)
+        _draw_axis(ax, last, self._score_ticks(), look)
+        headers = [short(names[name], 22) for name in self.values]
+        _draw_headers(ax, [*headers, score_label(self.score_name)], room, look)
         if np.isnan(heights[:, -1]).any():
             _draw_tick(ax, last, _MISSING_Y, "no score", look)
         ax.set_axis_off()
@@ -166,6 +175,22 @@ class ParallelCoordinatesDisplay:
         ax.set_ylim(_MISSING_Y - 0.06 if has_missing else -0.04, 1.04)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+    def _score_ticks(self) -> list[tuple[float, str]]:
+        """Return heights and labels of the ticks of the axis of scores."""
+        known = self.mean_scores[np.isfinite(self.mean_scores)]
+        if not len(known):
+            return []
+        low, high = score_limits(self.mean_scores)
+        digits = digits_for(low, high)
+        found = [
+            ((one - low) / (high - low), number_text(one, digits=digits))
+            for one in _round_numbers(low, high)
+        ]
+        if known.min() < low:
+            found = [(at, label) for at, label in found if at > _LEAST_GAP]
+            found.insert(0, (0.0, f"≤ {number_text(low)}"))
+        return found
 
     def _heights(self) -> FloatArray:
         """Return where lines cross the axes, of shape (n_candidates, n_params + 1)."""
@@ -248,7 +273,8 @@ class ParallelCoordinatesDisplay:
             (line,) = ax.plot(x, lines[best], color=look.best, linewidth=2.6, zorder=3)
             low, high = limits
             score = low + float(scores[best]) * (high - low)
-            line.set_label(f"best {score:.4g}")
+            digits = digits_for(low, high)
+            line.set_label(f"best {number_text(score, digits=digits)}")
             marks.insert(0, line)
         handles = [one for one in marks if one is not None]
         for handle in handles:
@@ -259,7 +285,7 @@ class ParallelCoordinatesDisplay:
 def _key_below(ax: Axes, handles: Iterable[Artist], look: Look) -> None:
     """Show what lines mean, below the axes: above them are their names."""
     del look
-    key(ax, handles, at_least=1)
+    key(ax, handles, obvious="")
     legend = ax.get_legend()
     if legend is not None:
         legend.set_loc("upper left")
@@ -268,18 +294,9 @@ def _key_below(ax: Axes, handles: Iterable[Artist], look: Look) -> None:
 
 def _ticks_of(scale: ParameterScale) -> list[tuple[float, str]]:
     """Return heights and labels of the ticks of an axis."""
-    if scale.ticks:
-        positions = np.array(scale.ticks)
-        units = scale.unit(positions)
-    elif scale.kind == "log":
-        powers = np.arange(
-            np.ceil(np.log10(scale.low)), np.floor(np.log10(scale.high)) + 1
-        )
-        positions = 10.0 ** powers[:: max(1, -(-len(powers) // _TICKS))]
-        units = scale.unit(positions)
-    else:
-        positions = _round_numbers(scale.low, scale.high, whole=scale.is_integer)
-        units = scale.unit(positions)
+    found = scale.tick_locator().tick_values(scale.low, scale.high)
+    positions = np.array(found, dtype=np.float64)
+    units = scale.unit(positions)
     inside = (units >= -_ROUNDING) & (units <= 1 + _ROUNDING)
     return [
         (float(unit), scale.label_of(float(position)))
@@ -287,11 +304,9 @@ def _ticks_of(scale: ParameterScale) -> list[tuple[float, str]]:
     ]
 
 
-def _round_numbers(low: float, high: float, *, whole: bool = False) -> FloatArray:
+def _round_numbers(low: float, high: float) -> FloatArray:
     """Return a few round numbers of a range."""
-    from matplotlib.ticker import MaxNLocator
-
-    found = np.array(MaxNLocator(_TICKS, integer=whole).tick_values(low, high))
+    found = np.array(round_ticks(_TICKS).tick_values(low, high))
     return found[(found >= low) & (found <= high)]
 
 
@@ -317,17 +332,30 @@ def _draw_tick(ax: Axes, place: int, height: float, label: str, look: Look) -> N
     outlined(text, look)
 
 
-def _draw_header(
-    ax: Axes, place: int, name: str, look: Look, *, bold: bool = False
-) -> None:
-    ax.annotate(
-        name,
-        (place, 1.0),
-        xytext=(0, 12),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        color=look.foreground,
-        fontweight="bold" if bold else "normal",
-        annotation_clip=False,
-    )
+def _draw_headers(ax: Axes, names: Sequence[str], room: float, look: Look) -> None:
+    """Write the names above the axes, in several lines if they would overlap."""
+    ends: list[float] = []  # of the last name in each line
+    for place, name in enumerate(names):
+        half = len(name) * _POINTS_PER_HEADER_LETTER / 2
+        begin = place * room - half
+        lines = (line for line, end in enumerate(ends) if end < begin)
+        line = next(lines, len(ends))
+        ends[line : line + 1] = [begin + 2 * half]
+        is_score = place == len(names) - 1
+        ax.annotate(
+            name,
+            (place, 1.0),
+            xytext=(0, 12 + line * _LINE),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            color=look.foreground,
+            fontweight="bold" if is_score else "normal",
+            annotation_clip=False,
+        )
+
+
+def _points_between_axes(ax: Axes, n_params: int) -> float:
+    """Return about how far apart the parallel axes are."""
+    inches = ax.bbox.width / ax.figure.dpi
+    return float(inches) * _POINTS_PER_INCH / (n_params + 0.7)

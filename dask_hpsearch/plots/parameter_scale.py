@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.ticker import Locator
 
     from dask_hpsearch.plots.search_data import FloatArray
 
@@ -26,6 +27,15 @@ _FEW_VALUES = 7
 _LEAST_GAP = 0.09  # between labels, as a part of the axis
 _EDGE = 0.05
 _LONGEST_CATEGORY = 18
+_MANY_CATEGORIES = 6  # more are written steeply, so that they do not overlap
+_TICKS = 5
+_FEW_TICKS = 3  # of numbers that are long
+_LONG_NUMBER = 4
+_PLAIN_POWERS = 1e-4, 1e5  # outside: 10 to the power of something
+_LARGEST_WHOLE = 1e6  # that is written without an exponent
+_DIGITS = 4
+_ROUND_STEPS = (1, 2, 2.5, 5, 10)
+_WHOLE_STEPS = (1, 2, 5, 10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,18 +156,37 @@ class ParameterScale:
         """Return the label of a position."""
         if self.kind == "category":
             return self.categories[round(position)] if self.categories else ""
-        return number_text(position)
+        if self.kind == "linear":
+            return number_text(position, digits=digits_for(self.low, self.high))
+        smallest, largest = _PLAIN_POWERS
+        plain = self.low > smallest / _DECADE and self.high < largest
+        if self.ticks or plain or not self._has_powers_only():
+            return number_text(position)
+        return f"$10^{{{round(math.log10(position))}}}$"
+
+    def _has_powers_only(self) -> bool:
+        """Whether the ticks of a logarithmic scale are far enough apart without others."""
+        low, high = self.limits()
+        return high / low > _DECADE**2
+
+    def tick_locator(self, *, across: bool = False) -> Locator:
+        """Return matplotlib's locator of the ticks; ``across``: labels are side by side."""
+        from matplotlib.ticker import FixedLocator, LogLocator
+
+        if self.ticks:
+            return FixedLocator(list(self.ticks))
+        if self.kind == "log":
+            subs = (1.0,) if self._has_powers_only() else (1.0, 3.0)
+            return LogLocator(subs=subs, numticks=_TICKS)
+        locator = round_ticks(_TICKS, whole=self.is_integer)
+        labels = map(self.label_of, locator.tick_values(self.low, self.high))
+        if across and max(map(len, labels)) > _LONG_NUMBER:
+            return round_ticks(_FEW_TICKS, whole=self.is_integer)
+        return locator
 
     def set_on(self, ax: Axes, which: Literal["x", "y"], *, label: str) -> None:
         """Give an axis this scale, its ticks and its label."""
-        from matplotlib.ticker import (
-            FixedLocator,
-            LogFormatterSciNotation,
-            LogLocator,
-            MaxNLocator,
-            NullFormatter,
-            NullLocator,
-        )
+        from matplotlib.ticker import FuncFormatter, NullLocator
 
         axis = ax.xaxis if which == "x" else ax.yaxis
         set_scale = ax.set_xscale if which == "x" else ax.set_yscale
@@ -166,23 +195,20 @@ class ParameterScale:
         set_scale("log" if self.kind == "log" else "linear")
         set_limits(*self.limits())
         set_label(label)
+        axis.set_major_locator(self.tick_locator(across=which == "x"))
+        axis.set_minor_locator(NullLocator())
         if self.ticks:
-            axis.set_major_locator(FixedLocator(list(self.ticks)))
             axis.set_ticklabels([self.label_of(one) for one in self.ticks])
-            axis.set_minor_locator(NullLocator())
-        elif self.kind == "log":
-            axis.set_major_locator(LogLocator(numticks=5))
-            axis.set_major_formatter(LogFormatterSciNotation())
-            axis.set_minor_formatter(NullFormatter())
         else:
-            axis.set_major_locator(MaxNLocator(4, integer=self.is_integer))
+            axis.set_major_formatter(FuncFormatter(lambda at, _: self.label_of(at)))
         crowded = (
             self.kind == "category"
             and which == "x"
             and (sum(map(len, self.categories)) > _LONGEST_CATEGORY)
         )
         if crowded:
-            ax.tick_params(axis="x", labelrotation=30)
+            steep = len(self.categories) > _MANY_CATEGORIES
+            ax.tick_params(axis="x", labelrotation=65 if steep else 30)
             for tick in axis.get_ticklabels():
                 tick.set_horizontalalignment("right")
                 tick.set_rotation_mode("anchor")
@@ -217,9 +243,30 @@ def category_of(value: Any) -> str:
     return short(" ".join(text.split()), _LONGEST_CATEGORY)
 
 
-def number_text(value: float) -> str:
-    """Return a number as a label."""
-    return f"{float(value):.4g}"
+def number_text(value: float, *, digits: int = _DIGITS) -> str:
+    """Return a number as a label, without an exponent if it is not needed."""
+    value = float(value)
+    large = _DECADE**digits <= abs(value) < _LARGEST_WHOLE
+    if large or (value.is_integer() and abs(value) < _LARGEST_WHOLE):
+        return f"{round(value)}"
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+
+
+def digits_for(low: float, high: float) -> int:
+    """Return how many significant digits tell numbers of a range apart."""
+    largest = max(abs(low), abs(high))
+    if high <= low or not largest:
+        return _DIGITS
+    return max(_DIGITS, math.ceil(math.log10(largest / (high - low))) + 2)
+
+
+def round_ticks(n_ticks: int, *, whole: bool = False) -> Locator:
+    """Return a locator of about that many round numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    steps = _WHOLE_STEPS if whole else _ROUND_STEPS
+    return MaxNLocator(n_ticks, integer=whole, steps=list(steps))
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from dask_hpsearch.plots.style import (
     divided,
     draw_candidates,
     key,
+    plain_numbers,
     ring,
     score_label,
     tidy,
@@ -147,6 +148,7 @@ class ParameterSliceDisplay:
         marks: dict[str, Artist] = {}
         for place, (part, name) in enumerate(zip(parts, self.values, strict=True)):
             tidy(part, look)
+            plain_numbers(part.yaxis)
             for mark in self._draw(part, name, look):
                 marks.setdefault(str(mark.get_label()), mark)
             self.scales[name].set_on(part, "x", label=names[name])

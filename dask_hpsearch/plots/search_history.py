@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from dask_hpsearch.plots.parameter_scale import digits_for, number_text, round_ticks
 from dask_hpsearch.plots.search_data import Status
 from dask_hpsearch.plots.sources import read_search
 from dask_hpsearch.plots.style import (
@@ -14,6 +15,7 @@ from dask_hpsearch.plots.style import (
     draw_candidates,
     key,
     outlined,
+    plain_numbers,
     ring,
     score_label,
     tidy,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from dask_hpsearch.plots.style import Look
 
 _CROWD = 200  # candidates
+_TICKS = 8
 
 
 class SearchHistoryDisplay:
@@ -153,10 +156,15 @@ class SearchHistoryDisplay:
         look = current_look()
         ax = axes_for(ax, figsize=(7.0, 4.0))
         tidy(ax, look)
+        plain_numbers(ax.yaxis)
         x, label = self.x, "Candidate"
         if self.by == "time":
             unit = time_unit(float(x.max(initial=0.0)))
             x, label = x / unit.seconds, f"Time ({unit.name})"
+        elif len(x) > 1:
+            ax.xaxis.set_major_locator(round_ticks(_TICKS, whole=True))
+        else:
+            ax.set_xticks(x)
         limits = score_limits(self.mean_scores)
         marks = draw_candidates(
             ax, x, self.mean_scores, self.status, look, limits=limits
@@ -190,13 +198,14 @@ class SearchHistoryDisplay:
         known = np.isfinite(self.best_so_far)
         if not known.any():
             return
+        limits = score_limits(self.mean_scores)
         last = self.rungs == self.rungs[known].max()
         best = float(np.nanmax(self.best_so_far[last]))
         row = int(np.flatnonzero(last & (self.best_so_far == best))[0])
         ring(ax, float(x[row]), best, look)
         on_right = x[row] > x.min() + 0.6 * float(np.ptp(x))
         text = ax.annotate(
-            f"best {best:.4g}",
+            f"best {number_text(best, digits=digits_for(*limits))}",
             (float(x[row]), best),
             xytext=(-4 if on_right else 4, 7),
             textcoords="offset points",

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dask_hpsearch.plots.parameter_scale import category_of, short_names
+from dask_hpsearch.plots.parameter_scale import (
+    category_of,
+    number_text,
+    round_ticks,
+    short_names,
+)
 from dask_hpsearch.plots.search_data import Status
 from dask_hpsearch.plots.sources import read_search
 from dask_hpsearch.plots.style import (
@@ -15,6 +20,7 @@ from dask_hpsearch.plots.style import (
     axes_for,
     current_look,
     key,
+    plain_numbers,
     score_label,
     short,
     tidy,
@@ -24,6 +30,7 @@ from dask_hpsearch.progress.score_limits import score_limits
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
     from dask_hpsearch.plots.search_data import FloatArray, SearchData
@@ -34,6 +41,7 @@ _POINTS_PER_LETTER = 5.3
 _GAP = 12.0  # points between columns
 _WIDEST = 330.0  # points
 _LONGEST_NAME = 16
+_TICKS = 6
 
 
 class SplitScoresDisplay:
@@ -153,22 +161,45 @@ class SplitScoresDisplay:
             If matplotlib is not installed.
         """
         look = current_look()
-        n_candidates, n_splits = self.split_scores.shape
+        n_candidates = len(self.split_scores)
         offsets, width = _layout(self.columns)
         ax = axes_for(
             ax, figsize=(5.2 + width / _POINTS_PER_INCH, 1.5 + 0.34 * n_candidates)
         )
         tidy(ax, look, grid="x")
-        y = np.arange(n_candidates)
         low, high = score_limits(self.split_scores.ravel())
         room = high - low
         ax.set_xlim(low - 0.06 * room, high + 0.06 * room)
+        plain_numbers(ax.xaxis)
+        ax.xaxis.set_major_locator(round_ticks(_TICKS))
+        if not np.isfinite(self.split_scores).any():
+            ax.set_xticks([])  # there is no scale without a score
         self._draw_ranges(ax, low, look)
-        marks = []
+        marks = self._draw_splits(ax, low, look)
+        marks += self._draw_below(ax, low - 0.035 * room, low, look)
+        if np.isfinite(self.split_scores).any():
+            key(ax, marks)
+        ax.set_yticks([])
+        self._draw_columns(ax, offsets, look)
+        ax.set_ylim(n_candidates - 0.4, -0.6)
+        ax.spines["left"].set_visible(False)
+        ax.set_xlabel(
+            score_label(self.score_name, mean=False)
+            + _not_shown(self.n_others, len(self.columns) - len(offsets))
+        )
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _draw_splits(self, ax: Axes, low: float, look: Look) -> list[Artist]:
+        """Draw the scores on each split and their mean; return the key's marks."""
+        n_candidates, n_splits = self.split_scores.shape
+        y = np.arange(n_candidates)
+        marks: list[Artist] = []
         few = n_splits <= len(SPLIT_COLORS)
         for split in range(n_splits):
+            scores = self.split_scores[:, split]
             drawn = ax.scatter(
-                np.clip(self.split_scores[:, split], low, None),
+                np.where(scores < low, np.nan, scores),
                 y,
                 s=30,
                 color=SPLIT_COLORS[split] if few else look.complete,
@@ -180,7 +211,7 @@ class SplitScoresDisplay:
             )
             marks.append(drawn)
         mean = ax.scatter(
-            np.clip(self.mean_scores, low, None),
+            np.where(self.mean_scores < low, np.nan, self.mean_scores),
             y,
             s=150,
             marker="|",
@@ -189,17 +220,32 @@ class SplitScoresDisplay:
             zorder=4,
             label="mean",
         )
-        key(ax, [*(marks if few else marks[:1]), mean])
-        ax.set_yticks([])
-        self._draw_columns(ax, offsets, look)
-        ax.set_ylim(n_candidates - 0.4, -0.6)
-        ax.spines["left"].set_visible(False)
-        label = score_label(self.score_name, mean=False)
-        if self.n_others:
-            label += f"   ({self.n_others:,} more candidates not shown)"
-        ax.set_xlabel(label)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        return [*(marks if few else marks[:1]), mean]
+
+    def _draw_below(
+        self, ax: Axes, edge: float, low: float, look: Look
+    ) -> list[Artist]:
+        """Mark scores below the axis at its edge, in the colours of their splits."""
+        rows, splits = np.nonzero(self.split_scores < low)
+        if not len(rows):
+            return []
+        few = self.split_scores.shape[1] <= len(SPLIT_COLORS)
+        colors = [SPLIT_COLORS[one] if few else look.complete for one in splits]
+        ax.scatter(
+            np.full(len(rows), edge),
+            rows,
+            s=42,
+            marker="<",
+            color=colors,
+            linewidths=0,
+            zorder=3,
+        )
+        label = f"below {number_text(low)}"
+        return [
+            ax.scatter(
+                [], [], s=42, marker="<", color=look.muted, linewidths=0, label=label
+            )
+        ]
 
     def _draw_columns(self, ax: Axes, offsets: Sequence[float], look: Look) -> None:
         """Write a table beside the axes: names of parameters, and their values below."""
@@ -248,6 +294,16 @@ class SplitScoresDisplay:
                     color=look.failed if status == Status.FAILED else look.muted,
                     annotation_clip=False,
                 )
+
+
+def _not_shown(n_candidates: int, n_params: int) -> str:
+    """Return a note of what the display leaves out."""
+    parts = [
+        f"{number:,} more {noun}{'s' if number > 1 else ''}"
+        for number, noun in ((n_candidates, "candidate"), (n_params, "parameter"))
+        if number
+    ]
+    return f"   ({' and '.join(parts)} not shown)" if parts else ""
 
 
 def _columns(

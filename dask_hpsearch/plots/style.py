@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.colors import Colormap
 
     from dask_hpsearch.plots.search_data import FloatArray
@@ -35,6 +36,7 @@ SPLIT_MARKERS = ("o", "s", "^", "D", "v", "P")
 _STRIP = 0.035  # height of marks of candidates without a place, as a part of the axes
 _LONGEST_LABEL = 40
 _KEY_HEIGHT = 0.07
+_KEY_SIZE = 18.0  # of marks, at least: those of a crowd are too small to recognize
 _MANY = 200  # candidates; more have smaller marks
 
 
@@ -101,6 +103,13 @@ def _blend(color: Color, background: Color, share: float) -> Color:
     return red, green, blue
 
 
+def paler(color: str, look: Look) -> Color:
+    """Return a colour halfway to the background."""
+    from matplotlib.colors import to_rgb
+
+    return _blend(to_rgb(color), look.background, 0.5)
+
+
 def axes_for(ax: Axes | None, *, figsize: tuple[float, float]) -> Axes:
     """Return the axes to draw on: those of the user, or new ones of a size in inches."""
     with map_import_errors("a display"):
@@ -126,7 +135,7 @@ def divided(ax: Axes, n_rows: int, n_columns: int) -> tuple[Axes, list[Axes]]:
         msg = "ax must be a subplot, as plt.subplots() makes it, so that it can be divided"
         raise ValueError(msg)
     ax.set_axis_off()
-    heights = [_KEY_HEIGHT * n_rows, *[1.0] * n_rows]
+    heights = [_KEY_HEIGHT, *[1.0] * n_rows]
     grid = spec.subgridspec(n_rows + 1, n_columns, height_ratios=heights, wspace=0.06)
     figure = ax.figure
     above = figure.add_subplot(grid[0, :])
@@ -164,10 +173,12 @@ def outlined(text: Any, look: Look) -> None:
     text.set_path_effects([withStroke(linewidth=2.5, foreground=look.background)])
 
 
-def key(ax: Axes, handles: Iterable[Artist], *, at_least: int = 2) -> None:
-    """Show what marks mean in a row above axes, if there are several."""
+def key(ax: Axes, handles: Iterable[Artist], *, obvious: str = "complete") -> None:
+    """Show what marks mean in a row above axes, unless there are only obvious ones."""
+    from matplotlib.collections import PathCollection
+
     handles = list(handles)
-    if len(handles) < at_least:
+    if all(one.get_label() == obvious for one in handles):
         return
     legend = ax.legend(
         handles=handles,
@@ -185,6 +196,15 @@ def key(ax: Axes, handles: Iterable[Artist], *, at_least: int = 2) -> None:
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1.0)
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([max(one, _KEY_SIZE) for one in handle.get_sizes()])
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Label an axis of scores with the scores themselves, not with offsets."""
+    from matplotlib.ticker import ScalarFormatter
+
+    axis.set_major_formatter(ScalarFormatter(useOffset=False))
 
 
 def score_label(name: str, *, mean: bool = True) -> str:
@@ -225,6 +245,8 @@ def draw_candidates(
     }
     known = np.isfinite(scores)
     strip = ~known | is_of[Status.FAILED] | (scores < low)
+    if not known.any():
+        ax.set_yticks([])  # there is no scale without a score
     bottom = 0.16 if strip[np.isfinite(x)].any() else 0.06
     ax.set_ylim(low - bottom * room, high + 0.1 * room)
     strip_y = low - bottom * room + _STRIP * room * (1.1 + bottom)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dask_hpsearch.plots.search_data import Status
 from dask_hpsearch.plots.sources import read_search
-from dask_hpsearch.plots.style import axes_for, current_look, key, tidy
+from dask_hpsearch.plots.style import axes_for, current_look, key, paler, tidy
 from dask_hpsearch.plots.time_scale import time_unit
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from dask_hpsearch.plots.style import Look
 
 _MOST_LABELS = 12
+_CROWD = 3.5  # points: smaller bars touch each other
+_POINTS_PER_INCH = 72.0
+_LEAST_TIME = 1e-9
 
 
 class TimelineDisplay:
@@ -166,7 +169,8 @@ class TimelineDisplay:
         if self.sizes is not None:
             last = max(last, float(self.sizes.times.max()))
         unit = time_unit(last)
-        marks = self._draw_fits(ax, unit.seconds, look)
+        size = self._size_of_bars(ax, last, n_rows)
+        marks = self._draw_fits(ax, unit.seconds, look, size=size)
         marks += self._draw_slots(ax, unit.seconds, last, look)
         most = (
             n_rows if self.sizes is None else max(n_rows, int(self.sizes.slots.max()))
@@ -175,17 +179,36 @@ class TimelineDisplay:
         ax.set_ylim(0, most * 1.06 + 0.12)
         ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         self._draw_events(ax, unit.seconds, look)
-        key(ax, marks)
+        key(ax, marks, obvious="fit")
         ax.set_xlabel(f"Time ({unit.name})")
         ax.set_ylabel("Fits at once" if self.sizes is None else "Fits and slots")
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _draw_fits(self, ax: Axes, second: float, look: Look) -> list[Artist]:
+    def _size_of_bars(self, ax: Axes, last: float, n_rows: int) -> tuple[float, float]:
+        """Return about how wide and how high bars are, in points."""
+        box, dpi = ax.bbox, ax.figure.dpi
+        share = float(np.median(self.ends - self.starts)) / max(last, _LEAST_TIME)
+        return (
+            _POINTS_PER_INCH * float(box.width / dpi) * share,
+            _POINTS_PER_INCH * float(box.height / dpi) / n_rows,
+        )
+
+    def _draw_fits(
+        self, ax: Axes, second: float, look: Look, *, size: tuple[float, float]
+    ) -> list[Artist]:
+        """Draw the bars.
+
+        Failed fits differ from others in more than their hue, which not all readers see:
+        by a hatch, and in a crowd, which gaps and hatches would cover, by being darker.
+        """
         from matplotlib.collections import PolyCollection
 
         left, right = self.starts / second, self.ends / second
+        crowd = min(size) < _CROWD
+        edge = 0.0 if crowd else 0.5
         thin = float(np.clip(0.86 - self.rows.max() / 400, 0.6, 0.86))
+        thin = 1.0 if size[1] < _CROWD else thin
         below, above = self.rows + (1 - thin) / 2, self.rows + (1 + thin) / 2
         corners = np.stack(
             [
@@ -197,20 +220,22 @@ class TimelineDisplay:
             axis=1,
         )
         marks: list[Artist] = []
-        colors = {
-            Status.COMPLETE: ("fit", look.complete, ""),
-            Status.DROPPED: ("fit of a dropped candidate", look.muted, "////"),
-            Status.FAILED: ("failed fit", look.failed, ""),
+        fits = paler(look.complete, look) if crowd else look.complete
+        dropped = (look.muted, "none") if crowd else ("none", look.muted)
+        bars_of: dict[Status, tuple[str, Any, Any, str]] = {
+            Status.COMPLETE: ("fit", fits, look.background, ""),
+            Status.DROPPED: ("fit of a dropped candidate", *dropped, "////"),
+            Status.FAILED: ("failed fit", look.failed, look.background, "xxxx"),
         }
-        for status, (label, color, hatch) in colors.items():
+        for status, (label, color, edges, hatch) in bars_of.items():
             chosen = np.array([one == status for one in self.status], dtype=bool)
             if chosen.any():
                 bars = PolyCollection(
                     list(corners[chosen]),
-                    facecolors="none" if hatch else color,
-                    edgecolors=color if hatch else look.background,
-                    hatch=hatch or None,
-                    linewidths=0.5,
+                    facecolors=color,
+                    edgecolors=edges,
+                    hatch=None if crowd else hatch or None,
+                    linewidths=edge,
                     label=label,
                 )
                 ax.add_collection(bars)
@@ -273,7 +298,8 @@ class TimelineDisplay:
             changes = np.diff(self.sizes.workers)
             for place in np.flatnonzero(changes):
                 change = int(changes[place])
-                text = f"{change:+d} worker{'s' if abs(change) > 1 else ''}"
+                sign = "+" if change > 0 else "\N{MINUS SIGN}"
+                text = f"{sign}{abs(change)} worker{'s' if abs(change) > 1 else ''}"
                 color = "failed" if change < 0 else "complete"
                 noted.append((float(self.sizes.times[place + 1]), text, color))
         if not noted:

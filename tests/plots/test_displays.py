@@ -75,6 +75,21 @@ def test_axes_of_the_user_are_drawn_on(display: str) -> None:
     assert not right.collections
 
 
+@pytest.mark.parametrize("display", plots.__all__)
+def test_a_part_of_a_figure_is_drawn_on(display: str) -> None:
+    """Matplotlib's subfigures have no size in inches."""
+    left, _ = plt.figure(figsize=(12, 4)).subfigures(1, 2)
+
+    drawn = (
+        getattr(plots, display)
+        .from_search(run_of("failing"), **options_of(display, "failing"))
+        .plot(ax=left.subplots())
+    )
+
+    drawn.figure_.canvas.draw()
+    assert drawn.figure_ is left
+
+
 def test_the_best_so_far_counts_complete_candidates() -> None:
     """Dropped and failed ones are shown, and no best."""
     results = {
@@ -254,7 +269,7 @@ def test_the_timeline_shows_workers_that_come_and_go() -> None:
     shown = TimelineDisplay.from_search(run_of("running")).plot()
 
     texts = [text.get_text() for text in shown.ax_.texts]
-    assert texts == ["+1 worker", "-1 worker", "+1 worker"]
+    assert texts == ["+1 worker", "\N{MINUS SIGN}1 worker", "+1 worker"]
     assert len(shown.starts) == 83
     assert shown.starts.min() == 0
 
@@ -395,6 +410,152 @@ def test_all_failed_candidates_are_drawn() -> None:
         SplitScoresDisplay,
     ):
         display.from_search(results).plot().figure_.canvas.draw()
+
+
+def test_a_search_without_a_score_has_no_scale_of_scores() -> None:
+    """What the crosses mean is said, and no score is made up."""
+    results = {
+        "params": [{"a": one} for one in range(4)],
+        "mean_test_score": [np.nan] * 4,
+        "split0_test_score": [np.nan] * 4,
+    }
+
+    history = SearchHistoryDisplay.from_search(results).plot()
+    splits = SplitScoresDisplay.from_search(results).plot()
+    lines = ParallelCoordinatesDisplay.from_search(results).plot()
+
+    assert not list(history.ax_.get_yticks())
+    assert keys_of(history.ax_) == ["failed"]
+    assert not list(splits.ax_.get_xticks())
+    assert splits.ax_.get_legend() is None
+    texts = [text.get_text() for text in lines.ax_.texts]
+    assert texts == ["0", "1", "2", "3", "a", "Mean test score", "no score"]
+
+
+def keys_of(ax: Any) -> list[str]:
+    """Return the texts of the key of axes."""
+    legend = ax.get_legend()
+    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("n_candidates", [1, 2, 7, 20])
+def test_candidates_have_whole_numbers(n_candidates: int) -> None:
+    """There is no candidate 2.5."""
+    results = {
+        "params": [{"a": one} for one in range(n_candidates)],
+        "mean_test_score": np.linspace(0.5, 0.9, n_candidates),
+    }
+
+    ax = SearchHistoryDisplay.from_search(results).plot().ax_
+
+    ticks = [one for one in ax.get_xticks() if 1 <= one <= n_candidates]
+    assert ticks
+    assert ticks == [round(one) for one in ticks]
+
+
+def test_scores_close_to_each_other_are_told_apart() -> None:
+    """Neither an offset nor the same label for all."""
+    scores = 1 - 1e-6 * np.arange(1.0, 9.0)
+    results = {
+        "params": [{"a": one, "b": one % 3} for one in range(8)],
+        "mean_test_score": scores,
+    }
+
+    history = SearchHistoryDisplay.from_search(results).plot()
+    lines = ParallelCoordinatesDisplay.from_search(results).plot()
+
+    history.figure_.canvas.draw()
+    assert not history.ax_.yaxis.get_offset_text().get_text()
+    assert "best 0.999999" in [text.get_text() for text in history.ax_.texts]
+    labels = [text.get_text() for text in lines.ax_.texts]
+    assert len([one for one in labels if one.startswith("0.99999")]) >= 3
+    assert "1" not in labels[-6:]
+
+
+def test_many_parameters_stay_legible() -> None:
+    """The figure fits into a notebook, and names do not overlap."""
+    names = [f"parameter_number_{one}" for one in range(14)]
+    rng = np.random.default_rng(0)
+    results = {
+        "params": [{name: float(rng.random()) for name in names} for _ in range(20)],
+        "mean_test_score": rng.random(20),
+    }
+
+    shown = ParallelCoordinatesDisplay.from_search(results).plot()
+
+    shown.figure_.canvas.draw()
+    assert shown.figure_.get_size_inches()[0] <= 13
+    headers = [
+        text.get_window_extent()
+        for text in shown.ax_.texts
+        if text.get_text() in {*names, "Mean test score"}
+    ]
+    assert len(headers) == len(names) + 1
+    for place, one in enumerate(headers):
+        assert not any(one.overlaps(other) for other in headers[place + 1 :])
+
+
+def test_split_scores_say_what_they_leave_out() -> None:
+    """Candidates, and parameters for which there is no room."""
+    results = {
+        "params": [
+            {f"parameter_number_{name}": one for name in range(10)} for one in range(9)
+        ],
+        "mean_test_score": np.linspace(0, 1, 9),
+        "split0_test_score": np.linspace(0, 1, 9),
+    }
+
+    shown = SplitScoresDisplay.from_search(results, n_candidates=8).plot()
+
+    label = shown.ax_.get_xlabel()
+    assert "(1 more candidate and 7 more parameters not shown)" in label
+
+
+def test_a_score_below_the_axis_is_marked_as_such() -> None:
+    """It is not drawn as if it were the worst of the others."""
+    scores = np.linspace(0.9, 0.94, 8)
+    bad = scores.copy()
+    bad[3] = -300.0
+    results = {
+        "params": [{"a": one} for one in range(8)],
+        "mean_test_score": bad,
+        "split0_test_score": scores,
+        "split1_test_score": bad,
+    }
+
+    splits = SplitScoresDisplay.from_search(results).plot()
+    lines = ParallelCoordinatesDisplay.from_search(results).plot()
+
+    assert keys_of(splits.ax_)[-1] == "below 0.9"
+    assert "≤ 0.9" in [text.get_text() for text in lines.ax_.texts]
+
+
+def test_a_contour_of_equal_scores_is_flat() -> None:
+    """The first two parameters, since none is important."""
+    results = {
+        "params": [{"a": one, "b": one % 3, "c": one % 2} for one in range(8)],
+        "mean_test_score": [0.5] * 8,
+    }
+
+    shown = ContourDisplay.from_search(results).plot()
+
+    assert (shown.x_scale.name, shown.y_scale.name) == ("a", "b")
+    np.testing.assert_allclose(shown.surface, 0.5)
+
+
+@pytest.mark.parametrize(("n_fits", "has_edges"), [(20, True), (4000, False)])
+def test_edges_do_not_cover_the_bars_of_a_crowded_timeline(
+    *, n_fits: int, has_edges: bool
+) -> None:
+    """Failed fits among thousands are still seen."""
+    starts = np.arange(n_fits, dtype=np.float64)
+
+    shown = TimelineDisplay(
+        starts=starts, ends=starts + 1, status=[Status.COMPLETE] * n_fits
+    ).plot()
+
+    (bars,) = shown.ax_.collections
+    assert bool(np.max(bars.get_linewidths()) > 0) == has_edges
 
 
 def test_importing_the_displays_does_not_import_matplotlib(tmp_path: Path) -> None:

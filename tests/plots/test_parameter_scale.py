@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import loguniform, randint, uniform
 
-from dask_hpsearch.plots.parameter_scale import ParameterScale, short_names
+from dask_hpsearch.plots.parameter_scale import (
+    ParameterScale,
+    digits_for,
+    number_text,
+    short_names,
+)
 from dask_hpsearch.plots.search_data import MISSING
 
 
@@ -95,3 +100,62 @@ def test_names_lose_the_steps_that_they_do_not_need() -> None:
         "C2",
     ]
     assert short_names(["a__b", "b"]) == {"a__b": "a__b", "b": "b"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.05, "0.05"),
+        (20000, "20000"),
+        (12345.6, "12346"),
+        (1e7, "1e7"),
+        (1e-5, "1e-5"),
+        (-93_720_000.0, "-9.372e7"),
+    ],
+)
+def test_numbers_are_short_and_have_exponents_only_if_needed(
+    value: float, text: str
+) -> None:
+    """Five digits are easier to read than an exponent."""
+    assert number_text(value) == text
+
+
+def test_close_numbers_get_enough_digits_to_differ() -> None:
+    """Scores near 1 are not all called 1."""
+    scores = [0.999991, 0.9999915, 0.999992]
+    digits = digits_for(scores[0], scores[-1])
+
+    assert len({number_text(one, digits=digits) for one in scores}) == len(scores)
+    assert digits_for(0.5, 0.9) == digits_for(0.5, 0.5) == 4
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 30), (0.02, 2), (1e-3, 1), (1e-9, 1e9)])
+def test_a_logarithmic_axis_has_two_labels_at_least(low: float, high: float) -> None:
+    """One number does not make a scale; more than six do not fit."""
+    scale = ParameterScale.of("a", np.geomspace(low, high, 30))
+
+    ticks = np.array(scale.tick_locator().tick_values(*scale.limits()))
+
+    inside = (ticks >= scale.limits()[0]) & (ticks <= scale.limits()[1])
+    assert scale.kind == "log"
+    assert 2 <= inside.sum() <= 6
+
+
+def test_powers_are_written_as_such_where_zeros_would_be_counted() -> None:
+    """0.001 is plain, and a billionth is not."""
+    plain = ParameterScale.of("a", np.geomspace(1e-3, 1e0, 30))
+    wide = ParameterScale.of("a", np.geomspace(1e-9, 1e0, 30))
+
+    assert plain.label_of(0.001) == "0.001"
+    assert wide.label_of(0.001) == "$10^{-3}$"
+
+
+def test_linear_ticks_are_round() -> None:
+    """Multiples of 1, 2, 2.5 or 5, and whole for whole numbers."""
+    depth = ParameterScale.of("a", range(2, 12))
+    share = ParameterScale.of("a", np.linspace(0.41, 0.98, 30))
+
+    assert list(depth.tick_locator().tick_values(2, 11)) == [2, 4, 6, 8, 10, 12]
+    ticks = share.tick_locator().tick_values(0.41, 0.98)
+    np.testing.assert_allclose(ticks, [0.4, 0.6, 0.8, 1.0])
