@@ -122,7 +122,7 @@ class DaskSearchCV(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         cannot be detected. Backend "trials" only; a pipeline with a ``memory`` keeps it.
     racing : bool
         True: candidates that are beaten on their first splits are dropped, and the search
-        takes about half the time. Candidates run one split at a time while others can use
+        takes 0.2 to 0.7 of the time. Candidates run one split at a time while others can use
         the slots. One is dropped if the mean that its finished splits let expect is
         below that of the best complete candidate by 4.5 standard errors; how hard each
         split is, and how much scores vary beyond that, is estimated from the
