@@ -25,8 +25,7 @@ SPHINX_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-browser test-k8s test-sklearn test-libraries \
-	test-lowest check docs \
-	format dist sbom bench clean
+	test-lowest check docs format dist sbom bench clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +78,7 @@ test-lowest: $(LOWEST_STAMP)  ## Run a part of the tests with the lowest version
 
 # Everything is pinned there, so pip has nothing to search for.
 $(LOWEST_STAMP): constraints.txt pyproject.toml tests/lowest/constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info[:2] == (3, 11) or sys.exit("needs PYTHON=python3.11")'
 	test -x $(LOWEST_BIN)/python || $(PYTHON) -m venv $(LOWEST_VENV)
 	$(LOWEST_BIN)/python -m pip install --quiet --constraint constraints.txt pip
 	$(LOWEST_BIN)/python -m pip install --quiet --constraint tests/lowest/constraints.txt \

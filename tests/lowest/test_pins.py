@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -96,3 +97,17 @@ def test_the_module_prints_a_pin_of_each_dependency() -> None:
     lines = printed.stdout.splitlines()
     assert [Requirement(line).name for line in lines] == sorted(declared())
     assert "scikit-learn==1.6.1" in lines
+
+
+def test_the_support_window_has_the_bounds_of_the_project() -> None:
+    """The manual and pyproject.toml state the same lowest versions."""
+    page = (ROOT / "docs" / "guide" / "versions.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `?([\w-]+)`? \| ([\d.]+) \|", page, flags=re.MULTILINE)
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    python = tomllib.loads(text)["project"]["requires-python"]
+
+    stated = {name: Version(version) for name, version in rows}
+
+    assert f">={stated.pop('Python')}" == python
+    assert {"dask", "numpy", "scikit-learn"} <= stated.keys()
+    assert stated.items() <= declared().items()
