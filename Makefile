@@ -13,7 +13,11 @@ LOWEST_VENV := .venv-lowest
 LOWEST_BIN := $(LOWEST_VENV)/bin
 LOWEST_STAMP := $(LOWEST_VENV)/.ready
 # What depends most on the versions of other packages, within about five minutes.
-LOWEST_TESTS := tests/search tests/execution tests/recorder tests/journal tests/oracle
+LOWEST_TESTS := tests/search tests/recorder tests/journal tests/stores tests/oracle/test_kinds.py
+# Their processes have -W error, and Google's newest client warns that Python 3.11 is old.
+LOWEST_STORES := tests/stores/test_stores.py::TestEveryStore::test
+LOWEST_LEFT_OUT := $(addprefix --deselect=$(LOWEST_STORES)_,of_many_processes_one_creates[gs] \
+	no_process_sees_a_part_of_what_another_writes[gs] a_killed_writer_leaves_no_part[gs)
 
 EXTRAS := bayes,dashboard,dask-ml,gcp,kubernetes,mlflow,optuna,plots,tables,widgets
 
@@ -74,7 +78,7 @@ $(LIBRARIES_STAMP): constraints.txt pyproject.toml tests/libraries/constraints.t
 
 test-lowest: $(LOWEST_STAMP)  ## Run a part of the tests with the lowest versions that are declared
 	$(LOWEST_BIN)/python -m pytest -n $(TEST_JOBS) --dist worksteal -W default \
-		-m "not slow and not kubernetes and not browser" $(or $(PYTEST_ARGS),$(LOWEST_TESTS))
+		-m "not slow and not kubernetes and not browser" $(or $(PYTEST_ARGS),$(LOWEST_TESTS) $(foreach one,$(LOWEST_LEFT_OUT),'$(one)'))
 
 # Everything is pinned there, so pip has nothing to search for.
 $(LOWEST_STAMP): constraints.txt pyproject.toml tests/lowest/constraints.txt

@@ -48,14 +48,14 @@ def installed_by_make() -> dict[str, Version]:
 def test_lowest_versions_are_those_of_dependencies_and_extras() -> None:
     """Whatever their upper bounds, and however their names are written."""
     given = pyproject(
-        "scikit-learn>=1.6.1,<1.10",
+        "scikit-learn>=1.9,<1.10",
         "Google_CRC32c >= 1.5",
         tables=["pandas>=2.2"],
         all=["dask-hpsearch[tables]"],
     )
 
     assert lowest_versions(given) == {
-        "scikit-learn": Version("1.6.1"),
+        "scikit-learn": Version("1.9"),
         "google-crc32c": Version("1.5"),
         "pandas": Version("2.2"),
     }
@@ -96,7 +96,7 @@ def test_the_module_prints_a_pin_of_each_dependency() -> None:
 
     lines = printed.stdout.splitlines()
     assert [Requirement(line).name for line in lines] == sorted(declared())
-    assert "scikit-learn==1.6.1" in lines
+    assert "scikit-learn==1.9" in lines
 
 
 def test_the_support_window_has_the_bounds_of_the_project() -> None:

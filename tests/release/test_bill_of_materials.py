@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PROJECT = {
     "name": "dask-hpsearch",
     "version": "0.1.0",
-    "dependencies": ["numpy>=1.26", "scikit-learn>=1.6.1,<1.10"],
+    "dependencies": ["numpy>=1.26", "scikit-learn>=1.9,<1.10"],
 }
 PINS = {"numpy": "2.4.6", "scikit-learn": "1.9.1", "scipy": "1.17.1"}
 
