@@ -1,6 +1,6 @@
 """The only place that knows scikit-learn's private fit call and its search classes.
 
-Supported: scikit-learn 1.6 to 1.9. Each module lists the private parts that it uses.
+Supported: scikit-learn 1.9. Each module lists the private parts that it uses.
 """
 
 from __future__ import annotations

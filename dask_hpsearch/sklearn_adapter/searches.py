@@ -3,7 +3,7 @@
 Private parts of scikit-learn that are used:
 
 * ``_run_search`` and its argument ``evaluate_candidates`` (the documented way to write a
-  search class), and the check of its input;
+  search class), and the check of its input (since 1.9);
 * the report of failed fits after a call;
 * the fitted attributes of halving searches.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-OLDEST, BEYOND = (1, 6), (1, 10)
+OLDEST, BEYOND = (1, 9), (1, 10)
 
 
 def check_version() -> None:

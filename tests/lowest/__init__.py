@@ -1,0 +1,1 @@
+"""Tests with the lowest versions that are declared."""
