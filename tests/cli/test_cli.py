@@ -54,6 +54,25 @@ def test_a_wrong_command_line_is_told_at_once(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "help_"),
+    [
+        ([], "dask-hpsearch --help"),
+        (["init"], "dask-hpsearch init --help"),
+        (["image", "build", "--builder"], "dask-hpsearch image build --help"),
+        (["image", "nonsense"], "dask-hpsearch image --help"),
+    ],
+)
+def test_a_wrong_command_line_leads_to_the_help(
+    arguments: list[str], help_: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To that of the command, if it is known."""
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+
+    assert capsys.readouterr().err.endswith(f"\ntry '{help_}'\n")
+
+
 def test_an_error_of_ours_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """The message is enough; a traceback would bury it."""
 
