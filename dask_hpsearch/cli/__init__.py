@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _exit_code(command: Callable[[], int]) -> int:
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
     except HPSearchError as error:
         return _print_error(error)
     except ImportError as error:
@@ -63,6 +65,22 @@ def _exit_code(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("dask-hpsearch: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        if not _output_was_closed():
+            raise
+        return EXIT_ERROR
+    return code
+
+
+def _output_was_closed() -> bool:
+    """Whether nothing reads the output any more, as after ``| head``; gives it up then."""
+    poll = select.poll()
+    poll.register(sys.stdout, select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    # Python flushes once more at its end, and would print the error.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _print_error(error: HPSearchError) -> int:
