@@ -42,6 +42,7 @@ __all__ = [
     "ForeignResourceError",
     "GKEMismatchError",
     "HPSearchError",
+    "HPSearchWarning",
     "ImageBuildError",
     "JournalMismatchError",
     "KubernetesRightsError",
@@ -101,11 +102,26 @@ class HPSearchError(Exception):
     @property
     def help_note(self) -> str:
         """The note that names the error's section in the manual."""
-        public = next(one for one in type(self).__mro__ if one.__name__ in __all__)
-        return (
-            f"Help: docs/troubleshooting.md#{public.__name__.lower()} "
-            "(the page Troubleshooting of the manual)"
-        )
+        return _help_note(type(self))
+
+
+class HPSearchWarning(UserWarning):
+    """Base of all warnings raised by dask_hpsearch.
+
+    Notes of a warning are not shown, so its text ends with the name of its section in the
+    manual; ``args`` has the text alone.
+    """
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{_help_note(type(self))}"
+
+
+def _help_note(kind: type[BaseException]) -> str:
+    public = next(one for one in kind.__mro__ if one.__name__ in __all__)
+    return (
+        f"Help: docs/troubleshooting.md#{public.__name__.lower()} "
+        "(the page Troubleshooting of the manual)"
+    )
 
 
 class UnsupportedSearchError(HPSearchError, TypeError):
@@ -215,7 +231,7 @@ class VersionSkewError(HPSearchError, RuntimeError):
     """A run's pickles were written by versions that this environment does not have."""
 
 
-class VersionSkewWarning(UserWarning):
+class VersionSkewWarning(HPSearchWarning):
     """A run's pickles were written by versions that this environment does not have."""
 
 
@@ -420,7 +436,7 @@ class SearchStopped(HPSearchError, RuntimeError):  # noqa: N818 (a stop is no fa
     """The search was stopped before any candidate had finished."""
 
 
-class SearchStoppedWarning(UserWarning):
+class SearchStoppedWarning(HPSearchWarning):
     """The search was stopped; its results cover the candidates that had finished."""
 
 
@@ -428,9 +444,9 @@ class TrackerError(HPSearchError, RuntimeError):
     """A tracker, such as an MLflow server, cannot be used."""
 
 
-class TrackerWarning(UserWarning):
+class TrackerWarning(HPSearchWarning):
     """The search is not completely in its tracker."""
 
 
-class CallbackWarning(UserWarning):
+class CallbackWarning(HPSearchWarning):
     """The function that was passed as ``on_candidate`` has raised an error."""

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import pickle
 import traceback
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 
 from dask_hpsearch import exceptions
-from dask_hpsearch.exceptions import HPSearchError, SpecError, StoreError
+from dask_hpsearch.exceptions import (
+    HPSearchError,
+    HPSearchWarning,
+    SpecError,
+    StoreError,
+)
 from dask_hpsearch.raised_errors import decode_error, encode_error, in_words
 from tests.processes import script
 
@@ -20,6 +26,11 @@ ERRORS = [
     one
     for one in (getattr(exceptions, name) for name in exceptions.__all__)
     if issubclass(one, HPSearchError)
+]
+WARNINGS = [
+    one
+    for one in (getattr(exceptions, name) for name in exceptions.__all__)
+    if issubclass(one, Warning)
 ]
 BY_NAME = {"argvalues": ERRORS, "ids": lambda error: error.__name__}
 
@@ -40,6 +51,30 @@ def test_an_error_names_its_section_beside_its_message(
     assert error.help_note not in str(error)
     shown = "".join(traceback.format_exception(error))
     assert shown.count(error.help_note) == 1
+
+
+@pytest.mark.parametrize("kind", WARNINGS, ids=lambda kind: kind.__name__)
+def test_a_warning_names_its_section_where_it_is_shown(
+    kind: type[HPSearchWarning],
+) -> None:
+    """Once, after its text; a filter by the beginning of the text still finds it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.warn("half of it", kind, stacklevel=1)
+        warnings.filterwarnings("ignore", message="the other half$", category=kind)
+        warnings.warn("the other half", kind, stacklevel=1)
+
+    (one,) = caught
+    shown = warnings.formatwarning(one.message, one.category, one.filename, one.lineno)
+    assert f"{kind.__name__}: half of it\nHelp: docs/trouble" in shown
+    assert shown.count(f"#{kind.__name__.lower()} ") == 1
+    assert pickle.loads(pickle.dumps(kind("text"))).args == ("text",)
+
+
+def test_every_class_is_an_error_or_a_warning_with_a_section() -> None:
+    """There is no third kind."""
+    assert len(ERRORS) + len(WARNINGS) == len(exceptions.__all__)
+    assert all(issubclass(one, HPSearchWarning) for one in WARNINGS)
 
 
 @pytest.mark.parametrize("kind", **BY_NAME)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from dask_hpsearch import __version__
-from dask_hpsearch.cli.arguments import EXIT_ERROR, EXIT_INTERRUPTED, positive
+from dask_hpsearch.cli.arguments import (
+    EXIT_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    positive,
+)
 from dask_hpsearch.cli.clusters import add_clusters
 from dask_hpsearch.cli.completion import add_completion
 from dask_hpsearch.cli.dashboard import add_dashboard
@@ -47,25 +53,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _exit_code(command: Callable[[], int]) -> int:
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
     except HPSearchError as error:
-        notes: list[str] = getattr(error, "__notes__", [])
-        for line in (f"dask-hpsearch: {error}", *notes):
-            print(" ".join(line.split()), file=sys.stderr)
-        return EXIT_ERROR
+        return _print_error(error)
     except ImportError as error:
         missing = missing_extra(error, what="this command")
         if missing is None:
             raise
-        print(f"dask-hpsearch: {missing}", file=sys.stderr)
-        return EXIT_ERROR
+        return _print_error(missing)
     except KeyboardInterrupt:
         print("dask-hpsearch: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        if not _output_was_closed():
+            raise
+        return EXIT_ERROR
+    return code
+
+
+def _output_was_closed() -> bool:
+    """Whether nothing reads the output any more, as after ``| head``; gives it up then."""
+    poll = select.poll()
+    poll.register(sys.stdout, select.POLLOUT)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    # Python flushes once more at its end, and would print the error.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _print_error(error: HPSearchError) -> int:
+    notes: list[str] = getattr(error, "__notes__", [])
+    for line in (f"dask-hpsearch: {error}", *notes):
+        print(" ".join(line.split()), file=sys.stderr)
+    return EXIT_ERROR
+
+
+class _Parser(ArgumentParser):
+    """Names the way to the help after a wrong command line; so do parsers of commands."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        hint = f"try '{self.prog} --help'"
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {message}\n{hint}\n")
 
 
 def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+    parser = _Parser(
         prog="dask-hpsearch",
         description="Fit scikit-learn hyperparameter searches on Dask workers.",
     )

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser
 
 EXIT_ERROR = 1
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 

@@ -194,7 +194,7 @@ def _zsh(prog: str, commands: Sequence[Command]) -> str:
 
 def _described(words: Sequence[Word]) -> str:
     shown = ((one.text, one.help.replace(":", "\\:")) for one in words)
-    return " ".join(f"'{text}:{says}'" for text, says in shown)
+    return " ".join(f"'{text}:{says}'" if says else f"'{text}'" for text, says in shown)
 
 
 _FISH = """\

@@ -110,8 +110,13 @@ def _patience(text: str) -> float:
 def _runs(arguments: Namespace) -> int:
     from dask_hpsearch import SearchRun
     from dask_hpsearch.progress import text
+    from dask_hpsearch.runs.stores import default_store
 
-    for run in SearchRun.list(arguments.store):
+    runs = SearchRun.list(arguments.store)
+    if not runs:
+        where = default_store().url if arguments.store is None else arguments.store
+        print(f"no runs of yours in {where}", file=sys.stderr)
+    for run in runs:
         snapshot = run.progress()
         parts = [run.run_id, f"{run.state:11}", text.fits(snapshot), run.task_name]
         print("  ".join(part for part in parts if part))

@@ -213,8 +213,8 @@ class RunFolder:
             _check_run_id(manifest.run_id)
         except ObjectNotFoundError as error:
             msg = (
-                f"no run at {store.url!r}: check the URL, or list the runs under a store "
-                "with SearchRun.list(store)"
+                f"no run at {store.url!r}: check the URL, or list the runs of a store "
+                "by SearchRun.list(store) or the command 'dask-hpsearch runs STORE'"
             )
             raise RunNotFoundError(msg) from error
         except (ValueError, KeyError, TypeError) as error:

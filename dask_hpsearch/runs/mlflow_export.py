@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from dask_hpsearch.exceptions import HPSearchError, TrackerError
+from dask_hpsearch.exceptions import HPSearchError, TrackerError, TrackerWarning
 from dask_hpsearch.exports.mlflow_settings import (
     MlflowTracker,
     SearchDescription,
@@ -95,7 +95,7 @@ def _log_model(runs: MlflowRuns, run: SearchRun, folder: RunFolder, X: Any) -> N
     try:
         model = getattr(run.result(), "best_estimator_", None)
     except HPSearchError as error:
-        warnings.warn(f"the model is not logged: {error}", UserWarning, stacklevel=4)
+        warnings.warn(f"the model is not logged: {error}", TrackerWarning, stacklevel=4)
         return
     if model is not None:
         example = None if X is None else example_of(X)

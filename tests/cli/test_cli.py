@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import subprocess
@@ -54,6 +55,25 @@ def test_a_wrong_command_line_is_told_at_once(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "help_"),
+    [
+        ([], "dask-hpsearch --help"),
+        (["init"], "dask-hpsearch init --help"),
+        (["image", "build", "--builder"], "dask-hpsearch image build --help"),
+        (["image", "nonsense"], "dask-hpsearch image --help"),
+    ],
+)
+def test_a_wrong_command_line_leads_to_the_help(
+    arguments: list[str], help_: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To that of the command, if it is known."""
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+
+    assert capsys.readouterr().err.endswith(f"\ntry '{help_}'\n")
+
+
 def test_an_error_of_ours_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     """The message is enough; a traceback would bury it."""
 
@@ -74,6 +94,34 @@ def test_an_error_that_is_not_ours_keeps_its_traceback() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
+        cli._exit_code(command)
+
+
+def test_a_reader_that_ends_early_is_no_error(tmp_path: Path) -> None:
+    """As ``dask-hpsearch ... | head``."""
+    closed = os.pipe()
+    os.close(closed[0])
+
+    with os.fdopen(closed[1], "w") as output:
+        done = subprocess.run(
+            [*COMMAND, "completion", "bash"],
+            check=False,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_broken_connection_is_no_reader_that_ends_early() -> None:
+    """It keeps its traceback."""
+
+    def command() -> int:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
         cli._exit_code(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -85,6 +86,43 @@ def test_scripts_have_every_command_and_option(
         for word in (*command.words, *command.options):
             assert word.text.lstrip("-") in text
     assert "%(" not in text
+
+
+def test_zsh_gets_no_empty_description() -> None:
+    """It would show a line with none."""
+    text = script("zsh", cli._parser())
+
+    assert "'gke'" in text
+    assert ":'" not in text
+
+
+@pytest.mark.parametrize(
+    ("line", "replies"),
+    [
+        ("dask-hpsearch re", ["resume"]),
+        ("dask-hpsearch init ", ["gke", "kubernetes", "local"]),
+        ("dask-hpsearch image build --b", ["--builder"]),
+        ("dask-hpsearch resume some-run --sch", ["--scheduler"]),
+    ],
+)
+def test_fish_completes(line: str, replies: list[str], tmp_path: Path) -> None:
+    """Where it is installed."""
+    fish = shutil.which("fish")
+    if fish is None:
+        pytest.skip("fish is not installed")
+    path = tmp_path / "completion.fish"
+    path.write_text(script("fish", cli._parser()))
+
+    found = subprocess.run(
+        [fish, "--no-config", "-c", f"source {path}; complete -C '{line}'"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+
+    assert [one.split("\t")[0] for one in found.stdout.splitlines()] == replies
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

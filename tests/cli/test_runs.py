@@ -65,6 +65,17 @@ def test_runs_are_listed_and_shown(
         assert finished.url in told
 
 
+def test_a_store_without_runs_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error, so that scripts read an empty list."""
+    store = str(tmp_path / "misspelled")
+
+    assert cli.main(["runs", store]) == 0
+
+    assert capsys.readouterr() == ("", f"no runs of yours in {store}\n")
+
+
 def test_a_run_of_the_default_store_is_found_by_its_name(
     client: Client,
     tmp_path: Path,
