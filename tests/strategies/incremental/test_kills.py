@@ -152,13 +152,13 @@ def test_killing_a_slot_repeats_one_call(case: Case, expected: dict[str, Any]) -
 def test_killing_a_worker_repeats_its_calls(
     case: Case, expected: dict[str, Any]
 ) -> None:
-    """One for each of its slots: states are not on it."""
+    """One for each of its slots, and those whose outcomes had not left it yet."""
     _, found = case.fit()
     case.wait_for_the_moment()
 
     killed_at = kill(case.where.worker_pid())
 
-    case.check(found.result(60).search_, expected, killed_at, at_most=SLOTS)
+    case.check(found.result(60).search_, expected, killed_at, at_most=2 * SLOTS)
 
 
 def test_killing_the_driver_repeats_its_last_calls(
