@@ -7,7 +7,7 @@ import select
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from dask_hpsearch import __version__
 from dask_hpsearch.cli.arguments import (
@@ -91,7 +91,21 @@ def _print_error(error: HPSearchError) -> int:
 
 
 class _Parser(ArgumentParser):
-    """Names the way to the help after a wrong command line; so do parsers of commands."""
+    """Takes options before and after arguments; a wrong command line leads to the help.
+
+    So do the parsers of commands, which are of the same class.
+    """
+
+    _mixes = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._mixes or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._mixes = True  # the method below calls this one
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixes = False
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)

@@ -94,3 +94,15 @@ def test_every_option_is_a_field_of_a_spec() -> None:
 
     assert set(init._FIELDS) == {name for names in FIELDS.values() for name in names}
     assert tuple(KINDS) == init._KINDS
+
+
+def test_the_file_may_come_after_the_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As people type it."""
+    monkeypatch.chdir(tmp_path)
+
+    assert cli.main(["init", "gke", "--project", "my-project", "own.yaml"]) == 0
+
+    assert [one.name for one in tmp_path.iterdir()] == ["own.yaml"]
+    assert load_gke_spec(tmp_path / "own.yaml").project == "my-project"
