@@ -217,11 +217,12 @@ def test_a_bucket_that_is_closed_midway_costs_no_finished_fit(
     with ThreadPoolExecutor(1) as threads:
         found = threads.submit(ours.fit, X, y)
         wait_until(lambda: len(seen(str(log), "wait")) == 2)
+        gate.touch()
+        wait_until(lambda: len(seen(str(log), "end")) >= 4)
         said = "me@here.org does not have storage.objects.create access."
         faulty.faults.set(
             Fault("status", kinds=("upload",), status=403, message=said, times=None)
         )
-        gate.touch()
         raised = found.exception(60)
 
     assert isinstance(raised, StorePermissionError), raised
