@@ -19,6 +19,8 @@ from tests.processes import ROOT, script
 PAGES = pages()
 RUN = [one for one in PAGES if run_blocks(one, (*PYTHON, *SHELL))]
 IN_KERNELS = [one for one in RUN if run_blocks(one, PYTHON)]
+# All pages run as scripts; in a kernel, the others run with the slow tests.
+ALWAYS_IN_KERNELS = ("README.md", "tour.md", "live-view.md", "runs.md")
 END = """
 import threading
 
@@ -145,7 +147,16 @@ def run_in_shell(code: str, folder: Path) -> None:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("page", IN_KERNELS, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            one, marks=[] if one.name in ALWAYS_IN_KERNELS else pytest.mark.slow
+        )
+        for one in IN_KERNELS
+    ],
+    ids=name_of,
+)
 def test_a_page_runs_in_a_kernel(page: Path, home: Path) -> None:
     """A cell for each block: a notebook has warning filters of its own."""
     cells = [new_code_cell(text) for text in pasted(page)]
