@@ -14,7 +14,7 @@ from dask_hpsearch.plots.parameter_scale import (
     short_names,
 )
 from dask_hpsearch.plots.search_data import Status
-from dask_hpsearch.plots.sources import read_search
+from dask_hpsearch.plots.sources import read_parameters
 from dask_hpsearch.plots.style import (
     axes_for,
     current_look,
@@ -115,20 +115,7 @@ class ParallelCoordinatesDisplay:
         ValueError
             If there is no such score or parameter.
         """
-        data = read_search(source)
-        name = data.score_name(scoring)
-        rows = data.last_rung_rows()
-        values = {}
-        for one in data.choose_parameters(params):
-            of_all = data.values_of(one)
-            values[one] = [of_all[row] for row in rows]
-        return cls(
-            values=values,
-            scales={one: ParameterScale.of(one, has) for one, has in values.items()},
-            mean_scores=data.mean_scores[name][rows],
-            status=[data.status[row] for row in rows],
-            score_name=name,
-        )
+        return cls(**read_parameters(source, params, scoring))
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw the display.

@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 
 from dask_hpsearch.exceptions import HPSearchError
 from dask_hpsearch.journal.fit_columns import score_of
+from dask_hpsearch.plots.parameter_scale import ParameterScale
 from dask_hpsearch.plots.search_data import ClusterSizes, Fits, SearchData, Status
 from dask_hpsearch.runs import SearchRun
 
@@ -53,6 +54,46 @@ def read_search(source: Any) -> SearchData:
 
 
 # --- fitted searches and cv_results_ ----------------------------------------------------
+
+
+def read_parameters(
+    source: Any, params: Sequence[str] | None, scoring: str | None
+) -> dict[str, Any]:
+    """Read the candidates of the last rung, by their parameters.
+
+    Parameters
+    ----------
+    source : fitted search, DaskSearchCV, SearchRun or cv_results_
+    params : sequence of str, optional
+        Which parameters; default: all that vary.
+    scoring : str, optional
+        Which of several scores; default: that of ``refit``.
+
+    Returns
+    -------
+    dict of str to object
+        ``values`` and ``scales`` by parameter, ``mean_scores``, ``status`` and
+        ``score_name``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such score or parameter.
+    """
+    data = read_search(source)
+    name = data.score_name(scoring)
+    rows = data.last_rung_rows()
+    values = {}
+    for one in data.choose_parameters(params):
+        of_all = data.values_of(one)
+        values[one] = [of_all[row] for row in rows]
+    return {
+        "values": values,
+        "scales": {one: ParameterScale.of(one, has) for one, has in values.items()},
+        "mean_scores": data.mean_scores[name][rows],
+        "status": [data.status[row] for row in rows],
+        "score_name": name,
+    }
 
 
 def _from_fitted(search: Any) -> SearchData:
