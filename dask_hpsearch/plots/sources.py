@@ -53,9 +53,6 @@ def read_search(source: Any) -> SearchData:
     raise TypeError(msg)
 
 
-# --- fitted searches and cv_results_ ----------------------------------------------------
-
-
 def read_parameters(
     source: Any, params: Sequence[str] | None, scoring: str | None
 ) -> dict[str, Any]:
@@ -94,6 +91,9 @@ def read_parameters(
         "status": [data.status[row] for row in rows],
         "score_name": name,
     }
+
+
+# --- fitted searches and cv_results_ ----------------------------------------------------
 
 
 def _from_fitted(search: Any) -> SearchData:

@@ -32,18 +32,23 @@ if TYPE_CHECKING:
 OLDEST, BEYOND = (1, 9), (1, 10)
 
 
-def check_version() -> None:
+def check_version(version: str = sklearn.__version__) -> None:
     """Refuse a scikit-learn outside the supported range.
+
+    Parameters
+    ----------
+    version : str
+        Default: that which is installed.
 
     Raises
     ------
     UnsupportedVersionError
         Names the installed version and the range.
     """
-    installed = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
+    installed = tuple(int(part) for part in version.split(".")[:2])
     if not OLDEST <= installed < BEYOND:
         msg = (
-            f"scikit-learn {sklearn.__version__} is installed, dask_hpsearch supports "
+            f"scikit-learn {version} is installed, dask_hpsearch supports "
             f">={OLDEST[0]}.{OLDEST[1]},<{BEYOND[0]}.{BEYOND[1]}: install one of these"
         )
         raise UnsupportedVersionError(msg)
