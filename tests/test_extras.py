@@ -172,7 +172,9 @@ def test_what_needs_no_extra_works_without_any(command: str, tmp_path: Path) -> 
     text = WITHOUT.format(packages=refused)
     text += f"from dask_hpsearch.cli import main\nsys.exit(main([{command!r}]))"
 
-    with script(text, tmp_path) as process:
+    # Other tests have runs in the home of all tests.
+    home = {"DASK_HPSEARCH_HOME": str(tmp_path / "home")}
+    with script(text, tmp_path, environment=home) as process:
         _, errors = process.communicate(timeout=100)
 
     assert process.returncode == 0
