@@ -115,11 +115,9 @@ def test_a_search_is_tracked_while_it_runs(
 ) -> None:
     """Candidates come while others run; at the end there is the model, which predicts."""
     tracker = MlflowTracker(experiment=experiment, tracking_uri=server.url)
-    gate = tmp_path / "gate"
-    deed = Deed(client=os.getpid(), gate=str(gate))
-    grid = [{"number": [1, 2, 3], "gate": [None]}, {"number": [4, 5]}]
+    gated = GatedSearch(tmp_path, 3)
     own = DaskSearchCV(
-        GridSearchCV(deed, grid, cv=2),
+        gated.search,
         client=client,
         store=tmp_path / "store",
         tracker=tracker,
@@ -132,13 +130,13 @@ def test_a_search_is_tracked_while_it_runs(
         )
         assert server.search(experiment).status == "RUNNING"
     finally:
-        gate.touch()
+        gated.let(1000)
         thread.join()
 
     parent = server.search(experiment)
     assert parent.status == "FINISHED"
     assert parent.metrics["best_score"] == own.best_score_
-    assert parent.metrics["n_candidates"] == 5
+    assert parent.metrics["n_candidates"] == 12
     run = SearchRun.attach(own.run_url_)
     assert_equal(run, server.candidates(experiment), parent)
     (model_id,) = parent.outputs
