@@ -82,6 +82,11 @@ class Nodes:
                 self.start(name)
         wait_until(lambda: self._cluster.scheduler.workers.__len__() == len(names))
 
+    def all_have_tasks(self) -> bool:
+        """Whether each worker runs a task."""
+        workers = self._cluster.scheduler.workers.values()
+        return all(one.processing for one in workers)
+
     def kill(self, name: str) -> None:
         """End a worker as a lost node does."""
         process = self._processes.pop(name)

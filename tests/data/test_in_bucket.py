@@ -178,7 +178,7 @@ def test_the_workers_of_a_node_read_once_together(watched: Proxy, bucket: str) -
 
 @pytest.mark.parametrize("way", ["fit", "submit"])
 def test_data_by_url_are_read_once_by_each_node(
-    watched: Proxy, bucket: str, nodes: Nodes, way: str
+    watched: Proxy, bucket: str, nodes: Nodes, tmp_path: Path, way: str
 ) -> None:
     """By the driver, and by each worker; nothing of X goes through Dask or the store."""
     name = f"{secrets.token_hex(4)}-X.npy"
@@ -186,11 +186,20 @@ def test_data_by_url_are_read_once_by_each_node(
     put(watched.port, bucket, "y.npy", npy(y))
     nodes.have("two", "three")
     since = len(watched.seen)
-    long = search(6, seconds=0.5)  # so that each node gets a part of it
-    found = getattr(
-        DaskSearchCV(long, client=nodes.client, store=f"gs://{bucket}/by-url"), way
-    )(f"gs://{bucket}/{name}", f"gs://{bucket}/y.npy")
+    gate = tmp_path / "gate"
+    own = DaskSearchCV(
+        search(6, gate=str(gate)), client=nodes.client, store=f"gs://{bucket}/by-url"
+    )
+
+    def open_gate() -> None:
+        wait_until(nodes.all_have_tasks)
+        gate.touch()
+
+    opener = threading.Thread(target=open_gate)
+    opener.start()
+    found = getattr(own, way)(f"gs://{bucket}/{name}", f"gs://{bucket}/y.npy")
     result = found.result(60) if way == "submit" else found.search_
+    opener.join()
 
     assert difference(search(6).fit(X, y).cv_results_, result.cv_results_) is None
     # A few bytes for a look at the array's shape; the driver; each of two workers.
