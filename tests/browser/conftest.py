@@ -1,7 +1,8 @@
-"""Fixtures of the tests in a browser: Chromium without a window, and JupyterLab."""
+"""Fixtures of the tests in a browser: Chromium without a window, and Jupyter's pages."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -45,18 +46,21 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab.
+    """A running JupyterLab or Notebook.
 
     Attributes
     ----------
     url, token : str
     folder : Path
         Of its notebooks.
+    place : str
+        Path of the page of a notebook.
     """
 
     url: str
     token: str
     folder: Path
+    place: str
 
     def open(self, browser: WebDriver, cells: Sequence[str], *, name: str) -> Notebook:
         """Open a new notebook with some cells of code."""
@@ -70,16 +74,33 @@ class Lab:
         }
         path = self.folder / f"{name}.ipynb"
         nbformat.write(notebook, path)
-        browser.get(f"{self.url}doc/tree/{path.name}?token={self.token}")
+        browser.get(f"{self.url}{self.place}/{path.name}?token={self.token}")
         return Notebook.opened(browser, path)
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """JupyterLab on loopback, without the user's settings."""
+    """JupyterLab."""
+    with serving("jupyterlab", "LabApp", "doc/tree", tmp_path_factory) as running:
+        yield running
+
+
+@pytest.fixture
+def notebook_7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Jupyter Notebook."""
+    application = "JupyterNotebookApp"
+    with serving("notebook", application, "notebooks", tmp_path_factory) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def serving(
+    module: str, application: str, place: str, folders: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    """Serve notebooks on loopback while the block runs, without the user's settings."""
     import jupyterlab
 
-    folder, home = tmp_path_factory.mktemp("notebooks"), tmp_path_factory.mktemp("lab")
+    folder, home = folders.mktemp("notebooks"), folders.mktemp("lab")
     share = Path(jupyterlab.__file__).parents[4] / "share" / "jupyter"
     token, port = secrets.token_hex(16), free_port()
     environment = os.environ | {
@@ -103,10 +124,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(setting)
     command = [
-        *[sys.executable, "-m", "jupyterlab", "--allow-root", "--no-browser"],
+        *[sys.executable, "-m", module, "--allow-root", "--no-browser"],
         *[f"--ServerApp.port={port}", "--ServerApp.ip=127.0.0.1"],
         *["--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"],
-        *["--LabApp.news_url=", "--LabApp.expose_app_in_browser=True"],
+        *["--LabApp.news_url=", f"--{application}.expose_app_in_browser=True"],
     ]
     with (home / "log").open("wb") as log:
         server = subprocess.Popen(
@@ -115,9 +136,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     url = f"http://127.0.0.1:{port}/"
     try:
         until(
-            lambda: answers(f"{url}api/status?token={token}"), "JupyterLab starts", 240
+            lambda: answers(f"{url}api/status?token={token}"), f"{module} starts", 240
         )
-        yield Lab(url, token, folder)
+        yield Lab(url, token, folder, place)
     finally:
         server.terminate()
         try:

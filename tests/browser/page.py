@@ -61,7 +61,7 @@ def until(condition: Callable[[], Any], what: str, timeout: float = 120.0) -> An
 
 @dataclass
 class Notebook:
-    """A notebook that is open in JupyterLab.
+    """A notebook that is open in a page of Jupyter's.
 
     Attributes
     ----------
@@ -158,7 +158,7 @@ class Notebook:
         )
 
     def command(self, name: str) -> None:
-        """Run a command of JupyterLab."""
+        """Run a command of the page."""
         self.browser.execute_async_script(  # type: ignore[no-untyped-call]
             "const done = arguments[arguments.length - 1];"
             "window.jupyterapp.commands.execute(arguments[0]).then(() => done())",

@@ -1,4 +1,4 @@
-"""The live view in JupyterLab: before, while and after a search runs."""
+"""The live view in JupyterLab and Notebook: before, while and after a search runs."""
 
 from __future__ import annotations
 
@@ -61,10 +61,12 @@ def templates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_PATH", str(share))
 
 
+@pytest.mark.parametrize("page", ["lab", "notebook_7"])
 def test_a_fit_is_followed_and_stopped_by_the_button(
-    lab: Lab, browser: WebDriver
+    page: str, browser: WebDriver, request: pytest.FixtureRequest
 ) -> None:
     """The kernel is busy with the cell, and hears the button all the same."""
+    lab: Lab = request.getfixturevalue(page)
     cells = [SETUP, "found = dask_search.fit(X, y)", "print('was', found.stopped_)"]
     notebook = lab.open(browser, cells, name="fit")
     notebook.run(0)
