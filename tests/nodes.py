@@ -80,7 +80,8 @@ class Nodes:
         for name in names:
             if name not in self._processes:
                 self.start(name)
-        wait_until(lambda: self._cluster.scheduler.workers.__len__() == len(names))
+        workers = self._cluster.scheduler.workers
+        wait_until(lambda: {one.name for one in workers.values()} == set(names))
 
     def all_have_tasks(self) -> bool:
         """Whether each worker runs a task."""
