@@ -29,7 +29,7 @@ from distributed.security import Security
 from dask_hpsearch.exceptions import ClusterAccessError, ClusterUnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 Role = Literal["scheduler", "worker", "client"]
 ROLES: tuple[Role, ...] = ("scheduler", "worker", "client")
@@ -42,6 +42,7 @@ _CLOCK_SKEW = dt.timedelta(minutes=5)
 _PRIVATE_FOLDER = 0o700
 _PRIVATE_FILE = 0o600
 _RESPONSE_TIMEOUT = 2.0
+_LONGEST_RESPONSE_TIMEOUT = 30.0
 _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
 
 _logger = logging.getLogger(__name__)
@@ -189,6 +190,18 @@ def forget(folder: Path) -> None:
     """Remove a cluster's certificates."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
+
+
+def response_timeouts() -> Iterator[float]:
+    """Yield how many seconds each try may wait for a scheduler's response.
+
+    The way to it leads through other servers, and may be slow: if each try ended after the
+    same short time, none might succeed.
+    """
+    timeout = _RESPONSE_TIMEOUT
+    while True:
+        yield timeout
+        timeout = min(2 * timeout, _LONGEST_RESPONSE_TIMEOUT)
 
 
 def check_scheduler(

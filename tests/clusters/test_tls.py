@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -270,6 +271,53 @@ def test_one_who_says_nothing_is_told(folders: dict[str, Path]) -> None:
             tls.check_scheduler(
                 silent, tls.client_security(folders["own"]), timeout=0.2
             )
+
+
+def test_a_scheduler_on_a_slow_way_is_found(folders: dict[str, Path]) -> None:
+    """Each try waits longer than the one before."""
+    with (
+        scheduler(folders["own"]) as address,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
+        thread = threading.Thread(target=forward_slowly, args=(server, address))
+        thread.start()
+        slow = f"tls://127.0.0.1:{server.getsockname()[1]}"
+        security = tls.client_security(folders["own"])
+        tries = 0
+        for timeout in tls.response_timeouts():
+            tries += 1
+            try:
+                tls.check_scheduler(slow, security, timeout=timeout)
+            except ClusterUnreachableError:
+                continue
+            break
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+    assert tries > 1
+
+
+def forward_slowly(server: socket.socket, address: str) -> None:
+    """Pass on what the first client after each pause of three seconds has to say."""
+    host, _, port = address.removeprefix("tls://").rpartition(":")
+    with contextlib.suppress(OSError):
+        while True:
+            one, _ = server.accept()
+            time.sleep(3)
+            with one, socket.create_connection((host, int(port))) as other:
+                back = threading.Thread(target=copy, args=(other, one))
+                back.start()
+                copy(one, other)
+                back.join()
+
+
+def copy(source: socket.socket, sink: socket.socket) -> None:
+    """Pass on bytes until either side has closed."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(2**14):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
 
 
 def test_an_empty_port_may_be_tried_again(folders: dict[str, Path]) -> None:

@@ -379,9 +379,11 @@ class SearchKubeCluster(KubeCluster, ClusterFeatures):  # type: ignore[misc]  # 
     async def _wait_until_reachable(self, address: str) -> None:
         """Wait until the scheduler answers, and check its certificate."""
         deadline = Deadline(self._timeout)
-        while True:
+        for timeout in tls.response_timeouts():
             try:
-                await asyncio.to_thread(tls.check_scheduler, address, self.security)
+                await asyncio.to_thread(
+                    tls.check_scheduler, address, self.security, timeout=timeout
+                )
             except ClusterUnreachableError:
                 if deadline.expired:
                     raise

@@ -114,6 +114,9 @@ class TunnelEntry:
         except (OSError, EOFError):  # a TimeoutError is an OSError
             writer.close()
             return None
+        except BaseException:  # the tunnel is closed meanwhile
+            writer.close()
+            raise
         return pipe, confirmed
 
 

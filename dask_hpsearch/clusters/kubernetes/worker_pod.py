@@ -28,7 +28,7 @@ from dask_hpsearch.clusters.kubernetes.manifests import (
     SCRATCH,
     WORKER_HTTP_PORT,
 )
-from dask_hpsearch.clusters.tls import check_scheduler
+from dask_hpsearch.clusters.tls import check_scheduler, response_timeouts
 from dask_hpsearch.clusters.versions import (
     check_worker_versions,
     versions_here,
@@ -157,9 +157,11 @@ async def _join(arguments: Namespace, forkserver: Forkserver) -> Worker:
 
 async def _find(address: str, security: Security) -> None:
     """Wait for the scheduler; give up if it is of another cluster."""
-    while True:
+    for timeout in response_timeouts():
         try:
-            await asyncio.to_thread(check_scheduler, address, security, role="worker")
+            await asyncio.to_thread(
+                check_scheduler, address, security, role="worker", timeout=timeout
+            )
         except ClusterUnreachableError as error:
             _logger.info("%s", error)
             await asyncio.sleep(_RETRY_INTERVAL)

@@ -184,9 +184,9 @@ def _connect(environment: PodEnvironment, pod: Pod, stack: ExitStack) -> Client:
     address = environment.address
     security = tls.client_security(Path(environment.certificates))
     deadline = time.monotonic() + _SCHEDULER_TIMEOUT_S
-    while True:
+    for timeout in tls.response_timeouts():
         try:
-            tls.check_scheduler(address, security)
+            tls.check_scheduler(address, security, timeout=timeout)
             break
         except ClusterUnreachableError:
             if time.monotonic() > deadline or not pod.has_cluster():

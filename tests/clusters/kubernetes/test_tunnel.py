@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from dataclasses import dataclass, field
 
@@ -163,3 +164,35 @@ def test_a_stream_of_another_scheduler_ends() -> None:
         return rest
 
     assert asyncio.run(lose()) == b""
+
+
+def test_a_tunnel_that_is_closed_while_it_connects_leaves_no_connection() -> None:
+    """The pod is not there yet: its end of the carrier never answers."""
+
+    async def close_early() -> bytes:
+        got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def keep_silent(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            await reader.readexactly(1)
+            connected.set()
+            got.set_result(await reader.read())
+            writer.close()
+
+        connected = asyncio.Event()
+        server = await asyncio.start_server(keep_silent, LOOPBACK, 0)
+        entry = await TunnelEntry(server.sockets[0].getsockname()[1]).start()
+        _, writer = await asyncio.open_connection(LOOPBACK, entry.port)
+        await connected.wait()
+        await entry.close()
+        writer.close()
+        # The end of the stream: the carrier was closed, and not by a collector of garbage.
+        gc.disable()
+        try:
+            return (await asyncio.wait_for(got, 10))[:0]
+        finally:
+            gc.enable()
+            server.close()
+
+    assert asyncio.run(close_early()) == b""
