@@ -6,6 +6,8 @@ The cluster has no ports that are open to the outside.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,13 @@ from dask_hpsearch.exceptions import ClusterUnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AsyncExitStack
     from typing import Self
 
     from dask_hpsearch.clusters.kubernetes.api import KubernetesApi
 
 _START_TIMEOUT = 20.0
+_PORT_TRIES = 20
 _logger = logging.getLogger(__name__)
 
 
@@ -109,9 +113,16 @@ class PortForward:
         service = await Service.get(
             self._service, namespace=api.namespace, api=api.connection
         )
-        forwards = [service.portforward(port, "auto") for port in self._ports]
-        for port, forward in zip(self._ports, forwards, strict=True):
-            self._local[port] = await forward.start()
+        async with contextlib.AsyncExitStack() as stack:
+            forwards = [
+                await forward_port(service, port, stack) for port in self._ports
+            ]
+            for port, forward in zip(self._ports, forwards, strict=True):
+                self._local[port] = forward.local_port
+            await self._serve_until(end, forwards)
+        await asyncio.sleep(0)  # closes the sockets
+
+    async def _serve_until(self, end: asyncio.Event, forwards: list[Any]) -> None:
         entry = None
         if manifests.TUNNEL_PORT in self._local:
             carrier = self._local[manifests.TUNNEL_PORT]
@@ -129,7 +140,36 @@ class PortForward:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # closes the sockets
+
+
+async def forward_port(service: Any, port: int, stack: AsyncExitStack) -> Any:
+    """Listen on a port of loopback that leads to a port of a service's pod.
+
+    kr8s takes a random port on which nobody listens. It may be that of a connection: then it
+    cannot listen there, and its own ``start`` hides that.
+
+    Parameters
+    ----------
+    service : kr8s.asyncio.objects.Service or kr8s.asyncio.objects.Pod
+    port : int
+    stack : AsyncExitStack
+        Ends the forward.
+
+    Returns
+    -------
+    kr8s.asyncio.portforward.PortForward
+        Its ``local_port`` is open.
+    """
+    for tries_left in reversed(range(_PORT_TRIES)):
+        try:
+            forward = service.portforward(port, "auto")
+            await stack.enter_async_context(forward)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not tries_left:
+                raise
+        else:
+            return forward
+    raise AssertionError
 
 
 def _log_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
