@@ -161,7 +161,7 @@ def test_a_command_that_needs_an_extra_names_it(
     assert notes == ["Help: dask-hpsearch help MissingExtraError"]
 
 
-@pytest.mark.parametrize("command", ["--help", "--version", "runs"])
+@pytest.mark.parametrize("command", ["--help", "--version", "help", "runs"])
 def test_what_needs_no_extra_works_without_any(command: str, tmp_path: Path) -> None:
     """With the packages that are always there."""
     packages = tuple(one for extra in PACKAGES.values() for one in extra)
