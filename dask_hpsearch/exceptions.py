@@ -1,6 +1,7 @@
 """Every exception and warning that dask_hpsearch raises.
 
-Each class has a section on the manual's page on troubleshooting, with causes and ways out.
+Each class has a section on the manual's page on troubleshooting, with causes and ways out;
+``dask-hpsearch help NAME`` prints it.
 """
 
 from __future__ import annotations
@@ -91,8 +92,9 @@ class HPSearchError(Exception):
     Attributes
     ----------
     help_note : str
-        Names the error's section in the manual. It is one of the error's ``__notes__``
-        (PEP 678): tracebacks show it, and ``str(error)`` stays the message alone.
+        The command that prints the error's section of the manual. It is one of the error's
+        ``__notes__`` (PEP 678): tracebacks show it, and ``str(error)`` stays the message
+        alone.
     """
 
     def __init__(self, *args: object, **options: Any) -> None:
@@ -101,15 +103,15 @@ class HPSearchError(Exception):
 
     @property
     def help_note(self) -> str:
-        """The note that names the error's section in the manual."""
+        """The note with the command that prints the error's section of the manual."""
         return _help_note(type(self))
 
 
 class HPSearchWarning(UserWarning):
     """Base of all warnings raised by dask_hpsearch.
 
-    Notes of a warning are not shown, so its text ends with the name of its section in the
-    manual; ``args`` has the text alone.
+    Notes of a warning are not shown, so its text ends with the command that prints its
+    section of the manual; ``args`` has the text alone.
     """
 
     def __str__(self) -> str:
@@ -118,10 +120,7 @@ class HPSearchWarning(UserWarning):
 
 def _help_note(kind: type[BaseException]) -> str:
     public = next(one for one in kind.__mro__ if one.__name__ in __all__)
-    return (
-        f"Help: docs/troubleshooting.md#{public.__name__.lower()} "
-        "(the page Troubleshooting of the manual)"
-    )
+    return f"Help: dask-hpsearch help {public.__name__}"
 
 
 class UnsupportedSearchError(HPSearchError, TypeError):

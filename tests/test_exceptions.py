@@ -1,4 +1,4 @@
-"""Errors name their section in the manual, beside their message."""
+"""Errors name the command for their help, beside their message."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def made(kind: type[HPSearchError]) -> HPSearchError:
 
 
 @pytest.mark.parametrize("kind", **BY_NAME)
-def test_an_error_names_its_section_beside_its_message(
+def test_an_error_names_the_command_for_its_help_beside_its_message(
     kind: type[HPSearchError],
 ) -> None:
     """A traceback shows both; the message alone stays as it was."""
     error = made(kind)
 
-    assert f"#{kind.__name__.lower()} " in error.help_note
+    assert error.help_note == f"Help: dask-hpsearch help {kind.__name__}"
     assert error.help_note not in str(error)
     shown = "".join(traceback.format_exception(error))
     assert shown.count(error.help_note) == 1
 
 
 @pytest.mark.parametrize("kind", WARNINGS, ids=lambda kind: kind.__name__)
-def test_a_warning_names_its_section_where_it_is_shown(
+def test_a_warning_names_the_command_for_its_help_where_it_is_shown(
     kind: type[HPSearchWarning],
 ) -> None:
     """Once, after its text; a filter by the beginning of the text still finds it."""
@@ -66,8 +66,8 @@ def test_a_warning_names_its_section_where_it_is_shown(
 
     (one,) = caught
     shown = warnings.formatwarning(one.message, one.category, one.filename, one.lineno)
-    assert f"{kind.__name__}: half of it\nHelp: docs/trouble" in shown
-    assert shown.count(f"#{kind.__name__.lower()} ") == 1
+    assert f"{kind.__name__}: half of it\nHelp: dask-hpsearch help " in shown
+    assert shown.count(f"help {kind.__name__}\n") == 1
     assert pickle.loads(pickle.dumps(kind("text"))).args == ("text",)
 
 
@@ -132,7 +132,7 @@ def test_a_script_that_fails_ends_with_the_note(tmp_path: Path) -> None:
 
     *_, message, note = errors.strip().splitlines()
     assert message.startswith("dask_hpsearch.exceptions.RunNotFoundError: no run at")
-    assert note.startswith("Help: docs/troubleshooting.md#runnotfounderror")
+    assert note == "Help: dask-hpsearch help RunNotFoundError"
 
 
 def test_the_command_shows_the_note(tmp_path: Path) -> None:
@@ -145,4 +145,4 @@ def test_the_command_shows_the_note(tmp_path: Path) -> None:
     assert process.returncode == 1
     message, note = errors.splitlines()
     assert message.startswith("dask-hpsearch: no run at")
-    assert note.startswith("Help: docs/troubleshooting.md#runnotfounderror")
+    assert note == "Help: dask-hpsearch help RunNotFoundError"

@@ -21,6 +21,7 @@ from dask_hpsearch.cli.completion import add_completion
 from dask_hpsearch.cli.dashboard import add_dashboard
 from dask_hpsearch.cli.doctor import add_doctor
 from dask_hpsearch.cli.gke import add_gke
+from dask_hpsearch.cli.help import add_help
 from dask_hpsearch.cli.images import add_images
 from dask_hpsearch.cli.init import add_init
 from dask_hpsearch.cli.operator import add_operator
@@ -44,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 after an error, with one line on standard error, and one that names the section
-        of the manual; 130 after Ctrl-C.
+        0; 1 after an error, with one line on standard error, and one that names the command
+        for its help; 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
     return _exit_code(lambda: arguments.run_command(arguments))
@@ -133,6 +134,7 @@ def _parser() -> ArgumentParser:
     add_clusters(commands)
     add_doctor(commands)
     add_gke(commands)
+    add_help(commands)
     add_completion(commands, parser)
     return parser
 

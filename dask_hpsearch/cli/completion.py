@@ -47,7 +47,7 @@ class Command:
     path : str
         Its words, each after a slash; empty for the program itself.
     words : tuple of Word
-        Subcommands, and choices of arguments.
+        Subcommands, and what arguments may be.
     options : tuple of Word
     """
 
@@ -117,6 +117,9 @@ def _commands(parser: argparse.ArgumentParser, path: str = "") -> Iterator[Comma
             options.append(Word(text, _line(action.help), action.nargs != 0))
         elif action.choices:
             words += [Word(str(choice), "") for choice in action.choices]
+        else:
+            # As argcomplete does: words that are proposed, but not required.
+            words += [Word(one, "") for one in getattr(action, "completer", ())]
     yield Command(path, tuple(words), tuple(options))
     for name, child in below:
         yield from _commands(child, f"{path}/{name}")

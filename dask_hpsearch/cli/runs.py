@@ -128,7 +128,7 @@ def _show(arguments: Namespace) -> int:
     state = run.state
     _print_state(run)
     if state == "failed":
-        print(run.logs())
+        _print_logs(run)
     return 0
 
 
@@ -189,8 +189,20 @@ def _ask(arguments: Namespace, method: str, what: str) -> int:
 
 
 def _logs(arguments: Namespace) -> int:
-    print(run_of(arguments).logs())
+    _print_logs(run_of(arguments))
     return 0
+
+
+def _print_logs(run: SearchRun) -> None:
+    logs = run.logs()
+    if logs:
+        print(logs)
+        return
+    print(
+        f"{run.run_id} has no logs here: fit writes to the output of its own process, and "
+        "only drivers of submit and resume keep a log, on their machine",
+        file=sys.stderr,
+    )
 
 
 def _delete(arguments: Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dask.config
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
-from distributed import Adaptive, Client, LocalCluster
+from distributed import Adaptive, Client, LocalCluster, Worker
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
 from distributed.deploy.spec import ProcessInterface
@@ -29,7 +30,7 @@ from dask_hpsearch.slots.plugin import SlotsPlugin, share_memory
 from dask_hpsearch.slots.slot import python_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _logger = logging.getLogger(__name__)
 _END_TIMEOUT = 3.0
@@ -79,12 +80,19 @@ def local_cluster(
         shared among the workers; shared anew when there are more or fewer of them, for
         fits that begin after that. None: no limit.
     **kwargs
-        Passed on to `distributed.LocalCluster`.
+        Passed on to `distributed.LocalCluster`, which passes some on to its workers.
 
     Returns
     -------
     LocalCluster
         A context manager; ``get_client()``, ``scale()``, ``adapt()`` as Dask has them.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive.
+    TypeError
+        If there is no such option.
 
     Examples
     --------
@@ -102,6 +110,7 @@ def local_cluster(
         if not isinstance(value, int) or value < lowest:
             msg = f"{name} must be a positive integer, got {value!r}"
             raise ValueError(msg)
+    _refuse_unknown(kwargs)
     if slots_per_worker is None:
         cores = CPU_COUNT // threads_per_slot
         slots_per_worker = max(1, cores // max(1, n_workers))
@@ -131,6 +140,25 @@ def local_cluster(
         cluster.shared_bytes = limit * max(1, n_workers)
     _prepare_slots(cluster)
     return cluster
+
+
+def _refuse_unknown(options: Iterable[str]) -> None:
+    """Raise before a worker would fail in a process of its own, by its options."""
+    classes = (one for one in (LocalCluster, *Worker.__mro__) if one is not object)
+    known = {name for one in classes for name in inspect.signature(one).parameters} - {
+        "kwargs",
+        "worker_kwargs",
+        "threads_per_worker",
+        "worker_class",
+    }
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        msg = (
+            f"local_cluster has no option {', '.join(map(repr, unknown))}: it has n_workers, "
+            "slots_per_worker, threads_per_slot, memory_limit, dashboard_address, and the "
+            "options of distributed.LocalCluster and distributed.Worker"
+        )
+        raise TypeError(msg)
 
 
 def _prepare_slots(cluster: LocalCluster) -> None:

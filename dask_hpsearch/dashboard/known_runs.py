@@ -57,7 +57,7 @@ class KnownRun:
             "score_text": "",
             "done": 0 if state is None else state.fits_done,
             "total": 0 if state is None else state.fits_total,
-            "failed": 0 if state is None else state.failed,
+            "failed": 0 if state is None else state.fits_failed,
             "elapsed": 0.0 if state is None else state.elapsed,
             "cost": None if state is None else state.cost_usd,
         }

@@ -41,8 +41,11 @@ def to_end(url: str) -> str:
 def add_next_step(error: BaseException, url: str) -> None:
     """Add a note to an error that says how to resume its run, unless the error does."""
     texts = [message_of(error), *getattr(error, "__notes__", ())]
-    if not any(url in text for text in texts):
-        # Resumed at once, a search with a wrong parameter would fail again.
-        first = "" if isinstance(error, KeyboardInterrupt) else "once it is mended, "
-        with contextlib.suppress(Exception):  # the class may be the user's
-            error.add_note(f"{first}{to_resume(url)}")
+    if any(url in text for text in texts):
+        return
+    step = to_resume(url)
+    if not isinstance(error, KeyboardInterrupt) and not url.startswith("memory:"):
+        # A run keeps its search and data: with a wrong parameter, it would fail again.
+        step += ", once the cause is removed; a corrected search is a new run"
+    with contextlib.suppress(Exception):  # the class may be the user's
+        error.add_note(step)

@@ -237,7 +237,7 @@ class ParallelCoordinatesDisplay:
             draw(
                 is_of[one],
                 colors=[look.muted],
-                linewidths=0.8,
+                linewidths=1.2,
                 linestyles=style,
                 zorder=1.5,
                 label=str(one),

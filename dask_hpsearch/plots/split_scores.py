@@ -15,7 +15,6 @@ from dask_hpsearch.plots.parameter_scale import (
 from dask_hpsearch.plots.search_data import Status
 from dask_hpsearch.plots.sources import read_search
 from dask_hpsearch.plots.style import (
-    SPLIT_COLORS,
     SPLIT_MARKERS,
     axes_for,
     current_look,
@@ -195,14 +194,14 @@ class SplitScoresDisplay:
         n_candidates, n_splits = self.split_scores.shape
         y = np.arange(n_candidates)
         marks: list[Artist] = []
-        few = n_splits <= len(SPLIT_COLORS)
+        few = n_splits <= len(SPLIT_MARKERS)
         for split in range(n_splits):
             scores = self.split_scores[:, split]
             drawn = ax.scatter(
                 np.where(scores < low, np.nan, scores),
                 y,
                 s=30,
-                color=SPLIT_COLORS[split] if few else look.complete,
+                color=look.splits[split] if few else look.complete,
                 marker=SPLIT_MARKERS[split] if few else "o",
                 alpha=0.9 if few else 0.6,
                 linewidths=0,
@@ -229,8 +228,8 @@ class SplitScoresDisplay:
         rows, splits = np.nonzero(self.split_scores < low)
         if not len(rows):
             return []
-        few = self.split_scores.shape[1] <= len(SPLIT_COLORS)
-        colors = [SPLIT_COLORS[one] if few else look.complete for one in splits]
+        few = self.split_scores.shape[1] <= len(SPLIT_MARKERS)
+        colors = [look.splits[one] if few else look.complete for one in splits]
         ax.scatter(
             np.full(len(rows), edge),
             rows,

@@ -31,7 +31,9 @@ _LIGHT = {"complete": "#0072B2", "best": "#D55E00", "failed": "#A6428A"}
 _DARK = {"complete": "#56B4E9", "best": "#E69F00", "failed": "#E08CBF"}
 _RAMP_LIGHT = ("#D3E4F0", "#6BAED6", "#0072B2", "#08264D")
 _RAMP_DARK = ("#22384A", "#2E7CAB", "#56B4E9", "#E8F6FF")
-SPLIT_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+# On black, Okabe and Ito's dark blue is faint, and their yellow is not.
+_SPLITS_LIGHT = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_SPLITS_DARK = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00")
 SPLIT_MARKERS = ("o", "s", "^", "D", "v", "P")
 _STRIP = 0.035  # height of marks of candidates without a place, as a part of the axes
 _LONGEST_LABEL = 40
@@ -47,6 +49,8 @@ class Look:
     Attributes
     ----------
     complete, best, failed, muted, faint, foreground, background : color
+    splits : tuple of color
+        As many as there are `SPLIT_MARKERS`.
     ramp : Colormap
         From bad scores to good ones, which stand out most.
     """
@@ -58,6 +62,7 @@ class Look:
     faint: Color
     foreground: Color
     background: Color
+    splits: tuple[str, ...]
     ramp: Colormap
 
 
@@ -86,6 +91,7 @@ def current_look() -> Look:
         faint=_blend(foreground, background, 0.15),
         foreground=foreground,
         background=background,
+        splits=_SPLITS_DARK if dark else _SPLITS_LIGHT,
         ramp=ramp,
     )
 

@@ -119,7 +119,7 @@ class _ShortRepr(Repr):
 
     def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002 (Repr's signature)
         try:
-            text = repr(x)
+            text = repr(_plain(x))
         except Exception:  # noqa: BLE001 (a user's __repr__ must not end the display)
             text = f"<{type(x).__name__}>"
         # Estimators and arrays span several lines: drop their indentation.
@@ -132,6 +132,12 @@ def shorten_value(value: Any) -> str:
         return _cut(_ShortRepr().repr(value), VALUE_LENGTH)
     except Exception:  # noqa: BLE001 (nor must a container that fails)
         return f"<{type(value).__name__}>"
+
+
+def _plain(value: Any) -> Any:
+    """Return Python's own number for one of numpy, whose ``repr`` names its type."""
+    is_numpys = type(value).__module__ == "numpy"
+    return value.item() if is_numpys and getattr(value, "shape", None) == () else value
 
 
 def printable(text: str) -> str:

@@ -443,7 +443,8 @@ class SearchRun(RunExports):
         """Return the logs of the run's drivers, and of the pods of a Kubernetes cluster.
 
         Logs of drivers and pods that no longer exist are included. Long logs of pods are
-        cut at their start, and are up to half a minute old.
+        cut at their start, and are up to half a minute old. Empty for a run that only `fit`
+        has driven: it writes to the output of its own process.
         """
         texts = logs_of(self._folder.store, self.run_id)
         problem = driver_problem(self.run_id)

@@ -54,6 +54,7 @@ def completed(folder: Path, *words: str) -> list[str]:
         (["image", "build", "--bui"], ["--builder"]),
         (["completion", ""], ["bash", "zsh", "fish", "--help"]),
         (["init", "g"], ["gke"]),
+        (["help", "NoWork"], ["NoWorkersError"]),
         (["promote", "run", "--holdout", "resume", "y.npy", "--to"], ["--to"]),
         (["resume", "./"], []),
     ],

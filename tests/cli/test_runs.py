@@ -90,7 +90,9 @@ def test_a_run_of_the_default_store_is_found_by_its_name(
     assert cli.main(["attach", run.run_id]) == 0
     assert f"{run.run_id}: finished" in capsys.readouterr().out
     assert cli.main(["logs", run.run_id]) == 0
-    capsys.readouterr()
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith(f"{run.run_id} has no logs here: fit writes to")
     assert cli.main(["stop", run.run_id]) == 1
     assert cli.main(["cancel", run.run_id]) == 1
     assert "is not active, but finished" in capsys.readouterr().out

@@ -116,6 +116,26 @@ def test_a_limit_of_the_users_own_stays() -> None:
         assert list(client.run(memory).values()) == [(2**31, 2**30)] * 2
 
 
+@pytest.mark.parametrize("name", ["workers", "slots", "threads_per_worker"])
+def test_an_option_that_there_is_not_is_named_at_once(name: str) -> None:
+    """A worker would end by it in its own process, and leave an empty cluster."""
+    with pytest.raises(TypeError, match=f"no option '{name}': it has n_workers, slots"):
+        local_cluster(**{name: 2})
+
+
+def test_options_of_dask_reach_the_workers() -> None:
+    """Those of its `LocalCluster`, and those that this passes on."""
+    options: dict[str, Any] = {"resources": {"disk": 1}, "silence_logs": False}
+    with (
+        local_cluster(1, 1, dashboard_address=":0", **options) as cluster,
+        cluster.get_client() as client,
+    ):
+        client.wait_for_workers(1)
+
+        (worker,) = client.scheduler_info()["workers"].values()
+        assert worker["resources"] == {"disk": 1}
+
+
 @pytest.mark.parametrize(
     "given",
     [{"n_workers": -1}, {"slots_per_worker": 0}, {"threads_per_slot": 0}],

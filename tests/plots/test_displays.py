@@ -26,7 +26,7 @@ from dask_hpsearch.plots import (
     TimelineDisplay,
 )
 from dask_hpsearch.plots.search_data import ClusterSizes, Status
-from dask_hpsearch.plots.style import current_look
+from dask_hpsearch.plots.style import SPLIT_MARKERS, current_look
 from dask_hpsearch.plots.timeline import rows_of
 from dask_hpsearch.progress.score_limits import score_limits
 from tests.plots.pictures import options_of, run_of
@@ -339,6 +339,26 @@ def test_colours_follow_the_style() -> None:
     # Good scores stand out from the background.
     assert sum(light.ramp(1.0)[:3]) < 1
     assert sum(dark.ramp(1.0)[:3]) > 2
+
+
+def luminance_of(color: Any) -> float:
+    """Return the relative luminance of a colour, as WCAG defines it."""
+    linear = [
+        one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4
+        for one in to_rgb(color)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_no_mark_is_faint_on_black() -> None:
+    """By the contrast that WCAG asks of text; no two splits have one colour."""
+    plt.style.use("dark_background")
+    dark = current_look()
+
+    marks = [dark.complete, dark.best, dark.failed, dark.muted, *dark.splits]
+    contrasts = [(luminance_of(one) + 0.05) / 0.05 for one in marks]
+    assert min(contrasts) > 4.5
+    assert len(set(dark.splits)) == len(SPLIT_MARKERS)
 
 
 def unfitted() -> Any:

@@ -419,6 +419,16 @@ def test_odd_parameters_become_one_short_line(value: Any) -> None:
     assert line.isprintable()
 
 
+def test_numbers_of_numpy_are_shown_as_numbers() -> None:
+    """As distributions and grids of arrays give them; a function stays what it is."""
+    values = (np.float64(0.25), np.int64(3), np.bool_(True), [np.str_("rbf")])  # noqa: FBT003
+
+    line = text.shorten_params(dict(zip("abcd", values, strict=True)))
+
+    assert line == "a=0.25, b=3, c=True, d=['rbf']"
+    assert text.shorten_params({"f": np.log1p}) == "f=<ufunc 'log1p'>"
+
+
 @settings(deadline=None)
 @given(
     params=st.dictionaries(st.text(min_size=1), st.integers() | st.text(), max_size=3)

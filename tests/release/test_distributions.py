@@ -33,6 +33,8 @@ assert (installed / "py.typed").exists()
 assert _dockerfile().is_relative_to(installed)
 for kind in ("local", "kubernetes", "gke"):
     assert cli.main(["init", kind, f"{kind}.yaml"]) == 0
+for name in dask_hpsearch.exceptions.__all__:
+    assert cli.main(["help", name]) == 0, name
 
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -64,7 +66,7 @@ def project() -> dict[str, str]:
 
 @pytest.mark.timeout(300)
 def test_the_wheel_has_the_package_and_its_data(built: Path) -> None:
-    """Every file of it, the Dockerfile, and the specs; and nothing else."""
+    """Every file of it, the page of `help`, the Dockerfile, and the specs; and nothing else."""
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -77,7 +79,10 @@ def test_the_wheel_has_the_package_and_its_data(built: Path) -> None:
         for path in package.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    added = {"dask_hpsearch/images/Dockerfile"} | {
+    added = {
+        "dask_hpsearch/cli/troubleshooting.md",
+        "dask_hpsearch/images/Dockerfile",
+    } | {
         f"dask_hpsearch/config/specs/{name}.yaml"
         for name in ("gke-spot", "local-lab", "spot-nodes")
     }

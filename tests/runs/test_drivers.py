@@ -169,8 +169,8 @@ def test_two_submitted_runs_share_a_cluster(client: Client, tmp_path: Path) -> N
     runs = [
         DaskSearchCV(one, client=client, store=tmp_path).submit(X, y) for one in own
     ]
-    for run in runs:
-        wait_until(lambda run=run: run.state == "running")
+    # A driver that runs may still be preparing its fits.
+    wait_until(lambda: all(run.progress().fits_total for run in runs))
     wait_until(lambda: any(seen(log, "wait") for log in logs))
 
     gate.touch()
