@@ -36,7 +36,7 @@ from dask_hpsearch.strategies.optuna.dimensions import Dimensions
 from dask_hpsearch.strategies.optuna.samplers import from_manifest, to_manifest
 from tests.estimators import Deed, flowers, seen
 from tests.runs.recorded import RecordedRun, events_of
-from tests.strategies.optuna.searches import optuna_search
+from tests.strategies.optuna.searches import optuna_search, study_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -334,3 +334,18 @@ def test_gp_needs_torch(sampler: Any, client: Client) -> None:
     """The error comes before the search begins, and names it."""
     with pytest.raises(MissingExtraError, match="torch"):
         DaskSearchCV(bayes(), client=client, sampler=sampler).fit(X, y)
+
+
+@pytest.mark.skipif(find_spec("cmaes") is not None, reason="cmaes is installed")
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_cma_es_needs_cmaes(client: Client) -> None:
+    """Also within another sampler, and in an OptunaSearchCV."""
+    own = samplers.CmaEsSampler(seed=0)
+    within = samplers.PartialFixedSampler({"degree": 2}, samplers.CmaEsSampler(seed=0))
+
+    for sampler in (own, within):
+        with pytest.raises(MissingExtraError, match=r"CmaEsSampler .*install cmaes"):
+            DaskSearchCV(bayes(), client=client, sampler=sampler).fit(X, y)
+    search = optuna_search(study=study_with(samplers.CmaEsSampler(seed=0)))
+    with pytest.raises(MissingExtraError, match="'cmaes'"):
+        DaskSearchCV(search, client=client).fit(X, y)
