@@ -10,6 +10,7 @@ from dask_hpsearch import sklearn_adapter
 from dask_hpsearch.exceptions import SearchStopped, StoreError
 from dask_hpsearch.execution.fitted import warn_stopped
 from dask_hpsearch.joblib_backend.session import Session
+from dask_hpsearch.journal import next_steps
 from dask_hpsearch.strategies.incremental.strategy import IncrementalStrategy
 from dask_hpsearch.strategies.model_states import ModelStates
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from dask_hpsearch.journal.run_journal import RunJournal
     from dask_hpsearch.progress import SearchProgress
     from dask_hpsearch.recorder.listener import RecordListener
+
+_LIMITS = "max_time", "max_cost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,11 @@ def fit_incremental(
                 f"the search was stopped ({stop}) before any model was scored: give it more "
                 "time"
             )
-            hint = f"; {progress.hint}" if progress.hint else ""
-            raise SearchStopped(text + hint) from None
+            if journal is not None:
+                limit = f"{stop}=..." if str(stop) in _LIMITS else ""
+                url = journal.folder.store.url
+                text += f"; {next_steps.to_resume(url, limit)}"
+            raise SearchStopped(text) from None
         if journal is not None:
             with suppress(StoreError):  # raised again when the run stores its result
                 journal.flush()  # then states that are needed no more are removed

@@ -59,6 +59,10 @@ class Slots(Protocol):
 class Asker(Protocol):
     """Asks for the points of one space."""
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has no further points."""
+
     def start(self, ready: Callable[[], None]) -> None:
         """Begin; ``ready`` is called when points are ready."""
 
@@ -136,7 +140,8 @@ class Space:
     @property
     def asking(self) -> bool:
         """Whether it wants more candidates."""
-        return not self.stopped and self.asked < self.n_iter
+        ended = self.stopped or self.asker.exhausted
+        return not ended and self.asked < self.n_iter
 
 
 @dataclass(slots=True)

@@ -67,9 +67,13 @@ class Asker:
 
     Attributes
     ----------
+    exhausted : bool
+        False: it always has a further point.
     sources : Counter of str
         Number of points by source: "initial", "model", "reserve" or "random".
     """
+
+    exhausted = False
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sklearn.base import clone, is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import unique_labels
@@ -29,6 +30,7 @@ _FURTHER = frozenset({"max_iter", "max_epochs"})
 _IN_ALL = frozenset({"n_estimators"})
 # By name: to import scikit-learn's ensembles takes a slot a third of a second.
 _COUNTS_IN_ALL = "BaseHistGradientBoosting"
+_OF_OUTPUTS = "MultiOutputClassifier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class Step:
     done: int = 0
     state: ModelState | None = None
     keep: bool = True
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model has all of the resource: with a small factor, rungs are equal."""
+        return self.state is not None and self.amount == self.done
 
 
 class Continuation(dict[str, Any]):
@@ -110,17 +117,19 @@ class ContinuedFit:
         """
         step = parameters.step
         configured = clone(estimator).set_params(**clone(dict(parameters), safe=False))
+        train: Callable[..., Any] | None = None
         if step.resource == PARTIAL_FIT:
             own: dict[str, Any] = {}
             keep = step.keep
             train = functools.partial(train_by_passes, classes=classes_of(estimator, y))
         else:
             own, keep = _warm_start(configured, step)
-            train = None
         if step.state is None:
             own = {**parameters, **own}
         else:
             estimator = step.state.load()
+            if step.is_trained:
+                train = _leave
         if train is not None:
             # scikit-learn calls the estimator's fit.
             estimator.fit = functools.partial(train, estimator, step.amount - step.done)
@@ -166,10 +175,22 @@ def train_by_passes(
     return estimator
 
 
+def _leave(estimator: Any, _n_passes: int, _X: Any, _y: Any = None, **_: Any) -> Any:
+    """Leave an estimator as it is."""
+    return estimator
+
+
 def classes_of(estimator: Any, y: Any) -> Any:
-    """Return the classes that ``partial_fit`` needs to know; None if it needs none."""
+    """Return the classes that ``partial_fit`` needs to know; None if it needs none.
+
+    A `MultiOutputClassifier` needs those of each output.
+    """
     takes_classes = "classes" in inspect.signature(estimator.partial_fit).parameters
-    return unique_labels(y) if is_classifier(estimator) and takes_classes else None
+    if not (is_classifier(estimator) and takes_classes):
+        return None
+    if any(base.__name__ == _OF_OUTPUTS for base in type(estimator).__mro__):
+        return [np.unique(output) for output in np.asarray(y).T]
+    return unique_labels(y)
 
 
 def _warm_start(estimator: Any, step: Step) -> tuple[dict[str, Any], bool]:
@@ -181,7 +202,8 @@ def _warm_start(estimator: Any, step: Step) -> tuple[dict[str, Any], bool]:
     in_all = name in _IN_ALL or any(
         base.__name__ == _COUNTS_IN_ALL for base in type(part).__mro__
     )
-    amount = step.amount if in_all or step.state is None else step.amount - step.done
+    is_whole = in_all or step.state is None or step.is_trained
+    amount = step.amount if is_whole else step.amount - step.done
     return {step.resource: amount, prefix + separator + _WARM_START: True}, step.keep
 
 

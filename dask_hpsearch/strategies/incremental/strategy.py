@@ -23,10 +23,11 @@ from dask_hpsearch.exceptions import (
 )
 from dask_hpsearch.raised_errors import came_from_fit
 from dask_hpsearch.recorder.listener import RecordListener
-from dask_hpsearch.slots.row_blocks import sizes_of
+from dask_hpsearch.slots.row_blocks import n_rows, sizes_of
 from dask_hpsearch.strategies.incremental.kinds import is_hyperband
 from dask_hpsearch.strategies.incremental.rounds import fit_bracket
 from dask_hpsearch.strategies.incremental.trainer import BracketTrainer, Clock, Means
+from dask_hpsearch.strategies.incremental.training import several_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
@@ -94,6 +95,10 @@ class IncrementalStrategy:
             If it was stopped before any model was scored.
         RunCancelledError
             If its run was cancelled.
+        UnsupportedSearchError
+            If its scoring gives several scores, or its estimator is a Dask future.
+        ValueError
+            If X and y differ in length.
         Exception
             As a model's ``partial_fit`` or scoring has raised it.
         """
@@ -101,6 +106,7 @@ class IncrementalStrategy:
 
         _check(search)
         sizes = sizes_of(X)
+        _check_lengths(sum(sizes), y)
         rows = da.arange(sum(sizes), chunks=(sizes,))
         self._means = Means(
             session=self._session,
@@ -337,6 +343,15 @@ def _check(search: Any) -> None:
             "estimator itself, future.result()"
         )
         raise UnsupportedSearchError(msg)
+    if isinstance(search.scoring, list | tuple | set | dict):
+        raise UnsupportedSearchError(several_scores(search.scoring))
+
+
+def _check_lengths(length: int, y: Any) -> None:
+    """Refuse a target with more or fewer rows than X: rows are selected by their number."""
+    if y is not None and n_rows(y) != length:
+        msg = f"X and y must have the same number of rows, got {length} and {n_rows(y)}"
+        raise ValueError(msg)
 
 
 def _with_names(function: Any, **names: Any) -> Any:

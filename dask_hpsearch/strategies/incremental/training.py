@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.base import clone
 
+from dask_hpsearch.exceptions import UnsupportedSearchError
 from dask_hpsearch.slots.model_state import ModelState
 from dask_hpsearch.slots.row_blocks import rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy as np
 
@@ -129,4 +130,14 @@ class Training:
         began = time.perf_counter()
         X, y = rows_of(self.X, self.rows.test), rows_of(self.y, self.rows.test)
         score = self.scorer(model, X, y) if self.scorer else model.score(X, y)
+        if isinstance(score, dict):
+            raise UnsupportedSearchError(several_scores(score))
         return {"score": score, "score_time": time.perf_counter() - began}
+
+
+def several_scores(names: Iterable[Any]) -> str:
+    """Return the message for a search with several scores."""
+    return (
+        "dask-ml compares models by one score, and the search's scoring gives several "
+        f"({', '.join(map(str, names))}): name one, scoring=..."
+    )

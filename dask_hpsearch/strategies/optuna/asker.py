@@ -25,6 +25,11 @@ class OptunaAsker:
     dimensions : sequence of skopt.space.Dimension
     sampler : optuna.samplers.BaseSampler
         Its own.
+
+    Attributes
+    ----------
+    exhausted : bool
+        Whether the sampler has stopped the study, as `GridSampler` does after its last point.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class OptunaAsker:
     ) -> None:
         self._dimensions = Dimensions(names, dimensions)
         self._trials = StudyTrials(_study_with(sampler), self._dimensions.distributions)
+        self.exhausted = False
         self._taken: Any = None
         self._pending: list[tuple[Point, Any]] = []
         self._n_asked = 0
@@ -59,7 +65,9 @@ class OptunaAsker:
         (trial,) = (one for known, one in self._pending if known is point)
         self._pending = [one for one in self._pending if one[0] is not point]
         state = "COMPLETE" if math.isfinite(value) else "FAIL"
-        self._trials.tell(trial, -value if math.isfinite(value) else None, state)
+        with self._trials.optimizing():
+            self._trials.tell(trial, -value if math.isfinite(value) else None, state)
+        self.exhausted = self.exhausted or self._trials.is_stopped
 
     def models(self) -> list[Any]:
         """Return no models: Optuna keeps its own."""

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _LOGARITHMIC = "log-uniform"
+_KEPT = bool, int, float, str  # by Optuna's storages
 
 
 class Dimensions:
     """The dimensions of a search space.
 
-    A category is its ordinal for Optuna, which would warn of categories that its storages
-    cannot keep.
+    A category is itself for Optuna, so that samplers such as `GridSampler` may name it. It is
+    its ordinal if the dimension has one that Optuna's storages cannot keep (Optuna would
+    warn of it), or two that are equal.
 
     Parameters
     ----------
@@ -45,22 +47,29 @@ class Dimensions:
     def point_of(self, params: Mapping[str, Any]) -> list[Any]:
         """Return a trial's parameters as a point of the space."""
         return [
-            one.categories[params[name]] if _is_categorical(one) else params[name]
+            one.categories[params[name]] if _has_ordinals(one) else params[name]
             for name, one in zip(self._names, self._dimensions, strict=True)
         ]
 
     def params_of(self, point: Sequence[Any]) -> dict[str, Any]:
         """Return a point as the parameters of a trial."""
         return {
-            name: _ordinal_of(value, one) if _is_categorical(one) else value
+            name: _ordinal_of(value, one) if _has_ordinals(one) else value
             for name, one, value in zip(
                 self._names, self._dimensions, point, strict=True
             )
         }
 
 
-def _is_categorical(dimension: Any) -> bool:
-    return hasattr(dimension, "categories")
+def _has_ordinals(dimension: Any) -> bool:
+    """Whether a dimension's categories are their ordinals for Optuna."""
+    categories = getattr(dimension, "categories", None)
+    if categories is None:
+        return False
+    if not all(one is None or isinstance(one, _KEPT) for one in categories):
+        return True
+    # Each once: 1 and True are equal, and NaN is not equal to itself.
+    return any(sum(one == other for other in categories) != 1 for one in categories)
 
 
 def _ordinal_of(value: Any, dimension: Any) -> int:
@@ -81,7 +90,11 @@ def _distribution_of(dimension: Any) -> Any:
     from skopt.space import Categorical, Integer, Real
 
     if isinstance(dimension, Categorical):
-        return CategoricalDistribution(range(len(dimension.categories)))
+        ordinals = range(len(dimension.categories))
+        has_ordinals = _has_ordinals(dimension)
+        return CategoricalDistribution(
+            ordinals if has_ordinals else dimension.categories
+        )
     if isinstance(dimension, Integer):
         low, high = int(dimension.low), int(dimension.high)
         return IntDistribution(low, high, log=dimension.prior == _LOGARITHMIC)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SKOPT, TPE, GP = "skopt", "tpe", "gp"
+_NAMED = {GP: "GPSampler"}
+# By class, the package and how it is called.
+_NEEDS = {"GPSampler": ("torch", "PyTorch"), "CmaEsSampler": ("cmaes", "cmaes")}
 _PICKLE = "pickle"
 _WHAT = "the sampler"
 
@@ -71,20 +74,23 @@ def check_sampler(search: Any, sampler: Any, *, bayes_async: bool | None) -> Non
 
 
 def check_needs(sampler: Any) -> None:
-    """Refuse Optuna's GPSampler without PyTorch, before a search begins.
+    """Refuse a sampler of Optuna without the package that it needs, before a search begins.
+
+    Optuna itself imports the package when the sampler chooses its first parameters.
 
     Raises
     ------
     MissingExtraError
         Names the package.
     """
-    is_gp = sampler == GP if isinstance(sampler, str) else _is_gp(sampler)
-    if is_gp and importlib.util.find_spec("torch") is None:
-        msg = (
-            "Optuna's GPSampler needs the package 'torch', which is not installed: install "
-            "PyTorch where the search is driven, or use Optuna's TPESampler"
-        )
-        raise MissingExtraError(msg, name="torch")
+    for kind, (package, distribution) in _NEEDS.items():
+        if _is_kind(sampler, kind) and importlib.util.find_spec(package) is None:
+            msg = (
+                f"Optuna's {kind} needs the package {package!r}, which is not installed: "
+                f"install {distribution} where the search is driven, or use Optuna's "
+                "TPESampler"
+            )
+            raise MissingExtraError(msg, name=package)
 
 
 def sampler_for(sampler: Any, seed: int) -> Any:
@@ -142,8 +148,14 @@ def _is_sampler(sampler: Any) -> bool:
     return has_method and not isinstance(sampler, type)
 
 
-def _is_gp(sampler: Any) -> bool:
-    return any(base.__name__ == "GPSampler" for base in type(sampler).__mro__)
+def _is_kind(sampler: Any, kind: str) -> bool:
+    """Whether a sampler is of a class of Optuna, or leaves the choice to one that is."""
+    if isinstance(sampler, str):
+        return _NAMED.get(sampler) == kind
+    if any(base.__name__ == kind for base in type(sampler).__mro__):
+        return True
+    inner = getattr(sampler, "_base_sampler", None)  # of a PartialFixedSampler
+    return inner is not None and _is_kind(inner, kind)
 
 
 def _only_bayes(search: Any, sampler: Any) -> str:

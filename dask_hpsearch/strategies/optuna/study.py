@@ -6,8 +6,9 @@ Private parts of Optuna that are used:
   parameters is created that is still running;
 * ``Study._thread_local.in_optimize_loop`` and ``Study._stop_flag``, by which ``study.stop()``
   works in callbacks; ``Study._thread_local.cached_all_trials``, which `Study.ask` clears;
-* ``Trial._suggest``, as OptunaSearchCV itself; ``pruners._filter_study``, as that;
-* the system attributes of `SuccessiveHalvingPruner`.
+* ``Trial._suggest``, as OptunaSearchCV itself, and ``Trial._cached_frozen_trial``, as that;
+  ``pruners._filter_study``, as that;
+* the system attributes of `SuccessiveHalvingPruner` and of ``Study.enqueue_trial``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _TAG = "dask_hpsearch:trial"
 _OF_PRUNERS = "completed_rung_"
+_FIXED = "fixed_params"  # of Study.enqueue_trial
 
 
 class StudyTrials:
@@ -85,11 +87,12 @@ class StudyTrials:
         """
         trial = self._found(ordinal, finished=True)
         if trial is None:
-            trial = self._created(ordinal, params)
+            # Without parameters at first: samplers look at those of running trials.
+            trial = self._enqueued(params) or self._created(ordinal)
         if self.is_finished(trial):
             self.study.sampler.reseed_rng()
         else:
-            self._draw(trial)
+            self._draw(trial, params)
         return trial
 
     def is_finished(self, trial: Any) -> bool:
@@ -196,16 +199,31 @@ class StudyTrials:
             )
             return trial
         study._thread_local.cached_all_trials = None  # noqa: SLF001 (as Study.ask)
-        return self._created(ordinal, {})
+        return self._created(ordinal)
 
-    def _created(self, ordinal: int, params: Mapping[str, Any]) -> Any:
-        """Create a running trial with the parameters that are known."""
+    def _enqueued(self, params: Mapping[str, Any]) -> Any:
+        """Take the next trial that the user has enqueued, if it became one with ``params``.
+
+        A study in memory comes to each driver as it was before the search.
+        """
+        from optuna.trial import TrialState
+
+        if self.is_shared:
+            return None
+        study = self.study
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if not waiting:
+            return None
+        fixed = waiting[0].system_attrs.get(_FIXED, {})
+        is_it = all(params[name] == fixed[name] for name in params if name in fixed)
+        return study.ask() if is_it else None
+
+    def _created(self, ordinal: int) -> Any:
+        """Create a running trial without parameters."""
         from optuna.trial import Trial, TrialState, create_trial
 
         template = create_trial(
             state=TrialState.RUNNING,
-            params=dict(params),
-            distributions={name: self._distributions[name] for name in params},
             system_attrs={_TAG: self._tag(ordinal)} if self.is_shared else {},
         )
         study = self.study
@@ -219,18 +237,26 @@ class StudyTrials:
         for name, distribution in self._distributions.items():
             trial._suggest(name, distribution)  # noqa: SLF001
 
-    def _draw(self, trial: Any) -> None:
-        """Let the sampler draw a trial's parameters, and forget them."""
+    def _draw(self, trial: Any, params: Mapping[str, Any]) -> None:
+        """Let the sampler draw a trial's parameters, and set the known ones instead."""
         from optuna.pruners import _filter_study
 
-        study = self.study
+        study, storage = self.study, self.study._storage  # noqa: SLF001
+        trial_id = trial._trial_id  # noqa: SLF001
         relative = trial.relative_params
         for name, distribution in self._distributions.items():
-            if name not in relative and not distribution.single():
-                frozen = self.frozen(trial)
+            frozen = self.frozen(trial)
+            is_fixed = name in frozen.system_attrs.get(_FIXED, {})
+            if not (is_fixed or name in relative or distribution.single()):
                 study.sampler.sample_independent(
                     _filter_study(study, frozen), frozen, name, distribution
                 )
+            if name in params and name not in frozen.params:
+                value = distribution.to_internal_repr(params[name])
+                storage.set_trial_param(trial_id, name, value, distribution)
+                cached = trial._cached_frozen_trial  # noqa: SLF001 (as Trial._suggest)
+                cached.distributions[name] = distribution
+                cached.params[name] = params[name]
 
 
 def marks_of(trial: Any) -> dict[str, Any]:

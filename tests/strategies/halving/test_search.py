@@ -24,6 +24,7 @@ from sklearn.model_selection import (
     StratifiedKFold,
 )
 from sklearn.model_selection._search_successive_halving import _SubsampleMetaSplitter
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -396,6 +397,47 @@ def test_passes_of_partial_fit_go_on() -> None:
     )
     assert search.refit_time_ > 0
     assert search.refit is True
+
+
+@pytest.mark.parametrize("resource", ["max_iter", "partial_fit"])
+def test_rungs_of_equal_resources_keep_their_models(resource: str) -> None:
+    """A small factor repeats resources: a model that has them all is scored again."""
+    linear = SGDClassifier(random_state=0, tol=None)
+    space = {"alpha": loguniform(1e-6, 1e-1)}
+    options = {"factor": 1.5, "min_resources": 1, "resource": resource}
+
+    search = iterations(linear, space, **options).fit(X, y)
+
+    assert search.n_resources_ == [1, 1, 2, 3, 5, 7]
+    results = search.cv_results_
+    assert np.isfinite(results["mean_test_score"]).all()
+    alphas = [params["alpha"] for params in results["params"]]
+    scores = dict(zip(alphas[:9], results["mean_test_score"], strict=False))
+    for row in rows(search, 1):
+        assert results["mean_test_score"][row] == scores[alphas[row]]
+        if resource == "max_iter":
+            assert results["params"][row]["max_iter"] == 1
+
+
+@pytest.mark.parametrize("names", [np.array([0, 1]), np.array(["no", "yes"])])
+def test_passes_of_several_outputs_know_the_classes_of_each(names: Any) -> None:
+    """A MultiOutputClassifier takes a list of them."""
+    outputs = names[np.column_stack([X[:, 0] > X[0, 0], X[:, 1] > X[0, 1]]).astype(int)]
+    several = MultiOutputClassifier(SGDClassifier(random_state=0))
+    space = {"estimator__alpha": loguniform(1e-6, 1e-1)}
+    options = {"resource": "partial_fit", "cv": KFold(3), "scoring": exact_matches}
+
+    search = iterations(several, space, **options).fit(X, outputs)
+
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.predict(X).shape == outputs.shape
+    for found in search.best_estimator_.estimators_:
+        np.testing.assert_array_equal(found.classes_, names)
+
+
+def exact_matches(estimator: Any, X: Any, y: Any) -> float:
+    """Return the share of rows whose outputs are all right."""
+    return float((estimator.predict(X) == y).all(axis=1).mean())
 
 
 def lowest_of_top(results: dict[str, Any]) -> int:

@@ -36,7 +36,7 @@ from dask_hpsearch.strategies.optuna.dimensions import Dimensions
 from dask_hpsearch.strategies.optuna.samplers import from_manifest, to_manifest
 from tests.estimators import Deed, flowers, seen
 from tests.runs.recorded import RecordedRun, events_of
-from tests.strategies.optuna.searches import optuna_search
+from tests.strategies.optuna.searches import optuna_search, study_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def test_points_of_optuna_are_points_of_the_space(seed: int) -> None:
 
 
 def test_dimensions_keep_their_bounds_and_scales() -> None:
-    """A category is its ordinal, so that it may be anything."""
+    """A category is itself, so that a sampler may name it."""
     found = Dimensions(NAMES, dimensions_of(bayes())).distributions
 
     assert found == {
@@ -96,9 +96,71 @@ def test_dimensions_keep_their_bounds_and_scales() -> None:
         "cache_size": optuna.distributions.IntDistribution(1, 64, log=True),
         "coef0": optuna.distributions.FloatDistribution(0, 1),
         "degree": optuna.distributions.IntDistribution(1, 5),
-        "kernel": optuna.distributions.CategoricalDistribution([0, 1, 2]),
-        "shrinking": optuna.distributions.CategoricalDistribution([0, 1]),
+        "kernel": optuna.distributions.CategoricalDistribution(
+            ["rbf", "linear", "poly"]
+        ),
+        "shrinking": optuna.distributions.CategoricalDistribution([True, False]),
     }
+
+
+@pytest.mark.parametrize(
+    "categories",
+    [[SVC(), "passthrough"], [(1,), (2, 2)], [1, True], [0.5, math.nan]],
+    ids=["estimators", "tuples", "equal", "NaN"],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_category_that_optuna_cannot_keep_is_its_ordinal(categories: Any) -> None:
+    """So that it may be anything, and is given to the search as it is."""
+    dimensions = Dimensions(["one"], [Categorical(categories)])
+
+    assert dimensions.distributions == {
+        "one": optuna.distributions.CategoricalDistribution([0, 1])
+    }
+    for ordinal, category in enumerate(categories):
+        (value,) = dimensions.point_of({"one": ordinal})
+        assert value is category
+        assert dimensions.params_of([value]) == {"one": ordinal}
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_sampler_may_name_categories(client: Client) -> None:
+    """As the samplers of Optuna do whose values the user gives."""
+    space = {"kernel": Categorical(["rbf", "linear"]), "shrinking": [True, False]}
+    values = {"kernel": ["rbf", "linear"], "shrinking": [True, False]}
+    fixed = samplers.PartialFixedSampler(
+        {"kernel": "linear"}, samplers.RandomSampler(seed=0)
+    )
+
+    def candidates(sampler: Any) -> list[dict[str, Any]]:
+        ours = DaskSearchCV(
+            bayes(space=space, n_iter=3), client=client, sampler=sampler
+        )
+        return [dict(one) for one in ours.fit(X, y).cv_results_["params"]]
+
+    assert {one["kernel"] for one in candidates(fixed)} == {"linear"}
+    found = candidates(samplers.GridSampler(values, seed=0))
+    assert len({tuple(one.items()) for one in found}) == 3
+
+
+@pytest.mark.parametrize("kind", ["grid", "brute force"])
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_sampler_without_further_points_ends_the_search(
+    kind: str, client: Client
+) -> None:
+    """Even if more candidates were allowed; another space goes on."""
+    space = {"kernel": ["rbf", "linear"], "degree": Integer(1, 2)}
+    values = {"kernel": ["rbf", "linear"], "degree": [1, 2]}
+    sampler: Any = samplers.BruteForceSampler(seed=0)
+    if kind == "grid":
+        sampler = samplers.GridSampler(values, seed=0)
+    search = bayes(space=[(space, 20), (space, 1)])
+
+    found = DaskSearchCV(search, client=client, sampler=sampler).fit(X, y)
+
+    params = [tuple(one.items()) for one in found.cv_results_["params"]]
+    assert len(set(params)) == 4
+    assert 5 <= len(params) < 12
+    assert found.stopped_ is None
 
 
 @pytest.mark.parametrize("sampler", ["tpe", samplers.RandomSampler(seed=3)], ids=str)
@@ -272,3 +334,18 @@ def test_gp_needs_torch(sampler: Any, client: Client) -> None:
     """The error comes before the search begins, and names it."""
     with pytest.raises(MissingExtraError, match="torch"):
         DaskSearchCV(bayes(), client=client, sampler=sampler).fit(X, y)
+
+
+@pytest.mark.skipif(find_spec("cmaes") is not None, reason="cmaes is installed")
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_cma_es_needs_cmaes(client: Client) -> None:
+    """Also within another sampler, and in an OptunaSearchCV."""
+    own = samplers.CmaEsSampler(seed=0)
+    within = samplers.PartialFixedSampler({"degree": 2}, samplers.CmaEsSampler(seed=0))
+
+    for sampler in (own, within):
+        with pytest.raises(MissingExtraError, match=r"CmaEsSampler .*install cmaes"):
+            DaskSearchCV(bayes(), client=client, sampler=sampler).fit(X, y)
+    search = optuna_search(study=study_with(samplers.CmaEsSampler(seed=0)))
+    with pytest.raises(MissingExtraError, match="'cmaes'"):
+        DaskSearchCV(search, client=client).fit(X, y)
