@@ -46,7 +46,7 @@ def test_arrays_come_back_as_they_were(
     assert loaded.dtype == array.dtype
 
 
-@pytest.mark.parametrize("axes", itertools.permutations(range(3)))
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("part", [np.s_[:], np.s_[::2], np.s_[:, ::-1], np.s_[..., 1:]])
 def test_selected_rows_have_their_order_in_memory(
     axes: tuple[int, ...], part: Any, tmp_path: Path
