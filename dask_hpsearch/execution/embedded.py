@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dask.config
-from distributed import Client
+from distributed import Client, utils
 from distributed.core import Status
 
 from dask_hpsearch.clusters.local import local_cluster
@@ -188,6 +188,16 @@ class EmbeddedClusters:
             self._of_parent.append(self._idle)
             _forget(self._idle.cluster)
         self._idle = self._timer = None
+        _renew_offload_thread()
+
+
+def _renew_offload_thread() -> None:
+    """Replace Dask's thread for pickles: in a forked process it waits for ever."""
+    with suppress(AttributeError):  # there is no public way
+        own = type(utils._offload_executor)  # noqa: SLF001
+        utils._offload_executor = own(  # noqa: SLF001
+            max_workers=1, thread_name_prefix="Dask-Offload"
+        )
 
 
 def _forget(cluster: Any) -> None:

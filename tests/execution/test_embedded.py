@@ -327,6 +327,19 @@ print(code, first == workers())
     assert run_script(then, tmp_path, mark) == "0 True\n"
 
 
+def test_a_forked_child_fits_on_a_cluster_of_its_own(tmp_path: Path, mark: str) -> None:
+    """Dask's threads do not exist there, and none of them is waited for."""
+    then = """
+warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork, as of Python 3.12
+child = os.fork()
+if child == 0:
+    fit()
+    sys.exit(workers() == first)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run_script(then, tmp_path, mark) == "0\n"
+
+
 def test_after_ctrl_c_the_next_fit_runs(tmp_path: Path, mark: str) -> None:
     """On the same workers or others; and nothing is left at the end."""
     text = SEARCH.format(options=", hold_after=5").replace(
