@@ -340,6 +340,28 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert run_script(then, tmp_path, mark) == "0\n"
 
 
+def test_a_child_forked_during_a_fit_leaves_its_workers_to_it(
+    tmp_path: Path, mark: str
+) -> None:
+    """It ends at once, and with it nothing of the parent's."""
+    then = """
+warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork, as of Python 3.12
+codes = []
+
+def fork(candidate):
+    child = os.fork()
+    if child == 0:
+        sys.exit()
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+fit(on_candidate=fork)
+print(codes, first == workers())
+fit()
+print(first == workers())
+"""
+    assert run_script(then, tmp_path, mark) == "[0, 0] True\nTrue\n"
+
+
 def test_after_ctrl_c_the_next_fit_runs(tmp_path: Path, mark: str) -> None:
     """On the same workers or others; and nothing is left at the end."""
     text = SEARCH.format(options=", hold_after=5").replace(
