@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _CHUNK_BYTES = 16 * 2**20
+_FORGET_TIMEOUT_S = 5.0
 
 
 class DataSender:
@@ -38,7 +39,6 @@ class DataSender:
         self._threads = concurrent.futures.ThreadPoolExecutor(
             max_workers=4, thread_name_prefix="dask-hpsearch-data"
         )
-        self._sent = False
         self._in_progress: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self.bytes_sent = 0
@@ -51,17 +51,24 @@ class DataSender:
                 self._threads.submit(self._send, digest, worker)
 
     def close(self) -> None:
-        """Stop sending, and remove the bundles from the workers."""
+        """Stop sending, and remove the search's files from the workers.
+
+        They are the sent bundles, and the rows and steps that the slots of a node share.
+        """
         self._threads.shutdown(wait=True, cancel_futures=True)
-        if self._sent and self._client.status == "running":
+        if self._client.status == "running":
             with contextlib.suppress(Exception):  # workers that have left keep nothing
-                self._client.run(forget_bundles, self._topic, on_error="ignore")
+                self._client.run(
+                    forget_bundles,
+                    self._topic,
+                    on_error="ignore",
+                    callback_timeout=_FORGET_TIMEOUT_S,
+                )
 
     def _send(self, digest: str, worker: str) -> None:
         ref = self._data_store.find(digest)
         try:
             if ref is not None:
-                self._sent = True
                 self._send_chunks(ref, worker)
         except Exception:
             _logger.info("cannot send data to %s", worker, exc_info=True)

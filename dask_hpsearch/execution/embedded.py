@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dask.config
-from distributed import Client
+from distributed import Client, utils
 from distributed.core import Status
 
 from dask_hpsearch.clusters.local import local_cluster
@@ -87,7 +87,8 @@ class EmbeddedClusters:
         self._lock = threading.Lock()
         self._idle: _Embedded | None = None
         self._timer: threading.Timer | None = None
-        self._of_parent: list[Any] = []
+        self._in_use: set[_Embedded] = set()
+        self._of_parent: list[_Embedded] = []
         os.register_at_fork(after_in_child=self._leave_to_parent)
         atexit.register(self.close)
 
@@ -105,6 +106,7 @@ class EmbeddedClusters:
         keep = keep and _may_keep()
         embedded = (self._take(slots) if keep else None) or _start(slots)
         usable = False
+        self._in_use.add(embedded)
         try:
             yield embedded.client
             usable = True
@@ -134,6 +136,9 @@ class EmbeddedClusters:
 
     def _end_fit(self, embedded: _Embedded, *, keep: bool) -> None:
         """Keep or close a cluster; Ctrl-C in the meantime closes it too."""
+        if embedded in self._of_parent:
+            return
+        self._in_use.discard(embedded)
         kept = False
         try:
             kept = keep and self._put_back(embedded)
@@ -178,16 +183,28 @@ class EmbeddedClusters:
             embedded.close()
 
     def _leave_to_parent(self) -> None:
-        """Leave the cluster to the process that this one was forked from.
+        """Leave all clusters to the process that this one was forked from.
 
-        Its threads do not exist here, and closing it would end it for the parent. The
-        references to it stay, so that garbage collection does not close it.
+        Their threads do not exist here, and closing one would end it for the parent. The
+        references to them stay, so that garbage collection does not close them.
         """
         self._lock = threading.Lock()
-        if self._idle is not None:
-            self._of_parent.append(self._idle)
-            _forget(self._idle.cluster)
+        idle = set() if self._idle is None else {self._idle}
+        for embedded in idle | self._in_use:
+            self._of_parent.append(embedded)
+            _forget(embedded.cluster)
+        self._in_use.clear()
         self._idle = self._timer = None
+        _renew_offload_thread()
+
+
+def _renew_offload_thread() -> None:
+    """Replace Dask's thread for pickles: in a forked process it waits for ever."""
+    with suppress(AttributeError):  # there is no public way
+        own = type(utils._offload_executor)  # noqa: SLF001
+        utils._offload_executor = own(  # noqa: SLF001
+            max_workers=1, thread_name_prefix="Dask-Offload"
+        )
 
 
 def _forget(cluster: Any) -> None:

@@ -257,8 +257,24 @@ def _contiguous(value: Any) -> Any:
     if type(value) is np.ndarray and not (
         value.flags.c_contiguous or value.flags.f_contiguous
     ):
-        return np.ascontiguousarray(value)
+        return _Compact(value) if value.ndim > 2 else np.ascontiguousarray(value)  # noqa: PLR2004
     return value
+
+
+class _Compact:
+    """Pickles an array without gaps, and with its axes in their order in memory.
+
+    Rows that are selected from it have that order too. Those of a matrix never do.
+    """
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self._array = array
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        strides = self._array.strides
+        axes = sorted(range(len(strides)), key=lambda axis: -abs(strides[axis]))
+        stored = np.ascontiguousarray(self._array.transpose(axes))
+        return np.transpose, (stored, tuple(map(axes.index, range(len(axes)))))
 
 
 def _header(

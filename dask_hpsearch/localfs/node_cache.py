@@ -263,6 +263,9 @@ class NodeCache:
 
     def close(self) -> None:
         """Stop using the folder; the last process removes a temporary one."""
+        if self._temporary and self._users is None and self.folder.exists():
+            with contextlib.suppress(OSError, StoreError):
+                self._open()  # other processes, which have ended, have made it
         if self._users is None:
             return
         try:

@@ -249,7 +249,9 @@ def run_fit(  # noqa: PLR0917 (called once, in order)
 
 
 @contextlib.contextmanager
-def before_errors_are_text(look: Callable[[BaseException], None]) -> Iterator[None]:
+def before_errors_are_text(
+    look: Callable[[BaseException], None], *, without: str
+) -> Iterator[None]:
     """Call a function with each error of a fit or a score that scikit-learn makes text of.
 
     This is for a process that runs nothing but fits.
@@ -258,13 +260,19 @@ def before_errors_are_text(look: Callable[[BaseException], None]) -> Iterator[No
     ----------
     look : callable
         It may add a note to the error, which is then part of the text.
+    without : str
+        A folder of code that runs between scikit-learn's and the user's. The text leaves it
+        out: scikit-learn counts fits with equal texts, and not each fit takes the same way.
     """
 
-    def format_exc(*args: Any, **options: Any) -> str:
+    def format_exc(limit: int | None = None, chain: bool = True) -> str:  # noqa: FBT001, FBT002 (as traceback's)
         error = sys.exception()
-        if error is not None:
-            look(error)
-        return traceback.format_exc(*args, **options)
+        if error is None:
+            return traceback.format_exc(limit, chain)
+        look(error)
+        summary = traceback.TracebackException.from_exception(error, limit=limit)
+        _leave_out(summary, without)
+        return "".join(summary.format(chain=chain))
 
     own = getattr(_validation, "format_exc", None)
     _validation.format_exc = format_exc
@@ -272,6 +280,21 @@ def before_errors_are_text(look: Callable[[BaseException], None]) -> Iterator[No
         yield
     finally:
         _validation.format_exc = own
+
+
+def _leave_out(summary: traceback.TracebackException, folder: str) -> None:
+    """Remove a folder's frames from a traceback, and from those of its causes."""
+    summary.stack[:] = [
+        one for one in summary.stack if not one.filename.startswith(folder)
+    ]
+    inner = (
+        summary.__cause__,
+        summary.__context__,
+        *(getattr(summary, "exceptions", None) or ()),
+    )
+    for one in inner:
+        if one is not None:
+            _leave_out(one, folder)
 
 
 def failed_result(call: FitCall, *, cause: str, seconds: float) -> dict[str, Any]:

@@ -62,6 +62,7 @@ _KEPT_BYTES = 2**30
 _ALWAYS_KEPT = 16
 _KEPT_IDLE_S = 5.0
 _KEPT_WARNINGS = 20
+_OWN_FOLDER = str(Path(__file__).parent)
 _MOST_WAITS = 2  # of a task, for a step that another slot fits
 
 
@@ -240,7 +241,9 @@ def serve(
     with (
         contextlib.suppress(EOFError, OSError),
         threads.nested_calls_stay_here(),
-        sklearn_adapter.before_errors_are_text(no_internet.explain),
+        sklearn_adapter.before_errors_are_text(
+            no_internet.explain, without=_OWN_FOLDER
+        ),
     ):
         while True:
             message = connection.recv()

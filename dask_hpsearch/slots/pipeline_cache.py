@@ -19,7 +19,7 @@ import functools
 import pickle
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sklearn.pipeline import Pipeline
 
@@ -307,7 +307,12 @@ class PipelineMemory:
     Attributes
     ----------
     transforms : SharedTransforms or None
+    location : None
+        As of joblib's memory without a folder: the pipeline then fits its own steps. Clones of
+        them would lack what their parameters do not show, and some steps have no clone.
     """
+
+    location: Final = None
 
     def __init__(
         self,

@@ -327,6 +327,72 @@ print(code, first == workers())
     assert run_script(then, tmp_path, mark) == "0 True\n"
 
 
+def test_files_that_slots_have_shared_end_with_the_fit(
+    tmp_path: Path, mark: str
+) -> None:
+    """Rows of splits take as much room as the data, once for each split."""
+    then = """
+from pathlib import Path
+import numpy as np
+
+X, y = np.random.default_rng(0).normal(size=(20_000, 8)), np.arange(20_000) % 2
+during = set()
+
+def shared():
+    return [path.name for path in Path(os.environ["TMPDIR"]).rglob("rows-*")]
+
+def note(candidate):
+    during.update(shared())
+
+search = GridSearchCV(GaussianNB(), {"var_smoothing": [1e-9, 1e-6, 1e-3]}, cv=2, n_jobs=2)
+DaskSearchCV(search, on_candidate=note).fit(X, y)
+print(len(during) > 1, shared())
+"""
+    assert run_script(then, tmp_path, mark) == "True []\n"
+
+
+def test_a_forked_child_fits_on_a_cluster_of_its_own(tmp_path: Path, mark: str) -> None:
+    """Dask's threads do not exist there, and none of them is waited for."""
+    then = """
+warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork, as of Python 3.12
+child = os.fork()
+if child == 0:
+    fit()
+    sys.exit(workers() == first)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run_script(then, tmp_path, mark) == "0\n"
+
+
+def test_a_child_forked_during_a_fit_leaves_its_workers_to_it(
+    tmp_path: Path, mark: str
+) -> None:
+    """It ends at once, and with it nothing of the parent's."""
+    then = """
+import threading
+
+warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork, as of Python 3.12
+begun, go_on = threading.Event(), threading.Event()
+
+def wait(candidate):
+    begun.set()
+    go_on.wait(60)
+
+fitting = threading.Thread(target=fit, kwargs={"on_candidate": wait})
+fitting.start()
+begun.wait(60)
+child = os.fork()
+if child == 0:
+    sys.exit()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+go_on.set()
+fitting.join()
+fit()
+print(first == workers())
+"""
+    assert run_script(then, tmp_path, mark) == "0\nTrue\n"
+
+
 def test_after_ctrl_c_the_next_fit_runs(tmp_path: Path, mark: str) -> None:
     """On the same workers or others; and nothing is left at the end."""
     text = SEARCH.format(options=", hold_after=5").replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,23 @@ def test_arrays_come_back_as_they_were(
 
     np.testing.assert_array_equal(loaded, array)
     assert loaded.dtype == array.dtype
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("part", [np.s_[:], np.s_[::2], np.s_[:, ::-1], np.s_[..., 1:]])
+def test_selected_rows_have_their_order_in_memory(
+    axes: tuple[int, ...], part: Any, tmp_path: Path
+) -> None:
+    """Sums depend on it in their last digits."""
+    shape = np.array([8, 3, 4])
+    stored = np.random.default_rng(0).normal(size=tuple(shape[list(axes)]))
+    array = stored.transpose(np.argsort(axes))[part]
+    rows = np.array([0, 3, 1])
+
+    found = bundles.load(written(array, tmp_path))[rows]
+
+    np.testing.assert_array_equal(found, array[rows])
+    assert found.strides == array[rows].strides
 
 
 def test_array_data_is_mapped_and_read_only(tmp_path: Path) -> None:

@@ -243,6 +243,20 @@ def test_the_last_user_removes_a_temporary_folder(tmp_path: Path) -> None:
     one.close()
 
 
+def test_a_user_that_has_put_nothing_removes_a_temporary_folder(tmp_path: Path) -> None:
+    """A worker does, whose slots have put files there and have ended."""
+    worker = NodeCache(tmp_path / "cache", temporary=True)
+    slot = NodeCache(tmp_path / "cache")
+    put(slot, "a")
+
+    worker.close()
+    assert files(slot) == {"a"}  # the slot still uses it
+    slot.close()
+    worker.close()
+
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """And so is the setting for another one."""
     (tmp_path / "file").touch()

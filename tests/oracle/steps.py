@@ -82,6 +82,17 @@ class DrawsSometimes(LoggedStep):
         return random.random() if self.factor > 2 else 1.0
 
 
+class FailsSometimes(LoggedStep):
+    """Fails for some parameters."""
+
+    def drawn(self) -> float:
+        """Fail if the factor is large."""
+        if self.factor > 2:
+            msg = "too large"
+            raise ValueError(msg)
+        return 1.0
+
+
 class HoldsAGenerator(LoggedStep):
     """Has a generator as a parameter, which a plain search advances from fit to fit."""
 
@@ -147,6 +158,56 @@ class KeepsItsOutput(LoggedStep):
         output = self.fit(X, y).transform(X)
         self.first_ = output[:3]
         return output
+
+
+class Bare:
+    """Has what a pipeline needs of a step, and no parameters."""
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn nothing."""
+        del X, y
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Return another array."""
+        return X * 2
+
+
+class Converts(LoggedStep):
+    """Keeps its parameter as another object than the given one."""
+
+    def __init__(self, columns: Any = None) -> None:
+        super().__init__()
+        self.columns = columns
+
+    @property
+    def columns(self) -> Any:
+        """Columns that are selected."""
+        return self._columns
+
+    @columns.setter
+    def columns(self, columns: Any) -> None:
+        self._columns = None if columns is None else list(columns)
+
+    def transform(self, X: Any) -> Any:
+        """Select columns."""
+        return X[:, self.columns] * self.factor_
+
+
+class NotesItsParameters(LoggedStep):
+    """Computes with more than its parameters."""
+
+    n_set = 0
+
+    def set_params(self, **params: Any) -> Self:
+        """Note that parameters were set."""
+        self.n_set += 1
+        super().set_params(**params)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Select a column more for each time that parameters were set."""
+        return X[:, : 1 + self.n_set] * self.factor_
 
 
 def doubled_in_place(X: Any) -> Any:

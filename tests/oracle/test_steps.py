@@ -76,6 +76,12 @@ def numbers() -> Data:
     return np.abs(rng.normal(size=(90, 6)) + y[:, None] * [2, 1, 0, 0, 1, 0]), y
 
 
+def many_numbers() -> Data:
+    """Return 300 rows."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(300, 4)), np.arange(300) % 3
+
+
 def frame() -> Data:
     """Return columns of numbers, with gaps, and of words."""
     X, y = numbers()
@@ -198,6 +204,7 @@ DRAWS = {
     "rbf-sampler": (numbers, [RBFSampler(n_components=10)]),
     "quantiles": (numbers, [QuantileTransformer(n_quantiles=5, subsample=20)]),
     "mutual-info": (numbers, [SelectKBest(mutual_info_classif, k=2)]),
+    "isomap-of-many-rows": (many_numbers, [Isomap(n_components=2)]),
     "function": (numbers, [FunctionTransformer(steps.jittered)]),
     "nested": (numbers, [make_pipeline(StandardScaler(), RBFSampler())]),
     "columns": (numbers, [ColumnTransformer([("s", RBFSampler(), [0, 1])])]),
@@ -363,6 +370,38 @@ class TestInASearch:
         }
 
         oracle.check(lambda: GridSearchCV(pipeline, grid, cv=3), *frame())
+
+    @pytest.mark.parametrize(
+        ("step", "parameters"),
+        [
+            (steps.Bare(), {}),
+            (steps.Converts(), {"converts__columns": [(0, 1), (1, 2)]}),
+            (steps.NotesItsParameters(), {"notesitsparameters__factor": [1, 2]}),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_steps_that_have_no_equal_clone(
+        self, step: Any, parameters: dict[str, Any], oracle: Oracle
+    ) -> None:
+        """A pipeline without a memory fits its own steps, not clones."""
+        pipeline = make_pipeline(step, GaussianNB())
+        grid = parameters | {"gaussiannb__var_smoothing": [1e-9, 1e-3, 1e-1]}
+
+        oracle.check(lambda: GridSearchCV(pipeline, grid, cv=3), *numbers())
+
+    def test_failures_are_counted_as_in_plain_fits(self, oracle: Oracle) -> None:
+        """An error is the same, whether its step and those before it are shared or not."""
+        pipeline = make_pipeline(StandardScaler(), steps.FailsSometimes(), GaussianNB())
+        grid = [
+            {"failssometimes__factor": [1.0, 3.0]},
+            {
+                "standardscaler__with_mean": [False],
+                "failssometimes__factor": [3.0],
+                "gaussiannb__var_smoothing": [1e-9, 1e-3, 1e-1],
+            },
+        ]
+
+        oracle.check(lambda: GridSearchCV(pipeline, grid, cv=3), *numbers())
 
     @pytest.mark.parametrize(
         ("step", "per_group"),
