@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from distributed import Client
+from distributed.core import Status
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
@@ -230,6 +231,7 @@ class Evicting(ClusterFeatures):
     """Says, as a cluster on Kubernetes does, that the worker's pod was evicted."""
 
     on_kubernetes = True
+    status = Status.running  # Dask's client asks for it
 
     def __init__(self, told: Path) -> None:
         self._told = told
@@ -251,10 +253,10 @@ class Quarter(Writer):
 
     def _write(self) -> None:
         path = Path(self.how)
-        path.write_text("")
         with tempfile.NamedTemporaryFile() as file:
             file.write(bytes(LIMIT // 2))
             file.flush()
+            path.write_text("")
             wait_until(lambda: not path.exists())
         self.how = ""
 
