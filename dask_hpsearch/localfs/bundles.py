@@ -33,6 +33,7 @@ _ENTRY = struct.Struct("<QQ")
 _ALIGNMENT = 64
 _MODE = 0o600  # only the owner may read data
 _DIGEST_LENGTH = 32
+_MATRIX_DIMENSIONS = 2
 
 
 class Bundle:
@@ -257,7 +258,8 @@ def _contiguous(value: Any) -> Any:
     if type(value) is np.ndarray and not (
         value.flags.c_contiguous or value.flags.f_contiguous
     ):
-        return _Compact(value) if value.ndim > 2 else np.ascontiguousarray(value)  # noqa: PLR2004
+        is_matrix = value.ndim <= _MATRIX_DIMENSIONS
+        return np.ascontiguousarray(value) if is_matrix else _Compact(value)
     return value
 
 

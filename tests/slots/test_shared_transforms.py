@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -20,7 +21,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dask_hpsearch import DaskSearchCV
-from dask_hpsearch.slots import fit_watch
 from dask_hpsearch.slots.pipeline_cache import PipelineCache
 from dask_hpsearch.slots.shared_transforms import SharedTransforms
 
@@ -102,8 +102,8 @@ def _classes() -> Any:
 @pytest.fixture(autouse=True)
 def _count_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     Doubled.transforms.clear()
-    # Other tests may have loaded such packages into this process.
-    monkeypatch.setattr(fit_watch, "_UNSEEN_GENERATORS", ())
+    # Other tests may have loaded it into this process. Its generator cannot be watched.
+    monkeypatch.delitem(sys.modules, "numba", raising=False)
 
 
 def predicted(

@@ -160,16 +160,17 @@ async def forward_port(service: Any, port: int, stack: AsyncExitStack) -> Any:
     kr8s.asyncio.portforward.PortForward
         Its ``local_port`` is open.
     """
-    for tries_left in reversed(range(_PORT_TRIES)):
+    failures = 0
+    while True:
+        forward = service.portforward(port, "auto")
         try:
-            forward = service.portforward(port, "auto")
             await stack.enter_async_context(forward)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not tries_left:
+            failures += 1
+            if error.errno != errno.EADDRINUSE or failures == _PORT_TRIES:
                 raise
         else:
             return forward
-    raise AssertionError
 
 
 def _log_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

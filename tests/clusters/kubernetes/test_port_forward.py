@@ -16,14 +16,14 @@ def test_a_port_that_a_connection_has_is_not_taken() -> None:
     """Nobody listens there, and so it seems to be free."""
 
     async def forward() -> tuple[int, int]:
-        with contextlib.ExitStack() as connections:
+        pod = Pod({"metadata": {"name": "some", "namespace": "some"}})
+        with socket.socket() as connection:
             random.seed(0)
-            taken = random.randint(10000, 60000)
-            one = connections.enter_context(socket.socket())
-            one.bind(("127.0.0.1", taken))
+            async with pod.portforward(8786, "auto") as taken:
+                pass
+            connection.bind(("127.0.0.1", taken))
             random.seed(0)
             async with contextlib.AsyncExitStack() as stack:
-                pod = Pod({"metadata": {"name": "some", "namespace": "some"}})
                 forward = await forward_port(pod, 8786, stack)
                 socket.create_connection(("127.0.0.1", forward.local_port)).close()
             return taken, forward.local_port
